@@ -1,0 +1,93 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace hadal {
+namespace {
+
+/// An open descriptor that closes itself.
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Error io_error(const std::filesystem::path& path, const char* what) {
+  const int number = errno;
+  Error error{number == ENOENT || number == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kFailed,
+              path.string() + ": " + what + ": " + std::strerror(number)};
+  return error;
+}
+
+/// Opens a regular file and tells its size.
+Result<int64_t> open_regular(const std::filesystem::path& path, Descriptor& out) {
+  out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (out.fd < 0) return io_error(path, "cannot open");
+  struct stat info {};
+  if (::fstat(out.fd, &info) != 0) return io_error(path, "cannot read its size");
+  if (!S_ISREG(info.st_mode)) return failed(path.string() + ": not a regular file");
+  return static_cast<int64_t>(info.st_size);
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  Descriptor file;
+  HADAL_TRY(const int64_t size, open_regular(path, file));
+  MappedFile mapped;
+  mapped.path_ = path;
+  if (size == 0) return mapped;
+  void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (data == MAP_FAILED) return io_error(path, "cannot map");
+  mapped.data_ = static_cast<const std::byte*>(data);
+  mapped.size_ = static_cast<size_t>(size);
+  return mapped;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::drop(std::span<const std::byte> part) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<uintptr_t>(part.data()) + part.size()) / page * page;
+  if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+Result<std::string> read_text_file(const std::filesystem::path& path, int64_t limit) {
+  Descriptor file;
+  HADAL_TRY(const int64_t size, open_regular(path, file));
+  if (size > limit)
+    return failed(path.string() + ": " + std::to_string(size) + " bytes, more than the " + std::to_string(limit) + " that such a file may have");
+  std::string text(static_cast<size_t>(size), '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::read(file.fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return io_error(path, "cannot read");
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  text.resize(done);
+  return text;
+}
+
+}  // namespace hadal

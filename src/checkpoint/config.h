@@ -1,0 +1,53 @@
+// Config: what a checkpoint says about its model, under the names of the official config.json, whatever the file format.
+//
+// A GGUF's metadata is translated to these names by checkpoint/names.cc; models read nothing else. Every getter says in its
+// error which key, what was expected and what was found.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hadal {
+
+class Config {
+ public:
+  /// An empty object.
+  Config();
+  /// From the text of a config.json; `origin` names it in messages. Nesting deeper than 64 is refused.
+  static Result<Config> parse(std::string_view json, std::string origin);
+
+  [[nodiscard]] bool has(std::string_view key) const;  ///< present and not null
+
+  /// A whole number in [low, high]; an absent or null key is an error unless `otherwise` is given.
+  Result<int64_t> integer(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> otherwise = {}) const;
+  /// A finite number; whole numbers count.
+  Result<double> real(std::string_view key, std::optional<double> otherwise = {}) const;
+  Result<bool> boolean(std::string_view key, std::optional<bool> otherwise = {}) const;
+  Result<std::string> text(std::string_view key, std::optional<std::string> otherwise = {}) const;
+  /// A list of whole numbers; a single number counts as a list of one. Absent: empty.
+  Result<std::vector<int64_t>> integers(std::string_view key) const;
+  Result<std::vector<double>> reals(std::string_view key) const;
+  Result<std::vector<std::string>> texts(std::string_view key) const;
+  /// A nested object; absent or null: an empty Config.
+  Result<Config> object(std::string_view key) const;
+
+  /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling", R"({"factor": 4})").
+  void set(std::string_view key, std::string_view json_value);
+
+  [[nodiscard]] const std::string& origin() const { return origin_; }
+  /// The whole as indented JSON.
+  [[nodiscard]] std::string dump() const;
+
+ private:
+  struct Tree;
+  std::shared_ptr<Tree> tree_;  // shared with nested configs
+  std::string origin_;
+};
+
+}  // namespace hadal

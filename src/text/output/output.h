@@ -1,0 +1,33 @@
+// Output parsers: split what a model writes into reasoning, content and tool calls, the same however the stream is cut.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "text/chat/chat.h"
+
+namespace hadal {
+
+/// What one push made certain. A tool call comes out whole or as deltas of its arguments.
+struct OutputDelta {
+  std::string reasoning;
+  std::string content;
+  std::vector<ToolCall> tool_calls;  ///< calls completed by this push
+};
+
+/// Parses one answer. Broken input ends as text in content, never as an error.
+class OutputParser {
+ public:
+  virtual ~OutputParser() = default;
+  virtual OutputDelta push(std::string_view piece) = 0;
+  virtual OutputDelta finish() = 0;
+};
+
+/// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a thought.
+Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking);
+
+}  // namespace hadal
