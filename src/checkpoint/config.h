@@ -4,6 +4,7 @@
 // error which key, what was expected and what was found.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,11 @@ class Config {
 
   /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling", R"({"factor": 4})").
   void set(std::string_view key, std::string_view json_value);
+
+  /// The keys of the top level, in file order.
+  [[nodiscard]] std::vector<std::string> keys() const;
+  /// The value of a key as one printable line of about `limit` bytes at most; "" if there is no such key.
+  [[nodiscard]] std::string value_text(std::string_view key, size_t limit = 200) const;
 
   [[nodiscard]] const std::string& origin() const { return origin_; }
   /// The whole as indented JSON.
