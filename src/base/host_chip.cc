@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <iterator>
 #include <new>
+#include <string_view>
+#include <vector>
 
 #include "base/dtype.h"
 
@@ -16,6 +20,8 @@ struct OperandRow {
   uint32_t op;
   const char* name;
   hadal_role role;
+  std::string_view shape;
+  std::string_view dtypes;
 };
 struct OpRow {
   uint32_t id;
@@ -33,7 +39,7 @@ constexpr OpRow kOps[] = {
 };
 constexpr OperandRow kOperands[] = {
 #define HADAL_OP(name, code, level, formula, detail)
-#define HADAL_OPERAND(op, name, role, shape, dtypes, text) {HADAL_OP_##op, #name, HADAL_ROLE_##role},
+#define HADAL_OPERAND(op, name, role, shape, dtypes, text) {HADAL_OP_##op, #name, HADAL_ROLE_##role, shape, dtypes},
 #include "hadal/ops_table.inc"
 #undef HADAL_OP
 #undef HADAL_OPERAND
@@ -215,33 +221,218 @@ std::string describe(const hadal_op& op, const hadal_tensor* const* tensors) {
   return text + ")";
 }
 
+namespace {
+
+// ---- the shapes of ops_table.inc: "[M, K] or [M, B, K]", "as X", "[(V + 31) / 32]" -----------------------------------------
+
+/// A name in a shape, and what it stands for in this call. `dim` is the step's row count that multiplies it.
+struct Symbol {
+  std::string_view name;
+  int64_t value = 0;
+  uint32_t dim = HADAL_DIM_CONST;
+};
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+std::vector<std::string_view> split(std::string_view text, std::string_view separator) {
+  std::vector<std::string_view> parts;
+  for (size_t at = 0; (at = text.find(separator)) != std::string_view::npos; text.remove_prefix(at + separator.size()))
+    parts.push_back(trim(text.substr(0, at)));
+  parts.push_back(trim(text));
+  return parts;
+}
+
+std::vector<std::string_view> extents_of(std::string_view shape) { return split(shape.substr(1, shape.size() - 2), ","); }
+
+bool is_expression(std::string_view item) { return item.find_first_of("*/+(") != std::string_view::npos; }
+bool is_number(std::string_view item) { return item.find_first_not_of("0123456789") == std::string_view::npos; }
+
+class ShapeCheck {
+ public:
+  ShapeCheck(const hadal_op& op, const hadal_tensor* tensors) : op_(op), tensors_(tensors) {
+    symbols_.push_back({"HADAL_PARAM_COUNT", HADAL_PARAM_COUNT});
+    if (op.id == HADAL_OP_ROPE) symbols_.push_back({"dims", op.attr.rope.dims});
+    if (op.id == HADAL_OP_GQA_ATTENTION) symbols_.push_back({"kv_heads", op.attr.attention.kv_heads});
+    if (op.id == HADAL_OP_SAMPLE) symbols_.push_back({"top", op.attr.sample.top});
+  }
+
+  /// Why the shapes do not fit together; empty if they do.
+  std::string run() {
+    std::string why;
+    for (const bool expressions : {false, true})  // an expression may name what a later operand binds
+      for (uint32_t i = 0; why.empty() && i < operand_count(op_.id); ++i)
+        if (tensors_[i].space != HADAL_SPACE_NONE) why = check(i, expressions);
+    return why;
+  }
+
+ private:
+  std::string check(uint32_t i, bool expressions) {
+    const std::string_view shape = kOperands[kFirst[op_.id] + i].shape;
+    if (shape.starts_with("as ")) return expressions ? std::string() : check_same(i, shape.substr(3));
+    const auto variants = split(shape, " or ");
+    for (size_t v = 0; v < variants.size(); ++v) {
+      const auto items = extents_of(variants[v]);
+      if (items.size() != tensors_[i].rank) continue;
+      if (variants.size() > 1 && variant_ != kNoVariant && variant_ != v) break;  // rank 2 here, rank 3 there
+      if (variants.size() > 1) variant_ = v;
+      for (uint32_t d = 0; d < items.size(); ++d) {
+        std::string why = is_expression(items[d]) == expressions ? check_extent(i, d, items[d]) : std::string();
+        if (!why.empty()) return why;
+      }
+      return {};
+    }
+    return operand(i) + " has rank " + std::to_string(tensors_[i].rank) + ", expected " + std::string(shape);
+  }
+
+  std::string check_extent(uint32_t i, uint32_t d, std::string_view item) {
+    const int64_t found = tensors_[i].extents[d];
+    const uint32_t dim = d == 0 ? tensors_[i].row_dim : uint32_t{HADAL_DIM_CONST};
+    int64_t expected = found;
+    if (is_expression(item)) {
+      expected = evaluate(item);
+    } else if (is_number(item)) {
+      for (expected = 0; !item.empty(); item.remove_prefix(1)) expected = expected * 10 + (item.front() - '0');
+    } else if (const Symbol* known = lookup(item)) {
+      expected = known->value;
+      if (d == 0 && known->dim != dim) return operand(i) + ": " + std::string(item) + " is another row count of the step there";
+    } else {
+      symbols_.push_back({item, found, dim});
+    }
+    if (found == expected) return {};
+    return operand(i) + ": extent " + std::to_string(d) + " is " + std::to_string(found) + ", " + std::string(item) + " is " +
+           std::to_string(expected);
+  }
+
+  std::string check_same(uint32_t i, std::string_view as) {
+    for (uint32_t j = 0; j < operand_count(op_.id); ++j) {
+      if (as != kOperands[kFirst[op_.id] + j].name) continue;
+      const hadal_tensor& a = tensors_[i];
+      const hadal_tensor& b = tensors_[j];
+      if (a.rank != b.rank || a.row_dim != b.row_dim || !std::equal(a.extents, a.extents + a.rank, b.extents))
+        return operand(i) + " must have the shape of " + operand(j);
+    }
+    return {};
+  }
+
+  // Left to right, without precedence: "(V + 31) / 32", "kv_heads * D", "dims / 2".
+  int64_t evaluate(std::string_view text) const {
+    int64_t value = 0;
+    char sign = '+';
+    while (!(text = trim(text)).empty()) {
+      int64_t term = 0;
+      if (text.front() == '(') {
+        const size_t close = text.find(')');
+        term = evaluate(text.substr(1, close - 1));
+        text.remove_prefix(close + 1);
+      } else {
+        const size_t end = std::min(text.find_first_of("*/+"), text.size());
+        std::string_view item = trim(text.substr(0, end));
+        text.remove_prefix(end);
+        if (const Symbol* known = lookup(item)) term = known->value;
+        if (is_number(item))
+          for (; !item.empty(); item.remove_prefix(1)) term = term * 10 + (item.front() - '0');
+      }
+      value = sign == '+' ? value + term : sign == '*' ? value * term : term != 0 ? value / term : 0;
+      text = trim(text);
+      if (text.empty()) break;
+      sign = text.front();
+      text.remove_prefix(1);
+    }
+    return value;
+  }
+
+  const Symbol* lookup(std::string_view name) const {
+    const auto it = std::find_if(symbols_.begin(), symbols_.end(), [&](const Symbol& s) { return s.name == name; });
+    return it == symbols_.end() ? nullptr : &*it;
+  }
+  std::string operand(uint32_t i) const { return operand_name(op_.id, i); }
+
+  static constexpr size_t kNoVariant = SIZE_MAX;
+  const hadal_op& op_;
+  const hadal_tensor* tensors_;
+  std::vector<Symbol> symbols_;
+  size_t variant_ = kNoVariant;
+};
+
+bool takes_dtype(std::string_view list, DType dtype) {
+  if (list == "any") return dtype != HADAL_BOOL;
+  const auto names = split(list, " ");
+  return std::find(names.begin(), names.end(), dtype_name(dtype)) != names.end();
+}
+
+// One operand by itself: where it lies, its type, its strides.
+std::string check_tensor(const hadal_tensor& t, const OperandRow& row) {
+  const bool weight = row.role == HADAL_ROLE_WEIGHT || row.role == HADAL_ROLE_OPT_WEIGHT;
+  if (weight != (t.space == HADAL_SPACE_WEIGHT)) return weight ? "must be a weight" : "must not be a weight";
+  if (t.rank < 1 || t.rank > HADAL_MAX_RANK) return "has rank " + std::to_string(t.rank);
+  if (t.row_dim >= HADAL_DIM_COUNT) return "has an unknown row count";
+  if (t.row_dim != HADAL_DIM_CONST && (weight || t.space == HADAL_SPACE_PLANE)) return "cannot change its size from step to step";
+  const DTypeInfo* info = dtype_info(static_cast<DType>(t.dtype));
+  if (!info) return "has an unknown dtype";
+  if (!takes_dtype(row.dtypes, info->dtype)) return "is " + std::string(info->name) + ", expected " + std::string(row.dtypes);
+  for (uint32_t d = 0; d < t.rank; ++d)
+    if (t.extents[d] < 0) return "has a negative extent";
+  if (weight) return t.offset != 0 ? "is a weight with an offset" : "";
+  if (t.strides[t.rank - 1] != info->block_bytes) return "must be contiguous along its innermost extent";
+  for (uint32_t d = 0; d < t.rank; ++d)
+    if (t.strides[d] < 0 || t.strides[d] % info->block_bytes != 0) return "has a stride that is no multiple of its element";
+  return t.offset % static_cast<uint64_t>(info->block_bytes) != 0 ? "has an offset that is no multiple of its element" : "";
+}
+
+std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
+  const hadal_attributes& a = op.attr;
+  switch (op.id) {
+    case HADAL_OP_NORM:
+      if (!(a.norm.eps >= 0) || !std::isfinite(a.norm.eps)) return "eps must be a finite number, not negative";
+      if (a.norm.layer > 1) return "layer must be 0 or 1";
+      return !a.norm.layer && t[HADAL_NORM_B].space != HADAL_SPACE_NONE ? "b belongs to a layer norm only" : "";
+    case HADAL_OP_ROPE:
+      if (a.rope.dims % 2 != 0) return "dims must be even";
+      if (static_cast<int64_t>(a.rope.first) + a.rope.dims > t[HADAL_ROPE_X].extents[2]) return "first + dims is more than a head has";
+      if (a.rope.interleaved > 1 || a.rope.inverse > 1) return "interleaved and inverse must be 0 or 1";
+      return a.rope.ratio < 1 ? "ratio must be at least 1" : "";
+    case HADAL_OP_SWIGLU:
+    case HADAL_OP_GATED_MATMUL:
+      return a.swiglu.clamp >= 0 ? "" : "clamp must not be negative";
+    case HADAL_OP_KV_WRITE:
+      return a.kv_write.ratio < 1 ? "ratio must be at least 1" : "";
+    case HADAL_OP_GQA_ATTENTION:
+      if (a.attention.kv_heads < 1 || t[HADAL_GQA_ATTENTION_Q].extents[1] % a.attention.kv_heads != 0)
+        return "the heads must be a multiple of kv_heads";
+      return std::isfinite(a.attention.scale) ? "" : "scale must be finite";
+    case HADAL_OP_SAMPLE:
+      if (t[HADAL_SAMPLE_LOGITS].extents[1] < 1) return "a row of logits must hold at least one";
+      return static_cast<int64_t>(a.sample.top) > t[HADAL_SAMPLE_LOGITS].extents[1] ? "top is more than there are tokens" : "";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
 hadal_status check_operands(const hadal_op& op, const hadal_tensor* tensors, hadal_error* error) {
-  const auto refuse = [&](const std::string& why) {
-    const hadal_tensor* pointers[HADAL_MAX_OPERANDS] = {};
-    for (uint32_t i = 0; i < operand_count(op.id); ++i) pointers[i] = &tensors[i];
-    return report(error, HADAL_INVALID, describe(op, pointers) + ": " + why);
-  };
   const uint32_t n = operand_count(op.id);
   if (n == 0) return report(error, HADAL_UNSUPPORTED, "operator " + std::to_string(op.id) + " is unknown to this chip");
-  for (uint32_t i = 0; i < n; ++i) {
-    const hadal_role role = operand_role(op.id, i);
-    const hadal_tensor& t = tensors[i];
-    const bool optional = role == HADAL_ROLE_OPT_IN || role == HADAL_ROLE_OPT_INOUT || role == HADAL_ROLE_OPT_WEIGHT;
-    const std::string name = operand_name(op.id, i);
-    if (t.space == HADAL_SPACE_NONE) {
-      if (!optional) return refuse(name + " is missing");
-      continue;
-    }
-    const bool weight = role == HADAL_ROLE_WEIGHT || role == HADAL_ROLE_OPT_WEIGHT;
-    if (weight != (t.space == HADAL_SPACE_WEIGHT)) return refuse(name + (weight ? " must be a weight" : " must not be a weight"));
-    if (t.rank < 1 || t.rank > HADAL_MAX_RANK) return refuse(name + " has rank " + std::to_string(t.rank));
-    if (!dtype_info(static_cast<DType>(t.dtype))) return refuse(name + " has an unknown dtype");
-    for (uint32_t d = 0; d < t.rank; ++d)
-      if (t.extents[d] < 0) return refuse(name + " has a negative extent");
-    if (!weight && t.strides[t.rank - 1] != dtype_info(static_cast<DType>(t.dtype))->block_bytes)
-      return refuse(name + ": the innermost extent must be contiguous");
+  std::string why;
+  for (uint32_t i = 0; why.empty() && i < n; ++i) {
+    const OperandRow& row = kOperands[kFirst[op.id] + i];
+    const bool optional = row.role == HADAL_ROLE_OPT_IN || row.role == HADAL_ROLE_OPT_INOUT || row.role == HADAL_ROLE_OPT_WEIGHT;
+    if (tensors[i].space == HADAL_SPACE_NONE)
+      why = optional ? "" : " is missing";
+    else if (const std::string wrong = check_tensor(tensors[i], row); !wrong.empty())
+      why = " " + wrong;
+    if (!why.empty()) why = operand_name(op.id, i) + why;
   }
-  return HADAL_OK;
+  if (why.empty()) why = ShapeCheck(op, tensors).run();
+  if (why.empty()) why = check_attributes(op, tensors);
+  if (why.empty()) return HADAL_OK;
+  const hadal_tensor* pointers[HADAL_MAX_OPERANDS] = {};
+  for (uint32_t i = 0; i < n; ++i) pointers[i] = &tensors[i];
+  return report(error, HADAL_INVALID, describe(op, pointers) + ": " + why);
 }
 
 }  // namespace hadal::host_chip

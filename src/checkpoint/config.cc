@@ -30,7 +30,7 @@ const Json* find_key(const Json& root, std::string_view key) {
 std::string found(const Json& value) {
   switch (value.type()) {
     case Json::value_t::string:
-      return "the string " + quoted(value.get_ref<const std::string&>(), 60);
+      return "the string " + quote(value.get_ref<const std::string&>(), 60);
     case Json::value_t::array:
       return fmt::format("a list of {}", value.size());
     case Json::value_t::object:
@@ -41,7 +41,7 @@ std::string found(const Json& value) {
 }
 
 Error wrong(const std::string& origin, std::string_view key, std::string_view expected, std::string_view got) {
-  return failed(fmt::format("{}: {}: expected {}, found {}", origin, quoted(key), expected, got));
+  return failed(fmt::format("{}: {}: expected {}, found {}", origin, quote(key), expected, got));
 }
 
 /// A whole number; 3.0 counts as 3, 1e300 and true do not.
@@ -171,7 +171,7 @@ Result<std::vector<std::string>> Config::texts(std::string_view key) const {
 
 Result<Config> Config::object(std::string_view key) const {
   Config config;
-  config.origin_ = origin_.empty() ? std::string(key) : fmt::format("{}: {}", origin_, quoted(key));
+  config.origin_ = origin_.empty() ? std::string(key) : fmt::format("{}: {}", origin_, quote(key));
   const Json* value = find_key(tree_->root, key);
   if (!value) return config;
   if (!value->is_object()) return wrong(origin_, key, "an object", found(*value));
@@ -184,6 +184,10 @@ void Config::set(std::string_view key, std::string_view json_value) {
   HADAL_CHECK(!value.is_discarded());
   if (tree_.use_count() > 1) tree_ = std::make_shared<Tree>(*tree_);  // a copy of this Config keeps what it had
   tree_->root[std::string(key)] = std::move(value);
+}
+
+void Config::set_text(std::string_view key, std::string_view text) {
+  set(key, Json(printable(text, text.size() * 4 + 1)).dump());
 }
 
 std::vector<std::string> Config::keys() const {

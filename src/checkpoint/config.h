@@ -40,6 +40,8 @@ class Config {
 
   /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling", R"({"factor": 4})").
   void set(std::string_view key, std::string_view json_value);
+  /// Sets a key to a string; bytes that are no UTF-8 become \xNN.
+  void set_text(std::string_view key, std::string_view text);
 
   /// The keys of the top level, in file order.
   [[nodiscard]] std::vector<std::string> keys() const;

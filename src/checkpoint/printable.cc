@@ -53,6 +53,8 @@ std::string printable(std::string_view bytes, size_t limit) {
   return out;
 }
 
-std::string quoted(std::string_view bytes, size_t limit) { return '"' + printable(bytes, limit) + '"'; }
+std::string quote(std::string_view bytes, size_t limit) { return '"' + printable(bytes, limit) + '"'; }
+
+bool is_printable(std::string_view bytes) { return printable(bytes, bytes.size() * 4 + 1) == bytes; }
 
 }  // namespace hadal

@@ -15,6 +15,9 @@ namespace hadal {
 std::string printable(std::string_view bytes, size_t limit = 80);
 
 /// The same in double quotes.
-std::string quoted(std::string_view bytes, size_t limit = 80);
+std::string quote(std::string_view bytes, size_t limit = 80);
+
+/// True if `bytes` is printed as it is: fit for a name.
+bool is_printable(std::string_view bytes);
 
 }  // namespace hadal

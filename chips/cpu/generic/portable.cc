@@ -1,0 +1,15 @@
+// The kernel table in plain C++, for any machine; the last of the list.
+#include "base/floats.h"
+#include "kernels.h"
+
+namespace hadal::cpu::portable {
+namespace {
+#include "generic/simd_portable.h"
+#include "generic/matmul.inc"
+#include "generic/rows.inc"
+#define HADAL_TABLE_NAME "portable"
+#define HADAL_TABLE_SETS ""
+#include "generic/table.inc"
+}  // namespace
+constexpr KernelTable kTable = make_table();
+}  // namespace hadal::cpu::portable

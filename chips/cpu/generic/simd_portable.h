@@ -1,0 +1,174 @@
+// The vector words of generic/*.inc in plain C++: 8 lanes in arrays that any compiler turns into what the machine has.
+// a * b + c is two roundings here (no fused instruction is assumed): this table has bits of its own.
+// Included inside the namespace of portable.cc.
+
+constexpr int kW = 8;
+struct F {
+  float v[kW];
+};
+struct I {
+  int32_t v[kW];
+};
+struct B {
+  uint8_t v[4 * kW];
+};
+#define HADAL_LANES for (int i = 0; i < kW; ++i)
+#define HADAL_BYTES for (int i = 0; i < 4 * kW; ++i)
+
+inline float as_float(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
+inline uint32_t as_bits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  return bits;
+}
+
+inline F f_set(float x) { F r; HADAL_LANES r.v[i] = x; return r; }
+inline F f_zero() { return f_set(0.0f); }
+inline F f_load(const float* p) { F r; HADAL_LANES r.v[i] = p[i]; return r; }
+inline void f_store(float* p, F x) { HADAL_LANES p[i] = x.v[i]; }
+inline F f_load_n(const float* p, int64_t n) { F r; HADAL_LANES r.v[i] = i < n ? p[i] : 0.0f; return r; }
+inline void f_store_n(float* p, F x, int64_t n) { for (int64_t i = 0; i < n; ++i) p[i] = x.v[i]; }
+inline F f_add(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
+inline F f_sub(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] - b.v[i]; return r; }
+inline F f_mul(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] * b.v[i]; return r; }
+inline F f_div(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] / b.v[i]; return r; }
+inline F f_fma(F a, F b, F c) { F r; HADAL_LANES r.v[i] = a.v[i] * b.v[i] + c.v[i]; return r; }
+inline F f_max(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }  // b if one is NaN
+inline F f_min(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return r; }
+inline F f_abs(F a) { F r; HADAL_LANES r.v[i] = as_float(as_bits(a.v[i]) & 0x7fffffffu); return r; }
+inline F f_neg(F a) { F r; HADAL_LANES r.v[i] = -a.v[i]; return r; }
+inline F f_from_i(I a) { F r; HADAL_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
+/// Nearest even, for |a| < 2^22 (all that is asked here); anything else gives some number.
+inline I f_round(F a) {
+  I r;
+  HADAL_LANES {
+    const float shifted = a.v[i] + 12582912.0f;
+    r.v[i] = static_cast<int32_t>(as_bits(shifted) - 0x4b400000u);
+  }
+  return r;
+}
+inline F f_pow2(I n) { F r; HADAL_LANES r.v[i] = as_float(static_cast<uint32_t>(n.v[i] + 127) << 23); return r; }
+inline I f_bits(F a) { I r; HADAL_LANES r.v[i] = static_cast<int32_t>(as_bits(a.v[i])); return r; }
+inline bool f_any_above(F a, F b) { bool any = false; HADAL_LANES any |= a.v[i] > b.v[i]; return any; }
+inline F f_nan_to(F a, F with) { F r; HADAL_LANES r.v[i] = a.v[i] == a.v[i] ? a.v[i] : with.v[i]; return r; }
+inline float f_hsum(F a) {
+  return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7]));
+}
+inline float f_hmax(F a) { float m = a.v[0]; HADAL_LANES m = a.v[i] > m ? a.v[i] : m; return m; }
+inline double d_hsum(F a) { double s = 0; HADAL_LANES s += static_cast<double>(a.v[i]); return s; }
+
+template <typename T>
+inline T lane(const void* p, int i) {
+  T x;
+  __builtin_memcpy(&x, static_cast<const uint8_t*>(p) + static_cast<uint64_t>(i) * sizeof(T), sizeof(T));
+  return x;
+}
+inline F f_from_f16(const void* p) { F r; HADAL_LANES r.v[i] = hadal::f16_to_f32(lane<uint16_t>(p, i)); return r; }
+inline F f_from_bf16(const void* p) { F r; HADAL_LANES r.v[i] = hadal::bf16_to_f32(lane<uint16_t>(p, i)); return r; }
+inline void f_to_f16(void* p, F a) {
+  HADAL_LANES { const uint16_t h = hadal::f32_to_f16(a.v[i]); __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2); }
+}
+inline void f_to_bf16(void* p, F a) {
+  HADAL_LANES { const uint16_t h = hadal::f32_to_bf16(a.v[i]); __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2); }
+}
+inline I i_load_u8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = p[i]; return r; }
+inline I i_load_s8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
+inline F f_from_e4m3(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e4m3_to_f32(p[i]); return r; }
+inline F f_from_e5m2(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e5m2_to_f32(p[i]); return r; }
+inline F f_from_e8m0(const uint8_t* p, float factor) { F r; HADAL_LANES r.v[i] = hadal::e8m0_to_f32(p[i]) * factor; return r; }
+
+inline I i_zero() { I r; HADAL_LANES r.v[i] = 0; return r; }
+inline I i_add(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
+inline I i_sub(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] - b.v[i]; return r; }
+inline I i_max(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
+template <int kBits>
+inline I i_shl(I a) { I r; HADAL_LANES r.v[i] = a.v[i] * (1 << kBits); return r; }
+inline int32_t i_hmax(I a) { int32_t m = a.v[0]; HADAL_LANES m = a.v[i] > m ? a.v[i] : m; return m; }
+inline int32_t i_hsum(I a) { int32_t s = 0; HADAL_LANES s += a.v[i]; return s; }
+inline void i_to_s8(int8_t* p, I a) {
+  HADAL_LANES { const int32_t x = a.v[i]; p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x); }
+}
+
+inline B b_load(const uint8_t* p) { B r; HADAL_BYTES r.v[i] = p[i]; return r; }
+inline B b_set(int x) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(x); return r; }
+inline B b_and(B a, B b) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] & b.v[i]); return r; }
+inline B b_or(B a, B b) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]); return r; }
+template <int kBits>
+inline B b_shift(B a) {  // within the byte: the users mask what other sets let cross
+  B r;
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(kBits > 0 ? a.v[i] << (kBits > 0 ? kBits : 0) : a.v[i] >> (kBits < 0 ? -kBits : 0));
+  return r;
+}
+inline B b_lut(const int8_t* table, B nibbles) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(table[nibbles.v[i] & 15]); return r; }
+
+template <int kBits, int kFirst = 0, int kCount = 8>
+inline I dot_u(const B* w, const int8_t* a) {
+  I sum = i_zero();
+  for (int g = kFirst; g < kFirst + kCount; ++g)
+    for (int j = 0; j < 4; ++j) HADAL_LANES sum.v[i] += w[g].v[4 * i + j] * a[4 * g + j];
+  return sum;
+}
+struct Signed {
+  B w[8];
+};
+inline void prepare_signed(Signed&) {}
+inline I dot_s(const Signed& s, const int8_t* a, int32_t) {
+  I sum = i_zero();
+  for (int g = 0; g < 8; ++g)
+    for (int j = 0; j < 4; ++j) HADAL_LANES sum.v[i] += static_cast<int8_t>(s.w[g].v[4 * i + j]) * a[4 * g + j];
+  return sum;
+}
+
+/// Pairs of int16 in one int32, low half first.
+inline int32_t low16(int32_t x) { return static_cast<int16_t>(static_cast<uint32_t>(x) & 0xffffu); }
+inline int32_t high16(int32_t x) { return x >> 16; }
+inline int32_t make_pair(int32_t low, int32_t high) {
+  return static_cast<int32_t>((static_cast<uint32_t>(low) & 0xffffu) | (static_cast<uint32_t>(high) << 16));
+}
+inline I pair_mul(I pairs, int32_t pair) {
+  I r;
+  HADAL_LANES r.v[i] = low16(pairs.v[i]) * low16(pair) + high16(pairs.v[i]) * high16(pair);
+  return r;
+}
+inline I pairs_s8(const uint8_t* p) {
+  I r;
+  HADAL_LANES r.v[i] = make_pair(static_cast<int8_t>(p[2 * i]), static_cast<int8_t>(p[2 * i + 1]));
+  return r;
+}
+inline I pairs_u4(const uint8_t* p, bool high) {
+  I r;
+  const int shift = high ? 4 : 0;
+  HADAL_LANES r.v[i] = make_pair((p[2 * i] >> shift) & 15, (p[2 * i + 1] >> shift) & 15);
+  return r;
+}
+struct Scales {
+  I first, second;
+};
+inline Scales split_pairs(I pairs) {
+  Scales s;
+  HADAL_LANES { s.first.v[i] = low16(pairs.v[i]); s.second.v[i] = high16(pairs.v[i]); }
+  return s;
+}
+template <int kBits>
+inline I dot_scaled(const B* w, const int8_t* a, const Scales& s) {
+  const I x = dot_u<kBits, 0, 4>(w, a), y = dot_u<kBits, 4, 4>(w, a);
+  I r;
+  HADAL_LANES r.v[i] = x.v[i] * s.first.v[i] + y.v[i] * s.second.v[i];
+  return r;
+}
+
+/// Multiply-adds of the peak loop.
+constexpr int kPeakInt8 = 12 * 4 * kW * 2;
+inline void int8_round(I* s, B w, B a) {
+  for (int g = 0; g < 12; ++g) {
+    asm("" : "+m"(a));
+    for (int j = 0; j < 4; ++j) HADAL_LANES s[g].v[i] += w.v[4 * i + j] * static_cast<int8_t>(a.v[4 * i + j]);
+  }
+}
+inline void prefetch(const void* p) { __builtin_prefetch(p); }
+#undef HADAL_LANES
+#undef HADAL_BYTES

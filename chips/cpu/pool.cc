@@ -1,0 +1,133 @@
+#include "pool.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <string>
+
+namespace hadal::cpu {
+namespace {
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A pause takes 10 ns (Zen) to 40 ns (Intel): some µs of spinning at a barrier, some tens between regions, where the host
+// prepares the next step; then a few offers of the core to others; then the kernel wakes us.
+constexpr int kSpinBarrier = 400, kSpinIdle = 2000, kYields = 30;
+
+// Until `word` differs from `old`.
+int wait_changed(const std::atomic<int>& word, int old, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    const int now = word.load(std::memory_order_acquire);
+    if (now != old) return now;
+    pause();
+  }
+  for (int i = 0; i < kYields; ++i) {
+    const int now = word.load(std::memory_order_acquire);
+    if (now != old) return now;
+    std::this_thread::yield();
+  }
+  word.wait(old, std::memory_order_acquire);
+  return word.load(std::memory_order_acquire);
+}
+
+// CPUs that the control group grants, 0: no limit.
+double group_quota() {
+  std::string quota;
+  double period = 0;
+  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> quota >> period) {
+    if (quota == "max" || period <= 0) return 0;
+    return std::strtod(quota.c_str(), nullptr) / period;
+  }
+  double q = -1, p = 0;
+  for (const std::string folder : {"/sys/fs/cgroup/cpu/", "/sys/fs/cgroup/cpu,cpuacct/"}) {
+    std::ifstream quota_file(folder + "cpu.cfs_quota_us"), period_file(folder + "cpu.cfs_period_us");
+    if (quota_file >> q && period_file >> p && q > 0 && p > 0) return q / p;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int usable_threads() {
+  int n = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#if defined(__linux__)
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) n = std::min(n, std::max(1, CPU_COUNT(&set)));
+#endif
+  if (const double quota = group_quota(); quota > 0) n = std::min(n, std::max(1, static_cast<int>(std::ceil(quota - 0.01))));
+  return n;
+}
+
+Pool::Pool(int threads) : size_(std::max(1, threads)) {
+  threads_.reserve(static_cast<size_t>(size_ - 1));
+  try {
+    for (int w = 1; w < size_; ++w) threads_.emplace_back([this, w] { loop(w); });
+  } catch (...) {
+    quit_ = true;
+    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.notify_all();
+    for (std::thread& t : threads_) t.join();
+    throw;
+  }
+}
+
+Pool::~Pool() {
+  quit_ = true;
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  for (std::thread& t : threads_) t.join();
+}
+
+void Pool::loop(int worker) {
+  int seen = 0;
+  for (;;) {
+    seen = wait_changed(epoch_, seen, kSpinIdle);
+    if (quit_) return;
+    body_(context_, worker);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_ - 1) done_.notify_all();
+  }
+}
+
+void Pool::run(void (*body)(void*, int), void* context) {
+  if (size_ == 1) {
+    body(context, 0);
+    return;
+  }
+  body_ = body;
+  context_ = context;
+  stop_ = false;
+  done_.store(0, std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  body(context, 0);
+  int done = done_.load(std::memory_order_acquire);
+  while (done != size_ - 1) done = wait_changed(done_, done, kSpinBarrier);
+}
+
+bool Pool::barrier(int worker, bool stop) {
+  if (size_ == 1) return stop;
+  const int generation = generation_.load(std::memory_order_relaxed);
+  if (worker == 0) stop_ = stop;
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+    arrived_.store(0, std::memory_order_relaxed);
+    const int next = ((generation | 1) + 1) | (stop_ ? 1 : 0);
+    generation_.store(next, std::memory_order_release);
+    generation_.notify_all();
+    return (next & 1) != 0;
+  }
+  return (wait_changed(generation_, generation, kSpinBarrier) & 1) != 0;
+}
+
+}  // namespace hadal::cpu

@@ -1,0 +1,56 @@
+// The chip's threads: workers that sleep between regions, a barrier inside a region, and the number of threads to start.
+//
+// No OpenMP. The calling thread is worker 0. Waiting is short spinning, then yielding, then sleeping in the kernel, so that a
+// step stays fast when another process keeps a core busy. Threads are not pinned: the kernel may then move a worker away
+// from a core that somebody else uses.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace hadal::cpu {
+
+/// Threads that this process may use well: affinity mask and the CPU quota of its control group, at least 1.
+int usable_threads();
+
+class Pool {
+ public:
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  [[nodiscard]] int size() const { return size_; }
+
+  /// Runs body(context, worker) on every worker and returns when all are done. One region at a time: the caller holds lock().
+  void run(void (*body)(void* context, int worker), void* context);
+  std::mutex& lock() { return lock_; }
+
+  template <typename Body>
+  void run(Body& body) {
+    run([](void* context, int worker) { (*static_cast<Body*>(context))(worker); }, &body);
+  }
+
+  /// Waits for all workers. True if worker 0 asked to stop before it arrived; then all workers get true.
+  bool barrier(int worker, bool stop = false);
+
+ private:
+  void loop(int worker);
+
+  const int size_;
+  std::mutex lock_;
+  std::vector<std::thread> threads_;
+  void (*body_)(void*, int) = nullptr;
+  void* context_ = nullptr;
+  bool quit_ = false;
+  bool stop_ = false;  ///< written by worker 0 before it arrives, read by the last that arrives
+  alignas(64) std::atomic<int> epoch_{0};       ///< grows by one a region
+  alignas(64) std::atomic<int> generation_{0};  ///< of the barrier; bit 0: stop
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> done_{0};
+};
+
+}  // namespace hadal::cpu

@@ -1,0 +1,16 @@
+// The kernel table for AVX-512 with VNNI. Compiled with those flags; includes nothing that instantiates a standard template.
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace hadal::cpu::avx512 {
+namespace {
+#include "x86/simd_avx512.h"
+#include "generic/matmul.inc"
+#include "generic/rows.inc"
+#define HADAL_TABLE_NAME "avx512_vnni"
+#define HADAL_TABLE_SETS "avx512f avx512bw avx512dq avx512vl avx512_vnni"
+#include "generic/table.inc"
+}  // namespace
+constexpr KernelTable kTable = make_table();
+}  // namespace hadal::cpu::avx512

@@ -1,0 +1,193 @@
+// The vector words of generic/*.inc for AVX2 + FMA + F16C: 8 floats, or 8 rows of 4 bytes.
+// Included inside the namespace of the one file that is compiled for this set.
+
+constexpr int kW = 8;
+using F = __m256;
+using I = __m256i;
+using B = __m256i;
+
+inline F f_set(float x) { return _mm256_set1_ps(x); }
+inline F f_zero() { return _mm256_setzero_ps(); }
+inline F f_load(const float* p) { return _mm256_loadu_ps(p); }
+inline void f_store(float* p, F x) { _mm256_storeu_ps(p, x); }
+inline I tail_mask(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline F f_load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, tail_mask(n)); }
+inline void f_store_n(float* p, F x, int64_t n) { _mm256_maskstore_ps(p, tail_mask(n), x); }
+inline F f_add(F a, F b) { return _mm256_add_ps(a, b); }
+inline F f_sub(F a, F b) { return _mm256_sub_ps(a, b); }
+inline F f_mul(F a, F b) { return _mm256_mul_ps(a, b); }
+inline F f_div(F a, F b) { return _mm256_div_ps(a, b); }
+inline F f_fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+inline F f_max(F a, F b) { return _mm256_max_ps(a, b); }  // b if one is NaN
+inline F f_min(F a, F b) { return _mm256_min_ps(a, b); }
+inline F f_abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline F f_neg(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
+inline F f_from_i(I a) { return _mm256_cvtepi32_ps(a); }
+inline I f_round(F a) { return _mm256_cvtps_epi32(a); }
+inline F f_pow2(I n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
+inline I f_bits(F a) { return _mm256_castps_si256(a); }
+inline bool f_any_above(F a, F b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
+inline F f_nan_to(F a, F with) { return _mm256_blendv_ps(with, a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)); }
+inline float f_hsum(F a) {
+  const __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+inline float f_hmax(F a) {
+  const __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  const __m128 t = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+inline double d_hsum(F a) {  // in double, lanes ascending by halves
+  const __m256d s = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+  const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+  return _mm_cvtsd_f64(t) + _mm_cvtsd_f64(_mm_unpackhi_pd(t, t));
+}
+
+inline F f_from_f16(const void* p) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline F f_from_bf16(const void* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
+}
+inline void f_to_f16(void* p, F a) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void f_to_bf16(void* p, F a) {
+  const I bits = f_bits(a);
+  const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const I up = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const I nan = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
+  const I ordered = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_ORD_Q));
+  const I r = _mm256_blendv_epi8(nan, up, ordered);
+  const I packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+inline I i_load_u8(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+inline I i_load_s8(const uint8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+inline F f_from_e4m3(const uint8_t* p) {
+  const I b = i_load_u8(p);
+  const I body = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
+  const I sign = _mm256_slli_epi32(_mm256_xor_si256(b, body), 24);
+  const F value = f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(body, 20)), f_set(0x1p120f));
+  const I nan = _mm256_cmpeq_epi32(body, _mm256_set1_epi32(0x7f));
+  return _mm256_castsi256_ps(_mm256_or_si256(_mm256_or_si256(f_bits(value), sign), nan));
+}
+inline F f_from_e5m2(const uint8_t* p) {
+  const __m128i h = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 8);
+  return _mm256_cvtph_ps(h);
+}
+/// 2^(e - 127) * factor, factor a power of two that keeps it in range.
+inline F f_from_e8m0(const uint8_t* p, float factor) {
+  const I e = i_load_u8(p);
+  const I zero = _mm256_cmpeq_epi32(e, _mm256_setzero_si256());
+  const I nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
+  const I bits = _mm256_or_si256(_mm256_slli_epi32(e, 23), _mm256_and_si256(zero, _mm256_set1_epi32(0x00400000)));
+  return f_mul(_mm256_castsi256_ps(_mm256_or_si256(bits, nan)), f_set(factor));
+}
+
+inline I i_zero() { return _mm256_setzero_si256(); }
+inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
+inline I i_sub(I a, I b) { return _mm256_sub_epi32(a, b); }
+inline I i_max(I a, I b) { return _mm256_max_epi32(a, b); }
+template <int kBits>
+inline I i_shl(I a) { return _mm256_slli_epi32(a, kBits); }
+inline int32_t i_hmax(I a) {
+  const __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  const __m128i t = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+inline int32_t i_hsum(I a) {
+  const __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  const __m128i t = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+/// The low bytes of kW int32, saturated.
+inline void i_to_s8(int8_t* p, I a) {
+  const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(h, h));
+}
+
+inline B b_load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline B b_set(int x) { return _mm256_set1_epi8(static_cast<char>(x)); }
+inline B b_and(B a, B b) { return _mm256_and_si256(a, b); }
+inline B b_or(B a, B b) { return _mm256_or_si256(a, b); }
+template <int kBits>
+inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
+  if constexpr (kBits > 0) return _mm256_slli_epi16(a, kBits);
+  else if constexpr (kBits < 0) return _mm256_srli_epi16(a, -kBits);
+  else return a;
+}
+inline B b_lut(const int8_t* table, B nibbles) {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
+}
+
+inline B act4(const int8_t* a) {
+  int32_t four;
+  __builtin_memcpy(&four, a, 4);
+  return _mm256_set1_epi32(four);
+}
+/// Unsigned weights below 2^kBits: as many products are added in int16 as cannot overflow.
+template <int kBits, int kFirst, int kCount>
+inline I dot16(const B* w, const int8_t* a, I by) {
+  constexpr int kGroup = kBits <= 4 ? 8 : kBits == 5 ? 4 : 2;
+  I sum = i_zero();
+  for (int g = kFirst; g < kFirst + kCount; g += kGroup) {
+    I s = _mm256_maddubs_epi16(w[g], act4(a + 4 * g));
+    for (int i = 1; i < kGroup && g + i < kFirst + kCount; ++i)
+      s = _mm256_add_epi16(s, _mm256_maddubs_epi16(w[g + i], act4(a + 4 * (g + i))));
+    const I m = _mm256_madd_epi16(s, by);
+    sum = g == kFirst ? m : i_add(sum, m);
+  }
+  return sum;
+}
+template <int kBits, int kFirst = 0, int kCount = 8>
+inline I dot_u(const B* w, const int8_t* a) { return dot16<kBits, kFirst, kCount>(w, a, _mm256_set1_epi16(1)); }
+
+/// Signed weights: |w| times a with w's sign. `s` holds what prepare_signed made.
+struct Signed {
+  B w[8];
+  B magnitude[8];
+};
+inline void prepare_signed(Signed& s) {
+  for (int g = 0; g < 8; ++g) s.magnitude[g] = _mm256_abs_epi8(s.w[g]);
+}
+inline I dot_s(const Signed& s, const int8_t* a, int32_t) {
+  I sum = i_zero();
+  const I ones = _mm256_set1_epi16(1);
+  for (int g = 0; g < 8; ++g) {
+    const I p = _mm256_maddubs_epi16(s.magnitude[g], _mm256_sign_epi8(act4(a + 4 * g), s.w[g]));
+    sum = i_add(sum, _mm256_madd_epi16(p, ones));
+  }
+  return sum;
+}
+
+/// kW pairs of int16, for products with a pair that is the same for all rows.
+inline I pair_mul(I pairs, int32_t pair) { return _mm256_madd_epi16(pairs, _mm256_set1_epi32(pair)); }
+inline I pairs_s8(const uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline I pairs_u4(const uint8_t* p, bool high) {
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepu8_epi16(_mm_and_si128(high ? _mm_srli_epi16(b, 4) : b, _mm_set1_epi8(15)));
+}
+/// Two integer scales a row, one for each 16 values.
+struct Scales {
+  I first, second;
+};
+inline Scales split_pairs(I pairs) {
+  const I lo = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+  return {_mm256_shuffle_epi8(pairs, lo), _mm256_shuffle_epi8(pairs, _mm256_add_epi8(lo, _mm256_set1_epi8(2)))};
+}
+template <int kBits>
+inline I dot_scaled(const B* w, const int8_t* a, const Scales& s) {
+  return i_add(dot16<kBits, 0, 4>(w, a, s.first), dot16<kBits, 4, 4>(w, a, s.second));
+}
+
+/// Multiply-adds of the peak loop: 12 chains, the products not to be shared.
+constexpr int kPeakInt8 = 12 * 32 * 2;
+inline void int8_round(I* s, B w, B a) {
+  for (int i = 0; i < 12; ++i) {
+    asm("" : "+x"(a));
+    s[i] = _mm256_add_epi16(s[i], _mm256_maddubs_epi16(w, a));
+  }
+}
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

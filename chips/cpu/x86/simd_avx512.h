@@ -1,0 +1,170 @@
+// The vector words of generic/*.inc for AVX-512 (F, BW, VL, DQ, VNNI): 16 floats, or 16 rows of 4 bytes.
+// Included inside the namespace of the one file that is compiled for this set.
+
+constexpr int kW = 16;
+using F = __m512;
+using I = __m512i;
+using B = __m512i;
+
+inline F f_set(float x) { return _mm512_set1_ps(x); }
+inline F f_zero() { return _mm512_setzero_ps(); }
+inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
+inline void f_store(float* p, F x) { _mm512_storeu_ps(p, x); }
+inline __mmask16 tail_mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+inline F f_load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(tail_mask(n), p); }
+inline void f_store_n(float* p, F x, int64_t n) { _mm512_mask_storeu_ps(p, tail_mask(n), x); }
+inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
+inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
+inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F f_div(F a, F b) { return _mm512_div_ps(a, b); }
+inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }  // b if one is NaN
+inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
+inline F f_abs(F a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
+inline F f_neg(F a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), a); }
+inline F f_from_i(I a) { return _mm512_cvtepi32_ps(a); }
+inline I f_round(F a) { return _mm512_cvtps_epi32(a); }
+inline F f_pow2(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)); }
+inline I f_bits(F a) { return _mm512_castps_si512(a); }
+inline bool f_any_above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+inline F f_nan_to(F a, F with) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), with, a); }
+inline __m256 low_half(F a) { return _mm512_castps512_ps256(a); }
+inline __m256 high_half(F a) { return _mm512_extractf32x8_ps(a, 1); }
+inline float f_hsum(F a) {
+  const __m256 h = _mm256_add_ps(low_half(a), high_half(a));
+  const __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+inline float f_hmax(F a) {
+  const __m256 h = _mm256_max_ps(low_half(a), high_half(a));
+  const __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  const __m128 t = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+inline double d_hsum(F a) {  // in double, lanes ascending by halves
+  const __m512d d = _mm512_add_pd(_mm512_cvtps_pd(low_half(a)), _mm512_cvtps_pd(high_half(a)));
+  const __m256d s = _mm256_add_pd(_mm512_castpd512_pd256(d), _mm512_extractf64x4_pd(d, 1));
+  const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+  return _mm_cvtsd_f64(t) + _mm_cvtsd_f64(_mm_unpackhi_pd(t, t));
+}
+
+inline F f_from_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline F f_from_bf16(const void* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
+}
+inline void f_to_f16(void* p, F a) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void f_to_bf16(void* p, F a) {
+  const I bits = f_bits(a);
+  const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const I up = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const I nan = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+  const I r = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), nan, up);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(r));
+}
+inline I i_load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline I i_load_s8(const uint8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline F f_from_e4m3(const uint8_t* p) {
+  const I b = i_load_u8(p);
+  const I body = _mm512_and_si512(b, _mm512_set1_epi32(0x7f));
+  const I sign = _mm512_slli_epi32(_mm512_xor_si512(b, body), 24);
+  const F value = f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(body, 20)), f_set(0x1p120f));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(body, _mm512_set1_epi32(0x7f));
+  return _mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_or_si512(f_bits(value), sign), nan, _mm512_set1_epi32(-1)));
+}
+inline F f_from_e5m2(const uint8_t* p) {
+  const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_cvtph_ps(_mm256_slli_epi16(h, 8));
+}
+/// 2^(e - 127) * factor, factor a power of two that keeps it in range.
+inline F f_from_e8m0(const uint8_t* p, float factor) {
+  const I e = i_load_u8(p);
+  const __mmask16 zero = _mm512_cmpeq_epi32_mask(e, _mm512_setzero_si512());
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(e, _mm512_set1_epi32(255));
+  const I bits = _mm512_mask_mov_epi32(_mm512_slli_epi32(e, 23), zero, _mm512_set1_epi32(0x00400000));
+  return f_mul(_mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(-1))), f_set(factor));
+}
+
+inline I i_zero() { return _mm512_setzero_si512(); }
+inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
+inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
+inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
+template <int kBits>
+inline I i_shl(I a) { return _mm512_slli_epi32(a, kBits); }
+inline int32_t i_hmax(I a) { return _mm512_reduce_max_epi32(a); }
+inline int32_t i_hsum(I a) { return _mm512_reduce_add_epi32(a); }
+/// The low bytes of kW int32, saturated.
+inline void i_to_s8(int8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a)); }
+
+inline B b_load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline B b_set(int x) { return _mm512_set1_epi8(static_cast<char>(x)); }
+inline B b_and(B a, B b) { return _mm512_and_si512(a, b); }
+inline B b_or(B a, B b) { return _mm512_or_si512(a, b); }
+template <int kBits>
+inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
+  if constexpr (kBits > 0) return _mm512_slli_epi16(a, kBits);
+  else if constexpr (kBits < 0) return _mm512_srli_epi16(a, -kBits);
+  else return a;
+}
+inline B b_lut(const int8_t* table, B nibbles) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
+}
+
+inline B act4(const int8_t* a) {
+  int32_t four;
+  __builtin_memcpy(&four, a, 4);
+  return _mm512_set1_epi32(four);
+}
+/// Two chains, so that the latency of dpbusd is hidden; int32 sums are exact in any order.
+template <int kFirst, int kCount>
+inline I dot_vnni(const B* w, const int8_t* a) {
+  I even = i_zero(), odd = i_zero();
+  for (int g = kFirst; g < kFirst + kCount; g += 2) {
+    even = _mm512_dpbusd_epi32(even, w[g], act4(a + 4 * g));
+    odd = _mm512_dpbusd_epi32(odd, w[g + 1], act4(a + 4 * g + 4));
+  }
+  return i_add(even, odd);
+}
+template <int kBits, int kFirst = 0, int kCount = 8>
+inline I dot_u(const B* w, const int8_t* a) { return dot_vnni<kFirst, kCount>(w, a); }
+
+/// kW pairs of int16, for products with a pair that is the same for all rows.
+inline I pair_mul(I pairs, int32_t pair) { return _mm512_madd_epi16(pairs, _mm512_set1_epi32(pair)); }
+
+/// Signed weights: w + 128 as unsigned, less 128 times the sum of the activations.
+struct Signed {
+  B w[8];
+};
+inline void prepare_signed(Signed& s) {
+  for (int g = 0; g < 8; ++g) s.w[g] = _mm512_xor_si512(s.w[g], b_set(-128));
+}
+inline I dot_s(const Signed& s, const int8_t* a, int32_t pair) {
+  return i_sub(dot_vnni<0, 8>(s.w, a), pair_mul(_mm512_set1_epi16(128), pair));
+}
+
+inline I pairs_s8(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline I pairs_u4(const uint8_t* p, bool high) {
+  const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_cvtepu8_epi16(_mm256_and_si256(high ? _mm256_srli_epi16(b, 4) : b, _mm256_set1_epi8(15)));
+}
+/// Two integer scales a row, one for each 16 values.
+struct Scales {
+  I first, second;
+};
+inline Scales split_pairs(I pairs) { return {_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16), _mm512_srai_epi32(pairs, 16)}; }
+template <int kBits>
+inline I dot_scaled(const B* w, const int8_t* a, const Scales& s) {
+  return i_add(_mm512_mullo_epi32(dot_vnni<0, 4>(w, a), s.first), _mm512_mullo_epi32(dot_vnni<4, 4>(w, a), s.second));
+}
+
+/// Multiply-adds of the peak loop: 12 chains, the products not to be shared.
+constexpr int kPeakInt8 = 12 * 64 * 2;
+inline void int8_round(I* s, B w, B a) {
+  for (int i = 0; i < 12; ++i) {
+    asm("" : "+v"(a));
+    s[i] = _mm512_dpbusd_epi32(s[i], w, a);
+  }
+}
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -1,0 +1,18 @@
+// tokenizer.ggml.* and the sampling recommendation of a GGUF file as TokenizerData.
+//
+// Owns the bounds of a vocabulary and the checks that keep ids inside it: a special id beyond the tokens, a byte token that
+// is no <0xNN>, lists of different lengths are refused here, so that nobody behind needs to ask again.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf.h"
+
+namespace hadal {
+
+/// Empty data (gguf_model "") for a file without tokenizer.ggml.model.
+Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& origin);
+
+}  // namespace hadal

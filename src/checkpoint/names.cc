@@ -1,0 +1,346 @@
+#include "checkpoint/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "checkpoint/printable.h"
+
+namespace hadal {
+namespace {
+
+// --- tensors -------------------------------------------------------------------------------------------------------------
+
+struct NameRow {
+  std::string_view gguf;
+  std::string_view official;
+};
+
+/// Outside of the layers, all architectures.
+constexpr auto kOuter = std::to_array<NameRow>({
+    {"token_embd", "model.embed_tokens"},
+    {"output_norm", "model.norm"},
+    {"output", "lm_head"},
+});
+
+/// Within blk.N. → model.layers.N., dense transformer layers.
+constexpr auto kDense = std::to_array<NameRow>({
+    {"attn_norm", "input_layernorm"},
+    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},
+    {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"},
+    {"attn_output", "self_attn.o_proj"},
+    {"ffn_norm", "post_attention_layernorm"},
+    {"ffn_gate", "mlp.gate_proj"},
+    {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},
+});
+
+/// DeepSeek's mixture of experts. GGUF stacks the experts into one tensor [experts, out, in]; the official files have one
+/// tensor an expert, so the stacked ones bear the official name without its number.
+constexpr auto kExperts = std::to_array<NameRow>({
+    {"ffn_gate_inp", "mlp.gate"},
+    {"ffn_gate_exps", "mlp.experts.gate_proj"},
+    {"ffn_up_exps", "mlp.experts.up_proj"},
+    {"ffn_down_exps", "mlp.experts.down_proj"},
+    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+    {"ffn_down_shexp", "mlp.shared_experts.down_proj"},
+});
+
+/// Multi-head latent attention. k_b and v_b are the halves of kv_b_proj, k_b transposed.
+constexpr auto kLatent = std::to_array<NameRow>({
+    {"attn_q_a", "self_attn.q_a_proj"},
+    {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+    {"attn_q_b", "self_attn.q_b_proj"},
+    {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+    {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+    {"attn_kv_b", "self_attn.kv_b_proj"},
+    {"attn_k_b", "self_attn.k_b_proj"},
+    {"attn_v_b", "self_attn.v_b_proj"},
+});
+
+/// Whole names that do not follow stem + ".weight" or ".bias".
+constexpr auto kWhole = std::to_array<NameRow>({
+    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
+});
+
+// --- metadata ------------------------------------------------------------------------------------------------------------
+
+enum class Kind { kInteger, kIntegerOrList, kReal, kBool };
+
+struct KeyRow {
+  std::string_view gguf;      ///< after "{architecture}."
+  std::string_view official;
+  Kind kind;
+};
+
+constexpr auto kCommonKeys = std::to_array<KeyRow>({
+    {"context_length", "max_position_embeddings", Kind::kInteger},
+    {"embedding_length", "hidden_size", Kind::kInteger},
+    {"block_count", "num_hidden_layers", Kind::kInteger},
+    {"feed_forward_length", "intermediate_size", Kind::kIntegerOrList},
+    {"attention.head_count", "num_attention_heads", Kind::kIntegerOrList},
+    {"attention.head_count_kv", "num_key_value_heads", Kind::kIntegerOrList},
+    {"attention.key_length", "head_dim", Kind::kInteger},
+    {"attention.value_length", "v_head_dim", Kind::kInteger},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", Kind::kReal},
+    {"attention.sliding_window", "sliding_window", Kind::kInteger},
+    {"rope.freq_base", "rope_theta", Kind::kReal},
+    {"vocab_size", "vocab_size", Kind::kInteger},
+});
+
+constexpr auto kExpertKeys = std::to_array<KeyRow>({
+    {"leading_dense_block_count", "first_k_dense_replace", Kind::kInteger},
+    {"expert_feed_forward_length", "moe_intermediate_size", Kind::kInteger},
+    {"expert_count", "n_routed_experts", Kind::kInteger},
+    {"expert_used_count", "num_experts_per_tok", Kind::kInteger},
+    {"expert_shared_count", "n_shared_experts", Kind::kInteger},
+    {"expert_group_count", "n_group", Kind::kInteger},
+    {"expert_group_used_count", "topk_group", Kind::kInteger},
+    {"expert_weights_scale", "routed_scaling_factor", Kind::kReal},
+    {"expert_weights_norm", "norm_topk_prob", Kind::kBool},
+    {"nextn_predict_layers", "num_nextn_predict_layers", Kind::kInteger},
+    {"attention.q_lora_rank", "q_lora_rank", Kind::kInteger},
+    {"attention.kv_lora_rank", "kv_lora_rank", Kind::kInteger},
+});
+
+constexpr auto kScalingKeys = std::to_array<KeyRow>({
+    {"rope.scaling.factor", "factor", Kind::kReal},
+    {"rope.scaling.original_context_length", "original_max_position_embeddings", Kind::kInteger},
+    {"rope.scaling.yarn_ext_factor", "extrapolation_factor", Kind::kReal},
+    {"rope.scaling.yarn_beta_fast", "beta_fast", Kind::kReal},
+    {"rope.scaling.yarn_beta_slow", "beta_slow", Kind::kReal},
+});
+
+// --- architectures -------------------------------------------------------------------------------------------------------
+
+struct Architecture {
+  std::string_view gguf;
+  std::string_view model_type;
+  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k permuted for it
+  bool experts;
+  bool latent;
+};
+
+constexpr auto kArchitectures = std::to_array<Architecture>({
+    {.gguf = "llama", .model_type = "llama", .interleaved = true, .experts = false, .latent = false},
+    {.gguf = "qwen2", .model_type = "qwen2", .interleaved = false, .experts = false, .latent = false},
+    {.gguf = "qwen3", .model_type = "qwen3", .interleaved = false, .experts = false, .latent = false},
+    {.gguf = "deepseek", .model_type = "deepseek", .interleaved = true, .experts = true, .latent = false},
+    {.gguf = "deepseek2", .model_type = "deepseek_v3", .interleaved = true, .experts = true, .latent = true},
+});
+
+const Architecture* find_architecture(std::string_view gguf) {
+  const auto it = std::find_if(kArchitectures.begin(), kArchitectures.end(), [&](const auto& row) { return row.gguf == gguf; });
+  return it == kArchitectures.end() ? nullptr : &*it;
+}
+
+const NameRow* find_row(std::span<const NameRow> rows, std::string_view gguf) {
+  const auto it = std::find_if(rows.begin(), rows.end(), [&](const NameRow& row) { return row.gguf == gguf; });
+  return it == rows.end() ? nullptr : &*it;
+}
+
+/// The JSON text of a metadata value, or an error that names the key.
+Result<std::string> json_value(std::string_view key, const GgufValue& value, Kind kind, const std::string& origin) {
+  const auto wrong = [&](std::string_view expected) {
+    return failed(fmt::format("{}: key {}: expected {}, found {}", origin, quote(key), expected, value.description()));
+  };
+  if (kind == Kind::kBool) {
+    const auto truth = value.boolean();
+    if (!truth) return wrong("a bool");
+    return std::string(*truth ? "true" : "false");
+  }
+  if (kind == Kind::kReal) {
+    const auto number = value.real();
+    if (!number) return wrong("a finite number");
+    return fmt::format("{}", *number);
+  }
+  if (kind == Kind::kIntegerOrList && value.is_array) {
+    const auto list = value.integers();
+    if (!list || list->empty()) return wrong("a list of whole numbers");
+    // Most files that have a list have one number in it for all layers.
+    if (std::all_of(list->begin(), list->end(), [&](int64_t v) { return v == list->front(); })) return fmt::format("{}", list->front());
+    return fmt::format("[{}]", fmt::join(*list, ", "));
+  }
+  const auto number = value.integer();
+  if (!number) return wrong("a whole number");
+  return fmt::format("{}", *number);
+}
+
+/// Reads `{architecture}.*` keys.
+class Keys {
+ public:
+  Keys(const GgufFile& file, std::string architecture, const std::string& origin)
+      : file_(file), architecture_(std::move(architecture)), origin_(origin) {}
+
+  [[nodiscard]] std::string full(std::string_view key) const { return fmt::format("{}.{}", architecture_, key); }
+  [[nodiscard]] const GgufValue* find(std::string_view key) const { return file_.find(full(key)); }
+  [[nodiscard]] const std::string& origin() const { return origin_; }
+
+  Status copy(std::span<const KeyRow> rows, Config& config) const {
+    for (const KeyRow& row : rows) {
+      const GgufValue* value = find(row.gguf);
+      if (!value) continue;
+      HADAL_TRY(const std::string json, json_value(full(row.gguf), *value, row.kind, origin_));
+      config.set(row.official, json);
+    }
+    return {};
+  }
+
+ private:
+  const GgufFile& file_;
+  std::string architecture_;
+  const std::string& origin_;
+};
+
+/// rope.scaling.* as the object rope_scaling. A file without a type but with a factor means linear scaling.
+Status set_rope_scaling(const Keys& keys, Config& config) {
+  std::string type;
+  if (const GgufValue* value = keys.find("rope.scaling.type")) {
+    const auto text = value->text();
+    if (!text)
+      return failed(fmt::format("{}: key {}: expected a string, found {}", keys.origin(), quote(keys.full("rope.scaling.type")), value->description()));
+    type = *text;
+  }
+  if (type == "none") return {};
+  Config scaling;
+  HADAL_TRY(keys.copy(kScalingKeys, scaling));
+  if (!scaling.has("factor"))
+    if (const GgufValue* old = keys.find("rope.scale_linear")) {
+      HADAL_TRY(const std::string json, json_value(keys.full("rope.scale_linear"), *old, Kind::kReal, keys.origin()));
+      scaling.set("factor", json);
+    }
+  HADAL_TRY(const double factor, scaling.real("factor", 1.0));
+  if (type.empty() && factor == 1.0) return {};
+  // A multiplier on YaRN's own amplitude, like attn_factor in config.json; transformers' attention_factor replaces it.
+  for (const std::string_view name : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"})
+    if (const GgufValue* value = keys.find(name)) {
+      HADAL_TRY(const std::string json, json_value(keys.full(name), *value, Kind::kReal, keys.origin()));
+      scaling.set("attn_factor", json);
+    }
+  // DeepSeek's files hold 0.1 · mscale_all_dim here.
+  if (const GgufValue* value = keys.find("rope.scaling.yarn_log_multiplier")) {
+    const auto number = value->real();
+    if (!number) return failed(fmt::format("{}: key {}: expected a number", keys.origin(), quote(keys.full("rope.scaling.yarn_log_multiplier"))));
+    scaling.set("mscale", fmt::format("{}", *number * 10.0));
+    scaling.set("mscale_all_dim", fmt::format("{}", *number * 10.0));
+  }
+  scaling.set_text("rope_type", type.empty() ? "linear" : type);
+  config.set("rope_scaling", scaling.dump());
+  return {};
+}
+
+/// Latent attention: the head sizes before compression, under their official names.
+Status set_latent_keys(const Keys& keys, Config& config) {
+  const auto number = [&](std::string_view key) -> Result<int64_t> {
+    const GgufValue* value = keys.find(key);
+    if (!value) return int64_t{-1};
+    const auto whole = value->integer();
+    if (!whole || *whole < 1 || *whole > 65536)
+      return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}", keys.origin(), quote(keys.full(key)), value->description()));
+    return *whole;
+  };
+  HADAL_TRY(const int64_t rope, number("rope.dimension_count"));
+  HADAL_TRY(int64_t key_length, number("attention.key_length_mla"));
+  HADAL_TRY(int64_t value_length, number("attention.value_length_mla"));
+  if (key_length < 0) {  // files from before the split of kv_b
+    HADAL_TRY(key_length, number("attention.key_length"));
+    HADAL_TRY(value_length, number("attention.value_length"));
+  }
+  if (rope > 0) config.set("qk_rope_head_dim", fmt::format("{}", rope));
+  if (rope > 0 && key_length > rope) config.set("qk_nope_head_dim", fmt::format("{}", key_length - rope));
+  if (value_length > 0) config.set("v_head_dim", fmt::format("{}", value_length));
+  config.set("head_dim", "null");
+  HADAL_TRY(const int64_t heads, config.integer("num_attention_heads", 1, 65536, 0));
+  if (heads > 0) config.set("num_key_value_heads", fmt::format("{}", heads));
+  const GgufValue* gating = keys.find("expert_gating_func");
+  const bool sigmoid = gating && gating->integer() == 2;  // no key: softmax, files of V2's time
+  config.set("scoring_func", sigmoid ? R"("sigmoid")" : R"("softmax")");
+  return {};
+}
+
+/// rope_dim where only a part of each head is rotated.
+Status set_rope_dim(const Keys& keys, Config& config) {
+  const GgufValue* value = keys.find("rope.dimension_count");
+  if (!value) return {};
+  const auto dim = value->integer();
+  if (!dim || *dim < 1 || *dim > 65536)
+    return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}", keys.origin(), quote(keys.full("rope.dimension_count")), value->description()));
+  HADAL_TRY(int64_t head_dim, config.integer("head_dim", 1, 65536, 0));
+  if (head_dim == 0) {
+    HADAL_TRY(const int64_t width, config.integer("hidden_size", 1, INT32_MAX, 0));
+    HADAL_TRY(const std::vector<int64_t> heads, config.integers("num_attention_heads"));
+    if (!heads.empty() && heads[0] > 0) head_dim = width / heads[0];
+  }
+  if (head_dim > 0 && *dim > head_dim)
+    return failed(fmt::format("{}: key {}: {} dimensions to rotate in a head of {}", keys.origin(), quote(keys.full("rope.dimension_count")), *dim, head_dim));
+  if (*dim < head_dim) config.set("rope_dim", fmt::format("{}", *dim));
+  return {};
+}
+
+}  // namespace
+
+std::string official_name(std::string_view architecture, std::string_view gguf_name) {
+  const Architecture* known = find_architecture(architecture);
+  if (!known) return std::string(gguf_name);
+  std::string_view rest = gguf_name;
+  std::string prefix;
+  if (rest.starts_with("blk.")) {
+    const size_t dot = rest.find('.', 4);
+    if (dot == std::string_view::npos || dot == 4) return std::string(gguf_name);
+    const std::string_view number = rest.substr(4, dot - 4);
+    const bool digits = std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (!digits || (number.size() > 1 && number[0] == '0')) return std::string(gguf_name);
+    prefix = fmt::format("model.layers.{}.", number);
+    rest.remove_prefix(dot + 1);
+    if (known->experts)
+      if (const NameRow* row = find_row(kWhole, rest)) return prefix + std::string(row->official);
+  }
+  const size_t end = rest.rfind('.');
+  if (end == std::string_view::npos) return std::string(gguf_name);
+  const std::string_view stem = rest.substr(0, end);
+  const std::string_view kind = rest.substr(end);
+  if (kind != ".weight" && kind != ".bias") return std::string(gguf_name);
+  const NameRow* row = prefix.empty() ? find_row(kOuter, stem) : find_row(kDense, stem);
+  if (!row && !prefix.empty() && known->experts) row = find_row(kExperts, stem);
+  if (!row && !prefix.empty() && known->latent) row = find_row(kLatent, stem);
+  return row ? fmt::format("{}{}{}", prefix, row->official, kind) : std::string(gguf_name);
+}
+
+Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts, const std::string& origin) {
+  const GgufValue* name = file.find("general.architecture");
+  if (!name) return failed(fmt::format("{}: key \"general.architecture\" is missing: no language model", origin));
+  const auto architecture = name->text();
+  if (!architecture || architecture->empty() || architecture->size() > 64)
+    return failed(fmt::format("{}: key \"general.architecture\": expected a name, found {}", origin, name->description()));
+  const Architecture* known = find_architecture(*architecture);
+
+  HADAL_TRY(Config config, Config::parse("{}", origin));
+  config.set_text("model_type", known ? known->model_type : *architecture);
+  const Keys keys(file, std::string(*architecture), origin);
+  HADAL_TRY(keys.copy(kCommonKeys, config));
+  if (!config.has("num_key_value_heads") && config.has("num_attention_heads"))
+    config.set("num_key_value_heads", config.value_text("num_attention_heads", SIZE_MAX));
+  if (known && known->experts) HADAL_TRY(keys.copy(kExpertKeys, config));
+  if (known && known->latent) {
+    HADAL_TRY(set_latent_keys(keys, config));
+  } else {
+    HADAL_TRY(set_rope_dim(keys, config));
+  }
+  HADAL_TRY(set_rope_scaling(keys, config));
+  if (!config.has("vocab_size")) {
+    const GgufValue* tokens = file.find("tokenizer.ggml.tokens");
+    const int64_t count = facts.embedding_rows > 0 ? facts.embedding_rows : tokens && tokens->is_array ? tokens->count : 0;
+    if (count > 0) config.set("vocab_size", fmt::format("{}", count));
+  }
+  config.set("tie_word_embeddings", facts.has_output ? "false" : "true");
+  if (known) config.set("rope_interleave", known->interleaved ? "true" : "false");
+  return config;
+}
+
+}  // namespace hadal

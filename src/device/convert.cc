@@ -1,0 +1,116 @@
+#include "device/convert.h"
+
+#include <algorithm>
+#include <limits>
+#include <new>
+
+#include "base/quant.h"
+
+namespace hadal {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// The description of the same weight decoded to fp32.
+hadal_weight_desc decoded(hadal_weight_desc desc) {
+  desc.dtype = HADAL_F32;
+  desc.keeps_source = 0;
+  desc.scale_dtype = HADAL_DTYPE_NONE;
+  desc.scale_block_rows = desc.scale_block_cols = 0;
+  return desc;
+}
+
+/// Decodes all rows of `source` to fp32, block scales applied.
+Result<std::vector<float>> decode(const WeightSource& source) {
+  const auto fail = [&] { return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) + " holds no numbers"); };
+  std::vector<float> values;
+  try {
+    values.resize(static_cast<size_t>(source.batch * source.rows * source.cols));
+  } catch (const std::bad_alloc&) {
+    return memory_error(source.name + ": no memory to decode it to fp32");
+  }
+  const auto stride = row_bytes(source.dtype, source.cols);
+  if (!stride) return fail();
+  int64_t at = 0;
+  for (const WeightSource::Piece& piece : source.pieces) {
+    for (int64_t row = 0; row < piece.rows; ++row, ++at) {
+      float* out = values.data() + at * source.cols;
+      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, source.cols, out)) return fail();
+      if (source.scale_dtype == HADAL_DTYPE_NONE) continue;
+      const int64_t blocks = ceil_div(source.cols, source.scale_block_cols);
+      std::vector<float> scales(static_cast<size_t>(blocks));
+      const auto scale_stride = row_bytes(source.scale_dtype, blocks);
+      // Each matrix of a batch has its own rows of blocks.
+      const int64_t block_row = (row / source.rows) * ceil_div(source.rows, source.scale_block_rows) + (row % source.rows) / source.scale_block_rows;
+      if (!scale_stride || !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride, blocks, scales.data())) return fail();
+      for (int64_t k = 0; k < source.cols; ++k) out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+hadal_weight_desc describe_weight(const WeightSource& source) {
+  hadal_weight_desc desc{};
+  desc.size = sizeof desc;
+  desc.dtype = source.dtype;
+  desc.uses = source.uses;
+  desc.keeps_source = 1;
+  desc.batch = source.batch;
+  desc.rows = source.rows;
+  desc.cols = source.cols;
+  desc.scale_dtype = source.scale_dtype;
+  desc.scale_block_rows = source.scale_block_rows;
+  desc.scale_block_cols = source.scale_block_cols;
+  return desc;
+}
+
+Result<DType> held_dtype(const Device& device, const WeightSource& source, WeightMode mode) {
+  if (mode == WeightMode::kF32 || (source.uses & HADAL_USE_VECTOR) != 0) return HADAL_F32;
+  if (device.weight_bytes(describe_weight(source))) return source.dtype;
+  // Not taken as it is: the chip must at least take fp32.
+  HADAL_TRY(device.weight_bytes(decoded(describe_weight(source))));
+  return HADAL_F32;
+}
+
+Result<uint64_t> loaded_bytes(const Device& device, const WeightSource& source, WeightMode mode) {
+  HADAL_TRY(const DType dtype, held_dtype(device, source, mode));
+  const hadal_weight_desc desc = describe_weight(source);
+  return device.weight_bytes(dtype == source.dtype && mode == WeightMode::kNative ? desc : decoded(desc));
+}
+
+Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source, WeightMode mode) {
+  LoadedWeight loaded;
+  HADAL_TRY(loaded.dtype, held_dtype(device, source, mode));
+  if (loaded.dtype == HADAL_F32 && (source.dtype != HADAL_F32 || mode == WeightMode::kF32)) {
+    HADAL_TRY(const std::vector<float> values, decode(source));
+    HADAL_TRY(const DeviceMemory memory, device.import(std::as_bytes(std::span(values))));
+    hadal_piece piece{};
+    piece.memory = memory.get();
+    piece.rows = source.batch * source.rows;
+    piece.row_stride = source.cols * static_cast<int64_t>(sizeof(float));
+    HADAL_TRY(loaded.weight, device.create_weight(decoded(describe_weight(source)), {&piece, 1}));
+    return loaded;
+  }
+  std::vector<hadal_piece> pieces;
+  for (const WeightSource::Piece& from : source.pieces) {
+    hadal_piece piece{};
+    HADAL_TRY(DeviceMemory memory, device.import(from.data));
+    piece.memory = memory.get();
+    piece.rows = from.rows;
+    piece.row_stride = row_bytes(source.dtype, source.cols).value_or(0);
+    loaded.sources.push_back(std::move(memory));
+    if (source.scale_dtype != HADAL_DTYPE_NONE) {
+      HADAL_TRY(DeviceMemory scales, device.import(from.scales));
+      piece.scale_memory = scales.get();
+      piece.scale_row_stride = row_bytes(source.scale_dtype, ceil_div(source.cols, source.scale_block_cols)).value_or(0);
+      loaded.sources.push_back(std::move(scales));
+    }
+    pieces.push_back(piece);
+  }
+  HADAL_TRY(loaded.weight, device.create_weight(describe_weight(source), pieces));
+  return loaded;
+}
+
+}  // namespace hadal

@@ -1,0 +1,144 @@
+// Devices: the host side of the chip contract. RAII over chip.h; every failure of a chip becomes an Error with its text.
+//
+// Owns the chip's table, one open device and one queue. Refuses chips of another ABI and devices that lack a mandatory
+// function. Called by ops/ (sinks), engine/ (weights, steps) and the programs (`chips`).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "hadal/chip.h"
+
+namespace hadal {
+
+/// Error from a chip's status and text; `what` says what was asked of it.
+Error chip_error(std::string_view chip, std::string_view what, hadal_status status, const hadal_error& error);
+
+struct DeviceOptions {
+  std::string chip = "cpu";  ///< a built-in chip ("ref", "cpu") or the path of a plug-in (contains a '/')
+  int32_t index = 0;         ///< which of the chip's devices
+  int32_t threads = 0;       ///< 0: the chip chooses
+  std::string kernels;       ///< a kernel table by name; "": the best
+};
+
+/// Names of the chips that are compiled in.
+std::span<const std::string_view> builtin_chips();
+
+class Device;
+
+/// Device memory. Move-only.
+class DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(DeviceMemory&& other) noexcept { *this = std::move(other); }
+  DeviceMemory& operator=(DeviceMemory&& other) noexcept;
+  ~DeviceMemory() { reset(); }
+  void reset();
+
+  [[nodiscard]] hadal_memory* get() const { return handle_; }
+  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  explicit operator bool() const { return handle_ != nullptr; }
+
+ private:
+  friend class Device;
+  const Device* device_ = nullptr;
+  hadal_memory* handle_ = nullptr;
+  uint64_t bytes_ = 0;
+};
+
+/// A weight as the chip holds it. Move-only.
+class DeviceWeight {
+ public:
+  DeviceWeight() = default;
+  DeviceWeight(DeviceWeight&& other) noexcept { *this = std::move(other); }
+  DeviceWeight& operator=(DeviceWeight&& other) noexcept;
+  ~DeviceWeight() { reset(); }
+  void reset();
+  [[nodiscard]] hadal_weight* get() const { return handle_; }
+
+ private:
+  friend class Device;
+  const Device* device_ = nullptr;
+  hadal_weight* handle_ = nullptr;
+};
+
+/// A prepared tape of a chip that has the program table. Move-only.
+class DeviceProgram {
+ public:
+  DeviceProgram() = default;
+  DeviceProgram(DeviceProgram&& other) noexcept { *this = std::move(other); }
+  DeviceProgram& operator=(DeviceProgram&& other) noexcept;
+  ~DeviceProgram() { reset(); }
+  void reset();
+  explicit operator bool() const { return handle_ != nullptr; }
+
+ private:
+  friend class Device;
+  const Device* device_ = nullptr;
+  hadal_program* handle_ = nullptr;
+};
+
+/// The verdict of a chip on one operator.
+struct OpSupport {
+  bool supported = false;
+  uint64_t workspace_bytes = 0;
+  std::string reason;  ///< of a no
+};
+
+class Device {
+ public:
+  static Result<std::unique_ptr<Device>> open(const DeviceOptions& options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  [[nodiscard]] const hadal_device_info& info() const { return info_; }
+  [[nodiscard]] std::string_view chip_name() const { return chip_.name; }
+
+  Result<DeviceMemory> allocate(uint64_t bytes) const;
+  /// Host memory that the chip may read in place; it must outlive the result.
+  Result<DeviceMemory> import(std::span<const std::byte> data) const;
+  Status copy_in(const DeviceMemory& to, uint64_t offset, std::span<const std::byte> from) const;
+  Status copy_out(std::span<std::byte> to, const DeviceMemory& from, uint64_t offset) const;
+  Status copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from, uint64_t from_offset, uint64_t bytes) const;
+  Status sync() const;
+
+  /// Bytes beside the source, or an error with kFailed when the chip does not take the format.
+  Result<uint64_t> weight_bytes(const hadal_weight_desc& desc) const;
+  Result<DeviceWeight> create_weight(const hadal_weight_desc& desc, std::span<const hadal_piece> pieces) const;
+
+  OpSupport query(const hadal_op& op, std::span<const hadal_tensor> tensors, const int64_t* limits) const;
+  Status run_ops(const hadal_tape& tape, uint32_t first, uint32_t count, const hadal_step& step) const;
+
+  [[nodiscard]] bool has_program() const { return chip_.program != nullptr; }
+  Result<DeviceProgram> prepare(const hadal_tape& tape) const;
+  /// An Error with kInterrupted if the stop flag was seen.
+  Status run_program(const DeviceProgram& program, const hadal_step& step) const;
+
+  struct Peaks {
+    double read_bytes_per_second = 0, int8_ops_per_second = 0, fp32_flops_per_second = 0;
+  };
+  [[nodiscard]] bool has_profile() const { return chip_.profile != nullptr; }
+  Result<Peaks> measure() const;
+
+ private:
+  friend class DeviceMemory;
+  friend class DeviceWeight;
+  friend class DeviceProgram;
+  Device() = default;
+  [[nodiscard]] Status check(hadal_status status, const hadal_error& error, std::string_view what) const;
+
+  void* library_ = nullptr;
+  mutable hadal_chip chip_{};
+  hadal_device* device_ = nullptr;
+  hadal_queue* queue_ = nullptr;
+  hadal_device_info info_{};
+};
+
+}  // namespace hadal

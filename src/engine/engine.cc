@@ -1,0 +1,200 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hadal {
+namespace {
+
+Status check_range(const char* name, double value, double low, double high) {
+  if (value >= low && value <= high) return {};
+  std::string text = std::to_string(value);
+  return usage_error(std::string(name) + " is " + text + ", expected a number from " + std::to_string(low) + " to " + std::to_string(high));
+}
+
+Status check_sampling(const SamplingParams& s) {
+  HADAL_TRY(check_range("temperature", static_cast<double>(s.temperature), 0, 100));
+  HADAL_TRY(check_range("top_k", static_cast<double>(s.top_k), 0, 2147483647.0));
+  HADAL_TRY(check_range("top_p", static_cast<double>(s.top_p), 0, 1));
+  HADAL_TRY(check_range("min_p", static_cast<double>(s.min_p), 0, 1));
+  HADAL_TRY(check_range("repetition_penalty", static_cast<double>(s.repetition_penalty), 0.01, 100));
+  HADAL_TRY(check_range("presence_penalty", static_cast<double>(s.presence_penalty), -100, 100));
+  return check_range("frequency_penalty", static_cast<double>(s.frequency_penalty), -100, 100);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::load(const Checkpoint& checkpoint, const RunnerOptions& options, const LoadProgress& progress) {
+  HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options));
+  HADAL_TRY(runner->load(progress));
+  return std::make_unique<Engine>(std::move(runner));
+}
+
+Engine::Engine(std::unique_ptr<ModelRunner> runner)
+    : runner_(std::move(runner)), blocks_(runner_->spec(), runner_->blocks()), inputs_(runner_->layout()) {}
+
+Result<SeqId> Engine::add(Request request) {
+  const ModelSpec& spec = runner_->spec();
+  if (request.prompt.empty()) return usage_error("the prompt is empty: at least one token is needed");
+  const auto outside = std::find_if(request.prompt.begin(), request.prompt.end(), [&](TokenId id) { return id < 0 || id >= spec.vocab_size; });
+  if (outside != request.prompt.end())
+    return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " + std::to_string(spec.vocab_size));
+  HADAL_TRY(check_sampling(request.sampling));
+  const auto size = static_cast<int64_t>(request.prompt.size());
+  if (size > runner_->context())
+    return memory_error("the prompt has " + std::to_string(size) + " tokens, the context holds " + std::to_string(runner_->context()));
+  // A row that wants logits of everything must have been computed here, not taken from the cache.
+  auto seq = std::make_unique<Sequence>();
+  seq->id = {next_id_++};
+  seq->tokens = request.prompt;
+  seq->request = std::move(request);
+  if (seq->request.sampling.has_penalties())
+    for (const TokenId id : seq->tokens) ++seq->counts[id].first;
+  blocks_.attach_prefix(*seq);
+  sequences_.push_back(std::move(seq));
+  return sequences_.back()->id;
+}
+
+void Engine::finish(Sequence& seq) {
+  blocks_.remember(seq);
+  blocks_.release(seq);
+  std::erase_if(sequences_, [&](const auto& s) { return s.get() == &seq; });
+}
+
+void Engine::cancel(SeqId id) {
+  for (const auto& seq : sequences_)
+    if (seq->id == id) return finish(*seq);
+}
+
+Status Engine::make_room(std::vector<ScheduledRows>& rows) {
+  std::vector<ScheduledRows> kept;
+  for (const ScheduledRows& r : rows) {
+    bool room = blocks_.reserve(*r.seq, r.begin + r.rows);
+    for (size_t g = 0; !room && g < runner_->spec().groups.size(); ++g) {
+      const int64_t had = blocks_.capacity(g), most = runner_->max_blocks(g);
+      if (had >= most) continue;
+      const int64_t wanted = std::min(most, std::max(2 * had, had + blocks_.blocks_for(g, r.begin + r.rows)));
+      HADAL_TRY(runner_->grow(g, wanted));
+      blocks_.grow(g, wanted);
+      room = blocks_.reserve(*r.seq, r.begin + r.rows);
+    }
+    if (room) kept.push_back(r);
+  }
+  if (kept.empty()) return memory_error("the cache is full: no sequence can go on");
+  rows = std::move(kept);
+  return {};
+}
+
+void Engine::fill_sampling(const Sequence& seq, int64_t row, int64_t position) {
+  const StepLayout& l = runner_->layout();
+  const SamplingParams& s = seq.request.sampling;
+  float* params = inputs_.at<float>(l.sample_params) + row * HADAL_PARAM_COUNT;
+  params[HADAL_PARAM_TEMPERATURE] = s.temperature;
+  params[HADAL_PARAM_TOP_K] = static_cast<float>(s.temperature == 0 ? 1 : s.top_k);
+  params[HADAL_PARAM_TOP_P] = s.top_p;
+  params[HADAL_PARAM_MIN_P] = s.min_p;
+  params[HADAL_PARAM_REPETITION] = s.repetition_penalty;
+  params[HADAL_PARAM_PRESENCE] = s.presence_penalty;
+  params[HADAL_PARAM_FREQUENCY] = s.frequency_penalty;
+  params[HADAL_PARAM_RESERVED] = 0;
+  uint32_t* seed = inputs_.at<uint32_t>(l.sample_seed) + row * 2;
+  seed[0] = static_cast<uint32_t>(s.seed);
+  seed[1] = static_cast<uint32_t>(s.seed >> 32);
+  inputs_.at<int32_t>(l.sample_position)[row] = static_cast<int32_t>(position);
+  int32_t* range = inputs_.at<int32_t>(l.entry_start) + row * 2;
+  range[0] = static_cast<int32_t>(inputs_.entries);
+  for (const auto& [token, count] : seq.counts) {
+    int32_t* entry = inputs_.at<int32_t>(l.entry) + inputs_.entries * 3;
+    entry[0] = token;
+    entry[1] = count.first;
+    entry[2] = count.second;
+    inputs_.at<float>(l.entry_bias)[inputs_.entries++] = 0;
+  }
+  range[1] = static_cast<int32_t>(inputs_.entries);
+}
+
+void Engine::fill_inputs(const std::vector<ScheduledRows>& rows) {
+  const StepLayout& l = runner_->layout();
+  int64_t t = 0, r = 0, s = 0;
+  inputs_.entries = 0;
+  for (const ScheduledRows& part : rows) {
+    const Sequence& seq = *part.seq;
+    for (int64_t i = 0; i < part.rows; ++i, ++t) {
+      inputs_.at<int32_t>(l.token)[t] = seq.tokens[static_cast<size_t>(part.begin + i)];
+      inputs_.at<int32_t>(l.position)[t] = static_cast<int32_t>(part.begin + i);
+      inputs_.at<int32_t>(l.row_seq)[t] = static_cast<int32_t>(s);
+    }
+    for (size_t g = 0; g < seq.blocks.size(); ++g) {
+      inputs_.at<int32_t>(l.write_from[g])[s] = static_cast<int32_t>(seq.shared_tokens);
+      inputs_.at<int32_t>(l.first[g])[s] = 0;
+      int32_t* table = inputs_.at<int32_t>(l.block_table[g]) + s * l.limits.max_blocks[g];
+      std::fill_n(std::copy(seq.blocks[g].begin(), seq.blocks[g].end(), table), l.limits.max_blocks[g] - static_cast<int64_t>(seq.blocks[g].size()), -1);
+    }
+    for (int64_t i = part.rows - part.logit_rows; i < part.rows; ++i, ++r) {
+      inputs_.at<int32_t>(l.logit_row)[r] = static_cast<int32_t>(t - part.rows + i);
+      fill_sampling(seq, r, part.begin + i + 1);
+    }
+    ++s;
+  }
+  inputs_.rows = {1, t, s, r, t};
+}
+
+Status Engine::deliver_logits(const ScheduledRows& rows, int64_t first_row) {
+  if (!rows.seq->request.on_logits) return {};
+  const StepLayout& l = runner_->layout();
+  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
+  for (int64_t i = 0; i < rows.logit_rows; ++i) {
+    HADAL_TRY(runner_->read(l.logits, first_row + i, 1, logits.data()));
+    rows.seq->request.on_logits(rows.begin + rows.rows - rows.logit_rows + i, logits);
+  }
+  return {};
+}
+
+TokenEvent Engine::accept(Sequence& seq, TokenId token, float logprob) {
+  seq.tokens.push_back(token);
+  if (seq.request.sampling.has_penalties()) ++seq.counts[token].second;
+  TokenEvent event{.seq = seq.id, .token = token, .logprob = logprob};
+  const auto& ending = seq.request.ending;
+  if (std::find(ending.begin(), ending.end(), token) != ending.end()) event.finish = FinishReason::kEnding;
+  else if (seq.generated() >= seq.request.max_new_tokens) event.finish = FinishReason::kLength;
+  else if (seq.size() > runner_->context()) event.finish = FinishReason::kContext;
+  return event;
+}
+
+Result<std::vector<TokenEvent>> Engine::step() {
+  std::vector<TokenEvent> events;
+  std::vector<ScheduledRows> rows = schedule(sequences_, runner_->layout().limits);
+  if (rows.empty()) return events;
+  HADAL_TRY(make_room(rows));
+  fill_inputs(rows);
+  HADAL_TRY(runner_->run(inputs_));
+
+  const StepLayout& l = runner_->layout();
+  const int64_t count = inputs_.rows[HADAL_DIM_R];
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  std::vector<float> logprobs(static_cast<size_t>(count));
+  HADAL_TRY(runner_->read(l.sampled, 0, count, tokens.data()));
+  HADAL_TRY(runner_->read(l.logprob, 0, count, logprobs.data()));
+  int64_t row = 0;
+  std::vector<Sequence*> done;
+  for (const ScheduledRows& part : rows) {
+    Sequence& seq = *part.seq;
+    HADAL_TRY(deliver_logits(part, row));
+    row += part.logit_rows;
+    seq.computed += part.rows;
+    seq.chunk_left -= std::min(seq.chunk_left, part.rows);
+    if (seq.computed < seq.size()) continue;
+    if (seq.request.max_new_tokens > 0) {
+      const auto last = static_cast<size_t>(row - 1);
+      events.push_back(accept(seq, tokens[last], logprobs[last]));
+    } else {
+      events.push_back({.seq = seq.id, .finish = FinishReason::kLength});
+    }
+    if (events.back().finish != FinishReason::kNone) done.push_back(&seq);
+    else if (seq.generated() == 1) blocks_.remember(seq);  // the prompt is there for others while this one goes on
+  }
+  for (Sequence* seq : done) finish(*seq);
+  return events;
+}
+
+}  // namespace hadal

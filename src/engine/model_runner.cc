@@ -1,0 +1,254 @@
+#include "engine/model_runner.h"
+
+#include <algorithm>
+
+#include "base/cpu_info.h"
+
+namespace hadal {
+namespace {
+
+// Fused operators are asked for with the model's own weights; a chip that declines one for any of them gets the lowered form.
+class SupportSink final : public Sink {
+ public:
+  SupportSink(const Device& device, const StepLayout& layout, Lowering& lowering)
+      : device_(device), limits_(layout.limits.dims()), lowering_(lowering) {}
+  void op(const hadal_op& op, std::span<const Tensor> tensors) override {
+    if (op.id == HADAL_OP_GATED_MATMUL && !device_.query(op, tensors, limits_.data()).supported) lowering_.gated_matmul = true;
+  }
+
+ private:
+  const Device& device_;
+  std::array<int64_t, HADAL_DIM_COUNT> limits_;
+  Lowering& lowering_;
+};
+
+std::string gib(uint64_t bytes) {
+  const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30);
+  char text[32];
+  std::snprintf(text, sizeof text, value < 0.1 ? "%.3f GiB" : "%.2f GiB", value);
+  return text;
+}
+
+uint64_t source_bytes(const WeightSource& source) {
+  uint64_t bytes = 0;
+  for (const auto& piece : source.pieces) bytes += piece.data.size() + piece.scales.size();
+  return bytes;
+}
+
+}  // namespace
+
+StepInputs::StepInputs(const StepLayout& layout) : layout_(layout), bytes_(layout.input_bytes) {}
+
+std::vector<std::pair<uint64_t, std::span<const std::byte>>> StepInputs::used() const {
+  const auto part = [&](uint64_t begin, uint64_t bytes) {
+    return std::pair(begin, std::span(bytes_).subspan(begin, bytes));
+  };
+  std::vector<std::pair<uint64_t, std::span<const std::byte>>> parts = {part(0, layout_.entry.offset)};
+  if (entries > 0) {
+    parts.push_back(part(layout_.entry.offset, static_cast<uint64_t>(entries * layout_.entry.strides[0])));
+    parts.push_back(part(layout_.entry_bias.offset, static_cast<uint64_t>(entries * layout_.entry_bias.strides[0])));
+  }
+  return parts;
+}
+
+Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint, const RunnerOptions& options) {
+  std::unique_ptr<ModelRunner> r(new ModelRunner);
+  r->checkpoint_ = &checkpoint;
+  r->options_ = options;
+  HADAL_TRY(r->model_, make_model(checkpoint.config()));
+  HADAL_TRY(r->model_->bind(checkpoint));
+  HADAL_TRY(r->device_, Device::open(options.device));
+
+  const ModelSpec& spec = r->model_->spec();
+  r->context_ = options.context > 0 ? options.context : spec.max_position_embeddings;
+  if (r->context_ > spec.max_position_embeddings)
+    return memory_error("a context of " + std::to_string(r->context_) + " tokens is more than the model's limit of " +
+                        std::to_string(spec.max_position_embeddings));
+  StepLimits limits;
+  limits.tokens = std::max<int64_t>(1, options.max_tokens);
+  limits.sequences = std::max<int64_t>(1, options.max_sequences);
+  limits.logit_rows = std::max<int64_t>(1, options.max_logit_rows);
+  limits.vocab = spec.vocab_size;
+  limits.top = 20;
+  limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
+  const int64_t cached = options.cached_tokens > 0 ? options.cached_tokens : r->context_;
+  for (const PlaneGroup& group : spec.groups) {
+    const int64_t block_tokens = group.block_slots * group.ratio;
+    const int64_t longest = (r->context_ + block_tokens - 1) / block_tokens;
+    limits.max_blocks.push_back(longest);
+    r->max_blocks_.push_back(longest * limits.sequences);
+    r->blocks_.push_back((cached + block_tokens - 1) / block_tokens);
+  }
+  r->layout_ = std::make_unique<StepLayout>(limits);
+  for (const Plane& plane : spec.planes) r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
+  r->step_planes_ = std::make_unique<StepPlanes>(spec, r->plane_dtypes_, r->max_blocks_);
+
+  // Operands carry the dtype in which the device will hold the weight.
+  for (Weight& w : r->model_->weights()) {
+    HADAL_TRY(const DType dtype, held_dtype(*r->device_, w.source, options.weights));
+    w.tensor.dtype = dtype;
+  }
+  SupportSink support(*r->device_, *r->layout_, r->lowering_);
+  r->forward(support, nullptr);
+
+  const Plan worst = r->plan(limits.dims(), static_cast<double>(r->context_));
+  if (!worst.declined.empty()) {
+    const auto& [what, why] = *worst.declined.begin();
+    return failed("chip " + options.device.chip + " declines " + std::to_string(worst.declined.size()) + " operator(s) that this model needs; the first: " +
+                  what + ": " + why);
+  }
+  r->scratch_bytes_ = worst.scratch_bytes;
+  r->workspace_bytes_ = worst.workspace_bytes;
+  return r;
+}
+
+void ModelRunner::forward(Sink& sink, uint64_t* scratch_bytes) const {
+  Ops ops(sink, *layout_, lowering_);
+  model_->forward(ops, *step_planes_);
+  if (scratch_bytes) *scratch_bytes = ops.scratch_bytes();
+}
+
+Plan ModelRunner::plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) {
+  Plan plan;
+  PlanSink sink(*device_, *layout_, rows, context, plan);
+  forward(sink, &plan.scratch_bytes);
+  return plan;
+}
+
+uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
+  const ModelSpec& spec = model_->spec();
+  const Plane& p = spec.planes[plane];
+  return static_cast<uint64_t>(blocks * spec.groups[p.group].block_slots) * static_cast<uint64_t>(row_bytes(plane_dtypes_[plane], p.width).value_or(0));
+}
+
+Result<MemoryPlan> ModelRunner::memory_plan() {
+  MemoryPlan m;
+  for (const Weight& w : model_->weights()) {
+    HADAL_TRY(const uint64_t beside, loaded_bytes(*device_, w.source, options_.weights));
+    m.weights += beside > 0 ? beside : source_bytes(w.source);
+  }
+  const ModelSpec& spec = model_->spec();
+  for (size_t p = 0; p < spec.planes.size(); ++p) {
+    const PlaneGroup& group = spec.groups[spec.planes[p].group];
+    const auto layers = static_cast<uint64_t>(spec.planes[p].layers);
+    m.cache += layers * plane_layer_bytes(p, blocks_[spec.planes[p].group]);
+    m.cache_per_token += layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
+  }
+  m.scratch = scratch_bytes_;
+  m.step = 2 * layout_->input_bytes + layout_->output_bytes;
+  m.workspace = workspace_bytes_;
+  m.available = device_->info().host_memory ? available_memory() : device_->info().memory_free;
+  return m;
+}
+
+Status ModelRunner::check_memory() {
+  HADAL_TRY(const MemoryPlan m, memory_plan());
+  if (m.total() <= m.available) return {};
+  std::string text = checkpoint_->path().string() + " needs " + gib(m.total()) + " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
+                     ", working memory " + gib(m.scratch + m.step + m.workspace) + "), " + gib(m.available) + " are free";
+  const uint64_t fixed = m.total() - m.cache;
+  if (fixed < m.available && m.cache_per_token > 0) {
+    const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
+    if (tokens > 0) return memory_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit (--ctx " + std::to_string(tokens) + ")");
+  }
+  return memory_error(text + "; a file quantised to at most " + gib(m.available > m.total() - m.weights ? m.available - (m.total() - m.weights) : 0) +
+                      " of weights would fit");
+}
+
+Status ModelRunner::load_weights(const LoadProgress& progress) {
+  uint64_t total = 0, done = 0;
+  for (const Weight& w : model_->weights()) total += source_bytes(w.source);
+  for (Weight& w : model_->weights()) {
+    HADAL_TRY(LoadedWeight loaded, load_weight(*device_, w.source, options_.weights));
+    w.tensor.weight = loaded.weight.get();
+    // A packed weight has left the mapped file: its pages are given back, so that no model is in memory twice.
+    HADAL_TRY(const uint64_t beside, loaded_bytes(*device_, w.source, options_.weights));
+    if (beside > 0)
+      for (const auto& piece : w.source.pieces)
+        for (const MappedFile& file : checkpoint_->files())
+          if (piece.data.data() >= file.bytes().data() && piece.data.data() < file.bytes().data() + file.bytes().size()) file.drop(piece.data);
+    loaded_.push_back(std::move(loaded));
+    done += source_bytes(w.source);
+    if (progress) progress(done, total);
+  }
+  return {};
+}
+
+Status ModelRunner::load(const LoadProgress& progress) {
+  if (options_.check_memory) {
+    HADAL_TRY(check_memory());
+  }
+  HADAL_TRY(load_weights(progress));
+  HADAL_TRY(inputs_, device_->allocate(layout_->input_bytes));
+  HADAL_TRY(outputs_, device_->allocate(layout_->output_bytes));
+  HADAL_TRY(scratch_, device_->allocate(scratch_bytes_));
+  const ModelSpec& spec = model_->spec();
+  for (size_t p = 0; p < spec.planes.size(); ++p)
+    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer) {
+      HADAL_TRY(DeviceMemory memory, device_->allocate(plane_layer_bytes(p, blocks_[spec.planes[p].group])));
+      plane_handles_.push_back(memory.get());
+      planes_.push_back(std::move(memory));
+    }
+  const bool tape = !options_.eager;
+  if (!tape || !device_->has_program()) {
+    HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
+  }
+  if (tape) {
+    TapeSink sink(tape_);
+    forward(sink, nullptr);
+    tape_.seal(*layout_, scratch_bytes_, step_planes_->count());
+    if (device_->has_program()) {
+      HADAL_TRY(program_, device_->prepare(tape_.head));
+    }
+  }
+  return {};
+}
+
+Status ModelRunner::grow(size_t group, int64_t blocks) {
+  const ModelSpec& spec = model_->spec();
+  const int64_t old_blocks = blocks_[group];
+  size_t at = 0;
+  for (size_t p = 0; p < spec.planes.size(); ++p)
+    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++at) {
+      if (spec.planes[p].group != group) continue;
+      HADAL_TRY(DeviceMemory memory, device_->allocate(plane_layer_bytes(p, blocks)));
+      HADAL_TRY(device_->copy(memory, 0, planes_[at], 0, plane_layer_bytes(p, old_blocks)));
+      plane_handles_[at] = memory.get();
+      planes_[at] = std::move(memory);
+    }
+  blocks_[group] = blocks;
+  return {};
+}
+
+hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows) {
+  hadal_step step{};
+  step.size = sizeof step;
+  step.plane_count = static_cast<uint32_t>(plane_handles_.size());
+  std::copy(rows.begin(), rows.end(), step.rows);
+  step.scratch = scratch_.get();
+  step.inputs = inputs_.get();
+  step.outputs = outputs_.get();
+  step.workspace = workspace_.get();
+  step.planes = plane_handles_.data();
+  step.stop = &stop_;
+  return step;
+}
+
+Status ModelRunner::run(const StepInputs& inputs) {
+  for (const auto& [offset, bytes] : inputs.used()) HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
+  const hadal_step step = make_step(inputs.rows);
+  if (options_.eager) {
+    EagerSink sink(*device_, step, step_planes_->count());
+    forward(sink, nullptr);
+    HADAL_TRY(sink.status());
+    return device_->sync();
+  }
+  if (program_) {
+    HADAL_TRY(device_->run_program(program_, step));
+  } else {
+    HADAL_TRY(device_->run_ops(tape_.head, 0, tape_.head.op_count, step));
+  }
+  return device_->sync();
+}
+
+}  // namespace hadal

@@ -1,0 +1,130 @@
+// ModelRunner: a loaded model on a device: its weights, planes, tape, and how one step runs.
+//
+// Owns all device memory. Knows no requests: it is given step inputs and gives back step outputs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "device/convert.h"
+#include "device/device.h"
+#include "models/model.h"
+#include "ops/sink.h"
+#include "ops/step_inputs.h"
+
+namespace hadal {
+
+struct RunnerOptions {
+  DeviceOptions device;
+  WeightMode weights = WeightMode::kNative;
+  DType kv_cache_dtype = HADAL_F16;
+  int64_t context = 0;             ///< longest sequence; 0: the model's limit
+  int64_t cached_tokens = 0;       ///< tokens of cache that exist at first, all sequences together; 0: `context`
+  int64_t max_tokens = 512;        ///< rows a step
+  int64_t max_sequences = 8;
+  int64_t max_logit_rows = 8;
+  bool eager = false;              ///< run each operator at once instead of the tape
+  bool check_memory = true;
+};
+
+/// Memory that a model takes, in bytes, and what the machine has.
+struct MemoryPlan {
+  uint64_t weights = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
+  uint64_t available = 0;
+  uint64_t cache_per_token = 0;
+  [[nodiscard]] uint64_t total() const { return weights + cache + scratch + step + workspace; }
+};
+
+/// done and total are bytes of weights.
+using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;
+
+/// The flat block of step inputs on the host.
+class StepInputs {
+ public:
+  explicit StepInputs(const StepLayout& layout);
+  template <typename T>
+  T* at(const Tensor& part) { return reinterpret_cast<T*>(bytes_.data() + part.offset); }
+  std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
+  int64_t entries = 0;  ///< penalty entries filled
+  /// The bytes that this step fills: everything up to and with the used entries.
+  [[nodiscard]] std::vector<std::pair<uint64_t, std::span<const std::byte>>> used() const;
+
+ private:
+  const StepLayout& layout_;
+  std::vector<std::byte> bytes_;
+};
+
+class ModelRunner {
+ public:
+  /// Opens the device, binds the model, and plans; loads nothing yet. The checkpoint must outlive the runner.
+  static Result<std::unique_ptr<ModelRunner>> open(const Checkpoint& checkpoint, const RunnerOptions& options);
+
+  [[nodiscard]] const ModelSpec& spec() const { return model_->spec(); }
+  [[nodiscard]] const Device& device() const { return *device_; }
+  [[nodiscard]] const StepLayout& layout() const { return *layout_; }
+  [[nodiscard]] const RunnerOptions& options() const { return options_; }
+  [[nodiscard]] int64_t context() const { return context_; }
+  [[nodiscard]] std::deque<Weight>& weights() { return model_->weights(); }
+
+  /// Cost of a step with these row counts after `context` positions; what the chip declines.
+  [[nodiscard]] Plan plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context);
+  [[nodiscard]] Result<MemoryPlan> memory_plan();
+  /// An error of code kMemory that says what is needed, what there is and what would fit, unless it fits.
+  Status check_memory();
+
+  /// Hands the weights to the device, allocates, records the tape.
+  Status load(const LoadProgress& progress = {});
+
+  /// Blocks of each plane group that exist.
+  [[nodiscard]] const std::vector<int64_t>& blocks() const { return blocks_; }
+  /// The most blocks that may ever exist in a group.
+  [[nodiscard]] int64_t max_blocks(size_t group) const { return max_blocks_[group]; }
+  Status grow(size_t group, int64_t blocks);
+
+  /// Runs one step. kInterrupted if the stop flag was set; then nothing counts as done.
+  Status run(const StepInputs& inputs);
+  /// Copies a step output: rows [first, first + count) of `part`.
+  template <typename T>
+  Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
+    return device_->copy_out(std::as_writable_bytes(std::span(to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))), outputs_,
+                             part.offset + static_cast<uint64_t>(first * part.strides[0]));
+  }
+
+  /// Asks the running step to give up. Safe in a signal handler.
+  void interrupt() { stop_ = 1; }
+  void clear_interrupt() { stop_ = 0; }
+  [[nodiscard]] bool interrupted() const { return stop_ != 0; }
+
+ private:
+  ModelRunner() = default;
+  void forward(Sink& sink, uint64_t* scratch_bytes) const;
+  [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
+  [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
+  Status load_weights(const LoadProgress& progress);
+
+  const Checkpoint* checkpoint_ = nullptr;
+  RunnerOptions options_;
+  int64_t context_ = 0;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<StepLayout> layout_;
+  std::unique_ptr<StepPlanes> step_planes_;
+  std::vector<DType> plane_dtypes_;
+  std::vector<int64_t> blocks_, max_blocks_;
+  Lowering lowering_;
+  uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
+  volatile int32_t stop_ = 0;
+
+  // Device objects: destroyed in reverse order, the program before the weights before the memories that they read.
+  DeviceMemory inputs_, outputs_, scratch_, workspace_;
+  std::vector<DeviceMemory> planes_;  // a layer of a plane each
+  std::vector<hadal_memory*> plane_handles_;
+  std::vector<LoadedWeight> loaded_;
+  Tape tape_;
+  DeviceProgram program_;
+};
+
+}  // namespace hadal

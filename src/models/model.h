@@ -1,0 +1,56 @@
+// Model: a family, bound to a checkpoint. Knows no chip, no text, no engine.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "checkpoint/checkpoint.h"
+#include "models/spec.h"
+#include "models/weights.h"
+#include "ops/ops.h"
+
+namespace hadal {
+
+/// The planes of one step as operands: planes.of(plane, layer) is [blocks, slots, width] of that layer.
+class StepPlanes {
+ public:
+  /// dtypes[i]: of plane i. blocks[g]: the most blocks that group g can have (a limit, not an allocation).
+  StepPlanes(const ModelSpec& spec, std::span<const DType> dtypes, std::span<const int64_t> blocks);
+  [[nodiscard]] const Tensor& of(size_t plane, int64_t layer) const;
+  /// Layers of all planes together: the number of memories that a step carries.
+  [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(tensors_.size()); }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::vector<size_t> first_;  // of each plane in tensors_
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  [[nodiscard]] virtual const ModelSpec& spec() const = 0;
+
+  /// Binds the weight slots to the checkpoint's tensors; one error lists all that is missing, surplus, misshapen.
+  virtual Status bind(const Checkpoint& checkpoint) = 0;
+  /// The slots, in the order in which they should be loaded.
+  [[nodiscard]] std::deque<Weight>& weights() { return weights_; }
+
+  /// The main forward pass: token ids to the step output `logits`, sampling included.
+  virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;
+
+ protected:
+  std::deque<Weight> weights_;
+};
+
+/// The family that `config` names by model_type (or architectures); the error lists what is known.
+Result<std::unique_ptr<Model>> make_model(const Config& config);
+
+/// Every model_type that make_model knows.
+std::vector<std::string> known_families();
+
+}  // namespace hadal

@@ -1,0 +1,65 @@
+#include "ops/cost.h"
+
+#include "base/host_chip.h"
+
+namespace hadal {
+namespace {
+
+OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
+  OpShape s;
+  const auto count = static_cast<uint32_t>(tensors.size());
+  for (uint32_t i = 0; i < count; ++i) {
+    const Tensor& t = tensors[i];
+    if (t.space == HADAL_SPACE_NONE || t.space == HADAL_SPACE_PLANE) continue;
+    double values = static_cast<double>(rows[t.row_dim]);
+    for (uint32_t d = 0; d < t.rank; ++d) values *= static_cast<double>(t.extents[d]);
+    const DTypeInfo* type = dtype_info(static_cast<DType>(t.dtype));
+    const double bytes = values / type->block_values * type->block_bytes;
+    // A block table and the like are read sparsely; a table that is gathered from costs its rows, counted at the output.
+    if (op.id == HADAL_OP_EMBED && i == HADAL_EMBED_TABLE) continue;
+    if (t.space == HADAL_SPACE_INPUT && t.rank == 2 && t.row_dim == HADAL_DIM_S) continue;
+    (t.space == HADAL_SPACE_WEIGHT ? s.w_bytes : s.io_bytes) += bytes;
+  }
+  const Tensor& x = tensors[0];
+  s.m = static_cast<double>(x.extents[0] * rows[x.row_dim]);
+  s.n = 1;
+  for (uint32_t d = 1; d < x.rank; ++d) s.n *= static_cast<double>(x.extents[d]);
+  s.k = s.n;
+  if (op.id == HADAL_OP_MATMUL || op.id == HADAL_OP_GATED_MATMUL) {
+    const Tensor& w = tensors[1];
+    s.k = static_cast<double>(w.extents[w.rank - 1]);
+    s.n = static_cast<double>(w.extents[w.rank - 2]) * (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
+  }
+  if (op.id == HADAL_OP_GQA_ATTENTION) {
+    s.h = static_cast<double>(x.extents[1]);
+    s.k = static_cast<double>(x.extents[2]);
+    s.c = context;
+    // Each sequence's cache is read once a step.
+    for (const uint32_t i : {HADAL_GQA_ATTENTION_K, HADAL_GQA_ATTENTION_V})
+      s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * context * static_cast<double>(tensors[i].strides[1]);
+  }
+  return s;
+}
+
+}  // namespace
+
+OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors, const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
+  const OpShape s = shape_of(op, tensors, rows, context);
+  switch (op.id) {
+#define HADAL_OP(name, code, level, formula, detail)
+#define HADAL_OPERAND(op, name, role, shape, dtypes, text)
+#define HADAL_OP_END(op)
+#define HADAL_OP_COST(name, flops, bytes) \
+  case HADAL_OP_##name:                   \
+    return {static_cast<double>(flops), static_cast<double>(bytes)};
+#include "hadal/ops_table.inc"
+#undef HADAL_OP
+#undef HADAL_OPERAND
+#undef HADAL_OP_END
+#undef HADAL_OP_COST
+    default:
+      return {};
+  }
+}
+
+}  // namespace hadal

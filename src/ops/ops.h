@@ -1,0 +1,99 @@
+// Ops: the operator vocabulary in which model families are written. One class, one method per operator of ops_table.inc.
+//
+// A method fills a plain descriptor, lowers it (ops/lower.cc) if the chip declined the fused form, and hands it to a sink.
+// Rules: a forward function branches on its specification alone, never on device data or this step's row counts; program order
+// is execution order; scratch is a stack. Formulas, rounding and bounds: include/hadal/ops_table.inc.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+
+#include "ops/sink.h"
+#include "ops/step_inputs.h"
+#include "ops/tensor.h"
+
+namespace hadal {
+
+/// Which fused operators are lowered, found once by asking the chip.
+struct Lowering {
+  bool gated_matmul = false;
+};
+
+/// What the rope of one kind of layer is: which dimensions turn, how, and how fast.
+struct Rope {
+  Tensor inv_freq{};  ///< [dims / 2] F32 weight
+  int64_t first = 0, dims = 0;
+  bool interleaved = false;
+  float amplitude = 1;
+};
+
+class Ops {
+ public:
+  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering) : sink_(sink), inputs_(inputs), lowering_(lowering) {}
+  Ops(const Ops&) = delete;
+  Ops& operator=(const Ops&) = delete;
+
+  /// The named step inputs and outputs.
+  [[nodiscard]] const StepLayout& inputs() const { return inputs_; }
+
+  /// The most scratch that was in use at once: exact, since scratch is a stack.
+  [[nodiscard]] uint64_t scratch_bytes() const { return scratch_high_; }
+
+  /// out[t] = table[token[t]].   table [V, d], out [T, d]
+  void embed(Tensor table, Tensor out);
+  /// out = x wᵀ (+ bias) (+ add).   x [M, K], w [N, K], bias [N], out [M, N]; batched: x [M, B, K], w [B, N, K], out [M, B, N]
+  void matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias = {}, std::optional<Tensor> add = {});
+  /// out = rms_norm(x) ⊙ w over the last extent; w may be absent. x may be out.
+  void rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out);
+  /// residual += x; out = rms_norm(residual) ⊙ w.
+  void add_rms_norm(Tensor x, Tensor residual, std::optional<Tensor> w, double eps, Tensor out);
+  /// Turns x [T, H, D] in place by the rows' positions.
+  void rope(Tensor x, const Rope& rope);
+  /// out = silu(gate) ⊙ up.   all [M, n]; clamp 0: none
+  void swiglu(Tensor gate, Tensor up, Tensor out, double clamp = 0, std::optional<Tensor> row_weight = {});
+  /// out = silu(x gateᵀ) ⊙ (x upᵀ).   x [M, K], gate and up [N, K], out [M, N]
+  void gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp = 0);
+  /// x += y
+  void add(Tensor x, Tensor y);
+  /// Writes the rows x [T, width] to one layer of a plane of `group`.
+  void kv_write(Tensor x, Tensor plane, size_t group);
+  /// out = softmax(scale q kᵀ) v over the row's own sequence.   q [T, H, D], out [T, H, Dv]
+  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out);
+  /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
+  void gather_logit_rows(Tensor x, Tensor out);
+  /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token, top_logprob.
+  void sample();
+
+ private:
+  friend class Scratch;
+  void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands, const hadal_attributes& attr = {});
+  void lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp);
+
+  Sink& sink_;
+  const StepLayout& inputs_;
+  Lowering lowering_;
+  uint64_t scratch_top_ = 0;
+  uint64_t scratch_high_ = 0;
+  uint64_t emitted_ = 0;
+};
+
+/// A scope of temporaries: hands them out, and returns them and marks their last use when it closes.
+class Scratch {
+ public:
+  explicit Scratch(Ops& ops) : ops_(ops), bottom_(ops.scratch_top_), opened_(ops.emitted_) {}
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  /// [rows of dim, width] fp32.
+  Tensor rows(hadal_dim dim, int64_t width);
+  /// A tensor of the shape of `t`, contiguous.
+  Tensor like(const Tensor& t);
+
+ private:
+  Ops& ops_;
+  uint64_t bottom_, opened_;
+};
+
+}  // namespace hadal

@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/host_chip.h"
+#include "ops/cost.h"
+#include "ops/sink.h"
+
+namespace hadal {
+namespace {
+
+bool same(const Tensor& a, const Tensor& b) { return std::memcmp(&a, &b, sizeof(Tensor)) == 0; }
+
+}  // namespace
+
+void Tape::seal(const StepLayout& layout, uint64_t scratch_bytes, uint32_t planes) {
+  head = {};
+  head.size = sizeof head;
+  head.tensor_count = static_cast<uint32_t>(tensors.size());
+  head.op_count = static_cast<uint32_t>(ops.size());
+  head.tensors = tensors.data();
+  head.ops = ops.data();
+  const auto dims = layout.limits.dims();
+  std::copy(dims.begin(), dims.end(), head.limits);
+  head.scratch_bytes = scratch_bytes;
+  head.input_bytes = layout.input_bytes;
+  head.output_bytes = layout.output_bytes;
+  head.plane_count = planes;
+}
+
+void TapeSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  hadal_op recorded = op;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (op.operands[i] < 0) continue;
+    // Operands repeat within a layer: look back a little, so that a tape names a tensor once.
+    const size_t n = tape_.tensors.size();
+    size_t at = n;
+    for (size_t back = 1; back <= std::min<size_t>(n, 32) && at == n; ++back)
+      if (same(tape_.tensors[n - back], tensors[i])) at = n - back;
+    if (at == n) tape_.tensors.push_back(tensors[i]);
+    recorded.operands[i] = static_cast<int32_t>(at);
+  }
+  tape_.ops.push_back(recorded);
+}
+
+void TapeSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
+  // Every byte of the range dies; the operator of the scope that touched a tensor of it last gets the mark.
+  HADAL_CHECK(ops_in_scope <= tape_.ops.size());
+  std::vector<uint64_t> seen;
+  for (size_t back = 1; back <= ops_in_scope; ++back) {
+    hadal_op& op = tape_.ops[tape_.ops.size() - back];
+    for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i) {
+      if (op.operands[i] < 0) continue;
+      const Tensor& t = tape_.tensors[static_cast<size_t>(op.operands[i])];
+      if (t.space != HADAL_SPACE_SCRATCH || t.offset < begin || t.offset >= end) continue;
+      if (std::find(seen.begin(), seen.end(), t.offset) != seen.end()) continue;
+      seen.push_back(t.offset);
+      op.last_use |= 1u << i;
+    }
+  }
+}
+
+void PlanSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  const OpCost cost = op_cost(op, tensors, rows_, context_);
+  Plan::OpTotal& total = plan_.ops[host_chip::op_name(op.id)];
+  ++total.count;
+  total.flops += cost.flops;
+  total.bytes += cost.bytes;
+  plan_.flops += cost.flops;
+  plan_.bytes += cost.bytes;
+  const OpSupport support = device_.query(op, tensors, limits_.data());
+  if (support.supported) {
+    plan_.workspace_bytes = std::max(plan_.workspace_bytes, support.workspace_bytes);
+    return;
+  }
+  std::array<const hadal_tensor*, HADAL_MAX_OPERANDS> pointers{};
+  for (size_t i = 0; i < tensors.size(); ++i) pointers[i] = &tensors[i];
+  plan_.declined.emplace(host_chip::describe(op, pointers.data()), support.reason);
+}
+
+void EagerSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  if (!status_) return;
+  hadal_tape tape{};
+  tape.size = sizeof tape;
+  tape.tensor_count = static_cast<uint32_t>(tensors.size());
+  tape.op_count = 1;
+  tape.tensors = tensors.data();
+  tape.ops = &op;
+  std::copy(std::begin(step_.rows), std::end(step_.rows), tape.limits);
+  tape.plane_count = planes_;
+  status_ = device_.run_ops(tape, 0, 1, step_);
+}
+
+}  // namespace hadal

@@ -1,0 +1,58 @@
+#include "ops/step_inputs.h"
+
+#include <algorithm>
+
+#include "ops/tensor.h"
+
+namespace hadal {
+namespace {
+
+/// Lays parts out one after another, each at a multiple of 64 bytes.
+class Block {
+ public:
+  Block(hadal_space space, const StepLimits& limits, uint64_t& bytes) : space_(space), dims_(limits.dims()), bytes_(bytes) {}
+
+  hadal_tensor part(hadal_dtype dtype, hadal_dim dim, std::initializer_list<int64_t> extents) {
+    hadal_tensor t = make_tensor(dtype, space_, dim, extents);
+    t.offset = bytes_;
+    const int64_t rows = t.extents[0] * dims_[dim];
+    bytes_ += (static_cast<uint64_t>(rows * t.strides[0]) + 63) / 64 * 64;
+    return t;
+  }
+
+ private:
+  hadal_space space_;
+  std::array<int64_t, HADAL_DIM_COUNT> dims_;
+  uint64_t& bytes_;
+};
+
+}  // namespace
+
+StepLayout::StepLayout(const StepLimits& l) : limits(l) {
+  Block in(HADAL_SPACE_INPUT, l, input_bytes);
+  token = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  position = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  row_seq = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  for (const int64_t blocks : l.max_blocks) {
+    write_from.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
+    first.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
+    block_table.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1, blocks}));
+  }
+  logit_row = in.part(HADAL_I32, HADAL_DIM_R, {1});
+  sample_params = in.part(HADAL_F32, HADAL_DIM_R, {1, HADAL_PARAM_COUNT});
+  sample_seed = in.part(HADAL_U32, HADAL_DIM_R, {1, 2});
+  sample_position = in.part(HADAL_I32, HADAL_DIM_R, {1});
+  entry_start = in.part(HADAL_I32, HADAL_DIM_R, {1, 2});
+  entry = in.part(HADAL_I32, HADAL_DIM_CONST, {l.entries, 3});
+  entry_bias = in.part(HADAL_F32, HADAL_DIM_CONST, {l.entries});
+  mask = in.part(HADAL_U32, HADAL_DIM_R, {1, (l.vocab + 31) / 32});
+
+  Block out(HADAL_SPACE_OUTPUT, l, output_bytes);
+  logits = out.part(HADAL_F32, HADAL_DIM_R, {1, l.vocab});
+  sampled = out.part(HADAL_I32, HADAL_DIM_R, {1});
+  logprob = out.part(HADAL_F32, HADAL_DIM_R, {1});
+  top_token = out.part(HADAL_I32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});
+  top_logprob = out.part(HADAL_F32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});
+}
+
+}  // namespace hadal

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""Makes the tiny checkpoints of tests/golden and their reference logits with transformers (run in the oracle venv).
+
+    make_golden.py [--out tests/golden] [NAME...]     write them (all of them, or those named)
+    make_golden.py --check [NAME...]                  make them again elsewhere and compare the logits with what is stored
+
+Each folder holds a model and a golden.json: seed, versions, where the model lies, and prompts with their logits (float32 .npy,
+one row a position) and the greedy continuation. No greedy choice is closer than 0.01 to its runner-up.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import torch
+import transformers
+from gguf import GGMLQuantizationType as Q
+
+import tiny_models
+from tiny_models import Tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+VOCAB = 320
+BOS, USER, ASSISTANT, EOS = "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"
+SPECIAL = (BOS, EOS, USER, ASSISTANT, "<think>", "</think>")
+TEMPLATE = ("{{bos_token}}{%- for message in messages %}{%- if message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}"
+            "{%- elif message['role'] == 'assistant' %}{% set content = message['content'] %}{% if '</think>' in content %}"
+            "{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}"
+            "{%- endif %}{%- endfor %}{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}")
+QWEN2_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+CORPUS = ["The hadal zone is the deepest region of the ocean, lying within its trenches.", "Below six thousand metres there is no light.",
+          "How many sums does the machine do? One, two, three and then it rests.", "the and that there then this with thing in on an is"]
+
+
+def tokenizer() -> Any:
+    """A byte-level BPE of 320 tokens with the pattern of qwen2 and DeepSeek's control tokens."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    t = Tokenizer(models.BPE())
+    t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
+                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(CORPUS * 3, trainers.BpeTrainer(vocab_size=VOCAB - len(SPECIAL), show_progress=False,
+                                                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
+    assert t.get_vocab_size() == VOCAB
+    return t
+
+
+def save_tokenizer(folder: Path) -> None:
+    tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "add_bos_token": True, "add_eos_token": False, "bos_token": BOS, "eos_token": EOS, "pad_token": EOS,
+        "model_max_length": 16384, "tokenizer_class": "LlamaTokenizerFast", "chat_template": TEMPLATE},
+        indent=2, ensure_ascii=False) + "\n")
+
+
+def gguf_tokenizer() -> tiny_models.GgufTokenizer:
+    data = json.loads(tokenizer().to_str())
+    ids = {i: t for t, i in data["model"]["vocab"].items()} | {t["id"]: t["content"] for t in data["added_tokens"]}
+    added = {t["id"] for t in data["added_tokens"]}
+    merges = [m if isinstance(m, str) else " ".join(m) for m in data["model"]["merges"]]
+    where = {t: i for i, t in ids.items()}
+    return tiny_models.GgufTokenizer("qwen2", [ids[i] for i in range(VOCAB)], [3 if i in added else 1 for i in range(VOCAB)], merges,
+                                     where[BOS], where[EOS], TEMPLATE, True)
+
+
+# --- variants --------------------------------------------------------------------------------------------------------------
+
+def config(arch: str, hidden: int, heads: int, kv: int, ffn: int, layers: int = 2, **more: Any) -> dict[str, Any]:
+    names = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+    base = {"architectures": [names[arch]], "model_type": arch, "vocab_size": VOCAB, "hidden_size": hidden, "intermediate_size": ffn,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv, "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "tie_word_embeddings": False, "bos_token_id": 314,
+            "eos_token_id": 315, "torch_dtype": "bfloat16"}
+    return base | more
+
+
+def yarn(**more: Any) -> dict[str, Any]:
+    return {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, **more}
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64, "rope_type": "llama3"}
+R1_0528_ATTN_FACTOR = 0.8782488562869419  # 1 / (0.1 ln 4 + 1), as in the config.json of DeepSeek-R1-0528-Qwen3-8B
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": config("llama", 64, 4, 4, 88, rope_theta=10000.0, pretraining_tp=1, attention_bias=False),
+    "llama-linear": config("llama", 48, 3, 1, 72, rope_theta=100000.0, rope_scaling={"type": "linear", "factor": 4.0}),
+    "llama-llama3": config("llama", 96, 3, 1, 64, rope_theta=500000.0, rms_norm_eps=1e-5, rope_scaling=LLAMA3,
+                           tie_word_embeddings=True),
+    "llama-tied-head-dim": config("llama", 72, 4, 2, 104, head_dim=24, tie_word_embeddings=True, mlp_bias=False,
+                                  rms_norm_eps=1e-3,
+                                  rope_parameters={"rope_type": "default", "rope_theta": 20000.0}),
+    "llama-bias": config("llama", 48, 2, 1, 72, rope_theta=10000.0, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "llama-fp8": config("llama", 160, 5, 1, 96, rope_theta=10000.0, tie_word_embeddings=True),
+    "qwen2": config("qwen2", 72, 6, 2, 64, rope_theta=10000.0, sliding_window=4096, use_sliding_window=False, max_window_layers=21,
+                    use_mrope=False),
+    "qwen2-tied-sharded": config("qwen2", 72, 3, 1, 104, rope_theta=1000000.0, tie_word_embeddings=True),
+    "qwen3": config("qwen3", 64, 4, 2, 72, head_dim=32, tie_word_embeddings=True, attention_bias=False, rms_norm_eps=1e-3,
+                    rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+    "qwen3-yarn": config("qwen3", 48, 3, 1, 72, layers=3, head_dim=32, max_position_embeddings=128, attention_bias=False,
+                         rope_parameters=yarn(rope_theta=10000.0, beta_fast=2.0, beta_slow=0.25)),
+    "qwen3-yarn-attention-factor": config("qwen3", 48, 2, 1, 72, head_dim=32, attention_bias=False, rope_theta=1000000.0,
+                                          max_position_embeddings=128,
+                                          tie_word_embeddings=True, rope_scaling=yarn(attention_factor=0.75)),
+    "qwen3-yarn-attn-factor": config("qwen3", 48, 2, 1, 80, head_dim=32, attention_bias=False, rope_theta=1000000.0,
+                                     max_position_embeddings=128,
+                                     rope_scaling=yarn(attn_factor=R1_0528_ATTN_FACTOR)),
+    "qwen3-fp8": config("qwen3", 96, 5, 1, 136, head_dim=32, attention_bias=False, rope_theta=1000000.0, tie_word_embeddings=True),
+    "q8_0": config("llama", 96, 3, 1, 160, rope_theta=10000.0, tie_word_embeddings=True),
+    "quant-32": config("llama", 128, 4, 2, 192, rope_theta=10000.0),
+    "quant-k": config("qwen2", 256, 4, 1, 256, layers=1, rope_theta=10000.0, tie_word_embeddings=True),
+    "quant-iq": config("qwen3", 256, 4, 1, 256, head_dim=64, rope_theta=10000.0, tie_word_embeddings=True),
+}
+# GGUF files of a model above, in types that hold its weights exactly: they share its logits.
+TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
+    "llama-linear-gguf": ("llama-linear", lambda n: Q.F16),
+    "llama-llama3-gguf": ("llama-llama3", lambda n: {"q_proj": Q.F32, "k_proj": Q.F16}.get(n.split(".")[-2], Q.BF16)),
+    "qwen2-gguf": ("qwen2", lambda n: Q.F16),
+    "qwen3-gguf": ("qwen3", lambda n: Q.BF16),
+    "qwen3-yarn-attn-factor-gguf": ("qwen3-yarn-attn-factor", lambda n: Q.BF16),
+}
+EMBED, HEAD = "model.embed_tokens", "lm_head"
+QUANT_TYPES: dict[str, dict[int | str, Q | list[Q]]] = {  # per layer in the order of PROJECTIONS
+    "q8_0": {EMBED: Q.Q8_0, 0: [Q.Q8_0] * 7, 1: [Q.Q8_0] * 7},
+    "quant-32": {EMBED: Q.Q4_0, HEAD: Q.Q8_0, 0: [Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.IQ4_NL, Q.MXFP4],
+                 1: [Q.Q5_1, Q.NVFP4, Q.Q4_0, Q.MXFP4, Q.Q4_1, Q.Q5_0, Q.Q8_0]},
+    "quant-k": {EMBED: Q.Q6_K, 0: [Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q3_K, Q.Q2_K, Q.Q4_K, Q.Q6_K]},
+    "quant-iq": {EMBED: Q.IQ4_XS, 0: [Q.IQ2_XXS, Q.IQ2_XS, Q.IQ2_S, Q.IQ3_XXS, Q.IQ3_S, Q.IQ1_S, Q.IQ1_M],
+                 1: [Q.TQ1_0, Q.TQ2_0, Q.IQ4_XS, Q.IQ1_M, Q.IQ2_XXS, Q.IQ3_S, Q.IQ3_XXS]},
+}
+LONG = {"llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
+
+
+def quant_type_of(name: str) -> Callable[[str], Q]:
+    table = QUANT_TYPES[name]
+
+    def type_of(tensor: str) -> Q:
+        stem = tensor.rsplit(".", 1)[0]
+        if stem in table:
+            return table[stem]  # type: ignore[return-value]
+        _, _, layer, rest = stem.split(".", 3)
+        return table[int(layer)][tiny_models.PROJECTIONS.index(rest)]  # type: ignore[index]
+    return type_of
+
+
+# --- the oracle ------------------------------------------------------------------------------------------------------------
+
+def oracle(tiny: Tiny) -> Any:
+    """The transformers model with exactly tiny.weights, in float32."""
+    c = {k: v for k, v in tiny.config.items() if k not in ("quantization_config", "torch_dtype", "architectures")}
+    if "rope_scaling" in c and "attn_factor" in c["rope_scaling"]:  # transformers ignores this key: give it the amplitude that is meant
+        rope = dict(c["rope_scaling"])
+        rope["attention_factor"] = rope.pop("attn_factor") * (0.1 * math.log(rope["factor"]) + 1)
+        c["rope_scaling"] = rope
+    kind = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[c.pop("model_type")]
+    made = getattr(transformers, kind + "Config")(**c, attn_implementation="eager")
+    with torch.no_grad():
+        model = getattr(transformers, kind + "ForCausalLM")(made).float().eval()
+    weights = {n: torch.from_numpy(w) for n, w in tiny.weights.items()}
+    missing, surplus = model.load_state_dict(weights, strict=False)
+    assert not surplus and set(missing) <= ({"lm_head.weight"} if c["tie_word_embeddings"] else set()), (missing, surplus)
+    return model
+
+
+@torch.no_grad()
+def logits_of(model: Any, ids: list[int]) -> np.ndarray:
+    return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+
+
+def prompt(model: Any, rng: np.random.Generator, length: int, new: int) -> tuple[list[int], np.ndarray, list[int]]:
+    """Of a dozen prompts without a close choice, the one whose continuation repeats itself least."""
+    best: tuple[list[int], np.ndarray, list[int]] | None = None
+    kept = 0
+    while kept < 12:
+        ids = [int(i) for i in rng.integers(0, VOCAB - len(SPECIAL), length)]
+        first = logits_of(model, ids)
+        row, continued, margin = first[-1], list(ids), math.inf
+        for _ in range(new):
+            top = np.sort(row)[-2:]
+            margin = min(margin, float(top[1] - top[0]))
+            continued.append(int(row.argmax()))
+            row = logits_of(model, continued)[-1]
+        if margin > 0.01:
+            kept += 1
+            if best is None or len(set(continued[length:])) > len(set(best[2])):
+                best = ids, first, continued[length:]
+    assert best
+    return best
+
+
+def write_reference(folder: Path, name: str, tiny: Tiny, seed: int, where: str) -> None:
+    model = oracle(tiny)
+    rng = np.random.default_rng(seed + 1000)
+    prompts = []
+    for i, (length, new) in enumerate(((1, 4), (9, 24), (LONG.get(name, 56), 8))):
+        ids, logits, greedy = prompt(model, rng, length, new)
+        np.save(folder / f"logits{i}.npy", logits)
+        prompts.append({"ids": ids, "logits": f"logits{i}.npy", "greedy": greedy})
+    golden = {"seed": seed, "versions": {p: version(p) for p in ("transformers", "torch", "numpy", "gguf")}, "model": where,
+              "prompts": prompts}
+    if name == "llama-bias":
+        golden["may_refuse"] = "bias"
+    write_golden(folder, golden)
+
+
+def write_golden(folder: Path, golden: dict[str, Any]) -> None:
+    text = json.dumps(golden, indent=1)
+    lines, inside = [], False
+    for line in text.splitlines():  # lists of numbers on one line
+        if inside:
+            lines[-1] += line.strip() + (" " if line.rstrip().endswith(",") else "")
+            inside = not line.strip().startswith("]")
+        else:
+            lines.append(line)
+            inside = line.rstrip().endswith(('"ids": [', '"greedy": ['))
+    (folder / "golden.json").write_text("\n".join(lines) + "\n")
+
+
+def make(name: str, out: Path) -> None:
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    base, kinds = TWINS.get(name, (name, None))
+    seed = 100 + list(CONFIGS).index(base)
+    tiny = tiny_models.random_weights(dict(CONFIGS[base]), seed)
+    if kinds:
+        tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer() if base == "qwen3" else None)
+        write_golden(folder, {"model": "model.gguf", "same_as": base})
+        return
+    if name in QUANT_TYPES:
+        tiny_models.save_gguf(tiny, folder / "model.gguf", quant_type_of(name), seed)
+        return write_reference(folder, name, tiny, seed, "model.gguf")
+    if name.endswith("-fp8"):
+        tiny_models.to_fp8(tiny, torch.bfloat16 if name == "qwen3-fp8" else torch.float32)
+    tiny_models.save_folder(tiny, folder, shards=2 if name.endswith("-sharded") else 1)
+    if name == "qwen3":
+        save_tokenizer(folder)
+    write_reference(folder, name, tiny, seed, ".")
+
+
+def main() -> int:
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("names", nargs="*", metavar="NAME")
+    a.add_argument("--out", type=Path, default=ROOT / "tests" / "golden")
+    a.add_argument("--check", action="store_true")
+    args = a.parse_args()
+    torch.set_num_threads(1)
+    names = args.names or [*CONFIGS, *TWINS]
+    out = Path(tempfile.mkdtemp(prefix="golden-")) if args.check else args.out
+    failed = 0
+    for name in names:
+        make(name, out)
+        size = sum(f.stat().st_size for f in (out / name).iterdir())
+        said = f"{name:32} {size / 1024:7.0f} KiB"
+        if args.check:
+            stored = sorted((args.out / name).glob("logits*.npy"))
+            worst = max((float(np.abs(np.load(f) - np.load(out / name / f.name)).max()) for f in stored), default=0.0)
+            same = worst < 1e-4 and {f.name for f in stored} == {f.name for f in (out / name).glob("logits*.npy")}
+            failed += not same
+            said += f"   largest difference {worst:.1e}   {'ok' if same else 'DIFFERS'}"
+        print(said, flush=True)
+    if args.check:
+        shutil.rmtree(out)
+        print(f"{len(names) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
