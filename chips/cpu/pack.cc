@@ -2,6 +2,7 @@
 //
 // Works on words of four values ("groups": values 4g … 4g+3 of a block of 32, one byte each), so that a value costs about
 // one instruction and packing runs near the speed of memory. Formats as in ggml and OCP Microscaling.
+#include <algorithm>
 #include <cstring>
 
 #include "weights.h"
@@ -193,7 +194,8 @@ void pack_nvfp4(const uint8_t* s, uint8_t* rec, int r) {
   for (int i = 0; i < 2; ++i, rec += kLayoutInfo[kNVFP4].record_bytes) {
     uint32_t g[8];
     for (int h = 0; h < 2; ++h) {
-      rec[16 * h + r] = s[2 * i + h];
+      const uint8_t scale = s[2 * i + h];  // its sign is not looked at; 0x7f is zero, 0xff is 480
+      rec[16 * h + r] = scale == 0x7f ? 0 : scale & 0x7f;
       for (int j = 0; j < 2; ++j) {
         const uint32_t w = word(s + 4 + 8 * (2 * i + h) + 4 * j);
         g[4 * h + j] = w & kNibbles;

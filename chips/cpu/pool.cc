@@ -1,14 +1,6 @@
 #include "pool.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <fstream>
-#include <string>
 
 namespace hadal::cpu {
 namespace {
@@ -41,34 +33,7 @@ int wait_changed(const std::atomic<int>& word, int old, int spins) {
   return word.load(std::memory_order_acquire);
 }
 
-// CPUs that the control group grants, 0: no limit.
-double group_quota() {
-  std::string quota;
-  double period = 0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> quota >> period) {
-    if (quota == "max" || period <= 0) return 0;
-    return std::strtod(quota.c_str(), nullptr) / period;
-  }
-  double q = -1, p = 0;
-  for (const std::string folder : {"/sys/fs/cgroup/cpu/", "/sys/fs/cgroup/cpu,cpuacct/"}) {
-    std::ifstream quota_file(folder + "cpu.cfs_quota_us"), period_file(folder + "cpu.cfs_period_us");
-    if (quota_file >> q && period_file >> p && q > 0 && p > 0) return q / p;
-  }
-  return 0;
-}
-
 }  // namespace
-
-int usable_threads() {
-  int n = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-#if defined(__linux__)
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) n = std::min(n, std::max(1, CPU_COUNT(&set)));
-#endif
-  if (const double quota = group_quota(); quota > 0) n = std::min(n, std::max(1, static_cast<int>(std::ceil(quota - 0.01))));
-  return n;
-}
 
 Pool::Pool(int threads) : size_(std::max(1, threads)) {
   threads_.reserve(static_cast<size_t>(size_ - 1));

@@ -1,4 +1,4 @@
-// The chip's threads: workers that sleep between regions, a barrier inside a region, and the number of threads to start.
+// The chip's threads: workers that sleep between regions, and a barrier inside a region.
 //
 // No OpenMP. The calling thread is worker 0. Waiting is short spinning, then yielding, then sleeping in the kernel, so that a
 // step stays fast when another process keeps a core busy. Threads are not pinned: the kernel may then move a worker away
@@ -12,9 +12,6 @@
 #include <vector>
 
 namespace hadal::cpu {
-
-/// Threads that this process may use well: affinity mask and the CPU quota of its control group, at least 1.
-int usable_threads();
 
 class Pool {
  public:

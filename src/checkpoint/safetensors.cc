@@ -31,7 +31,7 @@ class SaxBase {
  public:
   bool binary(Json::binary_t& /*value*/) { return refuse("binary data"); }
   bool parse_error(std::size_t position, const std::string& /*token*/, const Json::exception& /*error*/) {
-    return fail(fmt::format("byte {} of the header: no valid JSON", position > 0 ? position - 1 : 0));
+    return fail(fmt::format("byte {} of the JSON: it is not valid", position > 0 ? position - 1 : 0));
   }
   [[nodiscard]] const std::string& error() const { return error_; }
 

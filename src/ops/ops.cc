@@ -74,10 +74,12 @@ void Ops::kv_write(Tensor x, Tensor plane, size_t group) {
        {x, plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group], inputs_.write_from[group]}, attr);
 }
 
-void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out) {
+void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out,
+                        int64_t window) {
   hadal_attributes attr{};
   attr.attention.scale = static_cast<float>(scale);
   attr.attention.kv_heads = static_cast<uint32_t>(kv_heads);
+  attr.attention.window = static_cast<uint32_t>(window);
   emit(HADAL_OP_GQA_ATTENTION,
        {q, k_plane, v_plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group], inputs_.first[group], std::nullopt, out}, attr);
 }

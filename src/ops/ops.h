@@ -58,8 +58,8 @@ class Ops {
   void add(Tensor x, Tensor y);
   /// Writes the rows x [T, width] to one layer of a plane of `group`.
   void kv_write(Tensor x, Tensor plane, size_t group);
-  /// out = softmax(scale q kᵀ) v over the row's own sequence.   q [T, H, D], out [T, H, Dv]
-  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out);
+  /// out = softmax(scale q kᵀ) v over the row's own sequence; window 0: all of it.   q [T, H, D], out [T, H, Dv]
+  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out, int64_t window = 0);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token, top_logprob.

@@ -78,8 +78,15 @@ inline void f_to_bf16(void* p, F a) {
 inline I i_load_u8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = p[i]; return r; }
 inline I i_load_s8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
 inline F f_from_e4m3(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e4m3_to_f32(p[i]); return r; }
+/// Seven bits without a sign, 0x7f is 480.
+inline F f_from_ue4m3(const uint8_t* p) { F r; HADAL_LANES r.v[i] = as_float(uint32_t{p[i]} << 20) * 0x1p120f; return r; }
 inline F f_from_e5m2(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e5m2_to_f32(p[i]); return r; }
-inline F f_from_e8m0(const uint8_t* p, float factor) { F r; HADAL_LANES r.v[i] = hadal::e8m0_to_f32(p[i]) * factor; return r; }
+/// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
+inline F f_from_e8m0_half(const uint8_t* p) {
+  F r;
+  HADAL_LANES { const uint32_t e = p[i]; r.v[i] = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
+  return r;
+}
 
 inline I i_zero() { I r; HADAL_LANES r.v[i] = 0; return r; }
 inline I i_add(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] + b.v[i]; return r; }

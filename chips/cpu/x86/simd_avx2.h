@@ -73,17 +73,18 @@ inline F f_from_e4m3(const uint8_t* p) {
   const I nan = _mm256_cmpeq_epi32(body, _mm256_set1_epi32(0x7f));
   return _mm256_castsi256_ps(_mm256_or_si256(_mm256_or_si256(f_bits(value), sign), nan));
 }
+/// Seven bits without a sign, 0x7f is 480.
+inline F f_from_ue4m3(const uint8_t* p) { return f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f)); }
 inline F f_from_e5m2(const uint8_t* p) {
   const __m128i h = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 8);
   return _mm256_cvtph_ps(h);
 }
-/// 2^(e - 127) * factor, factor a power of two that keeps it in range.
-inline F f_from_e8m0(const uint8_t* p, float factor) {
+/// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
+inline F f_from_e8m0_half(const uint8_t* p) {
   const I e = i_load_u8(p);
-  const I zero = _mm256_cmpeq_epi32(e, _mm256_setzero_si256());
-  const I nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
-  const I bits = _mm256_or_si256(_mm256_slli_epi32(e, 23), _mm256_and_si256(zero, _mm256_set1_epi32(0x00400000)));
-  return f_mul(_mm256_castsi256_ps(_mm256_or_si256(bits, nan)), f_set(factor));
+  const I small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+  const I normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+  return _mm256_castsi256_ps(_mm256_blendv_epi8(small, normal, _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1))));
 }
 
 inline I i_zero() { return _mm256_setzero_si256(); }

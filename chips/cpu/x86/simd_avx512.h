@@ -74,17 +74,18 @@ inline F f_from_e4m3(const uint8_t* p) {
   const __mmask16 nan = _mm512_cmpeq_epi32_mask(body, _mm512_set1_epi32(0x7f));
   return _mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_or_si512(f_bits(value), sign), nan, _mm512_set1_epi32(-1)));
 }
+/// Seven bits without a sign, 0x7f is 480.
+inline F f_from_ue4m3(const uint8_t* p) { return f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f)); }
 inline F f_from_e5m2(const uint8_t* p) {
   const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm512_cvtph_ps(_mm256_slli_epi16(h, 8));
 }
-/// 2^(e - 127) * factor, factor a power of two that keeps it in range.
-inline F f_from_e8m0(const uint8_t* p, float factor) {
+/// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
+inline F f_from_e8m0_half(const uint8_t* p) {
   const I e = i_load_u8(p);
-  const __mmask16 zero = _mm512_cmpeq_epi32_mask(e, _mm512_setzero_si512());
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(e, _mm512_set1_epi32(255));
-  const I bits = _mm512_mask_mov_epi32(_mm512_slli_epi32(e, 23), zero, _mm512_set1_epi32(0x00400000));
-  return f_mul(_mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(-1))), f_set(factor));
+  const I small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+  const I normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+  return _mm512_castsi512_ps(_mm512_mask_mov_epi32(small, _mm512_cmpgt_epi32_mask(e, _mm512_set1_epi32(1)), normal));
 }
 
 inline I i_zero() { return _mm512_setzero_si512(); }

@@ -56,6 +56,12 @@ Status DenseModel::bind(const Checkpoint& checkpoint) {
     w.gate_proj = b.matrix(mlp + "gate_proj.weight", s.intermediate_size, s.hidden_size);
     w.up_proj = b.matrix(mlp + "up_proj.weight", s.intermediate_size, s.hidden_size);
     w.down_proj = b.matrix(mlp + "down_proj.weight", s.hidden_size, s.intermediate_size);
+    if (s.mlp_bias) {
+      w.gate_bias = b.vector(mlp + "gate_proj.bias", s.intermediate_size);
+      w.up_bias = b.vector(mlp + "up_proj.bias", s.intermediate_size);
+      w.down_bias = b.vector(mlp + "down_proj.bias", s.hidden_size);
+    }
+    w.window = s.window[static_cast<size_t>(i)];
     b.known_unused(attn + "rotary_emb.inv_freq");  // stored by old versions of transformers
     layers_.push_back(w);
   }

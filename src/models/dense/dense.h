@@ -22,6 +22,8 @@ struct DenseSpec {
   bool tie_word_embeddings = false;
   bool qk_norm = false;        ///< qwen3: RMS norm of each head of q and k, before the rotation
   bool attention_bias = false; ///< q, k and v have biases (qwen2); o as well where the checkpoint has one
+  bool mlp_bias = false;       ///< gate, up and down have biases
+  std::vector<int64_t> window; ///< a layer: positions that attention sees, the query's own included; 0: all
   RopeSpec rope;
 
   static Result<DenseSpec> from_config(const Config& config);
@@ -40,6 +42,8 @@ struct LayerWeights {
   Weight* gate_proj = nullptr;                 // [intermediate, hidden]
   Weight* up_proj = nullptr;                   // [intermediate, hidden]
   Weight* down_proj = nullptr;                 // [hidden, intermediate]
+  Weight *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;  // or nullptr
+  int64_t window = 0;
 };
 
 class DenseModel final : public Model {
@@ -51,6 +55,7 @@ class DenseModel final : public Model {
 
  private:
   void attention(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane, Tensor h, Tensor x) const;
+  void feed_forward(Ops& ops, const LayerWeights& w, Tensor h, Tensor x) const;
   void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane, Tensor x) const;
 
   DenseSpec spec_;

@@ -32,8 +32,23 @@ void DenseModel::attention(Ops& ops, const LayerWeights& w, const Tensor& k_plan
   ops.kv_write(v, v_plane, 0);
   Tensor o = scratch.like(q);
   ops.gqa_attention(q_heads, k_plane, v_plane, 0, s.num_key_value_heads, 1.0 / std::sqrt(static_cast<double>(s.head_dim)),
-                    heads_view(o, s.num_attention_heads));
+                    heads_view(o, s.num_attention_heads), w.window);
   ops.matmul(o, *w.o_proj, x, optional(w.o_bias), x);
+}
+
+// x += W_down (silu(W_gate h) ⊙ W_up h)
+void DenseModel::feed_forward(Ops& ops, const LayerWeights& w, Tensor h, Tensor x) const {
+  Scratch scratch(ops);
+  Tensor g = scratch.rows(HADAL_DIM_T, spec_.intermediate_size);
+  if (spec_.mlp_bias) {
+    Tensor u = scratch.like(g);
+    ops.matmul(h, *w.gate_proj, g, optional(w.gate_bias));
+    ops.matmul(h, *w.up_proj, u, optional(w.up_bias));
+    ops.swiglu(g, u, g);
+  } else {
+    ops.gated_matmul(h, *w.gate_proj, *w.up_proj, g);
+  }
+  ops.matmul(g, *w.down_proj, x, optional(w.down_bias), x);
 }
 
 void DenseModel::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane, Tensor x) const {
@@ -42,9 +57,7 @@ void DenseModel::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_
   ops.rms_norm(x, *w.input_layernorm, spec_.rms_norm_eps, h);
   attention(ops, w, k_plane, v_plane, h, x);
   ops.rms_norm(x, *w.post_attention_layernorm, spec_.rms_norm_eps, h);
-  Tensor g = scratch.rows(HADAL_DIM_T, spec_.intermediate_size);
-  ops.gated_matmul(h, *w.gate_proj, *w.up_proj, g);
-  ops.matmul(g, *w.down_proj, x, std::nullopt, x);
+  feed_forward(ops, w, h, x);
 }
 
 void DenseModel::forward(Ops& ops, const StepPlanes& planes) const {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "models/dense/dense.h"
 
 namespace hadal::dense {
@@ -22,6 +24,27 @@ void describe(DenseSpec& s) {
   add("tie_word_embeddings", s.tie_word_embeddings ? "true" : "false");
   add("qk_norm", s.qk_norm ? "true" : "false");
   add("attention_bias", s.attention_bias ? "true" : "false");
+  add("mlp_bias", s.mlp_bias ? "true" : "false");
+  const auto sliding = std::count_if(s.window.begin(), s.window.end(), [](int64_t w) { return w > 0; });
+  if (sliding > 0) add("sliding_window", std::to_string(s.window.back()) + " positions on " + std::to_string(sliding) + " layers");
+}
+
+/// Sliding windows a layer, as transformers reads them: layer_types where given, else use_sliding_window and max_window_layers.
+Result<std::vector<int64_t>> windows(const Config& config, int64_t layers) {
+  std::vector<int64_t> window(static_cast<size_t>(layers), 0);
+  HADAL_TRY(const bool use, config.boolean("use_sliding_window", false));
+  HADAL_TRY(const std::vector<std::string> types, config.texts("layer_types"));
+  HADAL_TRY(const int64_t width, config.integer("sliding_window", 1, kMaxContext, kMaxContext));
+  if (!types.empty() && static_cast<int64_t>(types.size()) != layers)
+    return failed(config.origin() + ": layer_types names " + std::to_string(types.size()) + " layers, num_hidden_layers is " + std::to_string(layers));
+  HADAL_TRY(const int64_t full, config.integer("max_window_layers", 0, kMaxLayers, 28));
+  for (int64_t i = 0; i < layers; ++i) {
+    const bool sliding = types.empty() ? use && i >= full : types[static_cast<size_t>(i)] == "sliding_attention";
+    if (!types.empty() && !sliding && types[static_cast<size_t>(i)] != "full_attention")
+      return failed(config.origin() + ": layer_types: '" + types[static_cast<size_t>(i)] + "' is not known; known are full_attention, sliding_attention");
+    if (sliding) window[static_cast<size_t>(i)] = width;
+  }
+  return window;
 }
 
 }  // namespace
@@ -54,10 +77,8 @@ Result<DenseSpec> DenseSpec::from_config(const Config& config) {
   // What the published models do not use is refused rather than ignored.
   HADAL_TRY(const std::string act, config.text("hidden_act", "silu"));
   if (act != "silu") return failed(config.origin() + ": hidden_act '" + act + "' is not known; known is silu");
-  HADAL_TRY(const bool mlp_bias, config.boolean("mlp_bias", false));
-  if (mlp_bias) return failed(config.origin() + ": mlp_bias is true, which no DeepSeek model has and Hadal does not run");
-  HADAL_TRY(const bool window, config.boolean("use_sliding_window", false));
-  if (window) return failed(config.origin() + ": use_sliding_window is true, which no DeepSeek model has and Hadal does not run");
+  HADAL_TRY(s.mlp_bias, config.boolean("mlp_bias", false));
+  HADAL_TRY(s.window, windows(config, s.model.num_hidden_layers));
 
   s.model.hidden_size = s.hidden_size;
   s.model.groups = {PlaneGroup{.name = "kv"}};

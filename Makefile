@@ -1,0 +1,108 @@
+# Two commands: `make run` and `make test`. `make help` names the others.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+DEFAULT_MODEL := .models/SmolLM2-135M-Instruct.Q4_1.gguf
+MODEL  ?= $(or $(HADAL_MODEL),$(DEFAULT_MODEL))
+PROMPT ?= Why is it dark at the bottom of the sea?
+FUZZ_SECONDS ?= 60
+CTEST  ?=
+HADAL  := build/bin/hadal
+VENV   := .venv/bin/python
+INSTALL := @tools/install_packages.sh
+
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+
+.PHONY: help run test lint bench compare oracle venv golden fuzz asan tsan debug format model model-if-possible \
+        packages-run packages-test packages-lint packages-fuzz packages-oracle program release clean
+
+help:
+	@echo "make run      install what is missing, build, get the default model and ask it a question"
+	@echo "              MODEL=path to a GGUF file or a folder of safetensors, PROMPT='your question'"
+	@echo "make test     build and run all tests; CTEST='-L golden' or CTEST='-R name' picks some"
+	@echo "make lint     clang-format, clang-tidy, the include rule        make format   rewrite by clang-format"
+	@echo "make asan     tests under the address and undefined-behaviour sanitizers;  make tsan   under the thread sanitizer"
+	@echo "make fuzz     every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
+	@echo "make bench    speed of MODEL on this machine                    make compare  the same beside llama.cpp"
+	@echo "make oracle   compare with transformers and the official tokenizers (fetches 300 MB of Python packages once)"
+
+# --- run
+
+run: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
+ifeq ($(MODEL),$(DEFAULT_MODEL))
+	@echo "This is a small stand-in. For a DeepSeek model: make run MODEL=path (a GGUF file or a folder of safetensors)"
+endif
+	@$(HADAL) run "$(MODEL)" "$$PROMPT"
+run: export PROMPT := $(PROMPT)
+
+program: packages-run build/build.ninja
+	@ninja -C build -n hadal | grep -q "no work to do" || cmake --build --preset release --target hadal
+
+release: build/build.ninja
+	@cmake --build --preset release
+
+build/build.ninja: CMakeLists.txt CMakePresets.json | packages-run
+	@mkdir -p build
+	@cmake --preset release >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
+	@touch $@
+
+model: packages-run
+	@python3 tools/fetch_model.py .models >/dev/null
+
+packages-run packages-test packages-lint packages-fuzz packages-oracle: packages-%:
+	$(INSTALL) run $(filter-out run,$*)
+
+# --- test
+
+test: packages-test release model-if-possible
+	@python3 tools/run_tests.py build $(CTEST)
+
+# the tests with the real model are skipped by name where it cannot be had
+model-if-possible: packages-run
+	@python3 tools/fetch_model.py .models >/dev/null || echo "The tests that need the default model will be skipped."
+
+asan: export ASAN_OPTIONS := detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+asan: export UBSAN_OPTIONS := print_stacktrace=1:halt_on_error=1
+tsan: export TSAN_OPTIONS := halt_on_error=1:second_deadlock_stack=1
+asan tsan debug: packages-run
+	@cmake --preset $@ >/dev/null
+	@cmake --build --preset $@
+	@python3 tools/run_tests.py build-$@ -LE slow $(CTEST)
+
+fuzz: packages-fuzz
+	@cmake --preset fuzz >/dev/null
+	@cmake --build --preset fuzz
+	@tools/run_fuzzers.sh build-fuzz/bin $(FUZZ_SECONDS)
+
+# --- lint
+
+format: packages-test
+	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 -i
+
+lint: packages-test packages-lint build/build.ninja
+	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 --dry-run -Werror
+	@python3 tools/check_layers.py
+	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
+
+# --- measure and compare
+
+bench: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
+	@$(HADAL) bench "$(MODEL)"
+
+venv: packages-oracle
+	@tools/make_venv.sh tools/requirements-oracle.txt
+
+oracle: venv program model
+	@tools/run_oracles.sh $(VENV) $(HADAL) $(DEFAULT_MODEL)
+
+golden: venv
+	@$(VENV) tools/make_golden.py
+
+compare: venv program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
+	@CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV) -m pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36
+	@$(VENV) bench/compare_llama_cpp.py $(HADAL) "$(MODEL)"
+
+clean:
+	@rm -rf build build-*

@@ -1,0 +1,59 @@
+// What the subcommands share: how one is registered, how errors become exit codes, and the options that several take.
+//
+// Every subcommand is one file with one add_… function: it declares its options and sets `run`. stdout carries the result
+// only; everything else goes to stderr. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 memory or context too small, 4 path or
+// name not found, 130 interrupted.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/model_runner.h"
+
+namespace hadal::app {
+
+/// What main runs after parsing: the chosen subcommand's work.
+using Run = std::function<Status()>;
+
+void add_run(CLI::App& app, Run& run);
+void add_generate(CLI::App& app, Run& run);
+void add_logits(CLI::App& app, Run& run);
+void add_tokenize(CLI::App& app, Run& run);
+void add_encode(CLI::App& app, Run& run);
+void add_parse(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+void add_plan(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
+void add_chips(CLI::App& app, Run& run);
+void add_version(CLI::App& app, Run& run);
+void add_completion(CLI::App& app, Run& run);
+
+/// Options of every command that runs a model.
+struct ModelOptions {
+  std::string model;
+  std::string chip = "cpu";
+  std::string kernels;
+  int32_t threads = 0;
+  std::string kv_cache_dtype = "f16";
+  std::string weights = "native";
+  std::optional<int64_t> ctx;
+
+  void declare(CLI::App& command);
+  /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
+  [[nodiscard]] RunnerOptions runner(int64_t needed) const;
+};
+
+/// A list like "1,2,3"; an empty text is an empty list. `what` names it in messages.
+Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low, int64_t high);
+
+/// Reads standard input to its end.
+std::string read_stdin();
+
+/// Loads the model with a progress bar on a terminal where that takes longer than a second.
+LoadProgress progress_bar();
+
+}  // namespace hadal::app

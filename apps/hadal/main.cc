@@ -1,0 +1,76 @@
+// The hadal program: arguments in, one subcommand run, an exit code out.
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "command.h"
+#include "hadal/version.h"
+
+namespace hadal::app {
+namespace {
+
+/// One line on stderr, control bytes escaped: a model file must not be able to write to the terminal.
+void print_error(const std::string& message) {
+  std::string line = "hadal: ";
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      line += c;
+      continue;
+    }
+    char escaped[8];
+    std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+    line += escaped;
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+int main_guarded(int argc, char** argv) {
+  CLI::App app("Hadal runs DeepSeek's models on whatever chip is there.\n\n  hadal run MODEL \"question\"     ask a model\n  hadal run MODEL                chat with it", "hadal");
+  app.set_version_flag("--version", "hadal " HADAL_VERSION);
+  app.require_subcommand(1);
+  app.footer("hadal COMMAND --help tells a command's options. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 memory or context\ntoo small, 4 path or name not found, 130 interrupted.");
+  app.get_formatter()->column_width(34);
+  Run run;
+  add_run(app, run);
+  add_generate(app, run);
+  add_logits(app, run);
+  add_tokenize(app, run);
+  add_encode(app, run);
+  add_parse(app, run);
+  add_inspect(app, run);
+  add_plan(app, run);
+  add_bench(app, run);
+  add_chips(app, run);
+  add_version(app, run);
+  add_completion(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    print_error(e.what() + std::string(" (hadal --help tells more)"));
+    return static_cast<int>(ErrorCode::kUsage);
+  }
+  const Status status = run();
+  if (status) return 0;
+  print_error(status.error().message);
+  return static_cast<int>(status.error().code);
+}
+
+}  // namespace
+}  // namespace hadal::app
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return hadal::app::main_guarded(argc, argv);
+  } catch (const std::bad_alloc&) {
+    hadal::app::print_error("out of memory");
+    return static_cast<int>(hadal::ErrorCode::kMemory);
+  } catch (const std::exception& e) {
+    hadal::app::print_error(e.what());
+    return static_cast<int>(hadal::ErrorCode::kFailed);
+  }
+}

@@ -1,0 +1,206 @@
+// hadal tokenize, encode, parse: the text side alone, a line in and a line out.
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "session.h"
+#include "text/chat/chat.h"
+#include "text/chat/request_json.h"
+#include "text/output/output.h"
+
+namespace hadal::app {
+
+std::string chat_format_help() {
+  std::string text = "chat format, instead of the one recognised:";
+  for (const ChatFormat& f : chat_formats()) text += "\n" + std::string(f.name) + ": " + std::string(f.description);
+  return text;
+}
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// Calls `work` for each line of standard input; its error names the line.
+template <typename Work>
+Status each_line(Work work) {
+  std::string line;
+  for (int64_t number = 1; std::getline(std::cin, line); ++number) {
+    if (line.empty()) continue;
+    if (Status status = work(line); !status) {
+      Error error = std::move(status).error();
+      error.message = "line " + std::to_string(number) + ": " + error.message;
+      return error;
+    }
+  }
+  if (std::fflush(stdout) != 0) return failed("cannot write to standard output");
+  return {};
+}
+
+/// JSON of one line; nesting beyond what such a line has is refused by the parser's own callback.
+Result<Json> parse_line(const std::string& line) {
+  bool deep = false;
+  Json j = Json::parse(
+      line,
+      [&deep](int depth, Json::parse_event_t, Json&) {
+        deep = deep || depth > 64;
+        return !deep;
+      },
+      false);
+  if (deep || j.is_discarded()) return usage_error(deep ? "JSON nested deeper than 64" : "no valid JSON");
+  return j;
+}
+
+struct TokenizeOptions {
+  std::string model;
+  std::optional<std::string> text;
+  bool stdin_json = false, plain = false, bos = false, json = false;
+};
+
+/// The tokenizer of a model, or of a tokenizer.json by itself.
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& path) {
+  if (std::filesystem::path(path).extension() == ".json") {
+    TokenizerData data;
+    HADAL_TRY(data.tokenizer_json, read_text_file(path));
+    const auto config = std::filesystem::path(path).parent_path() / "tokenizer_config.json";
+    std::error_code ignored;
+    if (std::filesystem::exists(config, ignored)) {
+      HADAL_TRY(data.tokenizer_config_json, read_text_file(config));
+    }
+    return Tokenizer::create(data, path);
+  }
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(path));
+  if (checkpoint->tokenizer().empty()) return failed(path + ": has no tokenizer");
+  return Tokenizer::create(checkpoint->tokenizer(), path);
+}
+
+Status run_tokenize(const TokenizeOptions& o) {
+  if (o.stdin_json == o.text.has_value()) return usage_error("give either --text or --stdin-json");
+  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, open_tokenizer(o.model));
+  const Tokenizer::EncodeOptions encode{.added_tokens = !o.plain, .bos = o.bos};
+  if (o.stdin_json)
+    return each_line([&](const std::string& line) -> Status {
+      HADAL_TRY(const Json text, parse_line(line));
+      if (!text.is_string()) return usage_error("a JSON string is expected");
+      std::printf("%s\n", dump(Json(tokenizer->encode(text.get<std::string>(), encode))).c_str());
+      return {};
+    });
+  const std::vector<TokenId> ids = tokenizer->encode(*o.text, encode);
+  if (o.json) {
+    std::printf("%s\n", dump(Json(ids)).c_str());
+    return {};
+  }
+  for (const TokenId id : ids) std::printf("%8d  %s\n", id, dump(Json(tokenizer->token_bytes(id))).c_str());
+  std::printf("%zu tokens\n", ids.size());
+  return {};
+}
+
+struct EncodeOptions {
+  std::string model, messages = "-";
+  std::optional<std::string> chat_format;
+};
+
+Status run_encode(const EncodeOptions& o) {
+  if (o.messages != "-") return usage_error("--messages reads standard input: give -");
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
+  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::create(checkpoint->tokenizer(), o.model));
+  HADAL_TRY(const ChatFormat* format, choose_chat_format(o.chat_format, *checkpoint));
+  return each_line([&](const std::string& line) -> Status {
+    HADAL_TRY(ChatRequest request, parse_chat_request(line));
+    request.chat_template = checkpoint->tokenizer().chat_template;
+    HADAL_TRY(const Prompt prompt, format->render(request, tokenizer.get()));
+    Json out;
+    out["prompt"] = prompt.text();
+    out["ids"] = encode_prompt(prompt, *tokenizer);
+    out["format"] = format->name;
+    std::printf("%s\n", dump(out).c_str());
+    return {};
+  });
+}
+
+struct ParseOptions {
+  std::string format;
+  bool thinking = false, no_thinking = false;
+};
+
+/// Adds a delta's parts to what was collected.
+void collect(const OutputDelta& delta, std::string& reasoning, std::string& content, Json& calls) {
+  reasoning += delta.reasoning;
+  content += delta.content;
+  for (const ToolCall& call : delta.tool_calls) calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
+}
+
+Status run_parse(const ParseOptions& o) {
+  HADAL_TRY(const bool usual, output_starts_in_thought(o.format));
+  const bool thinking = o.thinking || (usual && !o.no_thinking);
+  return each_line([&](const std::string& line) -> Status {
+    HADAL_TRY(const Json pieces, parse_line(line));
+    if (!pieces.is_array()) return usage_error("a JSON list of text pieces is expected");
+    HADAL_TRY(const std::unique_ptr<OutputParser> parser, make_output_parser(o.format, thinking));
+    std::string reasoning, content;
+    Json calls = Json::array();
+    for (const Json& piece : pieces) {
+      if (!piece.is_string()) return usage_error("a JSON list of text pieces is expected, one is no string");
+      collect(parser->push(piece.get<std::string>()), reasoning, content, calls);
+    }
+    collect(parser->finish(), reasoning, content, calls);
+    Json out;
+    out["reasoning"] = reasoning;
+    out["content"] = content;
+    out["tool_calls"] = calls;
+    std::printf("%s\n", dump(out).c_str());
+    return {};
+  });
+}
+
+}  // namespace
+
+Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name, const Checkpoint& checkpoint) {
+  if (name) {
+    if (const ChatFormat* format = find_chat_format(*name)) return format;
+    std::string known;
+    for (const ChatFormat& f : chat_formats()) known += (known.empty() ? "" : ", ") + std::string(f.name);
+    return usage_error("--chat-format '" + *name + "' is unknown; known are " + known);
+  }
+  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
+  return detect_chat_format(checkpoint.tokenizer(), type);
+}
+
+void add_tokenize(CLI::App& app, Run& chosen) {
+  auto o = std::make_shared<TokenizeOptions>();
+  CLI::App* c = app.add_subcommand("tokenize", "text to token ids");
+  c->add_option("MODEL", o->model, "a model, or a tokenizer.json")->required();
+  c->add_option("--text", o->text, "the text; prints ids and pieces for people");
+  c->add_flag("--stdin-json", o->stdin_json, "a JSON string a line in, a JSON list of ids a line out");
+  c->add_flag("--plain", o->plain, "do not recognise added tokens in the text");
+  c->add_flag("--bos", o->bos, "put the beginning-of-sequence token in front");
+  c->add_flag("--json", o->json, "with --text: print the ids as a JSON list");
+  c->callback([o, &chosen] { chosen = [o] { return run_tokenize(*o); }; });
+}
+
+void add_encode(CLI::App& app, Run& chosen) {
+  auto o = std::make_shared<EncodeOptions>();
+  CLI::App* c = app.add_subcommand("encode", "chat messages to prompt and ids");
+  c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
+  c->add_option("--messages", o->messages,
+                "-: a JSON object a line on standard input {messages, tools, thinking, effort, add_generation_prompt};\nout: {prompt, ids, format}")
+      ->required();
+  c->add_option("--chat-format", o->chat_format, chat_format_help());
+  c->callback([o, &chosen] { chosen = [o] { return run_encode(*o); }; });
+}
+
+void add_parse(CLI::App& app, Run& chosen) {
+  auto o = std::make_shared<ParseOptions>();
+  CLI::App* c = app.add_subcommand("parse", "split what a model wrote into reasoning, content and tool calls");
+  c->add_option("--format,--chat-format", o->format, chat_format_help())->required();
+  c->add_flag("--thinking", o->thinking, "the answer starts inside a thought");
+  c->add_flag("--no-thinking", o->no_thinking, "it does not");
+  c->footer("A JSON list of text pieces a line in; {reasoning, content, tool_calls} a line out.");
+  c->callback([o, &chosen] { chosen = [o] { return run_parse(*o); }; });
+}
+
+}  // namespace hadal::app

@@ -1,0 +1,245 @@
+// How far an element may lie from ref's. Derived in docs/numerics.md, "What the conformance kit allows"; never tuned.
+#include <algorithm>
+#include <cmath>
+
+#include "kit.h"
+
+namespace hadal::conformance {
+namespace {
+
+constexpr double kEps = 0x1p-24;  // half an ulp of 1: what one rounding to fp32 may move a number of [1, 2)
+
+double value(const Bytes& bytes, int64_t i) { return static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]); }
+
+/// What matmul may differ by: x [M, (B,) K] against one weight.
+struct Product {
+  int64_t m = 0, b = 1, k = 0, n = 0;
+  const float* x = nullptr;
+  const float* w = nullptr;  // [B, N, K]
+  bool quantised = false;
+  std::vector<double> w_norm;   // [B, N]
+  std::vector<double> x_norm;   // [M, B]
+  std::vector<double> x_amax;   // [M, B, K]: the largest |x| of the value's block of 32
+
+  Product(const Operand& xs, const Operand& weight) : m(xs.shape[0]), x(xs.values<float>()), w(weight.weight->values.data()) {
+    b = xs.shape.size() == 3 ? xs.shape[1] : 1;
+    k = xs.shape.back();
+    n = weight.weight->desc.rows;
+    quantised = is_quantised(weight.dtype);
+    for (int64_t i = 0; i < b * n; ++i) w_norm.push_back(norm(w + i * k));
+    for (int64_t i = 0; i < m * b; ++i) x_norm.push_back(norm(x + i * k));
+    for (int64_t i = 0; quantised && i < m * b; ++i)
+      for (int64_t c = 0; c < k; ++c) {
+        double amax = 0;
+        for (int64_t j = c / 32 * 32; j < std::min(k, c / 32 * 32 + 32); ++j) amax = std::max(amax, std::fabs(static_cast<double>(x[i * k + j])));
+        x_amax.push_back(amax);
+      }
+  }
+
+  [[nodiscard]] double norm(const float* v) const {
+    double sum = 0;
+    for (int64_t c = 0; c < k; ++c) sum += static_cast<double>(v[c]) * static_cast<double>(v[c]);
+    return std::sqrt(sum);
+  }
+
+  [[nodiscard]] double exact(int64_t row, int64_t batch, int64_t column) const {
+    const float* a = x + (row * b + batch) * k;
+    const float* c = w + (batch * n + column) * k;
+    double sum = 0;
+    for (int64_t i = 0; i < k; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(c[i]);
+    return sum;
+  }
+
+  /// The sum's rounding, and that of the activations.
+  [[nodiscard]] double bound(int64_t row, int64_t batch, int64_t column) const {
+    const double sum = 2 * std::sqrt(static_cast<double>(k)) * kEps * x_norm[static_cast<size_t>(row * b + batch)] * w_norm[static_cast<size_t>(batch * n + column)];
+    if (!quantised) return sum;
+    const float* c = w + (batch * n + column) * k;
+    const double* amax = x_amax.data() + (row * b + batch) * k;
+    double worst = 0;
+    double squares = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      const double step = std::fabs(static_cast<double>(c[i])) * amax[i] / 127;
+      worst += step / 2;
+      squares += step * step;
+    }
+    // Six standard deviations of independent errors, each uniform over one step; never more than all of them at once.
+    return sum + std::min(worst, 6 * std::sqrt(squares / 12));
+  }
+};
+
+std::vector<double> matmul_bounds(const Case& c, const Bytes& expected) {
+  const Product product(c.operands[HADAL_MATMUL_X], c.operands[HADAL_MATMUL_W]);
+  const Operand& bias = c.operands[HADAL_MATMUL_BIAS];
+  const Operand& add = c.operands[HADAL_MATMUL_ADD].alias >= 0 ? c.operands[HADAL_MATMUL_OUT] : c.operands[HADAL_MATMUL_ADD];
+  std::vector<double> bound;
+  for (int64_t m = 0; m < product.m; ++m)
+    for (int64_t b = 0; b < product.b; ++b)
+      for (int64_t n = 0; n < product.n; ++n) {
+        const auto i = static_cast<int64_t>(bound.size());
+        double rest = std::fabs(value(expected, i));
+        if (bias.present()) rest += std::fabs(static_cast<double>(bias.weight->values[static_cast<size_t>(n)]));
+        if (!add.data.empty()) rest += std::fabs(value(add.data, i));
+        bound.push_back(product.bound(m, b, n) + 2 * kEps * rest);  // the additions of bias and ADD, the final rounding
+      }
+  return bound;
+}
+
+double silu(double g) { return g / (1 + std::exp(-g)); }
+
+std::vector<double> gated_matmul_bounds(const Case& c, const Bytes& expected) {
+  const Product gate(c.operands[HADAL_GATED_MATMUL_X], c.operands[HADAL_GATED_MATMUL_GATE]);
+  const Product up(c.operands[HADAL_GATED_MATMUL_X], c.operands[HADAL_GATED_MATMUL_UP]);
+  const auto clamp = static_cast<double>(c.attr.swiglu.clamp);
+  std::vector<double> bound;
+  for (int64_t m = 0; m < gate.m; ++m)
+    for (int64_t n = 0; n < gate.n; ++n) {
+      double g = gate.exact(m, 0, n);
+      double u = up.exact(m, 0, n);
+      const double g_error = gate.bound(m, 0, n) + kEps * std::fabs(g);
+      const double u_error = up.bound(m, 0, n) + kEps * std::fabs(u);
+      if (clamp > 0) {
+        g = std::min(g, clamp);
+        u = std::clamp(u, -clamp, clamp);
+      }
+      // silu rises by at most 1.1 for 1.
+      const double silu_error = 1.1 * g_error;
+      bound.push_back(silu_error * (std::fabs(u) + u_error) + std::fabs(silu(g)) * u_error +
+                      16 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))) + 3e-37 * std::fabs(u) + 1e-37);
+    }
+  return bound;
+}
+
+std::vector<double> norm_bounds(const Case& c, const Bytes& expected) {
+  const Operand& x = c.operands[HADAL_NORM_X];
+  const Operand& residual = c.operands[HADAL_NORM_RESIDUAL];
+  const Operand& w = c.operands[HADAL_NORM_W];
+  const Operand& b = c.operands[HADAL_NORM_B];
+  const int64_t n = x.shape.back();
+  const double factor = 4 * kEps * (std::log2(static_cast<double>(n)) + 4);
+  std::vector<double> bound;
+  for (int64_t row = 0; row < x.count() / n; ++row) {
+    std::vector<double> r;
+    double sum = 0, absolute = 0, squares = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      float v = x.values<float>()[row * n + i];
+      if (residual.present()) v += residual.values<float>()[row * n + i];
+      r.push_back(static_cast<double>(v));
+      sum += r.back();
+      absolute += std::fabs(r.back());
+    }
+    const double mean = sum / static_cast<double>(n);
+    for (const double v : r) squares += (v - mean) * (v - mean);
+    const double root = std::sqrt(squares / static_cast<double>(n) + static_cast<double>(c.attr.norm.eps));
+    for (int64_t i = 0; i < n; ++i) {
+      double size = std::fabs(value(expected, row * n + i));
+      if (c.attr.norm.layer) {
+        // The mean is as exact as the values that it is made of, and r - mean may cancel.
+        const double scale = w.present() ? std::fabs(static_cast<double>(w.weight->values[static_cast<size_t>(i)])) : 1.0;
+        size += scale * (std::fabs(r[static_cast<size_t>(i)]) + absolute / static_cast<double>(n)) / root;
+        if (b.present()) size += std::fabs(static_cast<double>(b.weight->values[static_cast<size_t>(i)]));
+      }
+      bound.push_back(factor * size);
+    }
+  }
+  return bound;
+}
+
+std::vector<double> rope_bounds(const Case& c) {
+  const Operand& x = c.operands[HADAL_ROPE_X];
+  const hadal_rope_attr& a = c.attr.rope;
+  const int64_t d = x.shape[2];
+  const int64_t half = a.dims / 2;
+  std::vector<double> bound(static_cast<size_t>(x.count()), 0.0);
+  for (int64_t head = 0; head < x.shape[0] * x.shape[1]; ++head)
+    for (int64_t i = 0; i < half; ++i) {
+      const int64_t one = head * d + a.first + (a.interleaved ? 2 * i : i);
+      const int64_t other = one + (a.interleaved ? 1 : half);
+      const double pair = std::hypot(value(x.data, one), value(x.data, other)) * std::max(1.0, static_cast<double>(a.amplitude));
+      bound[static_cast<size_t>(one)] = bound[static_cast<size_t>(other)] = 8 * kEps * pair;
+    }
+  return bound;
+}
+
+std::vector<double> swiglu_bounds(const Case& c, const Bytes& expected) {
+  const Operand& up = c.operands[HADAL_SWIGLU_UP];
+  const Operand& weight = c.operands[HADAL_SWIGLU_WEIGHT];
+  std::vector<double> bound;
+  for (int64_t i = 0; i < up.count(); ++i) {
+    // Below -88.72 exp(-gate) overflows fp32 and silu becomes 0, where it is at most 2.6e-37.
+    double lost = 3e-37 * std::fabs(value(up.data, i));
+    if (weight.present()) lost *= std::fabs(value(weight.data, i / up.shape[1]));
+    bound.push_back(16 * kEps * std::fabs(value(expected, i)) + lost + 1e-37);
+  }
+  return bound;
+}
+
+std::vector<double> attention_bounds(const Case& c, const Bytes& expected) {
+  const Operand& q = c.operands[HADAL_GQA_ATTENTION_Q];
+  const Operand& k = c.operands[HADAL_GQA_ATTENTION_K];
+  const Operand& v = c.operands[HADAL_GQA_ATTENTION_V];
+  const Operand& table = c.operands[HADAL_GQA_ATTENTION_BLOCK_TABLE];
+  const int64_t heads = q.shape[1], d = q.shape[2], slots = k.shape[1];
+  const int64_t kv_heads = c.attr.attention.kv_heads, dv = v.shape[2] / kv_heads;
+  std::vector<double> bound;
+  for (int64_t t = 0; t < q.shape[0]; ++t) {
+    const int64_t last = c.operands[HADAL_GQA_ATTENTION_POSITION].values<int32_t>()[t];
+    const int64_t s = c.operands[HADAL_GQA_ATTENTION_ROW_SEQ].values<int32_t>()[t];
+    int64_t first = c.operands[HADAL_GQA_ATTENTION_FIRST].values<int32_t>()[s];
+    if (c.attr.attention.window) first = std::max(first, last - static_cast<int64_t>(c.attr.attention.window) + 1);
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t kv = h / (heads / kv_heads);
+      double k_norm = 0, v_max = 0, q_norm = 0;
+      for (int64_t j = first; j <= last; ++j) {
+        const int64_t slot = table.values<int32_t>()[s * table.shape[1] + j / slots] * slots + j % slots;
+        double sum = 0;
+        for (int64_t i = 0; i < d; ++i) {
+          const auto x = static_cast<double>(decode(k, (slot * kv_heads + kv) * d + i));
+          sum += x * x;
+        }
+        k_norm = std::max(k_norm, std::sqrt(sum));
+        for (int64_t i = 0; i < dv; ++i) v_max = std::max(v_max, std::fabs(static_cast<double>(decode(v, (slot * kv_heads + kv) * dv + i))));
+      }
+      for (int64_t i = 0; i < d; ++i) q_norm += std::pow(value(q.data, (t * heads + h) * d + i), 2);
+      const double score = std::fabs(static_cast<double>(c.attr.attention.scale)) * std::sqrt(q_norm) * k_norm;
+      const auto context = static_cast<double>(last - first + 1);
+      const double all = kEps * v_max * (2 * std::sqrt(context) + 8 * score + 4);
+      for (int64_t i = 0; i < dv; ++i) bound.push_back(all + 2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
+    }
+  }
+  return bound;
+}
+
+std::vector<double> sample_bounds(const Case& c, uint32_t operand, const Bytes& expected) {
+  const Operand& logits = c.operands[HADAL_SAMPLE_LOGITS];
+  const Operand& out = c.operands[operand];
+  std::vector<double> bound;
+  if (operand != HADAL_SAMPLE_LOGPROB && operand != HADAL_SAMPLE_TOP_LOGPROB) return bound;
+  const int64_t v = logits.shape[1];
+  for (int64_t i = 0; i < out.count(); ++i) {
+    const int64_t r = i / (out.count() / out.shape[0]);
+    double largest = 0;  // the sum of exp: rounding of V terms, exp within 4 ulp; then two subtractions
+    for (int64_t j = 0; j < v; ++j)
+      if (std::isfinite(logits.values<float>()[r * v + j])) largest = std::max(largest, std::fabs(value(logits.data, r * v + j)));
+    const double found = value(expected, i);
+    bound.push_back(kEps * (2 * std::sqrt(static_cast<double>(v)) + 16 + 4 * largest + 2 * (std::isfinite(found) ? std::fabs(found) : 0)));
+  }
+  return bound;
+}
+
+}  // namespace
+
+std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected) {
+  switch (c.id) {
+    case HADAL_OP_MATMUL: return matmul_bounds(c, expected);
+    case HADAL_OP_GATED_MATMUL: return gated_matmul_bounds(c, expected);
+    case HADAL_OP_NORM: return operand == HADAL_NORM_OUT ? norm_bounds(c, expected) : std::vector<double>();
+    case HADAL_OP_ROPE: return rope_bounds(c);
+    case HADAL_OP_SWIGLU: return swiglu_bounds(c, expected);
+    case HADAL_OP_GQA_ATTENTION: return attention_bounds(c, expected);
+    case HADAL_OP_SAMPLE: return sample_bounds(c, operand, expected);
+    default: return {};  // embed, add, kv_write, gather_rows, copy_blocks, convert: bit for bit
+  }
+}
+
+}  // namespace hadal::conformance

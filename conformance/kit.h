@@ -1,0 +1,250 @@
+// The conformance kit: what its parts share. See docs/numerics.md for the bounds, docs/operators.md for the operators.
+//
+// A *case* is one operator with its operands, made from a seed. It is laid out in poisoned memory between guard bands, run on
+// the chip under test and on `ref`, and compared element by element with a bound that is computed from the inputs. The kit
+// speaks the C contract alone: it links `ref` as its oracle, and knows nothing of the chip but its table.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "hadal/chip.h"
+
+namespace hadal::conformance {
+
+using Bytes = std::vector<std::byte>;
+
+/// SplitMix64: small, and the same everywhere.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t bits();
+  /// A whole number of [low, high].
+  int64_t range(int64_t low, int64_t high);
+  bool coin() { return (bits() & 1) != 0; }
+  /// About normal, mean 0, variance 1; never beyond 3.5.
+  float normal();
+  template <typename T>
+  const T& pick(const std::vector<T>& from) {
+    return from[static_cast<size_t>(range(0, static_cast<int64_t>(from.size()) - 1))];
+  }
+  std::vector<float> normals(int64_t count, float scale = 1.0f);
+
+ private:
+  uint64_t state_;
+};
+
+// ---- the chip under test ------------------------------------------------------------------------------------------------
+
+/// One open device with its queue. `threads`: what was asked for.
+struct Device {
+  hadal_chip* chip = nullptr;
+  hadal_device* device = nullptr;
+  hadal_queue* queue = nullptr;
+  int32_t threads = 0;
+};
+
+/// A chip: its table, and devices opened with 1, 2 and 3 threads.
+class Chip {
+ public:
+  Chip() = default;
+  Chip(const Chip&) = delete;
+  Chip& operator=(const Chip&) = delete;
+  ~Chip();
+  /// "ref", "cpu" or the path of a plug-in. Returns why it failed, or nothing.
+  std::string open(const std::string& name);
+
+  hadal_chip_query_fn query = nullptr;
+  hadal_chip table{};
+  hadal_device_info info{};
+  std::array<Device, 3> devices;  ///< with 1, 2 and 3 threads
+  Device& device(int32_t threads) { return devices[static_cast<size_t>(threads - 1)]; }
+
+ private:
+  void* library_ = nullptr;
+};
+
+// ---- cases ----------------------------------------------------------------------------------------------------------------
+
+/// A weight with its sources: where pieces lie (on purpose at odd addresses), and its values.
+struct WeightData {
+  hadal_weight_desc desc{};
+  struct Source {
+    Bytes bytes;         ///< `skew` bytes, then the rows
+    int64_t rows = 0;
+    int64_t row_stride = 0;
+    Bytes scale_bytes;   ///< empty: no scales
+    int64_t scale_row_stride = 0;
+  };
+  size_t skew = 0;
+  std::vector<Source> sources;
+  std::vector<float> values;  ///< [batch * rows, cols], decoded and scaled
+};
+
+/// An operand of a case: its shape and dense values. The layout decides where it lies.
+struct Operand {
+  uint32_t dtype = HADAL_DTYPE_NONE;  ///< NONE: absent
+  std::vector<int64_t> shape;         ///< shape[0]: rows of this case (a multiple of the row count if row_dim says so)
+  uint32_t row_dim = HADAL_DIM_CONST;
+  int64_t row_pad = 0;   ///< elements between rows
+  int64_t head_pad = 0;  ///< elements between the second extent's rows (rank 3)
+  bool plane = false;
+  int32_t alias = -1;  ///< the operand whose very memory this one is
+  Bytes data;          ///< dense values; for outputs empty
+  std::shared_ptr<const WeightData> weight;
+
+  [[nodiscard]] bool present() const { return dtype != HADAL_DTYPE_NONE; }
+  [[nodiscard]] int64_t count() const;
+  template <typename T>
+  [[nodiscard]] const T* values() const { return reinterpret_cast<const T*>(data.data()); }
+};
+
+struct Case {
+  uint32_t id = HADAL_OP_NONE;
+  std::string name;  ///< what is special about it
+  hadal_attributes attr{};
+  std::array<Operand, HADAL_MAX_OPERANDS> operands;
+  std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
+  std::array<int64_t, HADAL_DIM_COUNT> spare{};  ///< how much higher the tape's limits are
+  uint32_t sliced = HADAL_DIM_CONST;             ///< rows of this dim are independent: compared one by one
+  bool every_row = false;                        ///< and this case is there to compare them
+  bool must_fail = false;                        ///< the contract says HADAL_INVALID
+};
+
+Operand floats(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<float>& values);
+Operand ints(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<int32_t>& values);
+Operand output(uint32_t dtype, std::vector<int64_t> shape, uint32_t row_dim);
+Operand weight_operand(std::shared_ptr<const WeightData> weight, std::vector<int64_t> shape);
+/// Values in F32, F16 or BF16, rounded.
+Bytes encode(const std::vector<float>& values, uint32_t dtype);
+float decode(const Operand& o, int64_t index);
+
+/// How the sources of a weight look.
+struct WeightShape {
+  int64_t batch = 1;
+  int64_t rows = 1;
+  int64_t cols = 1;
+  uint32_t uses = HADAL_USE_MATMUL;
+  uint32_t pieces = 1;
+  int64_t block_rows = 0;  ///< 0: no block scales
+  int64_t block_cols = 0;
+  uint32_t scale_dtype = HADAL_DTYPE_NONE;
+};
+std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype, const WeightShape& shape);
+std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values);
+/// Types that hold numbers; and whether a chip may round the activations that meet it.
+std::vector<uint32_t> weight_dtypes();
+bool is_quantised(uint32_t dtype);
+
+/// All cases of one operator. `quick`: fewer of them.
+std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick);
+void matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
+void gated_matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
+void embed_cases(Random& random, bool quick, std::vector<Case>& cases);
+void gather_cases(Random& random, bool quick, std::vector<Case>& cases);
+void kv_write_cases(Random& random, bool quick, std::vector<Case>& cases);
+void copy_blocks_cases(Random& random, bool quick, std::vector<Case>& cases);
+void convert_cases(Random& random, bool quick, std::vector<Case>& cases);
+void norm_cases(Random& random, bool quick, std::vector<Case>& cases);
+void rope_cases(Random& random, bool quick, std::vector<Case>& cases);
+void swiglu_cases(Random& random, bool quick, std::vector<Case>& cases);
+void add_cases(Random& random, bool quick, std::vector<Case>& cases);
+void attention_cases(Random& random, bool quick, std::vector<Case>& cases);
+void sample_cases(Random& random, bool quick, std::vector<Case>& cases);
+
+// ---- running a case -------------------------------------------------------------------------------------------------------
+
+/// The memories of one step, as bytes on the host.
+struct Images {
+  Bytes scratch, inputs, outputs;
+  std::vector<Bytes> planes;
+  bool operator==(const Images&) const = default;
+};
+
+/// A case laid out: the tape, what the memories hold before, and which bytes the operator may write.
+struct Layout {
+  hadal_op op{};
+  std::vector<hadal_tensor> tensors;
+  std::array<int64_t, HADAL_DIM_COUNT> limits{};
+  std::array<int64_t, HADAL_DIM_COUNT> rows{};
+  Images before;
+  Images writable;  ///< 1: this byte belongs to an output
+};
+Layout lay_out(const Case& c, uint32_t alignment);
+/// Dense values of operand `i` in `images`.
+Bytes extract(const Layout& layout, const Images& images, uint32_t operand);
+
+struct Outcome {
+  hadal_status status = HADAL_OK;
+  bool declined = false;        ///< by weight_bytes or op_query
+  bool declined_weight = false;  ///< the type of a weight is not taken: it is converted at load
+  std::string text;
+  Images images;
+  double seconds = 0;
+};
+/// Creates the weights, asks op_query, poisons, runs, reads everything back.
+Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t workspace_poison);
+/// The rows [first, first + count) of `c` alone.
+Case slice(const Case& c, int64_t first, int64_t count);
+
+/// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal. `expected`: ref's answer.
+std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected);
+/// Is `token` an answer that sample may give on row r? With the text of why not.
+std::string wrong_token(const Case& c, int64_t r, int32_t token);
+
+// ---- the report -----------------------------------------------------------------------------------------------------------
+
+struct Line {
+  int64_t cases = 0;
+  int64_t declined = 0;
+  int64_t failed = 0;
+  double worst = 0;    ///< largest error as a part of its bound
+  double seconds = 0;  ///< inside the chip
+  std::string reason;  ///< the first decline
+  std::vector<std::string> failures;
+};
+
+struct Options {
+  std::string chip = "cpu";
+  std::string level = "all";
+  std::string op;
+  uint64_t seed = 1;
+  bool quick = false;
+  bool json = false;
+  bool list = false;
+  std::string expect_failure;
+};
+
+class Report {
+ public:
+  explicit Report(const Options& options) : options_(options) {}
+  Line& line(const std::string& name);
+  void fail(const std::string& name, const std::string& text);
+  /// Fails `name` with `text` unless `good`; counts a case either way. Returns good.
+  bool check(const std::string& name, bool good, const std::string& text);
+  /// --quick stops at the first failure.
+  [[nodiscard]] bool enough() const { return options_.quick && failed() != 0; }
+  [[nodiscard]] int64_t failed() const;
+  void print(const Chip& chip) const;
+  void print_json(const Chip& chip) const;
+
+ private:
+  const Options& options_;
+  std::vector<std::string> order_;
+  std::map<std::string, Line> lines_;
+};
+
+// The levels.
+void level_loads(Chip& chip, Report& report);
+void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report);
+/// A tiny model over several steps: op_run against program, cuts of the prompt, neighbours, threads, the stop flag.
+void check_tapes(Chip& chip, const Options& options, Report& report);
+
+}  // namespace hadal::conformance

@@ -1,0 +1,239 @@
+// GGUF from hand-built bytes: what is read, and that each lie is refused with its own message.
+#include "checkpoint/gguf.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "checkpoint/builder.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/names.h"
+#include "checkpoint/testing.h"
+
+namespace hadal {
+namespace {
+
+using testing::Bytes;
+using testing::gguf_start;
+using testing::TempFolder;
+
+/// A llama of one layer with two tensors and three tokens.
+Bytes small_model() {
+  Bytes file = gguf_start(2, 12);
+  file.text("general.architecture", "llama").u32("llama.block_count", 1).u32("llama.embedding_length", 32);
+  file.u32("llama.attention.head_count", 4).u32("llama.context_length", 64).f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  file.u32("llama.rope.dimension_count", 8).text("tokenizer.ggml.model", "gpt2").texts("tokenizer.ggml.tokens", {"a", "b", "\xff\n"});
+  file.i32s("tokenizer.ggml.token_type", {1, 1, 3}).u32("tokenizer.ggml.eos_token_id", 2).f32("general.sampling.temp", 0.6f);
+  file.tensor("token_embd.weight", {32, 3}, 8, 0).tensor("blk.0.attn_q.weight", {32, 32}, 2, 128).pad(32);
+  return file.raw(std::string(128 + 32 * 18, '\1'));
+}
+
+std::string error_of(const Bytes& file) {
+  const auto parsed = parse_gguf(file.span(), "f");
+  return parsed ? "no error" : parsed.error().message;
+}
+
+void expect_error(const Bytes& file, std::string_view part) {
+  const std::string message = error_of(file);
+  EXPECT_NE(message.find(part), std::string::npos) << message << "\nexpected: " << part;
+}
+
+TEST(Gguf, ReadsAModel) {
+  const TempFolder folder;
+  const auto opened = Checkpoint::open(folder.write("m.gguf", small_model().str()));
+  ASSERT_TRUE(opened) << opened.error().message;
+  const Checkpoint& c = **opened;
+  EXPECT_EQ(c.description(), "GGUF v3, 1 file");
+  ASSERT_EQ(c.tensors().size(), 2u);
+  const TensorInfo* q = c.find("model.layers.0.self_attn.q_proj.weight");
+  ASSERT_NE(q, nullptr);
+  EXPECT_EQ(q->file_name, "blk.0.attn_q.weight");
+  EXPECT_EQ(q->dtype, HADAL_Q4_0);
+  EXPECT_EQ(q->data.size(), 32u * 18);
+  EXPECT_EQ(c.find("model.embed_tokens.weight")->shape_text(), "[3, 32]");  // outermost first
+  EXPECT_EQ(c.config().text("model_type").value(), "llama");
+  EXPECT_EQ(c.config().integer("num_key_value_heads", 1, 100).value(), 4);  // as many as heads
+  EXPECT_EQ(c.config().real("rms_norm_eps").value(), 1e-5);
+  EXPECT_EQ(c.config().integer("vocab_size", 1, 100).value(), 3);
+  EXPECT_TRUE(c.config().boolean("tie_word_embeddings").value());
+  EXPECT_TRUE(c.config().boolean("rope_interleave").value());
+  EXPECT_FALSE(c.config().has("rope_dim"));
+  EXPECT_EQ(c.tokenizer().tokens[2], "\xff\n");
+  EXPECT_EQ(c.tokenizer().eos_token_id, 2);
+  EXPECT_NE(c.tokenizer().generation_config_json.find("\"temperature\": 0.6"), std::string::npos);
+  EXPECT_EQ(c.metadata()[8], (std::pair<std::string, std::string>("tokenizer.ggml.tokens", "[3 strings]")));
+}
+
+TEST(Gguf, EveryTruncationIsRefused) {
+  const std::string whole = small_model().str();
+  for (size_t size = 0; size < whole.size(); ++size) {
+    const std::string part = whole.substr(0, size);
+    EXPECT_FALSE(parse_gguf(std::as_bytes(std::span(part)), "f")) << size;
+  }
+}
+
+TEST(Gguf, MagicAndVersion) {
+  expect_error(Bytes().raw("GGML").put<uint32_t>(3).put<uint64_t>(0).put<uint64_t>(0), "no GGUF file");
+  expect_error(gguf_start(0, 0, 1), "version 1 is not supported");
+  expect_error(gguf_start(0, 0, 0x03000000), "big-endian");
+  expect_error(gguf_start(0, 0, 4), "unknown GGUF version 4");
+  EXPECT_EQ(error_of(gguf_start(0, 0, 2)), "no error");
+}
+
+TEST(Gguf, CountsAreHeldAgainstTheFile) {
+  for (const uint64_t count : {uint64_t{1} << 31, uint64_t{UINT32_MAX}, uint64_t{1} << 63, UINT64_MAX}) {
+    expect_error(gguf_start(count, 0), "do not fit");
+    expect_error(gguf_start(0, count), "do not fit");
+    expect_error(gguf_start(0, 1).put(count).raw("key and value"), "truncated");
+    expect_error(gguf_start(0, 1).key("k", 8).put(count).raw("value"), "truncated");
+    for (const uint32_t type : {0u, 4u, 7u, 8u, 12u})
+      expect_error(gguf_start(0, 1).key("k", 9).put(type).put(count).raw("12345678"), "does not fit");
+    expect_error(gguf_start(1, 0).put(count).raw(std::string(64, 'x')), "truncated");
+  }
+}
+
+TEST(Gguf, Metadata) {
+  expect_error(gguf_start(0, 2).u32("k", 1).u32("k", 2), "key \"k\" is there twice");
+  expect_error(gguf_start(0, 1).u32("", 1).raw("pad"), "metadata key of 0 bytes");
+  expect_error(gguf_start(0, 1).key("k", 13).put<uint64_t>(0), "unknown value type 13");
+  expect_error(gguf_start(0, 1).key("k", 9).put<uint32_t>(9).put<uint64_t>(0), "arrays of arrays");
+  expect_error(gguf_start(0, 1).key("k", 7).put<uint8_t>(2), "a bool must be 0 or 1");
+  // One-byte elements take one byte each.
+  const Bytes file = gguf_start(0, 2).key("k", 9).put<uint32_t>(0).put<uint64_t>(3).raw("\x01\x02\xff").u32("next", 7);
+  const auto parsed = parse_gguf(file.span(), "f");
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->find("k")->integers(), (std::vector<int64_t>{1, 2, 255}));
+  EXPECT_EQ(parsed->find("next")->integer(), 7);
+}
+
+TEST(Gguf, Tensors) {
+  const auto one = [](const std::vector<uint64_t>& dims, uint32_t type, uint64_t offset) {
+    return gguf_start(1, 0).tensor("t", dims, type, offset).pad(32).raw(std::string(256, '\0'));
+  };
+  EXPECT_EQ(error_of(one({64}, 0, 0)), "no error");
+  expect_error(one({}, 0, 0), "0 dimensions");
+  expect_error(one({1, 1, 1, 1, 1}, 0, 0), "5 dimensions");
+  expect_error(one({0}, 0, 0), "a dimension of 0");
+  expect_error(one({uint64_t{1} << 63}, 0, 0), "a dimension of 9223372036854775808");
+  expect_error(one({uint64_t{1} << 62}, 0, 0), "no whole number");  // its bytes overflow
+  expect_error(one({uint64_t{1} << 32, uint64_t{1} << 32}, 24, 0), "more values than fit");
+  expect_error(one({33}, 2, 0), "no whole number of Q4_0 blocks");
+  expect_error(one({32}, 4, 0), "unknown tensor type 4");
+  expect_error(one({32}, 0xffffffff, 0), "unknown tensor type 4294967295");
+  expect_error(one({32}, 0, 16), "no multiple of the alignment");
+  expect_error(one({64}, 0, 32), "end beyond");
+  expect_error(one({64}, 0, uint64_t{1} << 63), "end beyond");
+  expect_error(one({64}, 0, UINT64_MAX - 31), "end beyond");
+  expect_error(gguf_start(2, 0).tensor("a", {8}, 0, 0).tensor("a", {8}, 0, 32).pad(32).raw(std::string(64, '\0')), "is there twice");
+  expect_error(gguf_start(2, 0).tensor("a", {16}, 0, 0).tensor("b", {8}, 0, 32).pad(32).raw(std::string(64, '\0')), "overlap at offset 32");
+  expect_error(gguf_start(1, 0).tensor("a\nb", {8}, 0, 0).pad(32).raw(std::string(32, '\0')), "unprintable");
+}
+
+TEST(Gguf, Alignment) {
+  for (const uint32_t bad : {0u, 4u, 33u, 1u << 21, 1u << 31})
+    expect_error(gguf_start(1, 1).u32("general.alignment", bad).tensor("t", {8}, 0, 0).raw(std::string(4096, '\0')), "general.alignment");
+  const Bytes file = gguf_start(1, 1).u32("general.alignment", 64).tensor("t", {8}, 0, 0).pad(64).raw(std::string(32, '\7'));
+  const auto parsed = parse_gguf(file.span(), "f");
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->tensors[0].data.front(), std::byte{7});
+}
+
+TEST(Gguf, TokenizerStaysInItsVocabulary) {
+  const auto with = [](const std::function<void(Bytes&)>& rest, uint64_t keys) {
+    Bytes file = gguf_start(0, keys + 2);
+    file.text("general.architecture", "llama").text("tokenizer.ggml.model", "gpt2");
+    rest(file);
+    const TempFolder folder;
+    const auto opened = Checkpoint::open(folder.write("m.gguf", file.str()));
+    return opened ? std::string("no error") : opened.error().message;
+  };
+  const std::string key = "tokenizer.ggml.tokens";
+  EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 0); }, 2), "no error");
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 1); }, 2).find("below the 1"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {}); }, 1).find("at least one token"), std::string::npos);
+  EXPECT_NE(with([](Bytes&) {}, 0).find("no such key"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.i32s(key, {1, 2}); }, 1).find("an array of strings"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {1, 1}); }, 2).find("one a token"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {7}); }, 2).find("a type from 0 to 6"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {std::string(70000, 'x')}); }, 1).find("at most 65536 bytes"), std::string::npos);
+  for (const char* token : {"<0x-1>", "<0xZZ>", "<0x100>", "<0x1>", "x"})
+    EXPECT_NE(with([&](Bytes& f) { f.texts(key, {token}).i32s("tokenizer.ggml.token_type", {6}); }, 2).find("byte token"), std::string::npos) << token;
+  EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"<0xfF>"}).i32s("tokenizer.ggml.token_type", {6}); }, 2), "no error");
+}
+
+Bytes split_part(uint16_t number, uint16_t count, int32_t total, const std::string& tensor) {
+  Bytes file = gguf_start(1, number == 0 ? 4 : 3);
+  if (number == 0) file.text("general.architecture", "qwen2");
+  file.key("split.no", 2).put(number).key("split.count", 2).put(count).key("split.tensors.count", 5).put(total);
+  return file.tensor(tensor, {8}, 0, 0).pad(32).raw(std::string(32, '\0'));
+}
+
+TEST(Gguf, SplitFiles) {
+  const TempFolder folder;
+  folder.write("m-00001-of-00002.gguf", split_part(0, 2, 2, "output_norm.weight").str());
+  const auto second = folder.path() / "m-00002-of-00002.gguf";
+  const auto missing = Checkpoint::open(folder.path() / "m-00001-of-00002.gguf");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(missing.error().message.find("part 2 of 2 is missing"), std::string::npos);
+
+  folder.write(second.filename().string(), split_part(1, 2, 2, "blk.0.attn_q.bias").str());
+  for (const char* name : {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"}) {
+    const auto opened = Checkpoint::open(folder.path() / name);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_EQ((*opened)->description(), "GGUF v3, 2 files");
+    EXPECT_EQ((*opened)->find("model.layers.0.self_attn.q_proj.bias")->file, 1u);
+  }
+  folder.write(second.filename().string(), split_part(0, 2, 2, "blk.0.attn_q.bias").str());
+  EXPECT_FALSE(Checkpoint::open(second));  // its name says 2, it says 1
+  folder.write(second.filename().string(), split_part(1, 2, 2, "output_norm.weight").str());
+  EXPECT_NE(Checkpoint::open(second).error().message.find("is there twice"), std::string::npos);
+  folder.write(second.filename().string(), split_part(1, 2, 3, "a").str());
+  EXPECT_NE(Checkpoint::open(second).error().message.find("promises 3"), std::string::npos);
+  EXPECT_FALSE(Checkpoint::open(folder.write("m.gguf", split_part(0, 2, 2, "a").str())));
+}
+
+TEST(Gguf, RopeAndLists) {
+  Bytes file = gguf_start(0, 7);
+  file.text("general.architecture", "qwen3").u32("qwen3.attention.key_length", 16).u32("qwen3.rope.dimension_count", 8);
+  file.text("qwen3.rope.scaling.type", "yarn").f32("qwen3.rope.scaling.factor", 4.0f).f32("qwen3.rope.scaling.attn_factor", 0.5f);
+  file.i32s("qwen3.attention.head_count_kv", {1, 2});
+  const auto parsed = parse_gguf(file.span(), "f");
+  ASSERT_TRUE(parsed);
+  const auto config = gguf_config(*parsed, {.has_output = true, .embedding_rows = 10}, "f");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->integer("rope_dim", 1, 100).value(), 8);
+  EXPECT_EQ(config->integers("num_key_value_heads").value(), (std::vector<int64_t>{1, 2}));
+  EXPECT_FALSE(config->boolean("tie_word_embeddings").value());
+  EXPECT_FALSE(config->boolean("rope_interleave").value());
+  EXPECT_EQ(config->integer("vocab_size", 1, 100).value(), 10);
+  const Config scaling = config->object("rope_scaling").value();
+  EXPECT_EQ(scaling.text("rope_type").value(), "yarn");
+  EXPECT_EQ(scaling.real("factor").value(), 4.0);
+  EXPECT_EQ(scaling.real("attn_factor").value(), 0.5);
+}
+
+TEST(Names, Tables) {
+  EXPECT_EQ(official_name("llama", "output.weight"), "lm_head.weight");
+  EXPECT_EQ(official_name("llama", "blk.12.ffn_down.weight"), "model.layers.12.mlp.down_proj.weight");
+  EXPECT_EQ(official_name("qwen2", "blk.0.attn_k.bias"), "model.layers.0.self_attn.k_proj.bias");
+  EXPECT_EQ(official_name("qwen3", "blk.0.attn_q_norm.weight"), "model.layers.0.self_attn.q_norm.weight");
+  EXPECT_EQ(official_name("deepseek2", "blk.3.exp_probs_b.bias"), "model.layers.3.mlp.gate.e_score_correction_bias");
+  EXPECT_EQ(official_name("deepseek2", "blk.3.attn_kv_a_mqa.weight"), "model.layers.3.self_attn.kv_a_proj_with_mqa.weight");
+  for (const char* unknown : {"rope_freqs.weight", "blk.x.attn_q.weight", "blk.01.attn_q.weight", "blk..attn_q.weight", "blk.0.other.weight",
+                              "blk.0.attn_kv_b.weight", "blk.1", "output", ""})
+    EXPECT_EQ(official_name("llama", unknown), unknown);
+  EXPECT_EQ(official_name("gpt2", "output.weight"), "output.weight");
+}
+
+TEST(Names, SplitNames) {
+  const auto split = parse_split_name("a-b-00002-of-00010.gguf");
+  ASSERT_TRUE(split);
+  EXPECT_EQ(split->number, 2);
+  EXPECT_EQ(split->name(10), "a-b-00010-of-00010.gguf");
+  for (const char* other : {"a.gguf", "a-00000-of-00002.gguf", "a-00003-of-00002.gguf", "a-0001-of-0002.gguf", "a-0000x-of-00002.gguf", "", "gguf"})
+    EXPECT_FALSE(parse_split_name(other)) << other;
+}
+
+}  // namespace
+}  // namespace hadal

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Runs the hadal program on every tiny checkpoint here and compares with the reference logits (standard library only).
+
+    run_golden.py BINARY [--chips ref,cpu] [--native] [NAME...]
+
+Each model runs whole, token by token and in chunks of 7; each position's KL to the reference must stay below 1e-6, the cuts
+must give the same bits, and the greedy continuation the same ids. By default weights and cache are float32. With --native the
+weights stay as they are stored: `ref` must meet the same bound, since it decodes exactly; other chips may quantise activations
+and must keep a mean KL of 5e-3 at most, and the tokens are not compared.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import npy  # noqa: E402
+
+EXACT, NATIVE = 1e-6, 5e-3
+CUTS = ([], ["--chunk", "1"], ["--chunk", "7"])
+
+
+class Refused(Exception):
+    pass
+
+
+def call(args: list[str], golden: dict[str, Any]) -> str:
+    done = subprocess.run(args, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    if done.returncode == 0:
+        return done.stdout
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode == 1 and golden.get("may_refuse", "\0") in last:
+        raise Refused(last)
+    raise RuntimeError(f"exit {done.returncode}: {last}")
+
+
+def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
+    """One line of the table, and whether it is good."""
+    folder = HERE / name
+    golden = json.loads((folder / "golden.json").read_text())
+    source = HERE / golden["same_as"] if "same_as" in golden else folder
+    prompts = json.loads((source / "golden.json").read_text())["prompts"]
+    model = str(folder / golden["model"])
+    options = ["--chip", chip, "--weights", "native" if native else "f32", "--kv-cache-dtype", "f32"]
+    mean_bound = native and chip != "ref"
+    found: list[float] = []
+    faults: list[str] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="hadal-golden-") as scratch:
+            for p in prompts:
+                ids = ",".join(map(str, p["ids"]))
+                bits = []
+                for cut in CUTS:
+                    out = Path(scratch) / "logits.npy"
+                    out.unlink(missing_ok=True)
+                    call([binary, "logits", model, "--ids", ids, "--out", str(out), *options, *cut], golden)
+                    bits.append(out.read_bytes())
+                    if bits[-1] != bits[0]:
+                        faults.append(f"{' '.join(cut)} gives other bits on {len(p['ids'])} tokens")
+                    if len(bits) == 1:
+                        found += npy.kls(npy.load(source / p["logits"]), npy.load(out))
+                if not mean_bound:
+                    said = call([binary, "generate", model, "--ids", ids, "--max-new", str(len(p["greedy"])), "--greedy",
+                                 "--ignore-eos", "--print-ids", *options], golden).strip()
+                    if said != ",".join(map(str, p["greedy"])):
+                        faults.append(f"greedy ids differ after {len(p['ids'])} tokens: {said[:60]}")
+    except Refused as why:
+        return f"{name:32} {chip:6} refused, which is allowed: {why}", True
+    except (RuntimeError, OSError, ValueError) as why:
+        return f"{name:32} {chip:6} FAILED {why}", False
+    worst, mean = max(found), sum(found) / len(found)
+    if not (mean <= NATIVE if mean_bound else worst < EXACT):
+        faults.insert(0, f"KL too large, first at position {next((i for i, k in enumerate(found) if not k < EXACT), 0)} of all prompts")
+    return f"{name:32} {chip:6} mean KL {mean:8.1e}  max {worst:8.1e}  {'FAILED ' + '; '.join(faults) if faults else 'ok'}", not faults
+
+
+def main() -> int:
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("binary")
+    a.add_argument("names", nargs="*", metavar="NAME")
+    a.add_argument("--chips", default="ref,cpu")
+    a.add_argument("--native", action="store_true")
+    args = a.parse_args()
+    names = args.names or sorted(f.parent.name for f in HERE.glob("*/golden.json"))
+    if not names:
+        print("no golden checkpoints found")
+        return 1
+    jobs = [(args.binary, name, chip, args.native) for name in names for chip in args.chips.split(",")]
+    passed = 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for line, good in pool.map(lambda job: run(*job), jobs):
+            passed += good
+            print(line, flush=True)
+    print(f"{passed} passed, {len(jobs) - passed} failed")
+    return 0 if passed == len(jobs) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Holds the include rule of docs/architecture.md from one table: a folder sees itself, lower floors and public headers.
+
+    check_layers.py [ROOT]
+
+Folders of one floor are siblings and do not see each other. A folder in chips/ sees src/base and the contract, nothing else.
+"""
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+# folder: (floor, public headers it may include)
+CONTRACT = ("hadal/chip.h", "hadal/ops_table.inc", "hadal/dtypes.inc")
+PUBLIC = (*CONTRACT, "hadal/version.h", "hadal/hadal.h", "hadal/hadal.hpp")
+FLOORS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "src/base": (0, (*CONTRACT, "hadal/version.h")),
+    "src/device": (1, (*CONTRACT, "hadal/version.h")),
+    "src/ops": (2, (*CONTRACT, "hadal/version.h")),
+    "src/checkpoint": (2, (*CONTRACT, "hadal/version.h")),
+    "src/models": (3, (*CONTRACT, "hadal/version.h")),
+    "src/text": (3, ("hadal/version.h",)),
+    "src/engine": (4, (*CONTRACT, "hadal/version.h")),
+    "src/api": (5, PUBLIC),
+    "apps": (6, PUBLIC),
+    "tests": (6, PUBLIC),
+    "bench": (6, PUBLIC),
+}
+SEES_ONLY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # other side of the contract: (folders, public headers)
+    "chips": (("src/base",), CONTRACT),
+    "conformance": ((), CONTRACT),
+    "include": ((), PUBLIC),
+}
+SOURCES = {".h", ".hpp", ".c", ".cc", ".cpp", ".cu", ".cl", ".inc"}
+INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<(hadal/[^>]+)>)', re.M)
+
+
+def room_of(path: str) -> str | None:
+    """The folder of the table that holds `path`; each chip is a folder of its own."""
+    parts = path.split("/")
+    if parts[0] == "chips" and len(parts) > 2:
+        return "/".join(parts[:2])
+    two = "/".join(parts[:2])
+    return two if two in FLOORS else parts[0] if parts[0] in FLOORS or parts[0] in SEES_ONLY else None
+
+
+def target_of(root: Path, path: str, name: str) -> str | None:
+    """The file, relative to the root, that an include means; None if no such file is found."""
+    room = room_of(path) or ""
+    for base in (os.path.dirname(path), room, "src", "include", "."):
+        candidate = os.path.normpath(os.path.join(base, name))
+        if (root / candidate).is_file():
+            return candidate
+    return None
+
+
+def fault(root: Path, path: str, name: str) -> str | None:
+    room = room_of(path)
+    if room is None:
+        return None
+    kind = "chips" if room.startswith("chips/") else room
+    folders, headers = SEES_ONLY.get(kind, ((), ())) if kind in SEES_ONLY else ((), FLOORS[room][1])
+    target = target_of(root, path, name)
+    if target is None:
+        return f'includes "{name}", which is not found'
+    other = room_of(target)
+    if other == room:
+        return None
+    if target.startswith("include/"):
+        short = target[len("include/"):]
+        return None if short in headers else f"may not include the public header {short}"
+    if other is None:
+        return f"includes {target}, which belongs to no folder of the table"
+    if kind in SEES_ONLY:
+        return None if other in folders else f"{room} may not see {other} ({target})"
+    if other.split("/")[0] in SEES_ONLY:
+        return f"{room} may not see {other} ({target})"
+    if FLOORS[other][0] < FLOORS[room][0]:
+        return None
+    return f"{room} (floor {FLOORS[room][0]}) may not see {other} (floor {FLOORS[other][0]}): {target}"
+
+
+def check(root: Path) -> tuple[int, list[str]]:
+    """Number of files read, and one line a fault."""
+    faults, count = [], 0
+    for top in sorted({folder.split("/")[0] for folder in (*FLOORS, *SEES_ONLY)}):
+        for file in sorted((root / top).rglob("*")):
+            if file.suffix not in SOURCES or not file.is_file():
+                continue
+            path, count = file.relative_to(root).as_posix(), count + 1
+            if top in ("src",) and room_of(path) is None:
+                faults.append(f"{path}: its folder is not in the table of tools/check_layers.py")
+            text = file.read_text(errors="replace")
+            for match in INCLUDE.finditer(text):
+                if said := fault(root, path, match.group(1) or match.group(2)):
+                    faults.append(f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {said}")
+    return count, faults
+
+
+def main() -> int:
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    count, faults = check(root)
+    print("\n".join([*faults, f"{count} files, {len(faults)} against the include rule"]))
+    return 1 if faults or not count else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

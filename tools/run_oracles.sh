@@ -1,0 +1,20 @@
+#!/bin/bash
+# Runs the comparisons that need the oracle environment: run_oracles.sh PYTHON HADAL MODEL
+set -u
+python=$1 hadal=$2 model=$3 passed=0 failed=0
+check() {
+  echo "== $1"
+  if "${@:2}"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+check "golden checkpoints made again" "$python" tools/make_golden.py --check
+check "SmolLM2 against transformers" "$python" tools/check_smollm2.py "$hadal" "$model"
+quant=$(mktemp -d)
+trap 'rm -rf "$quant"' EXIT
+check "one model a quantised type" "$python" tools/make_quant_models.py "$quant"
+check "same bits in every type" "$python" tools/check_bits.py "$hadal" "$quant" --quick
+check "every type against its decoded weights" "$python" tools/make_quant_models.py "$quant" --check "$hadal"
+for script in tools/check_tokenizers.py tools/check_chat.py; do
+  [ -f "$script" ] && check "$(basename "$script" .py)" "$python" "$script" "$hadal"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
