@@ -82,7 +82,7 @@ format: packages-test
 	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 -i
 
 lint: packages-test packages-lint build/build.ninja
-	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 --dry-run -Werror
+	@python3 tools/check_format.py
 	@python3 tools/check_layers.py
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
 

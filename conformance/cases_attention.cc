@@ -61,12 +61,17 @@ struct Builder {
         position.push_back(static_cast<int32_t>(sequence.last - sequence.rows + 1 + t));
         row_seq.push_back(static_cast<int32_t>(s));
       }
-      for (int64_t j = first_visible(spec, sequence, sequence.last - sequence.rows + 1); j <= sequence.last; ++j) {
+      const auto map = [&](int64_t j) {
         int32_t& block = table[static_cast<size_t>(s * blocks_each + j / spec.slots)];
-        if (block == -1) {
-          block = ids.back();
-          ids.pop_back();
-        }
+        if (block != -1) return block;
+        block = ids.back();
+        ids.pop_back();
+        return block;
+      };
+      // What no row sees is gone from some sequences, and in others still there, as NaN.
+      for (int64_t j = 0; s % 2 == 0 && j <= sequence.last; ++j) map(j);
+      for (int64_t j = first_visible(spec, sequence, sequence.last - sequence.rows + 1); j <= sequence.last; ++j) {
+        const int32_t block = map(j);
         visible.push_back(block * spec.slots + j % spec.slots);
       }
     }

@@ -131,6 +131,13 @@ void matmul_cases(Random& random, bool quick, std::vector<Case>& cases) {
       if (quick ? m == 7 && plain : plain || m == 3 || m == 17 || m == 65) cases.push_back(invariant_case(random, dtype, m));
     }
   }
+  // Large enough for a chip to use all its threads.
+  for (const uint32_t dtype : {HADAL_F32, HADAL_BF16, HADAL_F16, HADAL_Q8_0, HADAL_Q4_K, HADAL_Q6_K})
+    for (const int64_t m : {1, 130}) {
+      if (quick && dtype != HADAL_BF16) continue;
+      cases.push_back(matmul_case(random, {.m = m, .k = 768, .n = 300, .dtype = dtype, .bias = true, .add = 2}));
+      cases.back().every_row = true;
+    }
   for (const Matmul& spec : scaled_specs(random, quick)) cases.push_back(matmul_case(random, spec));
   for (const uint32_t dtype : {HADAL_F32, HADAL_BF16, HADAL_Q8_0})
     for (const int64_t batch : {1, 3, 8}) {

@@ -58,8 +58,8 @@ class Chip {
   Chip(const Chip&) = delete;
   Chip& operator=(const Chip&) = delete;
   ~Chip();
-  /// "ref", "cpu" or the path of a plug-in. Returns why it failed, or nothing.
-  std::string open(const std::string& name);
+  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best. Returns why it failed, or nothing.
+  std::string open(const std::string& name, const std::string& kernels);
 
   hadal_chip_query_fn query = nullptr;
   hadal_chip table{};
@@ -214,6 +214,7 @@ struct Line {
 struct Options {
   std::string chip = "cpu";
   std::string level = "all";
+  std::string kernels;
   std::string op;
   uint64_t seed = 1;
   bool quick = false;

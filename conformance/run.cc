@@ -173,7 +173,7 @@ Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t wo
   return Run(c, layout, device).go(workspace_poison);
 }
 
-std::string Chip::open(const std::string& name) {
+std::string Chip::open(const std::string& name, const std::string& kernels) {
   query = built_in(name);
   if (!query) {
     if (name.find('/') == std::string::npos) return "no chip \"" + name + "\" is built in; a plug-in is given by its path (./name.so)";
@@ -189,7 +189,7 @@ std::string Chip::open(const std::string& name) {
   hadal_error error = fresh_error();
   for (int32_t i = 0; i < 3; ++i) {
     Device& d = devices[static_cast<size_t>(i)];
-    hadal_device_options options{sizeof(hadal_device_options), i + 1, nullptr};
+    hadal_device_options options{sizeof(hadal_device_options), i + 1, kernels.empty() ? nullptr : kernels.c_str()};
     if (table.device_open(&table, 0, &options, &d.device, &error) != HADAL_OK ||
         table.queue_create(d.device, &d.queue, &error) != HADAL_OK)
       return name + ": device 0 does not open: " + error.text;

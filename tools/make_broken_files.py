@@ -98,7 +98,7 @@ class Gguf:
             self.number("value", CODES[kind], value)
 
 
-def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None, data=None):
+def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None):
     """`offsets` replaces tensor offsets by name. The last tensor's bytes end the file: any cut hits something."""
     g = Gguf()
     g.out += b"GGUF"
@@ -109,7 +109,6 @@ def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None, data=No
         g.string(key.encode() if isinstance(key, str) else key)
         g.number("type", "<I", kind)
         g.value(kind, value)
-    at = 0
     body = bytearray()
     for name, dims, kind in tensors:
         g.string(name.encode() if isinstance(name, str) else name)
@@ -117,14 +116,12 @@ def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None, data=No
         for dim in dims:
             g.number("dim", "<Q", dim)
         g.number("tensor type", "<I", kind)
-        g.number("offset", "<Q", (offsets or {}).get(name, at))
         body += bytes(-len(body) % alignment)
-        at = len(body)
-        g.out[-8:] = struct.pack("<Q", (offsets or {}).get(name, at))
+        g.number("offset", "<Q", (offsets or {}).get(name, len(body)))
         body += tensor_content(tensor_bytes(dims, kind), kind)
     g.out += bytes(-len(g.out) % alignment)
     g.header = len(g.out)
-    g.out += body if data is None else data
+    g.out += body
     return g
 
 
@@ -299,7 +296,7 @@ def gguf_models(corpus, meta, tensors):
         stage = "bind" if wrong == b"\xff\xfe\n" else "open"
         corpus.file(f"architecture {wrong[:8]!r}", write_gguf(replaced(meta, ("general.architecture", STRING, wrong)), tensors).out, stage)
     for name, dims, kind in tensors:
-        corpus.file(f"{name} is missing", write_gguf(meta, without(tensors, name)).out, "open" if False else "bind")
+        corpus.file(f"{name} is missing", write_gguf(meta, without(tensors, name)).out, "bind")
         corpus.file(f"{name} has one dimension more", write_gguf(meta, replaced(tensors, (name, dims + [2], kind))).out, "bind")
         wider = [dims[0] * 2] + dims[1:]
         corpus.file(f"{name} is too wide", write_gguf(meta, replaced(tensors, (name, wider, kind))).out, "bind")

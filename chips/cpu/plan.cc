@@ -352,7 +352,8 @@ hadal_status Plan::check_step(const hadal_step& step, hadal_error* error) const 
                                                            : step.planes[t.index];
       int64_t span = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
       for (uint32_t d = 0; d < t.rank; ++d) {
-        const int64_t n = d == 0 ? t.extents[0] * step.rows[t.row_dim] : t.extents[d];
+        // A plane's memory may hold fewer blocks than its limit: the block tables are checked instead.
+        const int64_t n = d != 0 ? t.extents[d] : t.space == HADAL_SPACE_PLANE ? 1 : t.extents[0] * step.rows[t.row_dim];
         span = n == 0 ? INT64_MIN / 2 : span + (n - 1) * t.strides[d];
         if (n == 0) break;
       }

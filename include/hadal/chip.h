@@ -85,7 +85,8 @@ typedef enum hadal_space {
   HADAL_SPACE_SCRATCH = 1, /* temporaries of the tape */
   HADAL_SPACE_INPUT = 2,   /* the flat block of step inputs */
   HADAL_SPACE_OUTPUT = 3,  /* the flat block of step outputs */
-  HADAL_SPACE_PLANE = 4,   /* step->planes[index]: one layer of a cache plane, [blocks, slots, width] */
+  HADAL_SPACE_PLANE = 4,   /* step->planes[index]: one layer of a cache plane, [blocks, slots, width]; the memory may hold
+                              fewer blocks than the extent says, which is a limit: block tables name only what it holds */
   HADAL_SPACE_WEIGHT = 5   /* a weight handle */
 } hadal_space;
 

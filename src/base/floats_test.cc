@@ -1,4 +1,5 @@
-// Conversions of small floats: all codes against arithmetic in double, and the rounding against a search for the nearest.
+// Conversions of small floats: all codes against arithmetic in double, and the rounding against a
+// search for the nearest.
 #include "base/floats.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +16,8 @@ double value_of(uint32_t code, int exponent_bits, int mantissa_bits, int bias) {
   const int exponent = static_cast<int>(code >> mantissa_bits & ((1u << exponent_bits) - 1));
   const double sign = (code >> (exponent_bits + mantissa_bits) & 1u) != 0 ? -1.0 : 1.0;
   const double fraction = static_cast<double>(mantissa) / (1 << mantissa_bits);
-  return sign * (exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias));
+  return sign * (exponent == 0 ? std::ldexp(fraction, 1 - bias)
+                               : std::ldexp(1 + fraction, exponent - bias));
 }
 
 TEST(Floats, F16AllCodes) {
@@ -34,7 +36,8 @@ TEST(Floats, F16AllCodes) {
   }
 }
 
-/// Between neighbouring codes: the middle goes to the even one, a hair to either side to the nearer one.
+/// Between neighbouring codes: the middle goes to the even one, a hair to either side to the nearer
+/// one.
 template <typename To, typename From>
 void check_rounding(uint32_t first, uint32_t last, To to, From from) {
   for (uint32_t code = first; code < last; ++code) {
@@ -71,14 +74,19 @@ TEST(Floats, Fp8AllCodes) {
     const auto e5m2 = static_cast<double>(e5m2_to_f32(byte));
     const auto e8m0 = static_cast<double>(e8m0_to_f32(byte));
     ASSERT_TRUE((code & 0x7f) == 0x7f ? std::isnan(e4m3) : e4m3 == value_of(code, 4, 3, 7)) << code;
-    ASSERT_TRUE((code & 0x7c) == 0x7c ? !std::isfinite(e5m2) : e5m2 == value_of(code, 5, 2, 15)) << code;
-    ASSERT_TRUE(code == 255 ? std::isnan(e8m0) : e8m0 == std::ldexp(1.0, static_cast<int>(code) - 127)) << code;
+    ASSERT_TRUE((code & 0x7c) == 0x7c ? !std::isfinite(e5m2) : e5m2 == value_of(code, 5, 2, 15))
+        << code;
+    ASSERT_TRUE(code == 255 ? std::isnan(e8m0)
+                            : e8m0 == std::ldexp(1.0, static_cast<int>(code) - 127))
+        << code;
   }
   EXPECT_EQ(e4m3_to_f32(0x7e), 448.0f);
   EXPECT_TRUE(std::isinf(e5m2_to_f32(0x7c)));
   EXPECT_TRUE(std::isnan(e5m2_to_f32(0xfd)));
   EXPECT_TRUE(std::isnan(e8m0_to_f32(255)));
-  for (uint32_t code = 0; code < 16; ++code) EXPECT_EQ(static_cast<double>(e2m1_to_f32(static_cast<uint8_t>(code))), value_of(code, 2, 1, 1)) << code;
+  for (uint32_t code = 0; code < 16; ++code)
+    EXPECT_EQ(static_cast<double>(e2m1_to_f32(static_cast<uint8_t>(code))), value_of(code, 2, 1, 1))
+        << code;
 }
 
 }  // namespace

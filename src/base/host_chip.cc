@@ -191,6 +191,9 @@ View view(const hadal_tape& tape, int32_t index, const hadal_step& step) {
     default: break;
   }
   if (base) v.data = memory(base)->data + t.offset;
+  // A plane's memory may hold fewer blocks than its limit.
+  if (t.space == HADAL_SPACE_PLANE && t.strides[0] > 0)
+    v.extents[0] = std::min(t.extents[0], static_cast<int64_t>((memory(base)->bytes - t.offset) / static_cast<uint64_t>(t.strides[0])));
   return v;
 }
 

@@ -1,7 +1,7 @@
 // Inside of quant.cc and quant_iq.cc: how one block of each format becomes floats.
 //
-// A block decoder reads one block (any alignment) and writes block_values floats. The order of the multiplications is that of
-// the Python package gguf, because it decides the rounding.
+// A block decoder reads one block (any alignment) and writes block_values floats. The order of the
+// multiplications is that of the Python package gguf, because it decides the rounding.
 #pragma once
 
 #include <array>
@@ -31,7 +31,8 @@ void decode_iq3_s(const uint8_t* block, float* out);
 void decode_iq4_nl(const uint8_t* block, float* out);
 void decode_iq4_xs(const uint8_t* block, float* out);
 
-// quant_grids.cc: lattice points, coordinates packed as indices of 2 bits (eight of them) or 3 bits (four).
+// quant_grids.cc: lattice points, coordinates packed as indices of 2 bits (eight of them) or 3 bits
+// (four).
 extern const std::array<uint16_t, 256> kGridIq2Xxs;
 extern const std::array<uint16_t, 512> kGridIq2Xs;
 extern const std::array<uint16_t, 1024> kGridIq2S;

@@ -8,22 +8,29 @@ namespace {
 
 constexpr std::array<float, 4> kIq2Values = {8, 25, 43, 0};
 constexpr std::array<float, 8> kIq3XxsValues = {4, 12, 20, 28, 36, 44, 52, 62};
-constexpr std::array<float, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr std::array<float, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                              1,    13,   25,  38,  53,  69,  89,  113};
 constexpr float kIq1Delta = 0.125f;
 
 /// Seven sign bits with their parity as the eighth: the number of minus signs is even.
-uint32_t even_signs(uint32_t seven) { return seven | (static_cast<uint32_t>(std::popcount(seven)) & 1u) << 7; }
+uint32_t even_signs(uint32_t seven) {
+  return seven | (static_cast<uint32_t>(std::popcount(seven)) & 1u) << 7;
+}
 
-float sign_of(uint32_t signs, int i) { return (signs >> i & 1u) != 0 ? -1.0f : 1.0f; }
+float sign_of(uint32_t signs, int i) {
+  return static_cast<float>(1 - 2 * static_cast<int>(signs >> i & 1u));
+}
 
 /// Eight values of an IQ2 point.
 void put_iq2(float scale, uint32_t point, uint32_t signs, float* out) {
-  for (int i = 0; i < 8; ++i) out[i] = scale * kIq2Values[point >> (2 * i) & 3u] * sign_of(signs, i);
+  for (int i = 0; i < 8; ++i)
+    out[i] = scale * kIq2Values[point >> (2 * i) & 3u] * sign_of(signs, i);
 }
 
 /// Eight values from -1, 0, 1, moved by delta.
 void put_iq1(float scale, uint32_t point, float delta, float* out) {
-  for (int i = 0; i < 8; ++i) out[i] = scale * (static_cast<float>(static_cast<int>(point >> (2 * i) & 3u) - 1) + delta);
+  for (int i = 0; i < 8; ++i)
+    out[i] = scale * (static_cast<float>(static_cast<int>(point >> (2 * i) & 3u) - 1) + delta);
 }
 
 }  // namespace
@@ -35,7 +42,9 @@ void decode_iq2_xxs(const uint8_t* block, float* out) {
     const uint8_t* points = block + 2 + 8 * group;
     const uint32_t rest = load_u32(points + 4);
     const float scale = d * (0.5f + static_cast<float>(rest >> 28)) * 0.25f;
-    for (int i = 0; i < 4; ++i) put_iq2(scale, kGridIq2Xxs[points[i]], even_signs(rest >> (7 * i) & 0x7fu), out + 32 * group + 8 * i);
+    for (int i = 0; i < 4; ++i)
+      put_iq2(scale, kGridIq2Xxs[points[i]], even_signs(rest >> (7 * i) & 0x7fu),
+              out + 32 * group + 8 * i);
   }
 }
 
@@ -46,11 +55,13 @@ void decode_iq2_xs(const uint8_t* block, float* out) {
   for (int i = 0; i < 32; ++i) {
     const uint32_t point = load_u16(block + 2 + 2 * i);
     const uint32_t nibble = uint32_t{scales[i / 4]} >> (i % 4 >= 2 ? 4 : 0) & 15u;
-    put_iq2(d * (0.5f + static_cast<float>(nibble)) * 0.25f, kGridIq2Xs[point & 511u], even_signs(point >> 9), out + 8 * i);
+    put_iq2(d * (0.5f + static_cast<float>(nibble)) * 0.25f, kGridIq2Xs[point & 511u],
+            even_signs(point >> 9), out + 8 * i);
   }
 }
 
-// f16 d; 32 low bytes of points; 32 bytes of signs; 8 bytes with the high 2 bits of points; 16 scales of 4 bits
+// f16 d; 32 low bytes of points; 32 bytes of signs; 8 bytes with the high 2 bits of points; 16
+// scales of 4 bits
 void decode_iq2_s(const uint8_t* block, float* out) {
   const float d = load_f16(block);
   const uint8_t* low = block + 2;
@@ -60,7 +71,8 @@ void decode_iq2_s(const uint8_t* block, float* out) {
   for (int i = 0; i < 32; ++i) {
     const uint32_t point = low[i] | (uint32_t{high[i / 4]} >> (2 * (i % 4)) & 3u) << 8;
     const uint32_t nibble = uint32_t{scales[i / 4]} >> (i % 4 >= 2 ? 4 : 0) & 15u;
-    put_iq2(d * (0.5f + static_cast<float>(nibble)) * 0.25f, kGridIq2S[point], signs[i], out + 8 * i);
+    put_iq2(d * (0.5f + static_cast<float>(nibble)) * 0.25f, kGridIq2S[point], signs[i],
+            out + 8 * i);
   }
 }
 
@@ -74,12 +86,15 @@ void decode_iq3_xxs(const uint8_t* block, float* out) {
     for (int i = 0; i < 8; ++i) {
       const uint32_t signs = even_signs(rest >> (7 * (i / 2)) & 0x7fu) >> (4 * (i % 2));
       const uint32_t point = kGridIq3Xxs[points[i]];
-      for (int j = 0; j < 4; ++j) out[32 * group + 4 * i + j] = scale * kIq3XxsValues[point >> (3 * j) & 7u] * sign_of(signs, j);
+      for (int j = 0; j < 4; ++j)
+        out[32 * group + 4 * i + j] =
+            scale * kIq3XxsValues[point >> (3 * j) & 7u] * sign_of(signs, j);
     }
   }
 }
 
-// f16 d; 64 low bytes of points; 8 bytes with their ninth bits; 32 bytes of signs; 8 scales of 4 bits
+// f16 d; 64 low bytes of points; 8 bytes with their ninth bits; 32 bytes of signs; 8 scales of 4
+// bits
 void decode_iq3_s(const uint8_t* block, float* out) {
   const float d = load_f16(block);
   const uint8_t* low = block + 2;
@@ -91,7 +106,9 @@ void decode_iq3_s(const uint8_t* block, float* out) {
     const float scale = d * static_cast<float>(1 + 2 * nibble);
     const uint32_t point = kGridIq3S[low[i] | (uint32_t{high[i / 8]} >> (i % 8) & 1u) << 8];
     const uint32_t four_signs = uint32_t{signs[i / 2]} >> (4 * (i % 2));
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = scale * static_cast<float>(1 + 2 * (point >> (3 * j) & 7u)) * sign_of(four_signs, j);
+    for (int j = 0; j < 4; ++j)
+      out[4 * i + j] =
+          scale * static_cast<float>(1 + 2 * (point >> (3 * j) & 7u)) * sign_of(four_signs, j);
   }
 }
 
@@ -109,7 +126,8 @@ void decode_iq1_s(const uint8_t* block, float* out) {
   }
 }
 
-// 32 low bytes of points; 16 bytes: 2 × (3 high bits, sign of delta); 4 × u16: 4 × 3 bits of scale, and 4 bits of the f16 d
+// 32 low bytes of points; 16 bytes: 2 × (3 high bits, sign of delta); 4 × u16: 4 × 3 bits of scale,
+// and 4 bits of the f16 d
 void decode_iq1_m(const uint8_t* block, float* out) {
   const uint8_t* high = block + 32;
   const uint8_t* scales = high + 16;
@@ -119,9 +137,10 @@ void decode_iq1_m(const uint8_t* block, float* out) {
   for (int i = 0; i < 32; ++i) {
     const uint32_t nibble = uint32_t{high[i / 2]} >> (4 * (i % 2)) & 15u;
     const int sixteen = i / 2;
-    const uint32_t three = uint32_t{load_u16(scales + 2 * (sixteen / 4))} >> (3 * (sixteen % 4)) & 7u;
-    put_iq1(d * static_cast<float>(2 * three + 1), kGridIq1S[block[i] | (nibble & 7u) << 8], (nibble & 8u) != 0 ? -kIq1Delta : kIq1Delta,
-            out + 8 * i);
+    const uint32_t three =
+        uint32_t{load_u16(scales + 2 * (sixteen / 4))} >> (3 * (sixteen % 4)) & 7u;
+    put_iq1(d * static_cast<float>(2 * three + 1), kGridIq1S[block[i] | (nibble & 7u) << 8],
+            (nibble & 8u) != 0 ? -kIq1Delta : kIq1Delta, out + 8 * i);
   }
 }
 
@@ -134,7 +153,8 @@ void decode_iq4_nl(const uint8_t* block, float* out) {
   }
 }
 
-// f16 d; u16 with 8 × 2 high bits of scales; 4 bytes with their low 4 bits; 8 × 16 bytes as in IQ4_NL
+// f16 d; u16 with 8 × 2 high bits of scales; 4 bytes with their low 4 bits; 8 × 16 bytes as in
+// IQ4_NL
 void decode_iq4_xs(const uint8_t* block, float* out) {
   const float d = load_f16(block);
   const uint32_t high = load_u16(block + 2);

@@ -1,5 +1,5 @@
-// decode_to_f32 against what the Python package gguf decodes (tests/data/quant_golden.bin), and by definition where gguf has
-// no decoder.
+// decode_to_f32 against what the Python package gguf decodes (tests/data/quant_golden.bin), and by
+// definition where gguf has no decoder.
 #include "base/quant.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +38,8 @@ std::vector<float> decode(DType dtype, const std::vector<uint8_t>& bytes, int64_
 }
 
 bool same_bits(float a, float b) {
-  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (std::isnan(a) && std::isnan(b));
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) ||
+         (std::isnan(a) && std::isnan(b));
 }
 
 TEST(Quant, EqualsGgufBitForBit) {
@@ -63,7 +64,9 @@ TEST(Quant, EqualsGgufBitForBit) {
     at += size + values * sizeof(float);
     std::vector<float> got(values, -1.0f);
     ASSERT_TRUE(decode_to_f32(row->dtype, blocks.data() + 1, values, got.data())) << row->name;
-    for (size_t i = 0; i < values; ++i) ASSERT_TRUE(same_bits(got[i], want[i])) << row->name << " value " << i << ": " << got[i] << ", expected " << want[i];
+    for (size_t i = 0; i < values; ++i)
+      ASSERT_TRUE(same_bits(got[i], want[i]))
+          << row->name << " value " << i << ": " << got[i] << ", expected " << want[i];
     seen.insert(type);
   }
   EXPECT_EQ(seen.size(), 25u);
@@ -91,7 +94,8 @@ TEST(Quant, FormatsByDefinition) {
 
   EXPECT_EQ(decode(HADAL_F4_E2M1, {0x21, 0xfa}, 4), (std::vector<float>{0.5f, 1.0f, -1.0f, -6.0f}));
   EXPECT_EQ(decode(HADAL_I16, {0xfe, 0xff, 0x01, 0x01}, 2), (std::vector<float>{-2, 257}));
-  EXPECT_EQ(decode(HADAL_U64, std::vector<uint8_t>(8, 0xff), 1), (std::vector<float>{18446744073709551616.0f}));
+  EXPECT_EQ(decode(HADAL_U64, std::vector<uint8_t>(8, 0xff), 1),
+            (std::vector<float>{18446744073709551616.0f}));
 }
 
 TEST(Quant, RefusesWhatHasNoValues) {
@@ -107,8 +111,10 @@ TEST(Quant, RefusesWhatHasNoValues) {
 TEST(Quant, EveryTypeOfTheTableDecodes) {
   const std::vector<uint8_t> bytes(4096, 0);
   std::vector<float> out(512);
-#define HADAL_DTYPE(name, code, values, size, ggml, st) \
-  EXPECT_EQ(decode_to_f32(HADAL_##name, bytes.data(), 2 * values, out.data()), HADAL_##name != HADAL_BOOL) << #name;
+#define HADAL_DTYPE(name, code, values, size, ggml, st)                        \
+  EXPECT_EQ(decode_to_f32(HADAL_##name, bytes.data(), 2 * values, out.data()), \
+            HADAL_##name != HADAL_BOOL)                                        \
+      << #name;
 #include "hadal/dtypes.inc"
 #undef HADAL_DTYPE
 }

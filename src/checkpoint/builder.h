@@ -1,6 +1,7 @@
 // Inside of the checkpoint folder: how its readers fill a Checkpoint, and the names of split files.
 //
-// Nobody outside sees a Checkpoint before its last check has passed; a failure on the way drops all of it.
+// Nobody outside sees a Checkpoint before its last check has passed; a failure on the way drops all
+// of it.
 #pragma once
 
 #include <filesystem>
@@ -15,7 +16,8 @@ namespace hadal {
 
 /// Access to the private parts of a Checkpoint under construction.
 struct CheckpointBuilder {
-  static std::unique_ptr<Checkpoint> make(CheckpointFormat format, const std::filesystem::path& path);
+  static std::unique_ptr<Checkpoint> make(CheckpointFormat format,
+                                          const std::filesystem::path& path);
   /// Refuses a second tensor of the same official name.
   static Status add_tensor(Checkpoint& checkpoint, TensorInfo tensor);
 
@@ -23,7 +25,9 @@ struct CheckpointBuilder {
   static Config& config(Checkpoint& c) { return c.config_; }
   static TokenizerData& tokenizer(Checkpoint& c) { return c.tokenizer_; }
   static int32_t& gguf_version(Checkpoint& c) { return c.gguf_version_; }
-  static std::vector<std::pair<std::string, std::string>>& metadata(Checkpoint& c) { return c.metadata_; }
+  static std::vector<std::pair<std::string, std::string>>& metadata(Checkpoint& c) {
+    return c.metadata_;
+  }
 };
 
 /// gguf_open.cc: a file, and the other files of its split.
@@ -33,8 +37,8 @@ Result<std::unique_ptr<Checkpoint>> open_safetensors(const std::filesystem::path
 
 /// "model-00002-of-00005.gguf": part 2 of 5.
 struct SplitName {
-  std::string prefix;     ///< "model"
-  int32_t number = 0;     ///< from 1
+  std::string prefix;  ///< "model"
+  int32_t number = 0;  ///< from 1
   int32_t count = 0;
   std::string extension;  ///< ".gguf"
 

@@ -21,7 +21,9 @@ Result<std::string> first_bytes(const fs::path& path) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-bool ends_with(const fs::path& path, std::string_view end) { return path.filename().string().ends_with(end); }
+bool ends_with(const fs::path& path, std::string_view end) {
+  return path.filename().string().ends_with(end);
+}
 
 Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path) {
   std::error_code error;
@@ -33,8 +35,10 @@ Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path) {
   }
   HADAL_TRY(const std::string magic, first_bytes(path));
   if (magic == "GGUF" || ends_with(path, ".gguf")) return open_gguf(path);
-  return failed(fmt::format("{}: no model: expected a GGUF file or a folder with config.json and *.safetensors, found a file that begins with {}",
-                            path.string(), quote(magic)));
+  return failed(
+      fmt::format("{}: no model: expected a GGUF file or a folder with config.json and "
+                  "*.safetensors, found a file that begins with {}",
+                  path.string(), quote(magic)));
 }
 
 }  // namespace
@@ -58,7 +62,8 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path
 }
 
 std::string Checkpoint::description() const {
-  const std::string name = format_ == CheckpointFormat::kGguf ? fmt::format("GGUF v{}", gguf_version_) : "safetensors";
+  const std::string name =
+      format_ == CheckpointFormat::kGguf ? fmt::format("GGUF v{}", gguf_version_) : "safetensors";
   return fmt::format("{}, {} file{}", name, files_.size(), files_.size() == 1 ? "" : "s");
 }
 
@@ -78,7 +83,8 @@ Status CheckpointBuilder::add_tensor(Checkpoint& checkpoint, TensorInfo tensor) 
   const auto [place, fresh] = checkpoint.by_name_.emplace(tensor.name, checkpoint.tensors_.size());
   if (!fresh) {
     const TensorInfo& other = checkpoint.tensors_[place->second];
-    return failed(fmt::format("{}: tensor {} is there twice: also as {} in {}", checkpoint.files_[tensor.file].path().string(),
+    return failed(fmt::format("{}: tensor {} is there twice: also as {} in {}",
+                              checkpoint.files_[tensor.file].path().string(),
                               quote(tensor.file_name), quote(other.file_name),
                               checkpoint.files_[other.file].path().filename().string()));
   }
@@ -86,7 +92,9 @@ Status CheckpointBuilder::add_tensor(Checkpoint& checkpoint, TensorInfo tensor) 
   return {};
 }
 
-std::string SplitName::name(int32_t part) const { return fmt::format("{}-{:05}-of-{:05}{}", prefix, part, count, extension); }
+std::string SplitName::name(int32_t part) const {
+  return fmt::format("{}-{:05}-of-{:05}{}", prefix, part, count, extension);
+}
 
 std::optional<SplitName> parse_split_name(std::string_view file_name) {
   const size_t dot = file_name.rfind('.');
@@ -97,7 +105,8 @@ std::optional<SplitName> parse_split_name(std::string_view file_name) {
   for (size_t i = 0; i < kShape.size(); ++i) {
     const char c = tail[i];
     if (kShape[i] != '0' ? c != kShape[i] : c < '0' || c > '9') return std::nullopt;
-    if (kShape[i] == '0') (i < 6 ? split.number : split.count) = (i < 6 ? split.number : split.count) * 10 + (c - '0');
+    if (kShape[i] == '0')
+      (i < 6 ? split.number : split.count) = (i < 6 ? split.number : split.count) * 10 + (c - '0');
   }
   if (split.number < 1 || split.number > split.count) return std::nullopt;
   split.prefix = file_name.substr(0, dot - kShape.size());

@@ -12,7 +12,8 @@ namespace hadal {
 
 using Json = nlohmann::ordered_json;
 
-/// Largest config.json that is read. Published ones have a few KB; a parsed tree takes up to 24 times its text.
+/// Largest config.json that is read. Published ones have a few KB; a parsed tree takes up to 24
+/// times its text.
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 struct Config::Tree {
@@ -40,7 +41,8 @@ std::string found(const Json& value) {
   }
 }
 
-Error wrong(const std::string& origin, std::string_view key, std::string_view expected, std::string_view got) {
+Error wrong(const std::string& origin, std::string_view key, std::string_view expected,
+            std::string_view got) {
   return failed(fmt::format("{}: {}: expected {}, found {}", origin, quote(key), expected, got));
 }
 
@@ -54,8 +56,10 @@ std::optional<int64_t> whole(const Json& value) {
   if (value.is_number_integer()) return value.get<int64_t>();
   if (!value.is_number_float()) return std::nullopt;
   const auto number = value.get<double>();
-  // Up to 2^53 a double holds every whole number, beyond that the file's number may not be the one we see.
-  if (!(std::abs(number) <= 9007199254740992.0) || std::trunc(number) != number) return std::nullopt;
+  // Up to 2^53 a double holds every whole number, beyond that the file's number may not be the one
+  // we see.
+  if (!(std::abs(number) <= 9007199254740992.0) || std::trunc(number) != number)
+    return std::nullopt;
   return static_cast<int64_t>(number);
 }
 
@@ -67,8 +71,8 @@ std::optional<double> finite(const Json& value) {
 
 /// A list through `convert`; a single value counts as a list of one if `single`.
 template <typename T, typename Convert>
-Result<std::vector<T>> list(const Json& root, const std::string& origin, std::string_view key, std::string_view expected,
-                            Convert convert) {
+Result<std::vector<T>> list(const Json& root, const std::string& origin, std::string_view key,
+                            std::string_view expected, Convert convert) {
   std::vector<T> out;
   const Json* value = find_key(root, key);
   if (!value) return out;
@@ -82,7 +86,8 @@ Result<std::vector<T>> list(const Json& root, const std::string& origin, std::st
   for (const Json& entry : *value) {
     auto one = convert(entry);
     if (!one)
-      return wrong(origin, fmt::format("{}[{}]", key, out.size()), fmt::format("a list of {}", expected), found(entry));
+      return wrong(origin, fmt::format("{}[{}]", key, out.size()),
+                   fmt::format("a list of {}", expected), found(entry));
     out.push_back(*std::move(one));
   }
   return out;
@@ -94,25 +99,29 @@ Config::Config() : tree_(std::make_shared<Tree>()) {}
 
 Result<Config> Config::parse(std::string_view json, std::string origin) {
   if (json.size() > kMaxConfigBytes)
-    return failed(fmt::format("{}: {} bytes, more than the {} that a configuration may have", origin, json.size(), kMaxConfigBytes));
+    return failed(fmt::format("{}: {} bytes, more than the {} that a configuration may have",
+                              origin, json.size(), kMaxConfigBytes));
   HADAL_TRY(scan_json(json, origin, JsonLimits{}));
   Config config;
   config.origin_ = std::move(origin);
   try {
     config.tree_->root = Json::parse(json);
   } catch (const Json::parse_error& error) {
-    return failed(fmt::format("{}: byte {}: no valid JSON", config.origin_, error.byte > 0 ? error.byte - 1 : 0));
+    return failed(fmt::format("{}: byte {}: no valid JSON", config.origin_,
+                              error.byte > 0 ? error.byte - 1 : 0));
   } catch (const Json::exception&) {  // a number beyond the range of double is no parse_error
     return failed(fmt::format("{}: a number in it is out of range", config.origin_));
   }
   if (!config.tree_->root.is_object())
-    return failed(fmt::format("{}: expected a JSON object, found {}", config.origin_, found(config.tree_->root)));
+    return failed(fmt::format("{}: expected a JSON object, found {}", config.origin_,
+                              found(config.tree_->root)));
   return config;
 }
 
 bool Config::has(std::string_view key) const { return find_key(tree_->root, key) != nullptr; }
 
-Result<int64_t> Config::integer(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> otherwise) const {
+Result<int64_t> Config::integer(std::string_view key, int64_t low, int64_t high,
+                                std::optional<int64_t> otherwise) const {
   const auto expected = [&] { return fmt::format("a whole number from {} to {}", low, high); };
   const Json* value = find_key(tree_->root, key);
   if (!value) {
@@ -120,7 +129,8 @@ Result<int64_t> Config::integer(std::string_view key, int64_t low, int64_t high,
     return wrong(origin_, key, expected(), "no such key");
   }
   const auto number = whole(*value);
-  if (!number || *number < low || *number > high) return wrong(origin_, key, expected(), found(*value));
+  if (!number || *number < low || *number > high)
+    return wrong(origin_, key, expected(), found(*value));
   return *number;
 }
 
@@ -182,7 +192,8 @@ Result<Config> Config::object(std::string_view key) const {
 void Config::set(std::string_view key, std::string_view json_value) {
   Json value = Json::parse(json_value, nullptr, false);
   HADAL_CHECK(!value.is_discarded());
-  if (tree_.use_count() > 1) tree_ = std::make_shared<Tree>(*tree_);  // a copy of this Config keeps what it had
+  if (tree_.use_count() > 1)
+    tree_ = std::make_shared<Tree>(*tree_);  // a copy of this Config keeps what it had
   tree_->root[std::string(key)] = std::move(value);
 }
 
@@ -202,6 +213,8 @@ std::string Config::value_text(std::string_view key, size_t limit) const {
   return printable(it->is_string() ? it->get_ref<const std::string&>() : it->dump(), limit);
 }
 
-std::string Config::dump() const { return tree_->root.dump(2, ' ', false, Json::error_handler_t::replace); }
+std::string Config::dump() const {
+  return tree_->root.dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 }  // namespace hadal

@@ -18,19 +18,24 @@ std::string parse_error(std::string_view json) {
 }
 
 TEST(Config, Integers) {
-  const Config c = parsed(R"({"a": 3, "b": 3.0, "c": 1e300, "d": true, "e": null, "f": "3", "g": 3.5, "h": -1, "i": 18446744073709551615})");
+  const Config c = parsed(
+      R"({"a": 3, "b": 3.0, "c": 1e300, "d": true, "e": null, "f": "3", "g": 3.5, "h": -1, "i": 18446744073709551615})");
   EXPECT_EQ(c.integer("a", 0, 10).value(), 3);
   EXPECT_EQ(c.integer("b", 0, 10).value(), 3);
   EXPECT_EQ(c.integer("e", 0, 10, 7).value(), 7);
   EXPECT_EQ(c.integer("h", -1, 10).value(), -1);
-  EXPECT_EQ(c.integer("e", 0, 10).error().message, R"(c.json: "e": expected a whole number from 0 to 10, found no such key)");
-  EXPECT_EQ(c.integer("f", 0, 10).error().message, R"(c.json: "f": expected a whole number from 0 to 10, found the string "3")");
-  for (const char* key : {"c", "d", "g", "h", "i", "missing"}) EXPECT_FALSE(c.integer(key, 0, INT64_MAX)) << key;
+  EXPECT_EQ(c.integer("e", 0, 10).error().message,
+            R"(c.json: "e": expected a whole number from 0 to 10, found no such key)");
+  EXPECT_EQ(c.integer("f", 0, 10).error().message,
+            R"(c.json: "f": expected a whole number from 0 to 10, found the string "3")");
+  for (const char* key : {"c", "d", "g", "h", "i", "missing"})
+    EXPECT_FALSE(c.integer(key, 0, INT64_MAX)) << key;
   EXPECT_FALSE(c.integer("a", 4, 10));
 }
 
 TEST(Config, OtherKinds) {
-  const Config c = parsed(R"({"r": 1, "t": "x", "b": false, "l": [1, 2.0], "one": 5, "o": {"k": [1.5]}, "s": ["a", "b"], "mixed": [1, "a"]})");
+  const Config c = parsed(
+      R"({"r": 1, "t": "x", "b": false, "l": [1, 2.0], "one": 5, "o": {"k": [1.5]}, "s": ["a", "b"], "mixed": [1, "a"]})");
   EXPECT_EQ(c.real("r").value(), 1.0);
   EXPECT_FALSE(c.real("b"));
   EXPECT_FALSE(c.real("t"));
@@ -42,10 +47,12 @@ TEST(Config, OtherKinds) {
   EXPECT_EQ(c.integers("l").value(), (std::vector<int64_t>{1, 2}));
   EXPECT_EQ(c.integers("one").value(), (std::vector<int64_t>{5}));
   EXPECT_TRUE(c.integers("missing").value().empty());
-  EXPECT_EQ(c.integers("mixed").error().message, R"(c.json: "mixed[1]": expected a list of whole numbers, found the string "a")");
+  EXPECT_EQ(c.integers("mixed").error().message,
+            R"(c.json: "mixed[1]": expected a list of whole numbers, found the string "a")");
   EXPECT_EQ(c.texts("s").value(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(c.object("o").value().reals("k").value(), (std::vector<double>{1.5}));
-  EXPECT_EQ(c.object("o").value().integer("x", 0, 1).error().message, R"(c.json: "o": "x": expected a whole number from 0 to 1, found no such key)");
+  EXPECT_EQ(c.object("o").value().integer("x", 0, 1).error().message,
+            R"(c.json: "o": "x": expected a whole number from 0 to 1, found no such key)");
   EXPECT_FALSE(c.object("missing").value().has("k"));
   EXPECT_FALSE(c.object("t"));
 }
@@ -62,7 +69,8 @@ TEST(Config, RefusesWhatIsNoConfig) {
   std::string closed = deep;
   for (int i = 0; i < 63; ++i) closed += ']';
   EXPECT_EQ(parse_error(closed + "}"), "no error");
-  EXPECT_EQ(parse_error(deep + "["), "c.json: byte 68: JSON with too many levels of nesting, at most 64 allowed");
+  EXPECT_EQ(parse_error(deep + "["),
+            "c.json: byte 68: JSON with too many levels of nesting, at most 64 allowed");
   EXPECT_NE(parse_error(std::string(100000, '[')), "no error");
   EXPECT_NE(parse_error("{\"a\":\"" + std::string(5 << 20, 'x') + "\"}"), "no error");
   std::string keys = "{\"k\":0";
@@ -97,7 +105,8 @@ TEST(Config, RopeOfBothVersionsOfTransformers) {
   EXPECT_FALSE(plain.has("rope_scaling"));
   EXPECT_EQ(plain.real("rope_theta").value(), 10000.0);
 
-  Config v4 = parsed(R"({"rope_theta": 100000, "rope_scaling": {"type": "linear", "factor": 4.0}})");
+  Config v4 =
+      parsed(R"({"rope_theta": 100000, "rope_scaling": {"type": "linear", "factor": 4.0}})");
   ASSERT_TRUE(normalise_config(v4));
   EXPECT_EQ(v4.object("rope_scaling").value().text("rope_type").value(), "linear");
   EXPECT_EQ(v4.object("rope_scaling").value().real("factor").value(), 4.0);
@@ -108,9 +117,10 @@ TEST(Config, RopeOfBothVersionsOfTransformers) {
 
 TEST(Config, CoreNumbers) {
   EXPECT_TRUE(check_config(parsed(R"({"num_hidden_layers": 61, "rms_norm_eps": 1e-6})")));
-  for (const char* json : {R"({"num_hidden_layers": 1000000000})", R"({"num_hidden_layers": 0})", R"({"hidden_size": -1})",
-                           R"({"num_attention_heads": [8, 0]})", R"({"rms_norm_eps": 0})", R"({"rope_theta": -1})",
-                           R"({"vocab_size": "x"})", R"({"rope_scaling": {"factor": 0}})"})
+  for (const char* json :
+       {R"({"num_hidden_layers": 1000000000})", R"({"num_hidden_layers": 0})",
+        R"({"hidden_size": -1})", R"({"num_attention_heads": [8, 0]})", R"({"rms_norm_eps": 0})",
+        R"({"rope_theta": -1})", R"({"vocab_size": "x"})", R"({"rope_scaling": {"factor": 0}})"})
     EXPECT_FALSE(check_config(parsed(json))) << json;
 }
 

@@ -1,10 +1,12 @@
-// The GGUF container, versions 2 and 3: a whole header parsed and validated from bytes, without copying anything.
+// The GGUF container, versions 2 and 3: a whole header parsed and validated from bytes, without
+// copying anything.
 //
-// Everything is read through one cursor that knows where the bytes end. What is returned has been checked: counts fit the
-// file, strings and arrays lie inside it, keys and tensor names are unique, every tensor's type is known, its rows are whole
-// blocks, its size does not overflow, its offset is aligned, and its bytes lie inside the file and overlap no other's.
-// Refuses: version 1, big-endian files, headers beyond 128 MiB, arrays of arrays, unknown types. Called by gguf_open.cc and
-// by the fuzz target. Format: ggml's docs/gguf.md.
+// Everything is read through one cursor that knows where the bytes end. What is returned has been
+// checked: counts fit the file, strings and arrays lie inside it, keys and tensor names are unique,
+// every tensor's type is known, its rows are whole blocks, its size does not overflow, its offset
+// is aligned, and its bytes lie inside the file and overlap no other's. Refuses: version 1,
+// big-endian files, headers beyond 128 MiB, arrays of arrays, unknown types. Called by gguf_open.cc
+// and by the fuzz target. Format: ggml's docs/gguf.md.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +24,19 @@ namespace hadal {
 
 /// Value types of GGUF metadata, by their numbers in the file.
 enum class GgufType : uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 
 /// "uint32", "string", …
@@ -30,10 +44,11 @@ std::string_view gguf_type_name(GgufType type);
 
 /// One metadata value: a view of its bytes in the file.
 struct GgufValue {
-  GgufType type = GgufType::kU8;     ///< never kArray: the elements' type for an array
+  GgufType type = GgufType::kU8;  ///< never kArray: the elements' type for an array
   bool is_array = false;
-  int64_t count = 1;                 ///< elements of an array, else 1
-  std::string_view payload;          ///< a string's bytes; the number; an array's elements one after the other
+  int64_t count = 1;  ///< elements of an array, else 1
+  std::string_view
+      payload;  ///< a string's bytes; the number; an array's elements one after the other
 
   /// A scalar of any integer type; nullopt if it is none or does not fit.
   [[nodiscard]] std::optional<int64_t> integer() const;
@@ -48,7 +63,8 @@ struct GgufValue {
   /// The value itself, or "[151936 strings]": for `inspect`.
   [[nodiscard]] std::string printed(size_t limit = 200) const;
 
-  /// Calls `each(string_view)` for the elements of an array of strings, until one call returns false.
+  /// Calls `each(string_view)` for the elements of an array of strings, until one call returns
+  /// false.
   template <typename Each>
   void for_each_string(Each each) const {
     std::string_view rest = payload;

@@ -21,12 +21,14 @@ struct Split {
   std::optional<int64_t> tensors;  ///< of all files together
 };
 
-Result<std::optional<int64_t>> whole_number(const GgufFile& file, std::string_view key, int64_t high, const std::string& origin) {
+Result<std::optional<int64_t>> whole_number(const GgufFile& file, std::string_view key,
+                                            int64_t high, const std::string& origin) {
   const GgufValue* value = file.find(key);
   if (!value) return std::optional<int64_t>();
   const auto number = value->integer();
   if (!number || *number < 0 || *number > high)
-    return failed(fmt::format("{}: key {}: expected a whole number from 0 to {}, found {}", origin, quote(key), high, value->description()));
+    return failed(fmt::format("{}: key {}: expected a whole number from 0 to {}, found {}", origin,
+                              quote(key), high, value->description()));
   return number;
 }
 
@@ -38,11 +40,14 @@ Result<Split> split_of(const GgufFile& file, const std::string& origin) {
   split.count = std::max<int64_t>(count.value_or(1), 1);
   split.number = number.value_or(0);
   if (split.number >= split.count)
-    return failed(fmt::format("{}: key \"split.no\": expected less than the {} files of \"split.count\", found {}", origin, split.count, split.number));
+    return failed(fmt::format(
+        "{}: key \"split.no\": expected less than the {} files of \"split.count\", found {}",
+        origin, split.count, split.number));
   return split;
 }
 
-/// One mapped and parsed file. The views in `header` point into `file`'s mapping, which moves with it and stays in place.
+/// One mapped and parsed file. The views in `header` point into `file`'s mapping, which moves with
+/// it and stays in place.
 struct Part {
   MappedFile file;
   GgufFile header;
@@ -59,8 +64,10 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
   const auto name = parse_split_name(path.filename().string());
   const std::string origin = path.string();
   if (!name || name->count != split.count || name->number != split.number + 1)
-    return failed(fmt::format("{}: the file is part {} of {} of a split model: expected a name that ends in \"-{:05}-of-{:05}.gguf\"",
-                              origin, split.number + 1, split.count, split.number + 1, split.count));
+    return failed(
+        fmt::format("{}: the file is part {} of {} of a split model: expected a name that ends in "
+                    "\"-{:05}-of-{:05}.gguf\"",
+                    origin, split.number + 1, split.count, split.number + 1, split.count));
   std::vector<Part> parts;
   size_t tensors = 0;
   for (int32_t i = 1; i <= name->count; ++i) {
@@ -70,17 +77,21 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
     } else {
       std::error_code error;
       if (!fs::exists(part_path, error))
-        return not_found(fmt::format("{}: part {} of {} is missing (needed by {})", part_path.string(), i, name->count, path.filename().string()));
+        return not_found(fmt::format("{}: part {} of {} is missing (needed by {})",
+                                     part_path.string(), i, name->count, path.filename().string()));
       HADAL_TRY(Part part, open_part(part_path));
       HADAL_TRY(const Split own, split_of(part.header, part_path.string()));
       if (own.count != split.count || own.number != i - 1)
-        return failed(fmt::format("{}: expected part {} of {}, found part {} of {}", part_path.string(), i, split.count, own.number + 1, own.count));
+        return failed(fmt::format("{}: expected part {} of {}, found part {} of {}",
+                                  part_path.string(), i, split.count, own.number + 1, own.count));
       parts.push_back(std::move(part));
     }
     tensors += parts.back().header.tensors.size();
   }
   if (split.tensors && *split.tensors != static_cast<int64_t>(tensors))
-    return failed(fmt::format("{}: the {} files hold {} tensors, \"split.tensors.count\" promises {}", origin, split.count, tensors, *split.tensors));
+    return failed(
+        fmt::format("{}: the {} files hold {} tensors, \"split.tensors.count\" promises {}", origin,
+                    split.count, tensors, *split.tensors));
   return parts;
 }
 
@@ -93,15 +104,17 @@ GgufTensorFacts facts_of(const Checkpoint& checkpoint) {
   return facts;
 }
 
-Status add_tensors(Checkpoint& checkpoint, const std::vector<Part>& parts, std::string_view architecture) {
+Status add_tensors(Checkpoint& checkpoint, const std::vector<Part>& parts,
+                   std::string_view architecture) {
   for (size_t i = 0; i < parts.size(); ++i)
     for (const GgufTensor& tensor : parts[i].header.tensors)
-      HADAL_TRY(CheckpointBuilder::add_tensor(checkpoint, {.name = official_name(architecture, tensor.name),
-                                                           .file_name = std::string(tensor.name),
-                                                           .dtype = tensor.dtype,
-                                                           .shape = tensor.shape,
-                                                           .data = tensor.data,
-                                                           .file = i}));
+      HADAL_TRY(CheckpointBuilder::add_tensor(checkpoint,
+                                              {.name = official_name(architecture, tensor.name),
+                                               .file_name = std::string(tensor.name),
+                                               .dtype = tensor.dtype,
+                                               .shape = tensor.shape,
+                                               .data = tensor.data,
+                                               .file = i}));
   return {};
 }
 
@@ -136,7 +149,8 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path) {
   HADAL_TRY(CheckpointBuilder::tokenizer(*checkpoint), gguf_tokenizer(first, origin));
   const auto tokens = static_cast<int64_t>(checkpoint->tokenizer().tokens.size());
   if (facts.embedding_rows > 0 && tokens > facts.embedding_rows)
-    return failed(fmt::format("{}: {} tokens, but token_embd.weight has only {} rows", origin, tokens, facts.embedding_rows));
+    return failed(fmt::format("{}: {} tokens, but token_embd.weight has only {} rows", origin,
+                              tokens, facts.embedding_rows));
   for (const auto& [key, value] : first.metadata)
     CheckpointBuilder::metadata(*checkpoint).emplace_back(printable(key), value.printed());
   return checkpoint;

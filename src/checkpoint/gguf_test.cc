@@ -20,11 +20,21 @@ using testing::TempFolder;
 /// A llama of one layer with two tensors and three tokens.
 Bytes small_model() {
   Bytes file = gguf_start(2, 12);
-  file.text("general.architecture", "llama").u32("llama.block_count", 1).u32("llama.embedding_length", 32);
-  file.u32("llama.attention.head_count", 4).u32("llama.context_length", 64).f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
-  file.u32("llama.rope.dimension_count", 8).text("tokenizer.ggml.model", "gpt2").texts("tokenizer.ggml.tokens", {"a", "b", "\xff\n"});
-  file.i32s("tokenizer.ggml.token_type", {1, 1, 3}).u32("tokenizer.ggml.eos_token_id", 2).f32("general.sampling.temp", 0.6f);
-  file.tensor("token_embd.weight", {32, 3}, 8, 0).tensor("blk.0.attn_q.weight", {32, 32}, 2, 128).pad(32);
+  file.text("general.architecture", "llama")
+      .u32("llama.block_count", 1)
+      .u32("llama.embedding_length", 32);
+  file.u32("llama.attention.head_count", 4)
+      .u32("llama.context_length", 64)
+      .f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  file.u32("llama.rope.dimension_count", 8)
+      .text("tokenizer.ggml.model", "gpt2")
+      .texts("tokenizer.ggml.tokens", {"a", "b", "\xff\n"});
+  file.i32s("tokenizer.ggml.token_type", {1, 1, 3})
+      .u32("tokenizer.ggml.eos_token_id", 2)
+      .f32("general.sampling.temp", 0.6f);
+  file.tensor("token_embd.weight", {32, 3}, 8, 0)
+      .tensor("blk.0.attn_q.weight", {32, 32}, 2, 128)
+      .pad(32);
   return file.raw(std::string(128 + 32 * 18, '\1'));
 }
 
@@ -61,7 +71,8 @@ TEST(Gguf, ReadsAModel) {
   EXPECT_EQ(c.tokenizer().tokens[2], "\xff\n");
   EXPECT_EQ(c.tokenizer().eos_token_id, 2);
   EXPECT_NE(c.tokenizer().generation_config_json.find("\"temperature\": 0.6"), std::string::npos);
-  EXPECT_EQ(c.metadata()[8], (std::pair<std::string, std::string>("tokenizer.ggml.tokens", "[3 strings]")));
+  EXPECT_EQ(c.metadata()[8],
+            (std::pair<std::string, std::string>("tokenizer.ggml.tokens", "[3 strings]")));
 }
 
 TEST(Gguf, EveryTruncationIsRefused) {
@@ -73,7 +84,8 @@ TEST(Gguf, EveryTruncationIsRefused) {
 }
 
 TEST(Gguf, MagicAndVersion) {
-  expect_error(Bytes().raw("GGML").put<uint32_t>(3).put<uint64_t>(0).put<uint64_t>(0), "no GGUF file");
+  expect_error(Bytes().raw("GGML").put<uint32_t>(3).put<uint64_t>(0).put<uint64_t>(0),
+               "no GGUF file");
   expect_error(gguf_start(0, 0, 1), "version 1 is not supported");
   expect_error(gguf_start(0, 0, 0x03000000), "big-endian");
   expect_error(gguf_start(0, 0, 4), "unknown GGUF version 4");
@@ -81,13 +93,15 @@ TEST(Gguf, MagicAndVersion) {
 }
 
 TEST(Gguf, CountsAreHeldAgainstTheFile) {
-  for (const uint64_t count : {uint64_t{1} << 31, uint64_t{UINT32_MAX}, uint64_t{1} << 63, UINT64_MAX}) {
+  for (const uint64_t count :
+       {uint64_t{1} << 31, uint64_t{UINT32_MAX}, uint64_t{1} << 63, UINT64_MAX}) {
     expect_error(gguf_start(count, 0), "do not fit");
     expect_error(gguf_start(0, count), "do not fit");
     expect_error(gguf_start(0, 1).put(count).raw("key and value"), "truncated");
     expect_error(gguf_start(0, 1).key("k", 8).put(count).raw("value"), "truncated");
     for (const uint32_t type : {0u, 4u, 7u, 8u, 12u})
-      expect_error(gguf_start(0, 1).key("k", 9).put(type).put(count).raw("12345678"), "does not fit");
+      expect_error(gguf_start(0, 1).key("k", 9).put(type).put(count).raw("12345678"),
+                   "does not fit");
     expect_error(gguf_start(1, 0).put(count).raw(std::string(64, 'x')), "truncated");
   }
 }
@@ -99,7 +113,12 @@ TEST(Gguf, Metadata) {
   expect_error(gguf_start(0, 1).key("k", 9).put<uint32_t>(9).put<uint64_t>(0), "arrays of arrays");
   expect_error(gguf_start(0, 1).key("k", 7).put<uint8_t>(2), "a bool must be 0 or 1");
   // One-byte elements take one byte each.
-  const Bytes file = gguf_start(0, 2).key("k", 9).put<uint32_t>(0).put<uint64_t>(3).raw("\x01\x02\xff").u32("next", 7);
+  const Bytes file = gguf_start(0, 2)
+                         .key("k", 9)
+                         .put<uint32_t>(0)
+                         .put<uint64_t>(3)
+                         .raw("\x01\x02\xff")
+                         .u32("next", 7);
   const auto parsed = parse_gguf(file.span(), "f");
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(parsed->find("k")->integers(), (std::vector<int64_t>{1, 2, 255}));
@@ -124,15 +143,34 @@ TEST(Gguf, Tensors) {
   expect_error(one({64}, 0, 32), "end beyond");
   expect_error(one({64}, 0, uint64_t{1} << 63), "end beyond");
   expect_error(one({64}, 0, UINT64_MAX - 31), "end beyond");
-  expect_error(gguf_start(2, 0).tensor("a", {8}, 0, 0).tensor("a", {8}, 0, 32).pad(32).raw(std::string(64, '\0')), "is there twice");
-  expect_error(gguf_start(2, 0).tensor("a", {16}, 0, 0).tensor("b", {8}, 0, 32).pad(32).raw(std::string(64, '\0')), "overlap at offset 32");
-  expect_error(gguf_start(1, 0).tensor("a\nb", {8}, 0, 0).pad(32).raw(std::string(32, '\0')), "unprintable");
+  expect_error(gguf_start(2, 0)
+                   .tensor("a", {8}, 0, 0)
+                   .tensor("a", {8}, 0, 32)
+                   .pad(32)
+                   .raw(std::string(64, '\0')),
+               "is there twice");
+  expect_error(gguf_start(2, 0)
+                   .tensor("a", {16}, 0, 0)
+                   .tensor("b", {8}, 0, 32)
+                   .pad(32)
+                   .raw(std::string(64, '\0')),
+               "overlap at offset 32");
+  expect_error(gguf_start(1, 0).tensor("a\nb", {8}, 0, 0).pad(32).raw(std::string(32, '\0')),
+               "unprintable");
 }
 
 TEST(Gguf, Alignment) {
   for (const uint32_t bad : {0u, 4u, 33u, 1u << 21, 1u << 31})
-    expect_error(gguf_start(1, 1).u32("general.alignment", bad).tensor("t", {8}, 0, 0).raw(std::string(4096, '\0')), "general.alignment");
-  const Bytes file = gguf_start(1, 1).u32("general.alignment", 64).tensor("t", {8}, 0, 0).pad(64).raw(std::string(32, '\7'));
+    expect_error(gguf_start(1, 1)
+                     .u32("general.alignment", bad)
+                     .tensor("t", {8}, 0, 0)
+                     .raw(std::string(4096, '\0')),
+                 "general.alignment");
+  const Bytes file = gguf_start(1, 1)
+                         .u32("general.alignment", 64)
+                         .tensor("t", {8}, 0, 0)
+                         .pad(64)
+                         .raw(std::string(32, '\7'));
   const auto parsed = parse_gguf(file.span(), "f");
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(parsed->tensors[0].data.front(), std::byte{7});
@@ -148,23 +186,46 @@ TEST(Gguf, TokenizerStaysInItsVocabulary) {
     return opened ? std::string("no error") : opened.error().message;
   };
   const std::string key = "tokenizer.ggml.tokens";
-  EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 0); }, 2), "no error");
-  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 1); }, 2).find("below the 1"), std::string::npos);
-  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {}); }, 1).find("at least one token"), std::string::npos);
+  EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 0); }, 2),
+            "no error");
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 1); }, 2)
+                .find("below the 1"),
+            std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {}); }, 1).find("at least one token"),
+            std::string::npos);
   EXPECT_NE(with([](Bytes&) {}, 0).find("no such key"), std::string::npos);
-  EXPECT_NE(with([&](Bytes& f) { f.i32s(key, {1, 2}); }, 1).find("an array of strings"), std::string::npos);
-  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {1, 1}); }, 2).find("one a token"), std::string::npos);
-  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {7}); }, 2).find("a type from 0 to 6"), std::string::npos);
-  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {std::string(70000, 'x')}); }, 1).find("at most 65536 bytes"), std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.i32s(key, {1, 2}); }, 1).find("an array of strings"),
+            std::string::npos);
+  EXPECT_NE(
+      with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {1, 1}); }, 2)
+          .find("one a token"),
+      std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).i32s("tokenizer.ggml.token_type", {7}); }, 2)
+                .find("a type from 0 to 6"),
+            std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {std::string(70000, 'x')}); }, 1)
+                .find("at most 65536 bytes"),
+            std::string::npos);
   for (const char* token : {"<0x-1>", "<0xZZ>", "<0x100>", "<0x1>", "x"})
-    EXPECT_NE(with([&](Bytes& f) { f.texts(key, {token}).i32s("tokenizer.ggml.token_type", {6}); }, 2).find("byte token"), std::string::npos) << token;
-  EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"<0xfF>"}).i32s("tokenizer.ggml.token_type", {6}); }, 2), "no error");
+    EXPECT_NE(
+        with([&](Bytes& f) { f.texts(key, {token}).i32s("tokenizer.ggml.token_type", {6}); }, 2)
+            .find("byte token"),
+        std::string::npos)
+        << token;
+  EXPECT_EQ(
+      with([&](Bytes& f) { f.texts(key, {"<0xfF>"}).i32s("tokenizer.ggml.token_type", {6}); }, 2),
+      "no error");
 }
 
 Bytes split_part(uint16_t number, uint16_t count, int32_t total, const std::string& tensor) {
   Bytes file = gguf_start(1, number == 0 ? 4 : 3);
   if (number == 0) file.text("general.architecture", "qwen2");
-  file.key("split.no", 2).put(number).key("split.count", 2).put(count).key("split.tensors.count", 5).put(total);
+  file.key("split.no", 2)
+      .put(number)
+      .key("split.count", 2)
+      .put(count)
+      .key("split.tensors.count", 5)
+      .put(total);
   return file.tensor(tensor, {8}, 0, 0).pad(32).raw(std::string(32, '\0'));
 }
 
@@ -195,8 +256,12 @@ TEST(Gguf, SplitFiles) {
 
 TEST(Gguf, RopeAndLists) {
   Bytes file = gguf_start(0, 7);
-  file.text("general.architecture", "qwen3").u32("qwen3.attention.key_length", 16).u32("qwen3.rope.dimension_count", 8);
-  file.text("qwen3.rope.scaling.type", "yarn").f32("qwen3.rope.scaling.factor", 4.0f).f32("qwen3.rope.scaling.attn_factor", 0.5f);
+  file.text("general.architecture", "qwen3")
+      .u32("qwen3.attention.key_length", 16)
+      .u32("qwen3.rope.dimension_count", 8);
+  file.text("qwen3.rope.scaling.type", "yarn")
+      .f32("qwen3.rope.scaling.factor", 4.0f)
+      .f32("qwen3.rope.scaling.attn_factor", 0.5f);
   file.i32s("qwen3.attention.head_count_kv", {1, 2});
   const auto parsed = parse_gguf(file.span(), "f");
   ASSERT_TRUE(parsed);
@@ -215,13 +280,18 @@ TEST(Gguf, RopeAndLists) {
 
 TEST(Names, Tables) {
   EXPECT_EQ(official_name("llama", "output.weight"), "lm_head.weight");
-  EXPECT_EQ(official_name("llama", "blk.12.ffn_down.weight"), "model.layers.12.mlp.down_proj.weight");
+  EXPECT_EQ(official_name("llama", "blk.12.ffn_down.weight"),
+            "model.layers.12.mlp.down_proj.weight");
   EXPECT_EQ(official_name("qwen2", "blk.0.attn_k.bias"), "model.layers.0.self_attn.k_proj.bias");
-  EXPECT_EQ(official_name("qwen3", "blk.0.attn_q_norm.weight"), "model.layers.0.self_attn.q_norm.weight");
-  EXPECT_EQ(official_name("deepseek2", "blk.3.exp_probs_b.bias"), "model.layers.3.mlp.gate.e_score_correction_bias");
-  EXPECT_EQ(official_name("deepseek2", "blk.3.attn_kv_a_mqa.weight"), "model.layers.3.self_attn.kv_a_proj_with_mqa.weight");
-  for (const char* unknown : {"rope_freqs.weight", "blk.x.attn_q.weight", "blk.01.attn_q.weight", "blk..attn_q.weight", "blk.0.other.weight",
-                              "blk.0.attn_kv_b.weight", "blk.1", "output", ""})
+  EXPECT_EQ(official_name("qwen3", "blk.0.attn_q_norm.weight"),
+            "model.layers.0.self_attn.q_norm.weight");
+  EXPECT_EQ(official_name("deepseek2", "blk.3.exp_probs_b.bias"),
+            "model.layers.3.mlp.gate.e_score_correction_bias");
+  EXPECT_EQ(official_name("deepseek2", "blk.3.attn_kv_a_mqa.weight"),
+            "model.layers.3.self_attn.kv_a_proj_with_mqa.weight");
+  for (const char* unknown :
+       {"rope_freqs.weight", "blk.x.attn_q.weight", "blk.01.attn_q.weight", "blk..attn_q.weight",
+        "blk.0.other.weight", "blk.0.attn_kv_b.weight", "blk.1", "output", ""})
     EXPECT_EQ(official_name("llama", unknown), unknown);
   EXPECT_EQ(official_name("gpt2", "output.weight"), "output.weight");
 }
@@ -231,7 +301,8 @@ TEST(Names, SplitNames) {
   ASSERT_TRUE(split);
   EXPECT_EQ(split->number, 2);
   EXPECT_EQ(split->name(10), "a-b-00010-of-00010.gguf");
-  for (const char* other : {"a.gguf", "a-00000-of-00002.gguf", "a-00003-of-00002.gguf", "a-0001-of-0002.gguf", "a-0000x-of-00002.gguf", "", "gguf"})
+  for (const char* other : {"a.gguf", "a-00000-of-00002.gguf", "a-00003-of-00002.gguf",
+                            "a-0001-of-0002.gguf", "a-0000x-of-00002.gguf", "", "gguf"})
     EXPECT_FALSE(parse_split_name(other)) << other;
 }
 

@@ -13,17 +13,19 @@ namespace {
 
 // The largest vocabularies have 262,144 tokens of up to some hundred bytes and 500,000 merges.
 constexpr int64_t kMaxTokens = int64_t{1} << 20;
-constexpr int64_t kMaxMerges = int64_t{1} << 21;
+constexpr int64_t kMaxMerges = int64_t{1} << 20;
 constexpr size_t kMaxTokenBytes = size_t{64} << 10;
-constexpr size_t kMaxListBytes = size_t{64} << 20;
+constexpr size_t kMaxListBytes = size_t{32} << 20;
 
 class Reader {
  public:
   Reader(const GgufFile& file, const std::string& origin) : file_(file), origin_(origin) {}
 
   [[nodiscard]] const GgufValue* find(std::string_view key) const { return file_.find(key); }
-  [[nodiscard]] Error wrong(std::string_view key, std::string_view expected, std::string_view found) const {
-    return failed(fmt::format("{}: key {}: expected {}, found {}", origin_, quote(key), expected, found));
+  [[nodiscard]] Error wrong(std::string_view key, std::string_view expected,
+                            std::string_view found) const {
+    return failed(
+        fmt::format("{}: key {}: expected {}, found {}", origin_, quote(key), expected, found));
   }
 
   Result<std::string> text(std::string_view key) const {
@@ -47,9 +49,11 @@ class Reader {
     const GgufValue* value = find(key);
     if (!value) return std::optional<int64_t>();
     const auto number = value->integer();
-    if (number == -1 || (number == int64_t{UINT32_MAX} && value->type == GgufType::kU32)) return std::optional<int64_t>();
+    if (number == -1 || (number == int64_t{UINT32_MAX} && value->type == GgufType::kU32))
+      return std::optional<int64_t>();
     if (!number || *number < 0 || *number >= limit)
-      return wrong(key, fmt::format("a token id below the {} of the vocabulary", limit), value->description());
+      return wrong(key, fmt::format("a token id below the {} of the vocabulary", limit),
+                   value->description());
     return number;
   }
 
@@ -57,10 +61,13 @@ class Reader {
     std::vector<std::string> out;
     const GgufValue* value = find(key);
     if (!value) return out;
-    if (!value->is_array || (value->type != GgufType::kString && value->count > 0)) return wrong(key, "an array of strings", value->description());
-    if (value->count > most) return wrong(key, fmt::format("at most {} strings", most), value->description());
+    if (!value->is_array || (value->type != GgufType::kString && value->count > 0))
+      return wrong(key, "an array of strings", value->description());
+    if (value->count > most)
+      return wrong(key, fmt::format("at most {} strings", most), value->description());
     if (value->payload.size() - static_cast<size_t>(value->count) * 8 > kMaxListBytes)
-      return wrong(key, fmt::format("at most {} MiB of strings", kMaxListBytes >> 20), value->description());
+      return wrong(key, fmt::format("at most {} MiB of strings", kMaxListBytes >> 20),
+                   value->description());
     out.reserve(static_cast<size_t>(value->count));
     size_t too_long = 0;
     value->for_each_string([&](std::string_view s) {
@@ -69,7 +76,9 @@ class Reader {
       return too_long == 0;
     });
     if (too_long != 0)
-      return wrong(fmt::format("{}[{}]", key, out.size()), fmt::format("at most {} bytes", kMaxTokenBytes), fmt::format("{} bytes", too_long));
+      return wrong(fmt::format("{}[{}]", key, out.size()),
+                   fmt::format("at most {} bytes", kMaxTokenBytes),
+                   fmt::format("{} bytes", too_long));
     return out;
   }
 
@@ -80,8 +89,11 @@ class Reader {
 
 /// "<0x" two hexadecimal digits ">", and nothing else.
 bool is_byte_token(std::string_view token) {
-  const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f'); };
-  return token.size() == 6 && token.starts_with("<0x") && hex(token[3]) && hex(token[4]) && token[5] == '>';
+  const auto hex = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
+  };
+  return token.size() == 6 && token.starts_with("<0x") && hex(token[3]) && hex(token[4]) &&
+         token[5] == '>';
 }
 
 Status read_types(const Reader& in, TokenizerData& data) {
@@ -89,15 +101,20 @@ Status read_types(const Reader& in, TokenizerData& data) {
   const GgufValue* value = in.find(kKey);
   if (!value) return {};
   if (!value->is_array || value->count != static_cast<int64_t>(data.tokens.size()))
-    return in.wrong(kKey, fmt::format("a list of {} whole numbers, one a token", data.tokens.size()), value->description());
+    return in.wrong(kKey,
+                    fmt::format("a list of {} whole numbers, one a token", data.tokens.size()),
+                    value->description());
   const auto types = value->integers();
   if (!types) return in.wrong(kKey, "a list of whole numbers", value->description());
   data.token_types.reserve(types->size());
   for (size_t i = 0; i < types->size(); ++i) {
     const int64_t type = (*types)[i];
-    if (type < 0 || type > 6) return in.wrong(fmt::format("{}[{}]", kKey, i), "a type from 0 to 6", fmt::format("{}", type));
+    if (type < 0 || type > 6)
+      return in.wrong(fmt::format("{}[{}]", kKey, i), "a type from 0 to 6",
+                      fmt::format("{}", type));
     if (type == 6 && !is_byte_token(data.tokens[i]))
-      return in.wrong(fmt::format("tokenizer.ggml.tokens[{}]", i), "a byte token from <0x00> to <0xFF>", quote(data.tokens[i], 40));
+      return in.wrong(fmt::format("tokenizer.ggml.tokens[{}]", i),
+                      "a byte token from <0x00> to <0xFF>", quote(data.tokens[i], 40));
     data.token_types.push_back(static_cast<int32_t>(type));
   }
   return {};
@@ -108,11 +125,12 @@ Result<std::string> read_sampling(const Reader& in) {
   struct Row {
     std::string_view gguf, official;
   };
-  constexpr auto kRows = std::to_array<Row>({{"general.sampling.temp", "temperature"},
-                                             {"general.sampling.top_k", "top_k"},
-                                             {"general.sampling.top_p", "top_p"},
-                                             {"general.sampling.min_p", "min_p"},
-                                             {"general.sampling.penalty_repeat", "repetition_penalty"}});
+  constexpr auto kRows =
+      std::to_array<Row>({{"general.sampling.temp", "temperature"},
+                          {"general.sampling.top_k", "top_k"},
+                          {"general.sampling.top_p", "top_p"},
+                          {"general.sampling.min_p", "min_p"},
+                          {"general.sampling.penalty_repeat", "repetition_penalty"}});
   Config config;
   bool any = false;
   for (const Row& row : kRows) {
@@ -138,7 +156,8 @@ Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& or
   HADAL_TRY(data.gguf_pre, in.text("tokenizer.ggml.pre"));
   HADAL_TRY(data.tokens, in.strings("tokenizer.ggml.tokens", kMaxTokens));
   if (data.tokens.empty())
-    return in.wrong("tokenizer.ggml.tokens", "at least one token", in.find("tokenizer.ggml.tokens") ? "an empty list" : "no such key");
+    return in.wrong("tokenizer.ggml.tokens", "at least one token",
+                    in.find("tokenizer.ggml.tokens") ? "an empty list" : "no such key");
   HADAL_TRY(data.merges, in.strings("tokenizer.ggml.merges", kMaxMerges));
   HADAL_TRY(read_types(in, data));
 
@@ -146,12 +165,17 @@ Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& or
   HADAL_TRY(data.bos_token_id, in.id("tokenizer.ggml.bos_token_id", limit));
   HADAL_TRY(data.eos_token_id, in.id("tokenizer.ggml.eos_token_id", limit));
   HADAL_TRY(data.padding_token_id, in.id("tokenizer.ggml.padding_token_id", limit));
-  for (const std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+  for (const std::string_view key :
+       {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     HADAL_TRY(const std::optional<int64_t> extra, in.id(key, limit));
-    if (extra && extra != data.eos_token_id && std::find(data.extra_eos_token_ids.begin(), data.extra_eos_token_ids.end(), *extra) == data.extra_eos_token_ids.end())
+    if (extra && extra != data.eos_token_id &&
+        std::find(data.extra_eos_token_ids.begin(), data.extra_eos_token_ids.end(), *extra) ==
+            data.extra_eos_token_ids.end())
       data.extra_eos_token_ids.push_back(*extra);
   }
-  for (const std::string_view key : {"unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep", "prefix", "suffix", "middle"})
+  for (const std::string_view key :
+       {"unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep",
+        "fim_sep", "prefix", "suffix", "middle"})
     HADAL_TRY(in.id(fmt::format("tokenizer.ggml.{}_token_id", key), limit));
   HADAL_TRY(data.add_bos_token, in.boolean("tokenizer.ggml.add_bos_token"));
   HADAL_TRY(data.add_eos_token, in.boolean("tokenizer.ggml.add_eos_token"));

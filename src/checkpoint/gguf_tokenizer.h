@@ -1,7 +1,8 @@
 // tokenizer.ggml.* and the sampling recommendation of a GGUF file as TokenizerData.
 //
-// Owns the bounds of a vocabulary and the checks that keep ids inside it: a special id beyond the tokens, a byte token that
-// is no <0xNN>, lists of different lengths are refused here, so that nobody behind needs to ask again.
+// Owns the bounds of a vocabulary and the checks that keep ids inside it: a special id beyond the
+// tokens, a byte token that is no <0xNN>, lists of different lengths are refused here, so that
+// nobody behind needs to ask again.
 #pragma once
 
 #include <string>

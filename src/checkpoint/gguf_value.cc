@@ -21,19 +21,27 @@ T load(std::string_view bytes, int64_t index) {
 /// Element `i` as a whole number; nullopt for other types and for what does not fit.
 std::optional<int64_t> integer_at(GgufType type, std::string_view payload, int64_t i) {
   switch (type) {
-    case GgufType::kU8: return load<uint8_t>(payload, i);
-    case GgufType::kI8: return load<int8_t>(payload, i);
-    case GgufType::kU16: return load<uint16_t>(payload, i);
-    case GgufType::kI16: return load<int16_t>(payload, i);
-    case GgufType::kU32: return load<uint32_t>(payload, i);
-    case GgufType::kI32: return load<int32_t>(payload, i);
-    case GgufType::kI64: return load<int64_t>(payload, i);
+    case GgufType::kU8:
+      return load<uint8_t>(payload, i);
+    case GgufType::kI8:
+      return load<int8_t>(payload, i);
+    case GgufType::kU16:
+      return load<uint16_t>(payload, i);
+    case GgufType::kI16:
+      return load<int16_t>(payload, i);
+    case GgufType::kU32:
+      return load<uint32_t>(payload, i);
+    case GgufType::kI32:
+      return load<int32_t>(payload, i);
+    case GgufType::kI64:
+      return load<int64_t>(payload, i);
     case GgufType::kU64: {
       const auto value = load<uint64_t>(payload, i);
       if (value > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
       return static_cast<int64_t>(value);
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -57,7 +65,8 @@ std::optional<double> GgufValue::real() const {
   if (is_array) return std::nullopt;
   double value = 0;
   if (type == GgufType::kF32) {
-    // 1e-05f is meant as 1e-5: the shortest decimal that gives this float, so that GGUF and config.json say the same.
+    // 1e-05f is meant as 1e-5: the shortest decimal that gives this float, so that GGUF and
+    // config.json say the same.
     const float stored = load<float>(payload, 0);
     const std::string shortest = fmt::format("{}", stored);
     const auto parsed = std::from_chars(shortest.data(), shortest.data() + shortest.size(), value);
@@ -100,9 +109,11 @@ std::string GgufValue::description() const {
 }
 
 std::string GgufValue::printed(size_t limit) const {
-  if (!is_array) return type == GgufType::kString ? printable(payload, limit) : text_at(type, payload, 0);
+  if (!is_array)
+    return type == GgufType::kString ? printable(payload, limit) : text_at(type, payload, 0);
   constexpr int64_t kShown = 16;
-  if (type == GgufType::kString || count > kShown) return fmt::format("[{} {}s]", count, gguf_type_name(type));
+  if (type == GgufType::kString || count > kShown)
+    return fmt::format("[{} {}s]", count, gguf_type_name(type));
   std::string out = "[";
   for (int64_t i = 0; i < count; ++i) out += (i > 0 ? ", " : "") + text_at(type, payload, i);
   return out + "]";

@@ -9,8 +9,8 @@
 namespace hadal {
 namespace {
 
-/// Upper bounds far above any model: they keep a product of two of them, times 8 bytes, within 63 bits, and stop a layer
-/// count of 10^9 before anything is sized by it.
+/// Upper bounds far above any model: they keep a product of two of them, times 8 bytes, within 63
+/// bits, and stop a layer count of 10^9 before anything is sized by it.
 struct Bound {
   std::string_view key;
   int64_t high;
@@ -31,8 +31,8 @@ constexpr auto kListBounds = std::to_array<Bound>({
     {"num_key_value_heads", 1 << 16},
 });
 
-/// transformers 5 keeps theta and scaling together in rope_parameters. Parameters per kind of layer stay as they are: their
-/// model reads them.
+/// transformers 5 keeps theta and scaling together in rope_parameters. Parameters per kind of layer
+/// stay as they are: their model reads them.
 Status unfold_rope_parameters(Config& config) {
   HADAL_TRY(const Config rope, config.object("rope_parameters"));
   if (!rope.has("rope_theta") && !rope.has("rope_type")) return {};
@@ -68,7 +68,9 @@ Status unify_rope_scaling(Config& config) {
 Status check_positive(const Config& config, std::string_view key) {
   if (!config.has(key)) return {};
   HADAL_TRY(const double value, config.real(key));
-  if (!(value > 0)) return failed(fmt::format("{}: {}: expected a positive number, found {}", config.origin(), quote(key), value));
+  if (!(value > 0))
+    return failed(fmt::format("{}: {}: expected a positive number, found {}", config.origin(),
+                              quote(key), value));
   return {};
 }
 
@@ -79,7 +81,8 @@ Status normalise_config(Config& config) {
   HADAL_TRY(unify_rope_scaling(config));
   if (!config.has("torch_dtype") && config.has("dtype")) {
     HADAL_TRY(const std::string dtype, config.text("dtype"));
-    if (dtype == "bfloat16" || dtype == "float16" || dtype == "float32") config.set("torch_dtype", fmt::format("\"{}\"", dtype));
+    if (dtype == "bfloat16" || dtype == "float16" || dtype == "float32")
+      config.set("torch_dtype", fmt::format("\"{}\"", dtype));
   }
   HADAL_TRY(const std::string type, config.text("model_type", ""));
   const bool halves = type == "llama" || type == "qwen2" || type == "qwen3";
@@ -87,8 +90,12 @@ Status normalise_config(Config& config) {
   if (config.has("partial_rotary_factor") && config.has("head_dim") && !config.has("rope_dim")) {
     HADAL_TRY(const double part, config.real("partial_rotary_factor"));
     HADAL_TRY(const int64_t head_dim, config.integer("head_dim", 1, 1 << 16));
-    if (!(part > 0 && part <= 1)) return failed(fmt::format("{}: \"partial_rotary_factor\": expected 0 to 1, found {}", config.origin(), part));
-    if (part < 1) config.set("rope_dim", fmt::format("{}", static_cast<int64_t>(static_cast<double>(head_dim) * part)));
+    if (!(part > 0 && part <= 1))
+      return failed(fmt::format("{}: \"partial_rotary_factor\": expected 0 to 1, found {}",
+                                config.origin(), part));
+    if (part < 1)
+      config.set("rope_dim",
+                 fmt::format("{}", static_cast<int64_t>(static_cast<double>(head_dim) * part)));
   }
   return {};
 }
@@ -100,7 +107,8 @@ Status check_config(const Config& config) {
     HADAL_TRY(const std::vector<int64_t> values, config.integers(bound.key));
     for (const int64_t value : values)
       if (value < 1 || value > bound.high)
-        return failed(fmt::format("{}: {}: expected whole numbers from 1 to {}, found {}", config.origin(), quote(bound.key), bound.high, value));
+        return failed(fmt::format("{}: {}: expected whole numbers from 1 to {}, found {}",
+                                  config.origin(), quote(bound.key), bound.high, value));
   }
   HADAL_TRY(check_positive(config, "rms_norm_eps"));
   HADAL_TRY(check_positive(config, "rope_theta"));

@@ -8,7 +8,8 @@ Status scan_json(std::string_view text, const std::string& origin, const JsonLim
   int64_t depth = 0;
   int64_t keys = 0;
   const auto too_much = [&](size_t at, std::string_view what, int64_t limit) {
-    return failed(fmt::format("{}: byte {}: JSON with {}, at most {} allowed", origin, at, what, limit));
+    return failed(
+        fmt::format("{}: byte {}: JSON with {}, at most {} allowed", origin, at, what, limit));
   };
   for (size_t at = 0; at < text.size(); ++at) {
     switch (text[at]) {

@@ -11,7 +11,8 @@
 namespace hadal {
 namespace {
 
-// --- tensors -------------------------------------------------------------------------------------------------------------
+// --- tensors
+// -------------------------------------------------------------------------------------------------------------
 
 struct NameRow {
   std::string_view gguf;
@@ -40,8 +41,9 @@ constexpr auto kDense = std::to_array<NameRow>({
     {"ffn_down", "mlp.down_proj"},
 });
 
-/// DeepSeek's mixture of experts. GGUF stacks the experts into one tensor [experts, out, in]; the official files have one
-/// tensor an expert, so the stacked ones bear the official name without its number.
+/// DeepSeek's mixture of experts. GGUF stacks the experts into one tensor [experts, out, in]; the
+/// official files have one tensor an expert, so the stacked ones bear the official name without its
+/// number.
 constexpr auto kExperts = std::to_array<NameRow>({
     {"ffn_gate_inp", "mlp.gate"},
     {"ffn_gate_exps", "mlp.experts.gate_proj"},
@@ -69,12 +71,13 @@ constexpr auto kWhole = std::to_array<NameRow>({
     {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
 });
 
-// --- metadata ------------------------------------------------------------------------------------------------------------
+// --- metadata
+// ------------------------------------------------------------------------------------------------------------
 
 enum class Kind { kInteger, kIntegerOrList, kReal, kBool };
 
 struct KeyRow {
-  std::string_view gguf;      ///< after "{architecture}."
+  std::string_view gguf;  ///< after "{architecture}."
   std::string_view official;
   Kind kind;
 };
@@ -117,38 +120,64 @@ constexpr auto kScalingKeys = std::to_array<KeyRow>({
     {"rope.scaling.yarn_beta_slow", "beta_slow", Kind::kReal},
 });
 
-// --- architectures -------------------------------------------------------------------------------------------------------
+// --- architectures
+// -------------------------------------------------------------------------------------------------------
 
 struct Architecture {
   std::string_view gguf;
   std::string_view model_type;
-  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k permuted for it
+  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k
+                     ///< permuted for it
   bool experts;
   bool latent;
 };
 
 constexpr auto kArchitectures = std::to_array<Architecture>({
-    {.gguf = "llama", .model_type = "llama", .interleaved = true, .experts = false, .latent = false},
-    {.gguf = "qwen2", .model_type = "qwen2", .interleaved = false, .experts = false, .latent = false},
-    {.gguf = "qwen3", .model_type = "qwen3", .interleaved = false, .experts = false, .latent = false},
-    {.gguf = "deepseek", .model_type = "deepseek", .interleaved = true, .experts = true, .latent = false},
-    {.gguf = "deepseek2", .model_type = "deepseek_v3", .interleaved = true, .experts = true, .latent = true},
+    {.gguf = "llama",
+     .model_type = "llama",
+     .interleaved = true,
+     .experts = false,
+     .latent = false},
+    {.gguf = "qwen2",
+     .model_type = "qwen2",
+     .interleaved = false,
+     .experts = false,
+     .latent = false},
+    {.gguf = "qwen3",
+     .model_type = "qwen3",
+     .interleaved = false,
+     .experts = false,
+     .latent = false},
+    {.gguf = "deepseek",
+     .model_type = "deepseek",
+     .interleaved = true,
+     .experts = true,
+     .latent = false},
+    {.gguf = "deepseek2",
+     .model_type = "deepseek_v3",
+     .interleaved = true,
+     .experts = true,
+     .latent = true},
 });
 
 const Architecture* find_architecture(std::string_view gguf) {
-  const auto it = std::find_if(kArchitectures.begin(), kArchitectures.end(), [&](const auto& row) { return row.gguf == gguf; });
+  const auto it = std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                               [&](const auto& row) { return row.gguf == gguf; });
   return it == kArchitectures.end() ? nullptr : &*it;
 }
 
 const NameRow* find_row(std::span<const NameRow> rows, std::string_view gguf) {
-  const auto it = std::find_if(rows.begin(), rows.end(), [&](const NameRow& row) { return row.gguf == gguf; });
+  const auto it =
+      std::find_if(rows.begin(), rows.end(), [&](const NameRow& row) { return row.gguf == gguf; });
   return it == rows.end() ? nullptr : &*it;
 }
 
 /// The JSON text of a metadata value, or an error that names the key.
-Result<std::string> json_value(std::string_view key, const GgufValue& value, Kind kind, const std::string& origin) {
+Result<std::string> json_value(std::string_view key, const GgufValue& value, Kind kind,
+                               const std::string& origin) {
   const auto wrong = [&](std::string_view expected) {
-    return failed(fmt::format("{}: key {}: expected {}, found {}", origin, quote(key), expected, value.description()));
+    return failed(fmt::format("{}: key {}: expected {}, found {}", origin, quote(key), expected,
+                              value.description()));
   };
   if (kind == Kind::kBool) {
     const auto truth = value.boolean();
@@ -164,7 +193,8 @@ Result<std::string> json_value(std::string_view key, const GgufValue& value, Kin
     const auto list = value.integers();
     if (!list || list->empty()) return wrong("a list of whole numbers");
     // Most files that have a list have one number in it for all layers.
-    if (std::all_of(list->begin(), list->end(), [&](int64_t v) { return v == list->front(); })) return fmt::format("{}", list->front());
+    if (std::all_of(list->begin(), list->end(), [&](int64_t v) { return v == list->front(); }))
+      return fmt::format("{}", list->front());
     return fmt::format("[{}]", fmt::join(*list, ", "));
   }
   const auto number = value.integer();
@@ -178,7 +208,9 @@ class Keys {
   Keys(const GgufFile& file, std::string architecture, const std::string& origin)
       : file_(file), architecture_(std::move(architecture)), origin_(origin) {}
 
-  [[nodiscard]] std::string full(std::string_view key) const { return fmt::format("{}.{}", architecture_, key); }
+  [[nodiscard]] std::string full(std::string_view key) const {
+    return fmt::format("{}.{}", architecture_, key);
+  }
   [[nodiscard]] const GgufValue* find(std::string_view key) const { return file_.find(full(key)); }
   [[nodiscard]] const std::string& origin() const { return origin_; }
 
@@ -198,13 +230,15 @@ class Keys {
   const std::string& origin_;
 };
 
-/// rope.scaling.* as the object rope_scaling. A file without a type but with a factor means linear scaling.
+/// rope.scaling.* as the object rope_scaling. A file without a type but with a factor means linear
+/// scaling.
 Status set_rope_scaling(const Keys& keys, Config& config) {
   std::string type;
   if (const GgufValue* value = keys.find("rope.scaling.type")) {
     const auto text = value->text();
     if (!text)
-      return failed(fmt::format("{}: key {}: expected a string, found {}", keys.origin(), quote(keys.full("rope.scaling.type")), value->description()));
+      return failed(fmt::format("{}: key {}: expected a string, found {}", keys.origin(),
+                                quote(keys.full("rope.scaling.type")), value->description()));
     type = *text;
   }
   if (type == "none") return {};
@@ -212,21 +246,26 @@ Status set_rope_scaling(const Keys& keys, Config& config) {
   HADAL_TRY(keys.copy(kScalingKeys, scaling));
   if (!scaling.has("factor"))
     if (const GgufValue* old = keys.find("rope.scale_linear")) {
-      HADAL_TRY(const std::string json, json_value(keys.full("rope.scale_linear"), *old, Kind::kReal, keys.origin()));
+      HADAL_TRY(const std::string json,
+                json_value(keys.full("rope.scale_linear"), *old, Kind::kReal, keys.origin()));
       scaling.set("factor", json);
     }
   HADAL_TRY(const double factor, scaling.real("factor", 1.0));
   if (type.empty() && factor == 1.0) return {};
-  // A multiplier on YaRN's own amplitude, like attn_factor in config.json; transformers' attention_factor replaces it.
+  // A multiplier on YaRN's own amplitude, like attn_factor in config.json; transformers'
+  // attention_factor replaces it.
   for (const std::string_view name : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"})
     if (const GgufValue* value = keys.find(name)) {
-      HADAL_TRY(const std::string json, json_value(keys.full(name), *value, Kind::kReal, keys.origin()));
+      HADAL_TRY(const std::string json,
+                json_value(keys.full(name), *value, Kind::kReal, keys.origin()));
       scaling.set("attn_factor", json);
     }
   // DeepSeek's files hold 0.1 · mscale_all_dim here.
   if (const GgufValue* value = keys.find("rope.scaling.yarn_log_multiplier")) {
     const auto number = value->real();
-    if (!number) return failed(fmt::format("{}: key {}: expected a number", keys.origin(), quote(keys.full("rope.scaling.yarn_log_multiplier"))));
+    if (!number)
+      return failed(fmt::format("{}: key {}: expected a number", keys.origin(),
+                                quote(keys.full("rope.scaling.yarn_log_multiplier"))));
     scaling.set("mscale", fmt::format("{}", *number * 10.0));
     scaling.set("mscale_all_dim", fmt::format("{}", *number * 10.0));
   }
@@ -242,7 +281,8 @@ Status set_latent_keys(const Keys& keys, Config& config) {
     if (!value) return int64_t{-1};
     const auto whole = value->integer();
     if (!whole || *whole < 1 || *whole > 65536)
-      return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}", keys.origin(), quote(keys.full(key)), value->description()));
+      return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}",
+                                keys.origin(), quote(keys.full(key)), value->description()));
     return *whole;
   };
   HADAL_TRY(const int64_t rope, number("rope.dimension_count"));
@@ -253,7 +293,8 @@ Status set_latent_keys(const Keys& keys, Config& config) {
     HADAL_TRY(value_length, number("attention.value_length"));
   }
   if (rope > 0) config.set("qk_rope_head_dim", fmt::format("{}", rope));
-  if (rope > 0 && key_length > rope) config.set("qk_nope_head_dim", fmt::format("{}", key_length - rope));
+  if (rope > 0 && key_length > rope)
+    config.set("qk_nope_head_dim", fmt::format("{}", key_length - rope));
   if (value_length > 0) config.set("v_head_dim", fmt::format("{}", value_length));
   config.set("head_dim", "null");
   HADAL_TRY(const int64_t heads, config.integer("num_attention_heads", 1, 65536, 0));
@@ -270,7 +311,9 @@ Status set_rope_dim(const Keys& keys, Config& config) {
   if (!value) return {};
   const auto dim = value->integer();
   if (!dim || *dim < 1 || *dim > 65536)
-    return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}", keys.origin(), quote(keys.full("rope.dimension_count")), value->description()));
+    return failed(fmt::format("{}: key {}: expected a whole number from 1 to 65536, found {}",
+                              keys.origin(), quote(keys.full("rope.dimension_count")),
+                              value->description()));
   HADAL_TRY(int64_t head_dim, config.integer("head_dim", 1, 65536, 0));
   if (head_dim == 0) {
     HADAL_TRY(const int64_t width, config.integer("hidden_size", 1, INT32_MAX, 0));
@@ -278,7 +321,8 @@ Status set_rope_dim(const Keys& keys, Config& config) {
     if (!heads.empty() && heads[0] > 0) head_dim = width / heads[0];
   }
   if (head_dim > 0 && *dim > head_dim)
-    return failed(fmt::format("{}: key {}: {} dimensions to rotate in a head of {}", keys.origin(), quote(keys.full("rope.dimension_count")), *dim, head_dim));
+    return failed(fmt::format("{}: key {}: {} dimensions to rotate in a head of {}", keys.origin(),
+                              quote(keys.full("rope.dimension_count")), *dim, head_dim));
   if (*dim < head_dim) config.set("rope_dim", fmt::format("{}", *dim));
   return {};
 }
@@ -294,7 +338,8 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
     const size_t dot = rest.find('.', 4);
     if (dot == std::string_view::npos || dot == 4) return std::string(gguf_name);
     const std::string_view number = rest.substr(4, dot - 4);
-    const bool digits = std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (!digits || (number.size() > 1 && number[0] == '0')) return std::string(gguf_name);
     prefix = fmt::format("model.layers.{}.", number);
     rest.remove_prefix(dot + 1);
@@ -312,12 +357,16 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
   return row ? fmt::format("{}{}{}", prefix, row->official, kind) : std::string(gguf_name);
 }
 
-Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts, const std::string& origin) {
+Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
+                           const std::string& origin) {
   const GgufValue* name = file.find("general.architecture");
-  if (!name) return failed(fmt::format("{}: key \"general.architecture\" is missing: no language model", origin));
+  if (!name)
+    return failed(
+        fmt::format("{}: key \"general.architecture\" is missing: no language model", origin));
   const auto architecture = name->text();
   if (!architecture || architecture->empty() || architecture->size() > 64)
-    return failed(fmt::format("{}: key \"general.architecture\": expected a name, found {}", origin, name->description()));
+    return failed(fmt::format("{}: key \"general.architecture\": expected a name, found {}", origin,
+                              name->description()));
   const Architecture* known = find_architecture(*architecture);
 
   HADAL_TRY(Config config, Config::parse("{}", origin));
@@ -335,7 +384,9 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts, c
   HADAL_TRY(set_rope_scaling(keys, config));
   if (!config.has("vocab_size")) {
     const GgufValue* tokens = file.find("tokenizer.ggml.tokens");
-    const int64_t count = facts.embedding_rows > 0 ? facts.embedding_rows : tokens && tokens->is_array ? tokens->count : 0;
+    const int64_t count = facts.embedding_rows > 0     ? facts.embedding_rows
+                          : tokens && tokens->is_array ? tokens->count
+                                                       : 0;
     if (count > 0) config.set("vocab_size", fmt::format("{}", count));
   }
   config.set("tie_word_embeddings", facts.has_output ? "false" : "true");

@@ -1,8 +1,9 @@
 // From GGUF's names to the official ones: tensors, and metadata to config.json's keys.
 //
-// The only place that knows what GGUF calls things. One table of tensor names and one of metadata keys for each group of
-// architectures; a new architecture is rows, not code. Also brings config.json of a folder into one form, whichever version
-// of transformers wrote it, and checks the core numbers of either. Called by the two readers.
+// The only place that knows what GGUF calls things. One table of tensor names and one of metadata
+// keys for each group of architectures; a new architecture is rows, not code. Also brings
+// config.json of a folder into one form, whichever version of transformers wrote it, and checks the
+// core numbers of either. Called by the two readers.
 #pragma once
 
 #include <cstdint>
@@ -15,23 +16,28 @@
 
 namespace hadal {
 
-/// "blk.0.attn_q.weight" → "model.layers.0.self_attn.q_proj.weight"; a name that the tables do not know stays what it is.
+/// "blk.0.attn_q.weight" → "model.layers.0.self_attn.q_proj.weight"; a name that the tables do not
+/// know stays what it is.
 std::string official_name(std::string_view architecture, std::string_view gguf_name);
 
 /// What the tensors say about the model, for keys that a file may leave out.
 struct GgufTensorFacts {
-  bool has_output = false;       ///< output.weight is there: the head is not tied to the embedding
-  int64_t embedding_rows = 0;    ///< of token_embd.weight, 0 without one
+  bool has_output = false;     ///< output.weight is there: the head is not tied to the embedding
+  int64_t embedding_rows = 0;  ///< of token_embd.weight, 0 without one
 };
 
-/// The metadata as a config.json. An architecture that the tables do not know gets the keys all have in common.
-Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts, const std::string& origin);
+/// The metadata as a config.json. An architecture that the tables do not know gets the keys all
+/// have in common.
+Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
+                           const std::string& origin);
 
-/// A folder's config.json with rope_theta, rope_scaling (and in it rope_type), torch_dtype and rope_interleave where the
-/// models look for them, though transformers 4 and 5 write them in different places.
+/// A folder's config.json with rope_theta, rope_scaling (and in it rope_type), torch_dtype and
+/// rope_interleave where the models look for them, though transformers 4 and 5 write them in
+/// different places.
 Status normalise_config(Config& config);
 
-/// Refuses impossible values of the keys that are there (layers, heads, widths, vocabulary, epsilon, theta).
+/// Refuses impossible values of the keys that are there (layers, heads, widths, vocabulary,
+/// epsilon, theta).
 Status check_config(const Config& config);
 
 }  // namespace hadal

@@ -1,7 +1,8 @@
-// Bytes from a file, made fit to be printed: one line, no control or escape bytes, a bounded length.
+// Bytes from a file, made fit to be printed: one line, no control or escape bytes, a bounded
+// length.
 //
-// Every name or value that a message or `inspect` shows and that came from a file passes through here, so that a file
-// cannot drive a terminal, break a log into lines or flood it.
+// Every name or value that a message or `inspect` shows and that came from a file passes through
+// here, so that a file cannot drive a terminal, break a log into lines or flood it.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +11,8 @@
 
 namespace hadal {
 
-/// `bytes` with control characters, invalid UTF-8 and direction overrides as \xNN (and \n, \t, \r, \\ as such), cut to
-/// about `limit` bytes with "…" where something was left out.
+/// `bytes` with control characters, invalid UTF-8 and direction overrides as \xNN (and \n, \t, \r,
+/// \\ as such), cut to about `limit` bytes with "…" where something was left out.
 std::string printable(std::string_view bytes, size_t limit = 80);
 
 /// The same in double quotes.

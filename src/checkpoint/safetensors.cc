@@ -25,13 +25,16 @@ constexpr size_t kMaxIndexBytes = size_t{64} << 20;
 constexpr size_t kMaxDims = 8;
 constexpr size_t kMaxNameBytes = 1024;
 
-/// What both readers below share: the path of open objects and the first error. Both have a fixed shape to fill, so every
-/// call either fits the place it comes at or is refused there. The names of the members are nlohmann's.
+/// What both readers below share: the path of open objects and the first error. Both have a fixed
+/// shape to fill, so every call either fits the place it comes at or is refused there. The names of
+/// the members are nlohmann's.
 class SaxBase {
  public:
   bool binary(Json::binary_t& /*value*/) { return refuse("binary data"); }
-  bool parse_error(std::size_t position, const std::string& /*token*/, const Json::exception& /*error*/) {
-    return fail(fmt::format("byte {} of the JSON: it is not valid", position > 0 ? position - 1 : 0));
+  bool parse_error(std::size_t position, const std::string& /*token*/,
+                   const Json::exception& /*error*/) {
+    return fail(
+        fmt::format("byte {} of the JSON: it is not valid", position > 0 ? position - 1 : 0));
   }
   [[nodiscard]] const std::string& error() const { return error_; }
 
@@ -40,10 +43,13 @@ class SaxBase {
     if (error_.empty()) error_ = std::move(text);
     return false;
   }
-  bool refuse(std::string_view what) { return fail(fmt::format("unexpected {} {}", what, place())); }
+  bool refuse(std::string_view what) {
+    return fail(fmt::format("unexpected {} {}", what, place()));
+  }
   [[nodiscard]] std::string place() const {
     if (depth_ == 0) return "at the top";
-    return depth_ == 1 ? "under " + quote(name_) : fmt::format("under {}: {}", quote(name_), quote(key_));
+    return depth_ == 1 ? "under " + quote(name_)
+                       : fmt::format("under {}: {}", quote(name_), quote(key_));
   }
 
   int depth_ = 0;     ///< open objects
@@ -61,7 +67,8 @@ struct RawEntry {
   uint64_t begin = 0, end = 0;
 };
 
-/// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"k": "text"}}
+/// {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"k":
+/// "text"}}
 class HeaderReader : public SaxBase {
  public:
   std::vector<RawEntry> entries;
@@ -72,8 +79,10 @@ class HeaderReader : public SaxBase {
   bool number_integer(int64_t /*value*/) { return refuse("negative number"); }
   bool number_unsigned(uint64_t value) {
     if (!list_) return refuse("number");
-    if (list_->size() >= kMaxDims) return fail(fmt::format("more than {} numbers {}", kMaxDims, place()));
-    if (value > static_cast<uint64_t>(INT64_MAX)) return fail(fmt::format("number {} is too large {}", value, place()));
+    if (list_->size() >= kMaxDims)
+      return fail(fmt::format("more than {} numbers {}", kMaxDims, place()));
+    if (value > static_cast<uint64_t>(INT64_MAX))
+      return fail(fmt::format("number {} is too large {}", value, place()));
     list_->push_back(static_cast<int64_t>(value));
     return true;
   }
@@ -98,12 +107,14 @@ class HeaderReader : public SaxBase {
   bool key(std::string& value) {
     (depth_ == 1 ? name_ : key_) = value;
     if (depth_ == 1) {
-      if (!names_.insert(value).second) return fail(fmt::format("tensor {} is there twice", quote(value)));
+      if (!names_.insert(value).second)
+        return fail(fmt::format("tensor {} is there twice", quote(value)));
       return true;
     }
     if (in_metadata_) return true;
     if (value != "dtype" && value != "shape" && value != "data_offsets") return refuse("key");
-    if (!seen_.insert(value).second) return fail(fmt::format("tensor {}: {} is there twice", quote(name_), quote(value)));
+    if (!seen_.insert(value).second)
+      return fail(fmt::format("tensor {}: {} is there twice", quote(name_), quote(value)));
     return true;
   }
   bool end_object() {
@@ -112,9 +123,12 @@ class HeaderReader : public SaxBase {
       in_metadata_ = false;
       return true;
     }
-    if (seen_.size() != 3) return fail(fmt::format("tensor {}: expected dtype, shape and data_offsets", quote(name_)));
-    if (offsets_.size() != 2 || offsets_[0] > offsets_[1]) return fail(fmt::format("tensor {}: data_offsets must be two rising numbers", quote(name_)));
-    if (entries.size() >= kMaxTensors) return fail(fmt::format("more than {} tensors", kMaxTensors));
+    if (seen_.size() != 3)
+      return fail(fmt::format("tensor {}: expected dtype, shape and data_offsets", quote(name_)));
+    if (offsets_.size() != 2 || offsets_[0] > offsets_[1])
+      return fail(fmt::format("tensor {}: data_offsets must be two rising numbers", quote(name_)));
+    if (entries.size() >= kMaxTensors)
+      return fail(fmt::format("more than {} tensors", kMaxTensors));
     current_.begin = static_cast<uint64_t>(offsets_[0]);
     current_.end = static_cast<uint64_t>(offsets_[1]);
     entries.push_back(std::move(current_));
@@ -152,8 +166,10 @@ class IndexReader : public SaxBase {
   bool number_unsigned(uint64_t /*value*/) { return scalar("number"); }
   bool string(std::string& value) {
     if (!in_map()) return scalar("string");
-    if (weight_map.size() >= kMaxTensors) return fail(fmt::format("more than {} tensors", kMaxTensors));
-    if (!weight_map.emplace(key_, value).second) return fail(fmt::format("tensor {} is there twice", quote(key_)));
+    if (weight_map.size() >= kMaxTensors)
+      return fail(fmt::format("more than {} tensors", kMaxTensors));
+    if (!weight_map.emplace(key_, value).second)
+      return fail(fmt::format("tensor {} is there twice", quote(key_)));
     return true;
   }
   bool start_object(std::size_t /*count*/) {
@@ -189,7 +205,8 @@ class IndexReader : public SaxBase {
 };
 
 template <typename Reader>
-Status run(Reader& reader, std::string_view json, const std::string& origin, const JsonLimits& limits) {
+Status run(Reader& reader, std::string_view json, const std::string& origin,
+           const JsonLimits& limits) {
   HADAL_TRY(scan_json(json, origin, limits));
   try {
     if (Json::sax_parse(json.begin(), json.end(), &reader)) return {};
@@ -199,7 +216,8 @@ Status run(Reader& reader, std::string_view json, const std::string& origin, con
   return failed(fmt::format("{}: {}", origin, reader.error()));
 }
 
-/// Bytes that a tensor of this shape takes; invalid if the shape overflows or is no whole number of blocks.
+/// Bytes that a tensor of this shape takes; invalid if the shape overflows or is no whole number of
+/// blocks.
 CheckedSize expected_bytes(const RawEntry& entry) {
   CheckedSize values(1);
   for (const int64_t dim : entry.shape) values = values * CheckedSize(static_cast<uint64_t>(dim));
@@ -209,75 +227,105 @@ CheckedSize expected_bytes(const RawEntry& entry) {
 }
 
 Status check_entry(const RawEntry& entry, size_t data_size, const std::string& origin) {
-  const auto wrong = [&](std::string_view text) { return failed(fmt::format("{}: tensor {}: {}", origin, quote(entry.name), text)); };
+  const auto wrong = [&](std::string_view text) {
+    return failed(fmt::format("{}: tensor {}: {}", origin, quote(entry.name), text));
+  };
   if (entry.name.empty() || entry.name.size() > kMaxNameBytes || !is_printable(entry.name))
     return wrong(fmt::format("its name must be 1 to {} printable bytes", kMaxNameBytes));
   if (entry.end > data_size)
-    return wrong(fmt::format("data_offsets [{}, {}] end beyond the {} bytes of data in the file: truncated or damaged", entry.begin, entry.end, data_size));
+    return wrong(fmt::format(
+        "data_offsets [{}, {}] end beyond the {} bytes of data in the file: truncated or damaged",
+        entry.begin, entry.end, data_size));
   const CheckedSize bytes = expected_bytes(entry);
-  if (!bytes.ok()) return wrong(fmt::format("a shape of [{}] {} values has no size", fmt::join(entry.shape, ", "), dtype_name(entry.dtype)));
+  if (!bytes.ok())
+    return wrong(fmt::format("a shape of [{}] {} values has no size", fmt::join(entry.shape, ", "),
+                             dtype_name(entry.dtype)));
   if (static_cast<uint64_t>(bytes.get_or(-1)) != entry.end - entry.begin)
-    return wrong(fmt::format("[{}] {} values take {} bytes, data_offsets give {}", fmt::join(entry.shape, ", "), dtype_name(entry.dtype),
+    return wrong(fmt::format("[{}] {} values take {} bytes, data_offsets give {}",
+                             fmt::join(entry.shape, ", "), dtype_name(entry.dtype),
                              bytes.get_or(-1), entry.end - entry.begin));
   return {};
 }
 
 bool is_shard_name(std::string_view name) {
-  return name.size() <= 255 && name.ends_with(".safetensors") && name.find('/') == std::string_view::npos &&
-         name.front() != '.' && is_printable(name);
+  return name.size() <= 255 && name.ends_with(".safetensors") &&
+         name.find('/') == std::string_view::npos && name.front() != '.' && is_printable(name);
 }
 
 }  // namespace
 
-Result<std::vector<SafetensorsEntry>> parse_safetensors(std::span<const std::byte> bytes, const std::string& origin) {
+Result<std::vector<SafetensorsEntry>> parse_safetensors(std::span<const std::byte> bytes,
+                                                        const std::string& origin) {
   uint64_t length = 0;
   if (bytes.size() < sizeof length)
-    return failed(fmt::format("{}: no safetensors file: {} bytes, the header's length alone takes 8", origin, bytes.size()));
+    return failed(
+        fmt::format("{}: no safetensors file: {} bytes, the header's length alone takes 8", origin,
+                    bytes.size()));
   std::memcpy(&length, bytes.data(), sizeof length);
   const size_t left = bytes.size() - sizeof length;
-  if (length > kMaxHeaderBytes) return failed(fmt::format("{}: a header of {} bytes, at most {} allowed: no safetensors file?", origin, length, kMaxHeaderBytes));
-  if (length > left) return failed(fmt::format("{}: a header of {} bytes, but only {} follow: truncated", origin, length, left));
+  if (length > kMaxHeaderBytes)
+    return failed(fmt::format("{}: a header of {} bytes, at most {} allowed: no safetensors file?",
+                              origin, length, kMaxHeaderBytes));
+  if (length > left)
+    return failed(fmt::format("{}: a header of {} bytes, but only {} follow: truncated", origin,
+                              length, left));
   const std::string_view json(reinterpret_cast<const char*>(bytes.data()) + sizeof length, length);
-  if (!json.starts_with('{')) return failed(fmt::format("{}: byte 8: the header must begin with '{{', found {}", origin, quote(json.substr(0, 4))));
+  if (!json.starts_with('{'))
+    return failed(fmt::format("{}: byte 8: the header must begin with '{{', found {}", origin,
+                              quote(json.substr(0, 4))));
 
   HeaderReader reader;
-  HADAL_TRY(run(reader, json, origin, {.depth = 3, .string_bytes = int64_t{8} << 20, .keys = int64_t{4} * (1 << 18)}));
+  HADAL_TRY(run(reader, json, origin,
+                {.depth = 3, .string_bytes = int64_t{8} << 20, .keys = int64_t{4} * (1 << 18)}));
   const std::span<const std::byte> data = bytes.subspan(sizeof length + length);
   std::vector<RawEntry>& raw = reader.entries;
   for (const RawEntry& entry : raw) HADAL_TRY(check_entry(entry, data.size(), origin));
-  std::sort(raw.begin(), raw.end(), [](const RawEntry& a, const RawEntry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  std::sort(raw.begin(), raw.end(), [](const RawEntry& a, const RawEntry& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+  });
   uint64_t at = 0;
   for (const RawEntry& entry : raw) {
     if (entry.begin != at)
-      return failed(fmt::format("{}: tensor {}: its data begin at {}, expected {}: {}", origin, quote(entry.name), entry.begin, at,
+      return failed(fmt::format("{}: tensor {}: its data begin at {}, expected {}: {}", origin,
+                                quote(entry.name), entry.begin, at,
                                 entry.begin < at ? "two tensors overlap" : "a hole before it"));
     at = entry.end;
   }
-  if (at != data.size()) return failed(fmt::format("{}: {} bytes of data, the tensors take {}", origin, data.size(), at));
+  if (at != data.size())
+    return failed(
+        fmt::format("{}: {} bytes of data, the tensors take {}", origin, data.size(), at));
 
   std::vector<SafetensorsEntry> out;
   out.reserve(raw.size());
   for (RawEntry& entry : raw)
-    out.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape), data.subspan(entry.begin, entry.end - entry.begin)});
+    out.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape),
+                   data.subspan(entry.begin, entry.end - entry.begin)});
   return out;
 }
 
 Result<SafetensorsIndex> parse_safetensors_index(std::string_view json, const std::string& origin) {
-  if (json.size() > kMaxIndexBytes) return failed(fmt::format("{}: {} bytes, more than the {} of an index", origin, json.size(), kMaxIndexBytes));
+  if (json.size() > kMaxIndexBytes)
+    return failed(fmt::format("{}: {} bytes, more than the {} of an index", origin, json.size(),
+                              kMaxIndexBytes));
   IndexReader reader;
-  HADAL_TRY(run(reader, json, origin, {.depth = 64, .string_bytes = int64_t{1} << 20, .keys = int64_t{1} << 19}));
-  if (!reader.found || reader.weight_map.empty()) return failed(fmt::format("{}: no \"weight_map\" in it", origin));
+  HADAL_TRY(run(reader, json, origin,
+                {.depth = 64, .string_bytes = int64_t{1} << 20, .keys = int64_t{1} << 19}));
+  if (!reader.found || reader.weight_map.empty())
+    return failed(fmt::format("{}: no \"weight_map\" in it", origin));
   SafetensorsIndex index;
   std::set<std::string, std::less<>> names;
   for (const auto& [tensor, file] : reader.weight_map) {
     if (file.empty() || !is_shard_name(file))
-      return failed(fmt::format("{}: tensor {}: {} is no plain name of a .safetensors file in the same folder", origin, quote(tensor), quote(file)));
+      return failed(fmt::format(
+          "{}: tensor {}: {} is no plain name of a .safetensors file in the same folder", origin,
+          quote(tensor), quote(file)));
     names.insert(file);
   }
   index.files.assign(names.begin(), names.end());
   for (auto& [tensor, file] : reader.weight_map) {
     const auto place = std::lower_bound(index.files.begin(), index.files.end(), file);
-    index.file_of.emplace_hint(index.file_of.end(), tensor, static_cast<size_t>(place - index.files.begin()));
+    index.file_of.emplace_hint(index.file_of.end(), tensor,
+                               static_cast<size_t>(place - index.files.begin()));
   }
   return index;
 }

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMaxTextBytes = int64_t{64} << 20;    // tokenizer.json: 7 to 33 MB
+constexpr int64_t kMaxTextBytes = int64_t{64} << 20;  // tokenizer.json: 7 to 33 MB
 constexpr int64_t kMaxConfigBytes = int64_t{4} << 20;
 
 bool is_there(const fs::path& path) {
@@ -30,31 +30,41 @@ Result<std::string> optional_text(const fs::path& path, int64_t limit) {
   return read_text_file(path, limit);
 }
 
-/// Without an index: model.safetensors, or all files of the folder; of a numbered set none may be missing.
+/// Without an index: model.safetensors, or all files of the folder; of a numbered set none may be
+/// missing.
 Result<std::vector<std::string>> list_files(const fs::path& folder) {
   if (is_there(folder / "model.safetensors")) return std::vector<std::string>{"model.safetensors"};
   std::vector<std::string> names;
   std::error_code error;
   fs::directory_iterator entries(folder, error);
-  if (error) return failed(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
+  if (error)
+    return failed(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
   for (; entries != fs::directory_iterator(); entries.increment(error)) {
-    if (error) return failed(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
+    if (error)
+      return failed(
+          fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
     std::string name = entries->path().filename().string();
     if (name.ends_with(".safetensors") && !name.starts_with('.')) names.push_back(std::move(name));
   }
   std::sort(names.begin(), names.end());
-  if (names.empty()) return failed(fmt::format("{}: no *.safetensors in the folder; give the file itself if it is a .gguf", folder.string()));
+  if (names.empty())
+    return failed(
+        fmt::format("{}: no *.safetensors in the folder; give the file itself if it is a .gguf",
+                    folder.string()));
   for (const std::string& name : names) {
     const auto split = parse_split_name(name);
     for (int32_t i = 1; split && i <= split->count; ++i)
       if (!std::binary_search(names.begin(), names.end(), split->name(i)))
-        return not_found(fmt::format("{}: missing (needed by {})", (folder / split->name(i)).string(), name));
+        return not_found(
+            fmt::format("{}: missing (needed by {})", (folder / split->name(i)).string(), name));
   }
   return names;
 }
 
-Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsIndex* index, size_t number) {
-  if (index && !is_there(path)) return not_found(fmt::format("{}: missing (named by the index)", path.string()));
+Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsIndex* index,
+                size_t number) {
+  if (index && !is_there(path))
+    return not_found(fmt::format("{}: missing (named by the index)", path.string()));
   HADAL_TRY(MappedFile file, MappedFile::open(path));
   HADAL_TRY(std::vector<SafetensorsEntry> entries, parse_safetensors(file.bytes(), path.string()));
   CheckpointBuilder::files(checkpoint).push_back(std::move(file));
@@ -62,8 +72,10 @@ Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsI
     if (index) {
       const auto place = index->file_of.find(entry.name);
       if (place == index->file_of.end() || place->second != number)
-        return failed(fmt::format("{}: tensor {} is in the file, but the index {}", path.string(), quote(entry.name),
-                                  place == index->file_of.end() ? "does not name it" : "puts it into " + index->files[place->second]));
+        return failed(fmt::format(
+            "{}: tensor {} is in the file, but the index {}", path.string(), quote(entry.name),
+            place == index->file_of.end() ? "does not name it"
+                                          : "puts it into " + index->files[place->second]));
     }
     std::string name = entry.name;
     HADAL_TRY(CheckpointBuilder::add_tensor(checkpoint, {.name = std::move(entry.name),
@@ -80,49 +92,60 @@ Status add_files(Checkpoint& checkpoint, const fs::path& folder) {
   const fs::path index_path = folder / "model.safetensors.index.json";
   if (!is_there(index_path)) {
     HADAL_TRY(const std::vector<std::string> names, list_files(folder));
-    for (size_t i = 0; i < names.size(); ++i) HADAL_TRY(add_file(checkpoint, folder / names[i], nullptr, i));
+    for (size_t i = 0; i < names.size(); ++i)
+      HADAL_TRY(add_file(checkpoint, folder / names[i], nullptr, i));
     return {};
   }
   HADAL_TRY(const std::string text, read_text_file(index_path, kMaxTextBytes));
   HADAL_TRY(const SafetensorsIndex index, parse_safetensors_index(text, index_path.string()));
-  for (size_t i = 0; i < index.files.size(); ++i) HADAL_TRY(add_file(checkpoint, folder / index.files[i], &index, i));
+  for (size_t i = 0; i < index.files.size(); ++i)
+    HADAL_TRY(add_file(checkpoint, folder / index.files[i], &index, i));
   for (const auto& [name, file] : index.file_of)
     if (!checkpoint.find(name))
-      return failed(fmt::format("{}: tensor {} is not in {}, where the index puts it", index_path.string(), quote(name), index.files[file]));
+      return failed(fmt::format("{}: tensor {} is not in {}, where the index puts it",
+                                index_path.string(), quote(name), index.files[file]));
   return {};
 }
 
-/// chat_template of tokenizer_config.json: a text, or a list of named ones of which "default" counts.
-Result<std::string> chat_template_of(const std::string& tokenizer_config, const std::string& origin) {
+/// chat_template of tokenizer_config.json: a text, or a list of named ones of which "default"
+/// counts.
+Result<std::string> chat_template_of(const std::string& tokenizer_config,
+                                     const std::string& origin) {
   if (tokenizer_config.empty()) return std::string();
-  HADAL_TRY(scan_json(tokenizer_config, origin, {.depth = 64, .string_bytes = int64_t{8} << 20, .keys = int64_t{1} << 20}));
+  HADAL_TRY(scan_json(tokenizer_config, origin,
+                      {.depth = 64, .string_bytes = int64_t{8} << 20, .keys = int64_t{1} << 20}));
   const auto root = nlohmann::json::parse(tokenizer_config, nullptr, false);
   if (root.is_discarded()) return failed(fmt::format("{}: no valid JSON", origin));
   if (!root.is_object()) return failed(fmt::format("{}: expected a JSON object", origin));
   const auto entry = root.find("chat_template");
   if (entry == root.end() || entry->is_null()) return std::string();
   if (entry->is_string()) return entry->get<std::string>();
-  if (!entry->is_array()) return failed(fmt::format("{}: \"chat_template\": expected a string or a list", origin));
+  if (!entry->is_array())
+    return failed(fmt::format("{}: \"chat_template\": expected a string or a list", origin));
   for (const auto& named : *entry) {
     if (!named.is_object()) continue;
     const auto name = named.find("name");
     const auto text = named.find("template");
-    if (name != named.end() && *name == "default" && text != named.end() && text->is_string()) return text->get<std::string>();
+    if (name != named.end() && *name == "default" && text != named.end() && text->is_string())
+      return text->get<std::string>();
   }
   return std::string();
 }
 
 Status read_tokenizer(const fs::path& folder, TokenizerData& data) {
   HADAL_TRY(data.tokenizer_json, optional_text(folder / "tokenizer.json", kMaxTextBytes));
-  HADAL_TRY(data.tokenizer_config_json, optional_text(folder / "tokenizer_config.json", int64_t{16} << 20));
-  HADAL_TRY(data.generation_config_json, optional_text(folder / "generation_config.json", kMaxConfigBytes));
+  HADAL_TRY(data.tokenizer_config_json,
+            optional_text(folder / "tokenizer_config.json", int64_t{16} << 20));
+  HADAL_TRY(data.generation_config_json,
+            optional_text(folder / "generation_config.json", kMaxConfigBytes));
   HADAL_TRY(data.chat_template, optional_text(folder / "chat_template.jinja", kMaxConfigBytes));
   if (data.chat_template.empty()) {
     const std::string origin = (folder / "tokenizer_config.json").string();
     HADAL_TRY(data.chat_template, chat_template_of(data.tokenizer_config_json, origin));
   }
   if (!data.generation_config_json.empty())
-    HADAL_TRY(Config::parse(data.generation_config_json, (folder / "generation_config.json").string()));
+    HADAL_TRY(
+        Config::parse(data.generation_config_json, (folder / "generation_config.json").string()));
   return {};
 }
 
@@ -131,7 +154,9 @@ Status read_tokenizer(const fs::path& folder, TokenizerData& data) {
 Result<std::unique_ptr<Checkpoint>> open_safetensors(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   if (!is_there(config_path))
-    return failed(fmt::format("{}: no config.json in the folder: expected a model folder, or give the .gguf file itself", folder.string()));
+    return failed(fmt::format(
+        "{}: no config.json in the folder: expected a model folder, or give the .gguf file itself",
+        folder.string()));
   auto checkpoint = CheckpointBuilder::make(CheckpointFormat::kSafetensors, folder);
   HADAL_TRY(const std::string text, read_text_file(config_path, kMaxConfigBytes));
   HADAL_TRY(Config config, Config::parse(text, config_path.string()));

@@ -22,8 +22,9 @@ void expect_error(std::string_view header, size_t data, std::string_view part) {
   EXPECT_NE(message.find(part), std::string::npos) << message << "\nexpected: " << part;
 }
 
-constexpr std::string_view kGood = R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[8,14]},)"
-                                   R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"e":{"dtype":"I8","shape":[0],"data_offsets":[14,14]}}  )";
+constexpr std::string_view kGood =
+    R"({"__metadata__":{"format":"pt"},"b":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[8,14]},)"
+    R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"e":{"dtype":"I8","shape":[0],"data_offsets":[14,14]}}  )";
 
 TEST(Safetensors, ReadsAFile) {
   const std::string file = safetensors(kGood, "01234567abcdef");
@@ -35,44 +36,63 @@ TEST(Safetensors, ReadsAFile) {
   EXPECT_EQ((*parsed)[1].shape, (std::vector<int64_t>{2, 3}));
   EXPECT_EQ((*parsed)[1].data.front(), std::byte{'a'});
   EXPECT_TRUE((*parsed)[2].data.empty());
-  for (size_t size = 0; size < file.size(); ++size) EXPECT_NE(error_of(file.substr(0, size)), "no error") << size;
+  for (size_t size = 0; size < file.size(); ++size)
+    EXPECT_NE(error_of(file.substr(0, size)), "no error") << size;
 }
 
 TEST(Safetensors, HeaderLength) {
   EXPECT_NE(error_of("short").find("5 bytes"), std::string::npos);
-  const auto with_length = [](uint64_t length) { return error_of(testing::Bytes().put(length).raw("{}").str()); };
+  const auto with_length = [](uint64_t length) {
+    return error_of(testing::Bytes().put(length).raw("{}").str());
+  };
   EXPECT_EQ(with_length(2), "no error");
   EXPECT_NE(with_length(3).find("only 2 follow"), std::string::npos);
-  for (const uint64_t length : {uint64_t{100'000'001}, uint64_t{1} << 63, UINT64_MAX}) EXPECT_NE(with_length(length).find("at most"), std::string::npos);
+  for (const uint64_t length : {uint64_t{100'000'001}, uint64_t{1} << 63, UINT64_MAX})
+    EXPECT_NE(with_length(length).find("at most"), std::string::npos);
   EXPECT_NE(with_length(0).find("must begin with"), std::string::npos);
 }
 
 TEST(Safetensors, Lies) {
-  expect_error(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8, "take 12 bytes, data_offsets give 8");
+  expect_error(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8,
+               "take 12 bytes, data_offsets give 8");
   expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 4, "end beyond");
-  expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 9, "9 bytes of data, the tensors take 8");
-  expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8, "two rising numbers");
+  expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 9,
+               "9 bytes of data, the tensors take 8");
+  expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8,
+               "two rising numbers");
   expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", 8, "two rising numbers");
   expect_error(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "a hole before it");
-  expect_error(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "overlap");
-  expect_error(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "has no size");
-  expect_error(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,0]}})", 0, "too large");
+  expect_error(
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+      8, "overlap");
+  expect_error(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
+               "has no size");
+  expect_error(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,0]}})", 0,
+               "too large");
   expect_error(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}})", 1, "has no size");
-  expect_error(R"({"a":{"dtype":"C128","shape":[1],"data_offsets":[0,16]}})", 16, "unknown type \"C128\"");
-  expect_error(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "unexpected negative number");
-  expect_error(R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "unexpected fraction");
+  expect_error(R"({"a":{"dtype":"C128","shape":[1],"data_offsets":[0,16]}})", 16,
+               "unknown type \"C128\"");
+  expect_error(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4,
+               "unexpected negative number");
+  expect_error(R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4,
+               "unexpected fraction");
   expect_error(R"({"a":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", 4, "unexpected number");
   expect_error(R"({"a":{"dtype":1,"shape":[1],"data_offsets":[0,4]}})", 4, "unexpected number");
   expect_error(R"({"a":{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}})", 4, "unexpected list");
   expect_error(R"({"a":{"dtype":"F32","shape":[[1]],"data_offsets":[0,4]}})", 4, "too many levels");
   expect_error(R"({"a":{"dtype":"F32","shape":[1]}})", 4, "expected dtype, shape and data_offsets");
-  expect_error(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4, "unexpected key");
-  expect_error(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "twice");
-  expect_error(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "twice");
+  expect_error(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", 4,
+               "unexpected key");
+  expect_error(
+      R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+      8, "twice");
+  expect_error(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4,
+               "twice");
   expect_error(R"({"__metadata__":{"a":1}})", 0, "unexpected number");
   expect_error(R"({"a":null})", 0, "unexpected null");
   expect_error(R"({"a\n":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "printable");
-  expect_error(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4, "more than 8");
+  expect_error(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4,
+               "more than 8");
   expect_error(R"([])", 0, "must begin with");
   expect_error(R"({"a":)", 0, "it is not valid");
   expect_error(R"({} {})", 0, "it is not valid");
@@ -84,25 +104,35 @@ struct Folder {
   TempFolder temp;
   Folder() {
     write("config.json", R"({"model_type": "llama", "num_hidden_layers": 1})");
-    write("model-00001-of-00002.safetensors", safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
-    write("model-00002-of-00002.safetensors", safetensors(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", "1234"));
+    write("model-00001-of-00002.safetensors",
+          safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
+    write("model-00002-of-00002.safetensors",
+          safetensors(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", "1234"));
   }
   void write(const std::string& name, std::string_view text) { temp.write(name, text); }
-  void index(std::string_view map) { write("model.safetensors.index.json", "{\"metadata\":{\"total_size\":8},\"weight_map\":" + std::string(map) + "}"); }
+  void index(std::string_view map) {
+    write("model.safetensors.index.json",
+          "{\"metadata\":{\"total_size\":8},\"weight_map\":" + std::string(map) + "}");
+  }
   [[nodiscard]] std::string error() const {
     const auto opened = Checkpoint::open(temp.path());
     return opened ? "no error" : opened.error().message;
   }
-  void expect(std::string_view part) const { EXPECT_NE(error().find(part), std::string::npos) << error() << "\nexpected: " << part; }
+  void expect(std::string_view part) const {
+    EXPECT_NE(error().find(part), std::string::npos) << error() << "\nexpected: " << part;
+  }
 };
 
 TEST(SafetensorsFolder, WithAndWithoutIndex) {
   Folder f;
   EXPECT_EQ(f.error(), "no error");
   f.index(R"({"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"})");
-  f.write("tokenizer_config.json", R"({"chat_template": [{"name": "tool", "template": "T"}, {"name": "default", "template": "D"}]})");
+  f.write(
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "tool", "template": "T"}, {"name": "default", "template": "D"}]})");
   f.write("generation_config.json", R"({"temperature": 0.6})");
-  for (const auto& path : {f.temp.path(), f.temp.path() / "model.safetensors.index.json", f.temp.path() / "model-00002-of-00002.safetensors"}) {
+  for (const auto& path : {f.temp.path(), f.temp.path() / "model.safetensors.index.json",
+                           f.temp.path() / "model-00002-of-00002.safetensors"}) {
     const auto opened = Checkpoint::open(path);
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ((*opened)->description(), "safetensors, 2 files");
@@ -123,7 +153,8 @@ TEST(SafetensorsFolder, IndexAndFilesMustAgree) {
   f.expect("the index does not name it");
   f.index(R"({"a":"model-00002-of-00002.safetensors","b":"model-00002-of-00002.safetensors"})");
   f.expect("\"a\" is not in");
-  for (const char* name : {"../x.safetensors", "/x.safetensors", "a/b.safetensors", "x.bin", "", "..", ".safetensors", "x\\u0000.safetensors", "x\\n.safetensors"}) {
+  for (const char* name : {"../x.safetensors", "/x.safetensors", "a/b.safetensors", "x.bin", "",
+                           "..", ".safetensors", "x\\u0000.safetensors", "x\\n.safetensors"}) {
     f.index(std::string(R"({"a":")") + name + "\"}");
     f.expect("is no plain name");
   }
@@ -151,12 +182,14 @@ TEST(SafetensorsFolder, MissingAndBrokenParts) {
   f.expect("no config.json");
   EXPECT_EQ(Checkpoint::open(f.temp.path() / "nothing").error().code, ErrorCode::kNotFound);
   f.write("x.txt", "hello");
-  EXPECT_NE(Checkpoint::open(f.temp.path() / "x.txt").error().message.find("no model"), std::string::npos);
+  EXPECT_NE(Checkpoint::open(f.temp.path() / "x.txt").error().message.find("no model"),
+            std::string::npos);
 }
 
 TEST(SafetensorsFolder, TheSameTensorInTwoFiles) {
   Folder f;
-  f.write("model-00002-of-00002.safetensors", safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
+  f.write("model-00002-of-00002.safetensors",
+          safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
   f.expect("is there twice");
 }
 

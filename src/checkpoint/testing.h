@@ -1,6 +1,7 @@
 // For tests only: GGUF and safetensors files built from bytes, whole or wrong in one place.
 #pragma once
 
+#include <unistd.h>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -8,7 +9,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unistd.h>
 #include <vector>
 
 namespace hadal::testing {
@@ -45,7 +45,8 @@ class Bytes {
     return *this;
   }
   /// A tensor's entry; dims innermost first.
-  Bytes& tensor(std::string_view name, const std::vector<uint64_t>& dims, uint32_t type, uint64_t offset) {
+  Bytes& tensor(std::string_view name, const std::vector<uint64_t>& dims, uint32_t type,
+                uint64_t offset) {
     string(name).put(static_cast<uint32_t>(dims.size()));
     for (const uint64_t dim : dims) put(dim);
     return put(type).put(offset);

@@ -1,4 +1,5 @@
-// A config.json from any bytes: every getter on every key, normalised and checked, written and read again.
+// A config.json from any bytes: every getter on every key, normalised and checked, written and read
+// again.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

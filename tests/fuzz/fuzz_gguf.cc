@@ -1,4 +1,5 @@
-// A GGUF header from any bytes, and all that is made from it: configuration, tokenizer data, names, the first values.
+// A GGUF header from any bytes, and all that is made from it: configuration, tokenizer data, names,
+// the first values.
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -17,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (tensor.name == "output.weight") facts.has_output = true;
     if (tensor.name == "token_embd.weight") facts.embedding_rows = tensor.shape[0];
     std::vector<float> values(static_cast<size_t>(hadal::dtype_info(tensor.dtype)->block_values));
-    hadal::decode_to_f32(tensor.dtype, tensor.data.data(), static_cast<int64_t>(values.size()), values.data());
+    hadal::decode_to_f32(tensor.dtype, tensor.data.data(), static_cast<int64_t>(values.size()),
+                         values.data());
     (void)hadal::official_name("deepseek2", tensor.name);
   }
   for (const auto& [key, value] : file->metadata) {

@@ -112,22 +112,31 @@ inline B b_shift(B a) {  // within the byte: the users mask what other sets let 
 }
 inline B b_lut(const int8_t* table, B nibbles) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(table[nibbles.v[i] & 15]); return r; }
 
-template <int kBits, int kFirst = 0, int kCount = 8>
-inline I dot_u(const B* w, const int8_t* a) {
-  I sum = i_zero();
-  for (int g = kFirst; g < kFirst + kCount; ++g)
-    for (int j = 0; j < 4; ++j) HADAL_LANES sum.v[i] += w[g].v[4 * i + j] * a[4 * g + j];
-  return sum;
+constexpr int rows_at_once(int) { return 1; }
+
+template <int kBits, int kFirst, int kCount, int kRows, class Blocks>
+inline void dots_u(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
+  for (int r = 0; r < kRows; ++r)
+    for (int h = 0; h < 2; ++h) {
+      I s = i_zero();
+      for (int g = kFirst; g < kFirst + kCount; ++g)
+        for (int j = 0; j < 4; ++j) HADAL_LANES s.v[i] += b[h].w[g].v[4 * i + j] * q[32 * r + 4 * g + j];
+      sum[r][h] = s;
+    }
 }
 struct Signed {
   B w[8];
 };
 inline void prepare_signed(Signed&) {}
-inline I dot_s(const Signed& s, const int8_t* a, int32_t) {
-  I sum = i_zero();
-  for (int g = 0; g < 8; ++g)
-    for (int j = 0; j < 4; ++j) HADAL_LANES sum.v[i] += static_cast<int8_t>(s.w[g].v[4 * i + j]) * a[4 * g + j];
-  return sum;
+template <int kRows>
+inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t*, I (&sum)[kRows][2]) {
+  for (int r = 0; r < kRows; ++r)
+    for (int h = 0; h < 2; ++h) {
+      I s = i_zero();
+      for (int g = 0; g < 8; ++g)
+        for (int j = 0; j < 4; ++j) HADAL_LANES s.v[i] += static_cast<int8_t>(b[h]->w[g].v[4 * i + j]) * q[32 * r + 4 * g + j];
+      sum[r][h] = s;
+    }
 }
 
 /// Pairs of int16 in one int32, low half first.
@@ -160,19 +169,21 @@ inline Scales split_pairs(I pairs) {
   HADAL_LANES { s.first.v[i] = low16(pairs.v[i]); s.second.v[i] = high16(pairs.v[i]); }
   return s;
 }
-template <int kBits>
-inline I dot_scaled(const B* w, const int8_t* a, const Scales& s) {
-  const I x = dot_u<kBits, 0, 4>(w, a), y = dot_u<kBits, 4, 4>(w, a);
-  I r;
-  HADAL_LANES r.v[i] = x.v[i] * s.first.v[i] + y.v[i] * s.second.v[i];
-  return r;
+template <int kBits, int kRows, class Blocks>
+inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
+  I second[kRows][2];
+  dots_u<kBits, 0, 4, kRows>(b, q, sum);
+  dots_u<kBits, 4, 4, kRows>(b, q, second);
+  for (int r = 0; r < kRows; ++r)
+    for (int h = 0; h < 2; ++h)
+      HADAL_LANES sum[r][h].v[i] = sum[r][h].v[i] * b[h].scales.first.v[i] + second[r][h].v[i] * b[h].scales.second.v[i];
 }
 
 /// Multiply-adds of the peak loop.
 constexpr int kPeakInt8 = 12 * 4 * kW * 2;
 inline void int8_round(I* s, B w, B a) {
   for (int g = 0; g < 12; ++g) {
-    asm("" : "+m"(a));
+    asm volatile("" : "+m"(a));
     for (int j = 0; j < 4; ++j) HADAL_LANES s[g].v[i] += w.v[4 * i + j] * static_cast<int8_t>(a.v[4 * i + j]);
   }
 }

@@ -118,18 +118,25 @@ inline B act4(const int8_t* a) {
   __builtin_memcpy(&four, a, 4);
   return _mm512_set1_epi32(four);
 }
-/// Two chains, so that the latency of dpbusd is hidden; int32 sums are exact in any order.
-template <int kFirst, int kCount>
-inline I dot_vnni(const B* w, const int8_t* a) {
-  I even = i_zero(), odd = i_zero();
-  for (int g = kFirst; g < kFirst + kCount; g += 2) {
-    even = _mm512_dpbusd_epi32(even, w[g], act4(a + 4 * g));
-    odd = _mm512_dpbusd_epi32(odd, w[g + 1], act4(a + 4 * g + 4));
+/// Rows of activations that are multiplied at once: enough chains to hide the latency of dpbusd.
+constexpr int rows_at_once(int) { return 4; }
+
+/// sum[r][0] = groups [kFirst, kFirst + kCount) times row r.
+template <int kBits, int kFirst, int kCount, int kRows, class Blocks>
+inline void dots_u(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
+  for (int r = 0; r < kRows; ++r) sum[r][0] = i_zero();
+  if constexpr (kRows == 1) {  // two chains; int32 sums are exact in any order
+    I odd = i_zero();
+    for (int g = kFirst; g < kFirst + kCount; g += 2) {
+      sum[0][0] = _mm512_dpbusd_epi32(sum[0][0], b[0].w[g], act4(q + 4 * g));
+      odd = _mm512_dpbusd_epi32(odd, b[0].w[g + 1], act4(q + 4 * g + 4));
+    }
+    sum[0][0] = i_add(sum[0][0], odd);
+  } else {
+    for (int g = kFirst; g < kFirst + kCount; ++g)
+      for (int r = 0; r < kRows; ++r) sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], b[0].w[g], act4(q + 32 * r + 4 * g));
   }
-  return i_add(even, odd);
 }
-template <int kBits, int kFirst = 0, int kCount = 8>
-inline I dot_u(const B* w, const int8_t* a) { return dot_vnni<kFirst, kCount>(w, a); }
 
 /// kW pairs of int16, for products with a pair that is the same for all rows.
 inline I pair_mul(I pairs, int32_t pair) { return _mm512_madd_epi16(pairs, _mm512_set1_epi32(pair)); }
@@ -141,8 +148,15 @@ struct Signed {
 inline void prepare_signed(Signed& s) {
   for (int g = 0; g < 8; ++g) s.w[g] = _mm512_xor_si512(s.w[g], b_set(-128));
 }
-inline I dot_s(const Signed& s, const int8_t* a, int32_t pair) {
-  return i_sub(dot_vnni<0, 8>(s.w, a), pair_mul(_mm512_set1_epi16(128), pair));
+/// `pairs`: the rows' sums of 16 activations, int16 pairs 4 bytes apart.
+template <int kRows>
+inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs, I (&sum)[kRows][1]) {
+  dots_u<8, 0, 8, kRows>(b[0], q, sum);
+  for (int r = 0; r < kRows; ++r) {
+    int32_t pair;
+    __builtin_memcpy(&pair, pairs + 4 * r, 4);
+    sum[r][0] = i_sub(sum[r][0], pair_mul(_mm512_set1_epi16(128), pair));
+  }
 }
 
 inline I pairs_s8(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
@@ -155,16 +169,21 @@ struct Scales {
   I first, second;
 };
 inline Scales split_pairs(I pairs) { return {_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16), _mm512_srai_epi32(pairs, 16)}; }
-template <int kBits>
-inline I dot_scaled(const B* w, const int8_t* a, const Scales& s) {
-  return i_add(_mm512_mullo_epi32(dot_vnni<0, 4>(w, a), s.first), _mm512_mullo_epi32(dot_vnni<4, 4>(w, a), s.second));
+/// The sums of both halves of a block, times their scales.
+template <int kBits, int kRows, class Blocks>
+inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
+  I second[kRows][1];
+  dots_u<kBits, 0, 4, kRows>(b, q, sum);
+  dots_u<kBits, 4, 4, kRows>(b, q, second);
+  for (int r = 0; r < kRows; ++r)
+    sum[r][0] = i_add(_mm512_mullo_epi32(sum[r][0], b[0].scales.first), _mm512_mullo_epi32(second[r][0], b[0].scales.second));
 }
 
 /// Multiply-adds of the peak loop: 12 chains, the products not to be shared.
 constexpr int kPeakInt8 = 12 * 64 * 2;
 inline void int8_round(I* s, B w, B a) {
   for (int i = 0; i < 12; ++i) {
-    asm("" : "+v"(a));
+    asm volatile("" : "+v"(a));
     s[i] = _mm512_dpbusd_epi32(s[i], w, a);
   }
 }

@@ -16,36 +16,37 @@
 namespace hadal {
 
 struct ToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  ///< JSON text
+  std::string id = {};
+  std::string name = {};
+  std::string arguments = {};  ///< JSON text
 };
 
 struct ChatMessage {
-  std::string role;     ///< "system", "user", "assistant", "tool", …
-  std::string content;  ///< text
-  std::string reasoning;  ///< reasoning_content of an assistant turn, "" if none
-  std::vector<ToolCall> tool_calls;
-  std::string tool_call_id;
-  std::string name;
+  std::string role = {};     ///< "system", "user", "assistant", "tool", …
+  std::string content = {};  ///< text
+  std::string reasoning = {};  ///< reasoning_content of an assistant turn, "" if none
+  std::vector<ToolCall> tool_calls = {};
+  std::string tool_call_id = {};
+  std::string name = {};
 };
 
 struct ChatRequest {
-  std::vector<ChatMessage> messages;
-  std::string tools_json;              ///< JSON list of tools, "" if none
-  std::optional<bool> thinking;        ///< unset: the format's own default
-  std::string effort;                  ///< "" = default
+  std::vector<ChatMessage> messages = {};
+  std::string tools_json = {};              ///< JSON list of tools, "" if none
+  std::optional<bool> thinking = {};        ///< unset: the format's own default
+  std::string effort = {};                  ///< "" = default
   bool add_generation_prompt = true;
+  std::string chat_template = {};           ///< the checkpoint's own template: some hold a default system message; may be ""
 };
 
-/// A stretch of the prompt. Control text may become special tokens, plain text never does.
+/// A stretch of the prompt. In control text, added tokens are recognised; plain text never becomes one.
 struct PromptPiece {
-  std::string text;
+  std::string text = {};
   bool control = false;
 };
 
 struct Prompt {
-  std::vector<PromptPiece> pieces;
+  std::vector<PromptPiece> pieces = {};
   bool thinking = false;  ///< the model starts its answer inside a thought
 
   [[nodiscard]] std::string text() const;
@@ -69,6 +70,7 @@ const ChatFormat* find_chat_format(std::string_view name);
 Result<const ChatFormat*> detect_chat_format(const TokenizerData& data, std::string_view model_type);
 
 /// Ids of a prompt: control pieces with added tokens recognised, plain ones without. No BOS beyond what the pieces say.
+/// Text between two added tokens is encoded as one, across the borders of pieces: the ids equal those of the whole text.
 std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokenizer);
 
 }  // namespace hadal

@@ -14,9 +14,9 @@ namespace hadal {
 
 /// What one push made certain. A tool call comes out whole or as deltas of its arguments.
 struct OutputDelta {
-  std::string reasoning;
-  std::string content;
-  std::vector<ToolCall> tool_calls;  ///< calls completed by this push
+  std::string reasoning = {};
+  std::string content = {};
+  std::vector<ToolCall> tool_calls = {};  ///< calls completed by this push
 };
 
 /// Parses one answer. Broken input ends as text in content, never as an error.
@@ -29,5 +29,12 @@ class OutputParser {
 
 /// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a thought.
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking);
+
+/// Whether answers in this format (names as above) usually start inside a thought: the prompt of a plain question ends in one.
+/// An error for an unknown name.
+Result<bool> output_starts_in_thought(std::string_view format);
+
+/// All names of output parsers.
+std::span<const std::string_view> output_parsers();
 
 }  // namespace hadal

@@ -1,0 +1,141 @@
+// hadal inspect: what is in a model file.
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/quant.h"
+#include "command.h"
+#include "session.h"
+#include "text/chat/chat.h"
+
+namespace hadal::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string model;
+  bool json = false, deep = false, tensors = false, metadata = false;
+};
+
+/// Values that are no numbers in one tensor.
+struct Findings {
+  int64_t nan = 0, inf = 0;
+};
+
+Findings look(const TensorInfo& t) {
+  Findings f;
+  const DTypeInfo* type = dtype_info(t.dtype);
+  constexpr int64_t kChunk = 4096;
+  std::vector<float> values(kChunk);
+  const int64_t n = t.elements();
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const int64_t count = std::min(kChunk, n - at);
+    if (!decode_to_f32(t.dtype, t.data.data() + at / type->block_values * type->block_bytes, count, values.data())) return f;
+    for (int64_t i = 0; i < count; ++i) {
+      f.nan += std::isnan(values[static_cast<size_t>(i)]) ? 1 : 0;
+      f.inf += std::isinf(values[static_cast<size_t>(i)]) ? 1 : 0;
+    }
+  }
+  return f;
+}
+
+struct Totals {
+  int64_t parameters = 0;
+  uint64_t bytes = 0;
+  std::map<std::string, std::pair<int64_t, uint64_t>> by_type;  // tensors, bytes
+};
+
+Totals total(const Checkpoint& checkpoint) {
+  Totals t;
+  for (const TensorInfo& info : checkpoint.tensors()) {
+    t.parameters += info.elements();
+    t.bytes += info.data.size();
+    auto& [count, bytes] = t.by_type[std::string(dtype_name(info.dtype))];
+    ++count;
+    bytes += info.data.size();
+  }
+  return t;
+}
+
+/// The tokenizer and chat format in words; what cannot be used says why.
+std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint, const std::string& path) {
+  if (checkpoint.tokenizer().empty()) return {"none", "none"};
+  const auto tokenizer = Tokenizer::create(checkpoint.tokenizer(), path);
+  const auto format = choose_chat_format(std::nullopt, checkpoint);
+  return {tokenizer ? (*tokenizer)->description() : tokenizer.error().message, format ? std::string((*format)->name) : format.error().message};
+}
+
+Status check_deep(const Checkpoint& checkpoint, Json& report, bool json) {
+  Json found = Json::array();
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    const Findings f = look(t);
+    if (f.nan == 0 && f.inf == 0) continue;
+    found.push_back({{"tensor", t.name}, {"nan", f.nan}, {"inf", f.inf}});
+    if (!json) std::printf("  %s: %lld NaN, %lld infinite\n", t.name.c_str(), static_cast<long long>(f.nan), static_cast<long long>(f.inf));
+  }
+  const size_t bad = found.size();
+  report["not_numbers"] = std::move(found);
+  if (!json && bad == 0) std::printf("every value of every tensor is a finite number\n");
+  if (bad > 0) return failed(checkpoint.path().string() + ": " + std::to_string(bad) + " tensors hold values that are no finite numbers");
+  return {};
+}
+
+Status run(const Options& o) {
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
+  HADAL_TRY(const std::unique_ptr<Model> model, make_model(checkpoint->config()));
+  HADAL_TRY(model->bind(*checkpoint));
+  const Totals totals = total(*checkpoint);
+  const auto [tokenizer, chat_format] = text_side(*checkpoint, o.model);
+  Json j;
+  j["model"] = o.model;
+  j["format"] = checkpoint->description();
+  j["architecture"] = model->spec().family;
+  j["parameters"] = totals.parameters;
+  j["weight_bytes"] = totals.bytes;
+  j["spec"] = Json::object();
+  for (const auto& [name, value] : model->spec().fields) j["spec"][name] = value;
+  j["tokenizer"] = tokenizer;
+  j["chat_format"] = chat_format;
+  j["types"] = Json::object();
+  for (const auto& [type, sum] : totals.by_type) j["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
+  if (o.metadata || o.json)
+    for (const auto& [key, value] : checkpoint->metadata()) j["metadata"][key] = value;
+  if (o.tensors)
+    for (const TensorInfo& t : checkpoint->tensors())
+      j["tensors"].push_back({{"name", t.name}, {"file_name", t.file_name}, {"type", dtype_name(t.dtype)}, {"shape", t.shape}, {"bytes", t.data.size()}});
+  if (!o.json) {
+    std::printf("%s\n  %s, architecture %s, %.2f billion parameters, %.2f GB\n", o.model.c_str(), checkpoint->description().c_str(),
+                model->spec().family.c_str(), static_cast<double>(totals.parameters) / 1e9, static_cast<double>(totals.bytes) / 1e9);
+    for (const auto& [name, value] : model->spec().fields) std::printf("  %-26s %s\n", name.c_str(), value.c_str());
+    std::printf("  %-26s %s\n  %-26s %s\n", "tokenizer", tokenizer.c_str(), "chat format", chat_format.c_str());
+    for (const auto& [type, sum] : totals.by_type)
+      std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(), static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
+    if (o.metadata)
+      for (const auto& [key, value] : checkpoint->metadata()) std::printf("  %s = %s\n", key.c_str(), value.c_str());
+    if (o.tensors)
+      for (const TensorInfo& t : checkpoint->tensors())
+        std::printf("  %-8s %-16s %s\n", std::string(dtype_name(t.dtype)).c_str(), t.shape_text().c_str(), t.name.c_str());
+  }
+  Status deep;
+  if (o.deep) deep = check_deep(*checkpoint, j, o.json);
+  if (o.json) std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  return deep;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Run& chosen) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("inspect", "what is in a model file");
+  c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
+  c->add_flag("--tensors", o->tensors, "list every tensor");
+  c->add_flag("--metadata", o->metadata, "list all metadata");
+  c->add_flag("--deep", o->deep, "look at every value: NaN and infinities fail");
+  c->add_flag("--json", o->json, "one JSON object");
+  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+}
+
+}  // namespace hadal::app

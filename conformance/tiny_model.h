@@ -1,0 +1,86 @@
+// A llama of two layers with random weights, recorded by hand: what the kit runs whole.
+//
+// Owns its weights, planes, step memories and the block table of two sequences; refuses nothing. Used by tapes.cc alone.
+#pragma once
+
+#include "kit.h"
+
+namespace hadal::conformance {
+
+/// `rows` tokens more of a sequence in one step.
+struct Chunk {
+  int32_t sequence = 0;
+  int32_t rows = 0;
+};
+
+/// What a step gave for the last row of one sequence's chunk, if the chunk reached the end of what is known.
+struct Answer {
+  int32_t sequence = 0;
+  Bytes bits;  ///< logits, then token and log-probabilities
+  bool finite = true;
+};
+
+enum class RunMode { kWholeTape, kOneByOne, kProgram };
+
+class TinyModel {
+ public:
+  TinyModel(Chip& chip, const Device& device, uint32_t dtype, uint64_t seed);
+  TinyModel(const TinyModel&) = delete;
+  TinyModel& operator=(const TinyModel&) = delete;
+  ~TinyModel();
+
+  [[nodiscard]] bool ready() const { return ready_; }
+  [[nodiscard]] bool declined() const { return declined_; }  ///< the chip does not take this type of weight
+  [[nodiscard]] std::string error() const { return error_.text; }
+  [[nodiscard]] double seconds() const { return seconds_; }
+
+  /// Forgets both sequences; planes and temporaries become NaN.
+  void reset();
+  hadal_status step(const std::vector<Chunk>& chunks, RunMode mode, const volatile int32_t* stop, std::vector<Answer>& answers);
+  std::vector<Bytes> read_planes();
+
+ private:
+  int32_t tensor(uint32_t dtype, uint32_t space, uint32_t row_dim, std::vector<int64_t> extents);
+  int32_t view(int32_t of, uint64_t byte_offset, std::vector<int64_t> extents);
+  int32_t weight(uint32_t dtype, int64_t rows, int64_t cols, uint32_t uses);
+  int32_t vector(const std::vector<float>& values);
+  void emit(uint32_t id, const std::vector<std::pair<uint32_t, int32_t>>& operands, const hadal_attributes& attr = {});
+  void record();
+  void record_layer(int32_t x);
+  bool build();
+  void fill_inputs(const std::vector<Chunk>& chunks, hadal_step& step, std::vector<int32_t>& asked);
+  template <typename T>
+  T* input(int32_t index);
+
+  Chip& chip_;
+  const Device device_;
+  uint32_t dtype_;
+  Random random_;
+  bool ready_ = false;
+  bool declined_ = false;
+  hadal_error error_{};
+  double seconds_ = 0;
+
+  hadal_tape tape_{};
+  std::vector<hadal_tensor> tensors_;
+  std::vector<hadal_op> ops_;
+  std::vector<std::pair<int32_t, std::shared_ptr<const WeightData>>> weights_;  // tensor, data
+  uint64_t used_[6] = {};
+  uint32_t planes_used_ = 0;
+  // Indices of tensors.
+  int32_t token_ = 0, position_ = 0, row_seq_ = 0, write_from_ = 0, first_ = 0, block_table_ = 0, logit_row_ = 0;
+  int32_t params_ = 0, seed_ = 0, sample_position_ = 0, entry_start_ = 0, entry_ = 0, entry_bias_ = 0;
+  int32_t logits_ = 0, out_token_ = 0, logprob_ = 0, top_token_ = 0, top_logprob_ = 0;
+
+  std::vector<hadal_memory*> memories_;
+  std::vector<hadal_memory*> planes_;
+  hadal_memory *scratch_ = nullptr, *inputs_ = nullptr, *outputs_ = nullptr, *workspace_ = nullptr;
+  uint64_t workspace_bytes_ = 0;
+  hadal_program* program_ = nullptr;
+  Bytes input_image_, output_image_;
+
+  std::vector<int32_t> known_[2];  // tokens of each sequence: its prompt, then what was sampled
+  int32_t done_[2] = {0, 0};       // how many of them are in the planes
+};
+
+}  // namespace hadal::conformance

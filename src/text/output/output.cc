@@ -1,0 +1,66 @@
+#include "text/output/output.h"
+
+#include <array>
+
+#include "text/output/parsers.h"
+
+namespace hadal {
+namespace {
+
+/// Everything is content.
+class TextParser final : public OutputParser {
+ public:
+  OutputDelta push(std::string_view piece) override { return {.content = std::string(piece)}; }
+  OutputDelta finish() override { return {}; }
+};
+
+struct Kind {
+  std::string_view name;
+  bool thoughts, tools;
+};
+
+constexpr std::array<Kind, 4> kKinds = {{
+    {"text", false, false},
+    {"think", true, false},
+    {"deepseek-tools", false, true},
+    {"think-deepseek-tools", true, true},
+}};
+
+constexpr auto kNames = [] {
+  std::array<std::string_view, kKinds.size()> names;
+  for (size_t i = 0; i < names.size(); ++i) names[i] = kKinds[i].name;
+  return names;
+}();
+
+Result<const Kind*> find_kind(std::string_view name) {
+  const ChatFormat* chat = find_chat_format(name);
+  for (const Kind& kind : kKinds)
+    if (kind.name == (chat ? chat->output_parser : name)) return &kind;
+  std::string known;
+  for (const Kind& kind : kKinds) known += (known.empty() ? "" : ", ") + std::string(kind.name);
+  for (const ChatFormat& format : chat_formats()) known += ", " + std::string(format.name);
+  return usage_error("the output format '" + std::string(name) + "' is unknown; known are " + known);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking) {
+  HADAL_TRY(const Kind* kind, find_kind(format));
+  std::unique_ptr<OutputParser> parser = kind->tools ? make_deepseek_tools_parser() : std::make_unique<TextParser>();
+  if (kind->thoughts) parser = make_think_parser(thinking, std::move(parser));
+  return parser;
+}
+
+Result<bool> output_starts_in_thought(std::string_view format) {
+  HADAL_TRY(find_kind(format));
+  const ChatFormat* chat = find_chat_format(format);
+  if (!chat) return false;
+  ChatRequest question;
+  question.messages.push_back({.role = "user", .content = "?"});
+  HADAL_TRY(const Prompt prompt, chat->render(question, nullptr));
+  return prompt.thinking;
+}
+
+std::span<const std::string_view> output_parsers() { return kNames; }
+
+}  // namespace hadal

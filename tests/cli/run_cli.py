@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Tests of the hadal program as a user meets it: exit codes, what goes to stdout and to stderr, and that both stay in bounds.
+
+    run_cli.py BINARY [unittest options]        standard library only
+"""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+GOLDEN = TESTS / "golden"
+sys.path.insert(0, str(TESTS))
+import npy  # noqa: E402
+
+BINARY = ""
+OK, FAILED, USAGE, MEMORY, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
+QWEN3, QWEN3_GGUF = str(GOLDEN / "qwen3"), str(GOLDEN / "qwen3-gguf" / "model.gguf")
+
+
+def hadal(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BINARY, *args], input=stdin, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
+
+
+class Program(unittest.TestCase):
+    def expect(self, code: int, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        done = hadal(*args, stdin=stdin)
+        self.assertEqual(done.returncode, code, f"{args}: {done.stderr}")
+        if code not in (OK, INTERRUPTED):
+            self.assertEqual(done.stdout, "", f"{args}: a failure prints nothing on stdout")
+            self.assertRegex(done.stderr, r"^hadal: .+\n$", "one line that begins with the program's name")
+            self.assertNotRegex(done.stderr, r"terminate called|std::|basic_string|nlohmann", "no inner words in a message")
+        return done
+
+
+class HelpAndVersion(Program):
+    def test_help_names_the_commands(self) -> None:
+        said = self.expect(OK, "--help").stdout
+        for command in ("run", "generate", "logits", "tokenize", "encode", "parse", "inspect", "plan", "bench", "chips", "version"):
+            self.assertIn(command, said)
+            self.assertIn("--help", self.expect(OK, command, "--help").stdout)
+
+    def test_version(self) -> None:
+        self.assertRegex(self.expect(OK, "--version").stdout, r"^hadal \d+\.\d+\.\d+\n$")
+        self.expect(OK, "version")
+        json.loads(self.expect(OK, "version", "--json").stdout)
+
+    def test_chips_lists_ref_and_cpu(self) -> None:
+        said = self.expect(OK, "chips").stdout
+        self.assertIn("ref", said)
+        self.assertIn("cpu", said)
+
+
+class ExitCodes(Program):
+    def test_wrong_usage(self) -> None:
+        for args in ([], ["frobnicate"], ["generate"], ["generate", QWEN3], ["generate", QWEN3, "--ids", "1", "--no-such-option"],
+                     ["generate", QWEN3, "--ids", "1,x"], ["generate", QWEN3, "--ids", "1", "--max-new", "0"],
+                     ["generate", QWEN3, "--ids", "-1", "--print-ids"], ["generate", QWEN3, "--ids", "320", "--print-ids"],
+                     ["generate", QWEN3, "--ids", "1", "--text", "x"], ["logits", QWEN3, "--ids", "", "--out", "x.npy"],
+                     ["generate", QWEN3, "--ids", "1", "--kv-cache-dtype", "f8"], ["generate", QWEN3, "--ids", "99999999999999999999"]):
+            with self.subTest(args=args):
+                self.expect(USAGE, *args)
+
+    def test_not_found(self) -> None:
+        for args in (["generate", "no/such/model", "--ids", "1"], ["inspect", "no-such.gguf"], ["tokenize", "no.json", "--text", "x"],
+                     ["generate", QWEN3, "--ids", "1", "--print-ids", "--chip", "./no-such-chip.so"]):
+            with self.subTest(args=args):
+                self.expect(NOT_FOUND, *args)
+
+    def test_broken_files(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in (("empty.gguf", b""), ("short.gguf", Path(QWEN3_GGUF).read_bytes()[:5000]), ("text.gguf", b"hello\n" * 100)):
+                path = Path(folder) / name
+                path.write_bytes(data)
+                with self.subTest(name=name):
+                    self.assertIn(name, self.expect(FAILED, "inspect", str(path)).stderr)
+                    self.expect(FAILED, "generate", str(path), "--ids", "1", "--print-ids", "--ignore-eos")
+
+    def test_context_too_small(self) -> None:
+        ids = ",".join(["7"] * 40)
+        self.expect(MEMORY, "generate", QWEN3, "--ids", ids, "--max-new", "4", "--print-ids", "--ignore-eos", "--ctx", "16")
+        self.expect(MEMORY, "logits", QWEN3, "--ids", ",".join(["7"] * 600), "--out", os.devnull)  # the model's limit is 512
+
+    def test_output_that_cannot_be_written(self) -> None:
+        self.expect(NOT_FOUND if not Path("/no/such").exists() else FAILED, "logits", QWEN3, "--ids", "1", "--out", "/no/such/folder/x.npy")
+        self.expect(FAILED, "logits", QWEN3, "--ids", ",".join(["3"] * 200), "--out", "/dev/full")
+
+    def test_a_closed_pipe_is_no_crash(self) -> None:
+        done = subprocess.run(["bash", "-c", '"$0" generate "$1" --ids 5 --max-new 300 --ignore-eos --print-ids | true; echo ${PIPESTATUS[0]}',
+                               BINARY, QWEN3], capture_output=True, text=True, timeout=120)
+        self.assertIn(int(done.stdout), (OK, FAILED))
+
+
+class Generation(Program):
+    golden = json.loads((GOLDEN / "qwen3" / "golden.json").read_text())["prompts"][1]
+    ids = ",".join(map(str, golden["ids"]))
+
+    def test_both_formats_give_the_reference(self) -> None:
+        expected = ",".join(map(str, self.golden["greedy"])) + "\n"
+        for model in (QWEN3, QWEN3_GGUF, str(GOLDEN / "qwen3" / "model.safetensors")):
+            with self.subTest(model=model):
+                said = self.expect(OK, "generate", model, "--ids", self.ids, "--max-new", str(len(self.golden["greedy"])), "--greedy",
+                                   "--ignore-eos", "--print-ids", "--weights", "f32", "--kv-cache-dtype", "f32").stdout
+                self.assertEqual(said, expected)
+
+    def test_a_seed_decides(self) -> None:
+        run = ["generate", QWEN3, "--ids", self.ids, "--max-new", "30", "--ignore-eos", "--print-ids", "--temperature", "1.5", "--seed"]
+        self.assertEqual(self.expect(OK, *run, "1").stdout, self.expect(OK, *run, "1", "--threads", "1").stdout)
+        self.assertNotEqual(self.expect(OK, *run, "1").stdout, self.expect(OK, *run, "2").stdout)
+
+    def test_json(self) -> None:
+        found = json.loads(self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout)
+        self.assertEqual(len(found["ids"]), 5)
+
+    def test_logits_file(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "logits.npy"
+            self.expect(OK, "logits", QWEN3, "--ids", "1,2,3", "--out", str(out))
+            rows = npy.load(out)
+            self.assertEqual((len(rows), len(rows[0])), (3, 320))
+
+    def test_interrupt(self) -> None:
+        process = subprocess.Popen([BINARY, "generate", QWEN3, "--ids", "5", "--max-new", "500", "--ignore-eos", "--print-ids", "--chip", "ref",
+                                    "--ctx", "512"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        # it may have been done already, or not yet have its handler
+        self.assertIn(process.returncode, (OK, INTERRUPTED, -signal.SIGINT))
+
+
+class Text(Program):
+    text = "The hadal zone, 6000 m:  naïve café — 深海!\n"
+
+    def test_tokenize_is_the_same_from_both_formats(self) -> None:
+        line = json.dumps(self.text) + "\n"
+        folder = json.loads(self.expect(OK, "tokenize", QWEN3, "--stdin-json", stdin=line).stdout)
+        self.assertGreater(len(folder), 10)
+        self.assertEqual(folder, json.loads(self.expect(OK, "tokenize", QWEN3_GGUF, "--stdin-json", stdin=line).stdout))
+        self.assertEqual(folder, json.loads(self.expect(OK, "tokenize", QWEN3 + "/tokenizer.json", "--stdin-json", stdin=line).stdout))
+
+    def test_control_tokens(self) -> None:
+        line = json.dumps("<｜User｜>hi<think>") + "\n"
+        found = json.loads(self.expect(OK, "tokenize", QWEN3, "--stdin-json", stdin=line).stdout)
+        self.assertEqual((found[0], found[-1]), (316, 318))
+
+    def test_encode(self) -> None:
+        messages = json.dumps([{"role": "user", "content": "How deep?"}])
+        self.expect(OK, "encode", QWEN3, "--messages", "-", stdin=messages)
+        for broken in ("", "{", "[1]", '[{"role":"user"}]', "[" * 100000):
+            with self.subTest(broken=broken[:20]):
+                self.assertIn(hadal("encode", QWEN3, "--messages", "-", stdin=broken).returncode, (FAILED, USAGE))
+
+    def test_run_answers(self) -> None:
+        done = self.expect(OK, "run", QWEN3, "How deep is it?", "--max-new", "8")
+        self.assertTrue(done.stdout.endswith("\n"))
+
+    def test_inspect_and_plan(self) -> None:
+        for model in (QWEN3, QWEN3_GGUF):
+            self.assertIn("qwen3", self.expect(OK, "inspect", model).stdout.lower())
+            json.loads(self.expect(OK, "inspect", model, "--json").stdout)
+            json.loads(self.expect(OK, "plan", model, "--json").stdout)
+
+
+if __name__ == "__main__":
+    BINARY = os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=1)
