@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "base/host_chip.h"
-#include "device/builtin.h"
+#include "base/builtin_chips.h"
 #include "kit.h"
 
 namespace hadal::conformance {

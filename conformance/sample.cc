@@ -151,7 +151,7 @@ std::vector<bool> survivors(const std::vector<double>& l, const float* p, double
   const size_t v = l.size();
   std::vector<size_t> ids(v);
   std::iota(ids.begin(), ids.end(), size_t{0});
-  std::stable_sort(ids.begin(), ids.end(), [&](size_t a, size_t b) { return l[a] > l[b]; });
+  std::sort(ids.begin(), ids.end(), [&](size_t a, size_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); });
   const auto k = static_cast<double>(p[HADAL_PARAM_TOP_K]);
   size_t keep = k > 0 && k < static_cast<double>(v) ? static_cast<size_t>(k) : v;
   std::vector<double> weight(keep);

@@ -1,172 +1,203 @@
 #!/usr/bin/env python3
-"""Derives src/text/tokenizer/unicode_tables.inc by asking the `tokenizers` library about every code point.
+"""Writes src/text/tokenizer/unicode_tables.inc: what the `tokenizers` library takes each code point for.
 
-The library mixes four versions of Unicode (Oniguruma's for patterns, Rust's for Digits, an old crate's for NFC, the `regex`
-crate's for added tokens), so the tables come from its answers and from no data file.
-Run:   pip install tokenizers==0.23.3 unicodedata2 && tools/make_unicode_tables.py > src/text/tokenizer/unicode_tables.inc
-Check: tools/make_unicode_tables.py --check src/text/tokenizer/unicode_tables.inc
+The library is asked, not a standard: every class is the answer of its own pattern engine, pre-tokenizers and normalisers to
+all code points. Needs: tokenizers (the version is written into the file), libutf8proc (whose normalisation the inert list
+corrects), and a Python whose unicodedata is of the version that PCRE2 10.42 has (14.0.0, Python 3.11).
+
+  tools/make_unicode_tables.py [OUTPUT]
 """
+import ctypes
+import ctypes.util
 import sys
+import unicodedata
 
 import tokenizers
-import unicodedata2
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
-CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-ALL = "".join(map(chr, CODE_POINTS))
-
-CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn".split()
-PROPERTIES = """Alphabetic White_Space Lowercase Uppercase Ideographic Emoji Emoji_Presentation Emoji_Modifier Extended_Pictographic
-Math Dash Hex_Digit ASCII_Hex_Digit Diacritic XID_Start XID_Continue ID_Start ID_Continue Variation_Selector
-Default_Ignorable_Code_Point Word Alnum Graph Print Blank Cntrl Lower Upper""".split()
-SCRIPTS = """Adlam Arabic Armenian Avestan Balinese Bengali Bopomofo Braille Cherokee Common Coptic Cuneiform Cyrillic
-Devanagari Ethiopic Georgian Glagolitic Gothic Greek Gujarati Gurmukhi Han Hangul Hebrew Hiragana Inherited Javanese Kannada Katakana
-Khmer Lao Latin Malayalam Meetei_Mayek Mongolian Myanmar Nko Ogham Ol_Chiki Oriya Runic Sinhala Sundanese Syriac Tamil Telugu Thaana
-Thai Tibetan Tifinagh Vai Yi""".split()
+LAST = 0x10FFFF
+SURROGATES = range(0xD800, 0xE000)
+CODES = [c for c in range(LAST + 1) if c not in SURROGATES]
+ALL = "".join(map(chr, CODES))
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co Cn".split()
+SCRIPTS = """Arabic Armenian Bengali Bopomofo Cherokee Common Coptic Cyrillic Devanagari Ethiopic Georgian Greek Gujarati Gurmukhi
+ Han Hangul Hebrew Hiragana Inherited Kannada Katakana Khmer Lao Latin Malayalam Mongolian Myanmar Oriya Sinhala Syriac Tamil
+ Telugu Thaana Thai Tibetan Yi""".split()
 
 
-def matches(pattern, text=ALL):
-    """The characters that a pattern of one character matches."""
-    split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
-    return {ord(c) for piece, _ in split.pre_tokenize_str(text) for c in piece}
+def matched(pattern):
+    """The code points that a pattern for one character matches, in the library's engine."""
+    split = pre_tokenizers.Split(Regex(f"(?:{pattern})+"), "removed", invert=True)
+    return {ord(c) for piece, _ in split.pre_tokenize_str(ALL) for c in piece}
 
 
-def pieces_of_one(pre_tokenizer):
-    """Characters that the pre-tokenizer isolates from a letter before and after."""
-    found = set()
-    for c in CODE_POINTS:
-        pieces = [p for p, _ in pre_tokenizer.pre_tokenize_str("a" + chr(c) + "a")]
-        if pieces == ["a", chr(c), "a"]:
-            found.add(c)
+def kept(pre_tokenizer):
+    return {ord(c) for piece, _ in pre_tokenizer.pre_tokenize_str(ALL) for c in piece}
+
+
+def isolated(pre_tokenizer):
+    """The code points that a pre-tokenizer cuts off from the letters around them."""
+    text = "a" + "a".join(map(chr, CODES)) + "a"
+    found, at = set(), 0
+    for piece, _ in pre_tokenizer.pre_tokenize_str(text):
+        if len(piece) == 1 and piece != "a":
+            found.add(ord(piece))
     return found
 
 
-def dropped(pre_tokenizer):
-    """Characters that the pre-tokenizer removes between two letters."""
-    return {c for c in CODE_POINTS if [p for p, _ in pre_tokenizer.pre_tokenize_str("a" + chr(c) + "a")] == ["a", "a"]}
-
-
-def added_token_sets():
-    """What an added token with single_word and lstrip takes for a word character and for a space."""
-    def make(**flags):
-        tokenizer = Tokenizer(models.BPE({"x": 0}, []))
-        tokenizer.add_tokens([AddedToken("[T]", normalized=False, **flags)])
-        return tokenizer
-    single, strip = make(single_word=True), make(lstrip=True)
-    word = {c for c in CODE_POINTS if not single.encode("[T]" + chr(c)).ids}
-    space = {c for c in CODE_POINTS if strip.encode(chr(c) + "[T]").offsets[0][0] == 0}
-    return word, space
-
-
-def simple_folds():
-    """Classes of characters that (?i) takes for one another, as {character: others}, and the folds to several characters."""
-    cased = sorted(set().union(*[matches(r"\p{%s}" % g) for g in ("Lu", "Ll", "Lt")]) |
-                   matches(r"[\x{345}\x{2160}-\x{2188}\x{24B6}-\x{24E9}]") | matches(r"[\p{Lm}\p{Lo}&&\p{Georgian}]"))
-    text = "\n".join(map(chr, cased))
-    folds = {}
-    for c in cased:
-        same = matches(r"(?i:\x{%x})" % c, text) - {c}
-        if same:
-            folds[c] = sorted(same)
-    several = {}
-    for c in CODE_POINTS:
-        fold = chr(c).casefold()
-        if len(fold) > 1 and [p for p, _ in pre_tokenizers.Split(Regex(r"(?i:\x{%x})" % c), "isolated")
-                              .pre_tokenize_str("~" + fold + "~")] == ["~", fold, "~"]:
-            several[c] = fold
-    return folds, several
-
-
-def inert():
-    """Characters that normalise in today's Unicode and stay as they are in the library's."""
-    nfd, nfkd = normalizers.NFD(), normalizers.NFKD()
-    found = set()
-    for c in CODE_POINTS:
-        ch = chr(c)
-        kind = unicodedata2.combining(ch)
-        changes = unicodedata2.normalize("NFKD", ch) != ch
-        if changes and nfkd.normalize_str(ch) == ch:
-            found.add(c)
-        if kind:
-            moved = (nfd.normalize_str("a" + ch + "\u0334") != "a" + ch + "\u0334" or
-                     nfd.normalize_str("a\u0345" + ch) != "a\u0345" + ch)
-            if not moved and kind != 1:
-                found.add(c)
-    return found
-
-
-def ranges(points):
+def ranges(codes):
     out = []
-    for c in sorted(points):
-        # A gap of the surrogates alone does not end a range: no text holds them.
-        if out and (c == out[-1][1] + 1 or (out[-1][1] == 0xD7FF and c == 0xE000)):
+    for c in sorted(codes):
+        if out and out[-1][1] == c - 1:
             out[-1][1] = c
         else:
             out.append([c, c])
     return out
 
 
-def wrapped(numbers, file):
-    line = ""
+def block(name, comment, numbers, width=100):
+    lines, line = [], " "
     for n in numbers:
-        item = f"{n},"
-        if len(line) + len(item) > 118:
-            print(line, file=file)
-            line = ""
-        line += item
-    print(line, file=file)
+        word = f" 0x{n:X},"
+        if len(line) + len(word) > width:
+            lines.append(line)
+            line = " "
+        line += word
+    lines.append(line)
+    return f"// {comment}\ninline constexpr uint32_t {name}[] = {{\n" + "\n".join(lines) + "\n};\n"
 
 
-def write(file):
-    sets = {}
-    for name in CATEGORIES + PROPERTIES + SCRIPTS:
-        sets[name.lower().replace("_", "")] = matches(r"\p{%s}" % name)
-    sets["\\w"] = matches(r"\w")
-    sets["[\\w]"] = matches(r"[\w]")
-    sets["[:punct:]"] = matches(r"[[:punct:]]")
-    for name in "alnum alpha blank cntrl digit graph lower print space upper xdigit".split():
-        sets[f"[:{name}:]"] = matches(r"[[:%s:]]" % name)
-    sets["rust numeric"] = pieces_of_one(pre_tokenizers.Digits(True))
-    sets["rust punctuation"] = pieces_of_one(pre_tokenizers.Punctuation("isolated"))
-    sets["rust space"] = dropped(pre_tokenizers.WhitespaceSplit())
-    sets["regex word"], sets["regex space"] = added_token_sets()
-    sets["inert"] = inert()
-    folds, several = simple_folds()
-    print(f"// Generated by tools/make_unicode_tables.py from tokenizers {tokenizers.__version__}, unicodedata2 "
-          f"{unicodedata2.unidata_version}; do not edit.", file=file)
-    flat, index = [], []
-    for name, points in sets.items():
-        index.append((name, len(flat)))
-        last = 0
-        for lo, hi in ranges(points):
-            flat += [lo - last, hi - lo]
-            last = hi
-    print("// Every set as alternating gaps and lengths: the distance from the last end, then the range's length less one.", file=file)
-    print("constexpr uint32_t kSetData[] = {", file=file)
-    wrapped(flat, file)
-    print("};\nconstexpr NamedSet kSets[] = {", file=file)
-    for (name, start), end in zip(index, [s for _, s in index[1:]] + [len(flat)]):
-        print('{"%s", %d, %d},' % (name.replace("\\", "\\\\"), start, end), file=file)
-    print("};\n// Case equivalents, as (distance from the last character, number of others, the others as distances from it).", file=file)
-    print("constexpr int32_t kFoldData[] = {", file=file)
-    numbers, last = [], 0
-    for c, others in sorted(folds.items()):
-        numbers += [c - last, len(others)] + [o - c for o in others]
-        last = c
-    wrapped(numbers, file)
-    print("};\n// Characters that (?i) takes for a string of several.", file=file)
-    print("constexpr SeveralFold kSeveralFolds[] = {", file=file)
-    for c, fold in sorted(several.items()):
-        print("{0x%X, {%s}}," % (c, ", ".join("0x%X" % ord(x) for x in fold)), file=file)
-    print("};", file=file)
+def flat(codes):
+    return [n for pair in ranges(codes) for n in pair]
+
+
+def general_categories():
+    category = ["Cn"] * (LAST + 1)
+    for c in SURROGATES:
+        category[c] = "Cs"
+    for name in CATEGORIES:
+        if name in ("Cs", "Cn"):
+            continue
+        for c in matched(rf"\p{{{name}}}"):
+            assert category[c] == "Cn", hex(c)
+            category[c] = name
+    assert {c for c in CODES if category[c] == "Cn"} == matched(r"\p{Cn}")
+    for group in "LMNPSZ":
+        assert {c for c in CODES if category[c][0] == group} == matched(rf"\p{{{group}}}"), group
+    return category
+
+
+def utf8proc_form(form):
+    """utf8proc's normalisation of a text."""
+    lib = ctypes.CDLL(ctypes.util.find_library("utf8proc"))
+    lib.utf8proc_version.restype = ctypes.c_char_p
+    lib.utf8proc_unicode_version.restype = ctypes.c_char_p
+    lib.utf8proc_map.argtypes = [ctypes.c_char_p, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_void_p), ctypes.c_int]
+    lib.utf8proc_map.restype = ctypes.c_ssize_t
+    libc = ctypes.CDLL(None)
+    libc.free.argtypes = [ctypes.c_void_p]
+    stable, compat, compose, decompose = 2, 4, 8, 16
+    option = stable | {"NFC": compose, "NFD": decompose, "NFKC": compose | compat, "NFKD": decompose | compat}[form]
+
+    def run(text):
+        raw, out = text.encode(), ctypes.c_void_p()
+        size = lib.utf8proc_map(raw, len(raw), ctypes.byref(out), option)
+        assert size >= 0
+        result = ctypes.string_at(out, size).decode()
+        libc.free(out)
+        return result
+
+    return run, lib.utf8proc_unicode_version().decode()
+
+
+def inert():
+    """Code points that utf8proc decomposes, composes or reorders and the library does not."""
+    found = set()
+    # One mark of a low and one of a high class on each side shows whether a code point has a class of its own.
+    frames = [("", ""), ("a\u0345", ""), ("a", "\u0334"), ("a\u0300", "\u0334")]
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        ours, version = utf8proc_form(form)
+        library = getattr(normalizers, form)()
+        for c in CODES:
+            for before, after in frames:
+                text = before + chr(c) + after
+                if ours(text) != library.normalize_str(text):
+                    # The library must leave it alone, or cutting the text there would be wrong.
+                    assert library.normalize_str("a\u0345" + chr(c) + "\u0334") == "a\u0345" + chr(c) + "\u0334", hex(c)
+                    assert library.normalize_str(chr(c)) == chr(c), hex(c)
+                    found.add(c)
+                    break
+    return found, version
+
+
+def main():
+    path = sys.argv[1] if len(sys.argv) > 1 else "src/text/tokenizer/unicode_tables.inc"
+    assert unicodedata.unidata_version == "14.0.0", unicodedata.unidata_version
+    category = general_categories()
+    index = {name: i for i, name in enumerate(CATEGORIES)}
+    starts = [c for c in range(LAST + 1) if c == 0 or category[c] != category[c - 1]]
+    changed = [c for c in CODES if unicodedata.category(chr(c)) != category[c]]
+    was, last = [], None
+    for c in changed:
+        old = index[unicodedata.category(chr(c))]
+        if last and last[1] == c - 1 and last[2] == old and category[c] == category[c - 1]:
+            last[1] = c
+        else:
+            last = [c, c, old]
+            was.append(last)
+    numeric = isolated(pre_tokenizers.Digits(individual_digits=True))
+    punctuation = isolated(pre_tokenizers.Punctuation())
+    space = set(CODES) - kept(pre_tokenizers.WhitespaceSplit())
+    library_word = set()
+    # Whitespace() keeps \w+ and [^\w\s]+: what stays together with a letter is \w.
+    whitespace = pre_tokenizers.Whitespace()
+    for c in CODES:
+        if c not in space and len(whitespace.pre_tokenize_str("a" + chr(c))) == 1:
+            library_word.add(c)
+    lower = normalizers.Lowercase()
+    lib = ctypes.CDLL(ctypes.util.find_library("utf8proc"))
+    lib.utf8proc_tolower.argtypes = [ctypes.c_int32]
+    lib.utf8proc_tolower.restype = ctypes.c_int32
+    lowers = []
+    for c in CODES:
+        out = lower.normalize_str(chr(c))
+        if [ord(x) for x in out] != [lib.utf8proc_tolower(c)]:
+            assert len(out) <= 2
+            lowers += [c, ord(out[0]), ord(out[1]) if len(out) > 1 else 0]
+    inert_codes, utf8proc_version = inert()
+
+    parts = [
+        "// Made by tools/make_unicode_tables.py from the answers of tokenizers "
+        f"{tokenizers.__version__} (PCRE2 Unicode 14.0.0, utf8proc Unicode {utf8proc_version}).\n"
+        "// Do not edit. Lists of ranges are pairs: first, last.\n",
+        block("kCategoryStarts", "code << 5 | category of the code points from here on; the order of kCategoryNames",
+              [c << 5 | index[category[c]] for c in starts]),
+        "inline constexpr std::string_view kCategoryNames[] = {"
+        + ", ".join(f'"{n}"' for n in CATEGORIES) + "};\n",
+        block("kCategoryBefore", "first, last, category in Unicode 14 of what has another category now",
+              [n for row in was for n in row]),
+        block("kWord", r"\w in a pattern", flat(matched(r"\w"))),
+        block("kSpace", r"\s in a pattern", flat(matched(r"\s"))),
+        block("kAlpha", "[[:alpha:]]", flat(matched("[[:alpha:]]"))),
+        block("kPunct", "[[:punct:]]", flat(matched("[[:punct:]]"))),
+        block("kUpper", "[[:upper:]]", flat(matched("[[:upper:]]"))),
+        block("kLower", "[[:lower:]]", flat(matched("[[:lower:]]"))),
+        block("kNumeric", "what the Digits pre-tokenizer cuts", flat(numeric)),
+        block("kPunctuation", "what the Punctuation pre-tokenizer cuts", flat(punctuation)),
+        block("kWhitespace", "what WhitespaceSplit and Strip remove", flat(space)),
+        block("kLibraryWord", "\\w of the Whitespace pre-tokenizer and of single_word", flat(library_word)),
+        block("kLowerExceptions", "code, its one or two lower-case code points (or 0), where utf8proc_tolower differs", lowers),
+        block("kInert", "what utf8proc normalises and the library leaves alone", flat(inert_codes)),
+    ]
+    for script in SCRIPTS:
+        parts.append(block(f"kScript{script}", f"\\p{{{script}}}", flat(matched(rf"\p{{{script}}}"))))
+    parts.append("struct Script {\n  std::string_view name;\n  std::span<const uint32_t> ranges;\n};\n"
+                 "inline constexpr Script kScripts[] = {\n"
+                 + "\n".join(f'    {{"{s.lower()}", kScript{s}}},' for s in SCRIPTS) + "\n};\n")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join(parts))
+    print(f"{path}: {len(starts)} runs of categories, {len(was)} changed since 14, {len(inert_codes)} inert")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--check"]:
-        import io
-        buffer = io.StringIO()
-        write(buffer)
-        same = buffer.getvalue() == open(sys.argv[2], encoding="utf-8").read()
-        print("tables equal" if same else "tables differ")
-        sys.exit(not same)
-    write(sys.stdout)
+    main()

@@ -1,8 +1,9 @@
 // Attention over paged planes, on the absolute grid of positions.
 //
-// Positions are cut into tiles of 64. For each (row, head) a tile gives a maximum, a sum and a weighted row of V of its own;
-// tiles are merged in ascending order by one formula. Which worker computes a tile, whether tiles are merged at once or from
-// memory, and how many rows share the decoded tile, all leave the bits alone.
+// Positions are cut into tiles of 64. For each (row, head) a tile gives a maximum, a sum and a
+// weighted row of V of its own; tiles are merged in ascending order by one formula. Which worker
+// computes a tile, whether tiles are merged at once or from memory, and how many rows share the
+// decoded tile, all leave the bits alone.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -16,7 +17,8 @@ namespace {
 using host_chip::View;
 
 constexpr int64_t kT = kAttentionTile;
-constexpr int64_t kQueries = 48;  ///< queries (rows x heads of a group) of a task at most, or one row's
+constexpr int64_t kQueries =
+    48;  ///< queries (rows x heads of a group) of a task at most, or one row's
 constexpr float kMinus = -std::numeric_limits<float>::infinity();
 
 struct Views {
@@ -27,9 +29,13 @@ struct Views {
   int64_t window;
 
   Views(const Run& run, const hadal_op& op)
-      : q(run.view(op, HADAL_GQA_ATTENTION_Q)), k(run.view(op, HADAL_GQA_ATTENTION_K)), v(run.view(op, HADAL_GQA_ATTENTION_V)),
-        position(run.view(op, HADAL_GQA_ATTENTION_POSITION)), row_seq(run.view(op, HADAL_GQA_ATTENTION_ROW_SEQ)),
-        table(run.view(op, HADAL_GQA_ATTENTION_BLOCK_TABLE)), first(run.view(op, HADAL_GQA_ATTENTION_FIRST)),
+      : q(run.view(op, HADAL_GQA_ATTENTION_Q)),
+        k(run.view(op, HADAL_GQA_ATTENTION_K)),
+        v(run.view(op, HADAL_GQA_ATTENTION_V)),
+        position(run.view(op, HADAL_GQA_ATTENTION_POSITION)),
+        row_seq(run.view(op, HADAL_GQA_ATTENTION_ROW_SEQ)),
+        table(run.view(op, HADAL_GQA_ATTENTION_BLOCK_TABLE)),
+        first(run.view(op, HADAL_GQA_ATTENTION_FIRST)),
         out(run.view(op, HADAL_GQA_ATTENTION_OUT)) {
     const View s = run.view(op, HADAL_GQA_ATTENTION_SINK);
     sink = s.present() ? weight_of(s.weight)->values() : nullptr;
@@ -73,32 +79,42 @@ struct Temp {
 };
 
 /// Positions [lo, hi) of a tile as floats, at index position - base.
-void load_tile(const Run& run, const View& plane, const int32_t* blocks, int64_t slots, int64_t head, int64_t dim, int64_t base,
-               int64_t lo, int64_t hi, float* out) {
+void load_tile(const Run& run, const View& plane, const int32_t* blocks, int64_t slots,
+               int64_t head, int64_t dim, int64_t base, int64_t lo, int64_t hi, float* out) {
   const int64_t element = plane.strides[2];
   for (int64_t p = lo; p < hi; ++p) {
-    const std::byte* from = plane.data + blocks[p / slots] * plane.strides[0] + p % slots * plane.strides[1] + head * dim * element;
+    const std::byte* from = plane.data + blocks[p / slots] * plane.strides[0] +
+                            p % slots * plane.strides[1] + head * dim * element;
     float* to = out + (p - base) * dim;
     switch (plane.dtype) {
-      case HADAL_F16: run.kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim); break;
-      case HADAL_BF16: run.kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim); break;
-      default: std::memcpy(to, from, static_cast<size_t>(dim) * sizeof(float));
+      case HADAL_F16:
+        run.kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim);
+        break;
+      case HADAL_BF16:
+        run.kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim);
+        break;
+      default:
+        std::memcpy(to, from, static_cast<size_t>(dim) * sizeof(float));
     }
   }
 }
 
 /// o, m, l <- what has been merged so far, and a further tile's part.
-void merge_part(const KernelTable& kernels, float* o, float* m, float* l, const float* part, float part_m, float part_l, int64_t dim) {
+void merge_part(const KernelTable& kernels, float* o, float* m, float* l, const float* part,
+                float part_m, float part_l, int64_t dim) {
   if (part_m == kMinus) return;
   const float top = std::max(*m, part_m);
-  const float a = kernels.exp1(*m - top), b = kernels.exp1(part_m - top);
+  // exp(0) is exactly 1, and one of the two is always that.
+  const float a = *m == top ? 1.0f : kernels.exp1(*m - top),
+              b = part_m == top ? 1.0f : kernels.exp1(part_m - top);
   *l = *l * a + part_l * b;
   *m = top;
   kernels.merge(o, part, a, b, dim);
 }
 
 /// The sink, and the division by the sum.
-void finish_query(const KernelTable& kernels, float* o, float m, float l, const float* sink, int64_t head, int64_t dim, float* out) {
+void finish_query(const KernelTable& kernels, float* o, float m, float l, const float* sink,
+                  int64_t head, int64_t dim, float* out) {
   if (sink) {
     const float top = std::max(m, sink[head]);
     const float a = kernels.exp1(m - top);
@@ -113,15 +129,17 @@ void finish_query(const KernelTable& kernels, float* o, float m, float l, const 
   std::memcpy(out, o, static_cast<size_t>(dim) * sizeof(float));
 }
 
-/// One tile for rows [from, to) of one sequence and one KV head: parts in temp.part, m and l of each query in tm, tl
-/// (tm = -inf: the row sees nothing of this tile).
-void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, int64_t to, int64_t head, int64_t tile, float* tm, float* tl) {
+/// One tile for rows [from, to) of one sequence and one KV head: parts in temp.part, m and l of
+/// each query in tm, tl (tm = -inf: the row sees nothing of this tile).
+void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, int64_t to,
+                int64_t head, int64_t tile, float* tm, float* tl) {
   const int64_t base = tile * kT;
   int64_t lo = kT, hi = 0;
   bool same = true;
   int64_t lows[kQueries], highs[kQueries];
   for (int64_t r = from; r < to; ++r) {
-    const int64_t x = std::clamp<int64_t>(a.low(r) - base, 0, kT), y = std::clamp<int64_t>(a.high(r) - base, 0, kT);
+    const int64_t x = std::clamp<int64_t>(a.low(r) - base, 0, kT),
+                  y = std::clamp<int64_t>(a.high(r) - base, 0, kT);
     lows[r - from] = x;
     highs[r - from] = std::max(x, y);
     if (x < y) {
@@ -138,11 +156,14 @@ void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, 
   const int32_t* blocks = a.table.row<int32_t>(a.sequence(from));
   load_tile(run, a.k, blocks, a.slots, head, a.dim, base, base + lo, base + hi, temp.k);
   load_tile(run, a.v, blocks, a.slots, head, a.dim_v, base, base + lo, base + hi, temp.v);
-  run.kernels.scores(temp.q, a.dim, queries, temp.k + lo * a.dim, a.dim, hi - lo, a.scale, temp.s + lo);
+  run.kernels.scores(temp.q, a.dim, queries, temp.k + lo * a.dim, a.dim, hi - lo, a.scale,
+                     temp.s + lo);
   for (int64_t i = 0; i < queries; ++i) {
     const int64_t r = i / a.group;
-    if (lows[r] < highs[r]) tm[i] = run.kernels.softmax(temp.s + i * kT, lows[r], highs[r], &tl[i]);
-    else tm[i] = kMinus;
+    if (lows[r] < highs[r])
+      tm[i] = run.kernels.softmax(temp.s + i * kT, lows[r], highs[r], &tl[i]);
+    else
+      tm[i] = kMinus;
   }
   if (same) {
     run.kernels.weigh(temp.s, queries, temp.v, a.dim_v, lo, hi, temp.part, a.dim_v);
@@ -150,17 +171,21 @@ void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, 
   }
   for (int64_t r = 0; r < to - from; ++r)
     if (lows[r] < highs[r])
-      run.kernels.weigh(temp.s + r * a.group * kT, a.group, temp.v, a.dim_v, lows[r], highs[r], temp.part + r * a.group * a.dim_v, a.dim_v);
+      run.kernels.weigh(temp.s + r * a.group * kT, a.group, temp.v, a.dim_v, lows[r], highs[r],
+                        temp.part + r * a.group * a.dim_v, a.dim_v);
 }
 
 void load_queries(const Views& a, const Temp& temp, int64_t from, int64_t to, int64_t head) {
   for (int64_t r = from; r < to; ++r)
     for (int64_t g = 0; g < a.group; ++g)
-      std::memcpy(temp.q + ((r - from) * a.group + g) * a.dim, a.q.row<float>(r, head * a.group + g), static_cast<size_t>(a.dim) * sizeof(float));
+      std::memcpy(temp.q + ((r - from) * a.group + g) * a.dim,
+                  a.q.row<float>(r, head * a.group + g),
+                  static_cast<size_t>(a.dim) * sizeof(float));
 }
 
 /// Rows [from, to) of one sequence, one KV head, all tiles.
-void whole_rows(const Run& run, const Views& a, const Temp& temp, int64_t from, int64_t to, int64_t head, float* tm, float* tl) {
+void whole_rows(const Run& run, const Views& a, const Temp& temp, int64_t from, int64_t to,
+                int64_t head, float* tm, float* tl) {
   const int64_t queries = (to - from) * a.group;
   load_queries(a, temp, from, to, head);
   std::fill(temp.m, temp.m + queries, kMinus);
@@ -174,11 +199,13 @@ void whole_rows(const Run& run, const Views& a, const Temp& temp, int64_t from, 
   for (int64_t tile = lo / kT; tile * kT < hi; ++tile) {
     tile_parts(run, a, temp, from, to, head, tile, tm, tl);
     for (int64_t i = 0; i < queries; ++i)
-      merge_part(run.kernels, temp.o + i * a.dim_v, temp.m + i, temp.l + i, temp.part + i * a.dim_v, tm[i], tl[i], a.dim_v);
+      merge_part(run.kernels, temp.o + i * a.dim_v, temp.m + i, temp.l + i, temp.part + i * a.dim_v,
+                 tm[i], tl[i], a.dim_v);
   }
   for (int64_t i = 0; i < queries; ++i) {
     const int64_t h = head * a.group + i % a.group;
-    finish_query(run.kernels, temp.o + i * a.dim_v, temp.m[i], temp.l[i], a.sink, h, a.dim_v, a.out.row<float>(from + i / a.group, h));
+    finish_query(run.kernels, temp.o + i * a.dim_v, temp.m[i], temp.l[i], a.sink, h, a.dim_v,
+                 a.out.row<float>(from + i / a.group, h));
   }
 }
 
@@ -187,7 +214,9 @@ struct Parts {
   float* data;
   int64_t tiles, width;
   Parts(const Run& run, const Stage& stage, const Views& a)
-      : data(reinterpret_cast<float*>(run.workspace + stage.buffer)), tiles((a.table.extents[1] * a.slots + kT - 1) / kT), width(a.dim_v + 2) {}
+      : data(reinterpret_cast<float*>(run.workspace + stage.buffer)),
+        tiles((a.table.extents[1] * a.slots + kT - 1) / kT),
+        width(a.dim_v + 2) {}
   [[nodiscard]] float* at(const Views& a, int64_t row, int64_t head, int64_t tile) const {
     return data + ((row * a.heads + head) * tiles + tile) * width;
   }
@@ -199,11 +228,13 @@ constexpr int64_t kTilesOfTask = 4;
 
 uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t heads, int64_t kv_heads) {
   const int64_t group = heads / std::max<int64_t>(1, kv_heads);
-  return static_cast<uint64_t>(Temp::floats(dim, dim_v, group) + 2 * Temp::queries(group)) * sizeof(float);
+  return static_cast<uint64_t>(Temp::floats(dim, dim_v, group) + 2 * Temp::queries(group)) *
+         sizeof(float);
 }
 
-uint64_t attention_parts_bytes(const hadal_tensor& q, const hadal_tensor& k, const hadal_tensor& v, const hadal_tensor& table,
-                               const hadal_attention_attr& attr, const int64_t* limits) {
+uint64_t attention_parts_bytes(const hadal_tensor& q, const hadal_tensor& k, const hadal_tensor& v,
+                               const hadal_tensor& table, const hadal_attention_attr& attr,
+                               const int64_t* limits) {
   constexpr uint64_t kMost = uint64_t{256} << 20;
   const int64_t rows = std::min(kSplitRows, q.extents[0] * limits[q.row_dim]);
   const int64_t tiles = (table.extents[1] * k.extents[1] + kT - 1) / kT;
@@ -217,11 +248,13 @@ bool attention_splits(const Run& run, const hadal_op& op, const Stage& stage) {
   const Views a(run, op);
   if (a.rows == 0 || a.rows > kSplitRows || a.rows * a.kv_heads >= 8 * run.workers) return false;
   int64_t tiles = 0;
-  for (int64_t r = 0; r < a.rows; ++r) tiles = std::max(tiles, (a.high(r) + kT - 1) / kT - a.low(r) / kT);
+  for (int64_t r = 0; r < a.rows; ++r)
+    tiles = std::max(tiles, (a.high(r) + kT - 1) / kT - a.low(r) / kT);
   return tiles >= 2 * kTilesOfTask;
 }
 
-void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker) {
+void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                   Worker& worker) {
   const Views a(run, op);
   if (a.rows == 0) return;
   const Temp temp(worker.temp, a);
@@ -231,7 +264,8 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
     const Parts parts(run, stage, a);
     const int64_t pieces = (parts.tiles + kTilesOfTask - 1) / kTilesOfTask;
     run.share(index, a.rows * a.kv_heads * pieces, [&](int64_t task) {
-      const int64_t r = task / pieces / a.kv_heads, head = task / pieces % a.kv_heads, piece = task % pieces;
+      const int64_t r = task / pieces / a.kv_heads, head = task / pieces % a.kv_heads,
+                    piece = task % pieces;
       const int64_t begin = std::max(piece * kTilesOfTask, a.low(r) / kT);
       const int64_t end = std::min((piece + 1) * kTilesOfTask, (a.high(r) + kT - 1) / kT);
       if (begin >= end) return;
@@ -242,7 +276,8 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
           float* to = parts.at(a, r, head * a.group + g, tile);
           to[0] = tm[g];
           to[1] = tl[g];
-          std::memcpy(to + 2, temp.part + g * a.dim_v, static_cast<size_t>(a.dim_v) * sizeof(float));
+          std::memcpy(to + 2, temp.part + g * a.dim_v,
+                      static_cast<size_t>(a.dim_v) * sizeof(float));
         }
       }
     });
@@ -250,10 +285,12 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
   }
   // Rows of a task: as many as share a decoded tile well, fewer if there would be too few tasks.
   const int64_t most = std::max<int64_t>(1, kQueries / a.group);
-  const int64_t block = std::clamp<int64_t>(a.rows * a.kv_heads / (int64_t{4} * run.workers), 1, most);
+  const int64_t block =
+      std::clamp<int64_t>(a.rows * a.kv_heads / (int64_t{4} * run.workers), 1, most);
   const int64_t blocks = (a.rows + block - 1) / block;
   run.share(index, blocks * a.kv_heads, [&](int64_t task) {
-    const int64_t head = task % a.kv_heads, last = std::min(a.rows, (task / a.kv_heads + 1) * block);
+    const int64_t head = task % a.kv_heads,
+                  last = std::min(a.rows, (task / a.kv_heads + 1) * block);
     for (int64_t from = task / a.kv_heads * block; from < last;) {
       int64_t to = from + 1;
       while (to < last && a.sequence(to) == a.sequence(from)) ++to;
@@ -263,7 +300,8 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
   });
 }
 
-void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker) {
+void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                         Worker& worker) {
   const Views a(run, op);
   const Parts parts(run, stage, a);
   float* o = reinterpret_cast<float*>(worker.temp);

@@ -31,32 +31,42 @@ class Checker {
   }
   void dtype(uint32_t i, std::initializer_list<DType> allowed) {
     if (!present(i)) return;
-    const bool ok = std::any_of(allowed.begin(), allowed.end(), [&](DType d) { return d == static_cast<DType>(tensors_[i].dtype); });
-    require(ok, name(i) + " must not be " + std::string(dtype_name(static_cast<DType>(tensors_[i].dtype))));
+    const bool ok = std::any_of(allowed.begin(), allowed.end(), [&](DType d) {
+      return d == static_cast<DType>(tensors_[i].dtype);
+    });
+    require(ok, name(i) + " must not be " +
+                    std::string(dtype_name(static_cast<DType>(tensors_[i].dtype))));
   }
   void rank(uint32_t i, uint32_t rank) {
-    if (present(i)) require(tensors_[i].rank == rank, name(i) + " must have rank " + std::to_string(rank));
+    if (present(i))
+      require(tensors_[i].rank == rank, name(i) + " must have rank " + std::to_string(rank));
   }
-  /// Extent d of operand i is `n`. The first extent is not compared with this: it depends on the step.
+  /// Extent d of operand i is `n`. The first extent is not compared with this: it depends on the
+  /// step.
   void extent_is(uint32_t i, uint32_t d, int64_t n) {
-    if (present(i)) require(tensors_[i].extents[d] == n, name(i) + ": extent " + std::to_string(d) + " must be " + std::to_string(n));
+    if (present(i))
+      require(tensors_[i].extents[d] == n,
+              name(i) + ": extent " + std::to_string(d) + " must be " + std::to_string(n));
   }
   void same_rows(uint32_t a, uint32_t b) {
     if (present(a) && present(b))
-      require(tensors_[a].row_dim == tensors_[b].row_dim && tensors_[a].extents[0] == tensors_[b].extents[0],
+      require(tensors_[a].row_dim == tensors_[b].row_dim &&
+                  tensors_[a].extents[0] == tensors_[b].extents[0],
               name(a) + " and " + name(b) + " must have the same rows");
   }
   void same_shape(uint32_t a, uint32_t b) {
     if (!present(a) || !present(b)) return;
     same_rows(a, b);
     rank(b, tensors_[a].rank);
-    for (uint32_t d = 1; d < tensors_[a].rank && d < HADAL_MAX_RANK; ++d) extent_is(b, d, tensors_[a].extents[d]);
+    for (uint32_t d = 1; d < tensors_[a].rank && d < HADAL_MAX_RANK; ++d)
+      extent_is(b, d, tensors_[a].extents[d]);
   }
   /// Rows must be reachable as floats (or int32).
   void aligned(uint32_t i, int64_t to) {
     if (!present(i) || tensors_[i].space == HADAL_SPACE_WEIGHT) return;
     bool ok = tensors_[i].offset % static_cast<uint64_t>(to) == 0;
-    for (uint32_t d = 0; d < tensors_[i].rank && d < HADAL_MAX_RANK; ++d) ok = ok && tensors_[i].strides[d] % to == 0;
+    for (uint32_t d = 0; d < tensors_[i].rank && d < HADAL_MAX_RANK; ++d)
+      ok = ok && tensors_[i].strides[d] % to == 0;
     require(ok, name(i) + ": strides and offset must be multiples of " + std::to_string(to));
   }
   void floats(uint32_t i) {
@@ -81,7 +91,8 @@ class Checker {
     extent_is(i, 0, n);
     if (tensors_[i].weight) {
       const Weight& w = *weight_of(tensors_[i].weight);
-      require(w.vector.data() && w.desc.cols == n, name(i) + " was not created with use vector and " + std::to_string(n) + " values");
+      require(w.vector.data() && w.desc.cols == n,
+              name(i) + " was not created with use vector and " + std::to_string(n) + " values");
     }
   }
   /// A matrix handle of `batch` matrices [n, k], if bound.
@@ -90,11 +101,13 @@ class Checker {
     const DType type = static_cast<DType>(t.dtype);
     require(type != HADAL_BOOL, name(i) + ": BOOL holds no numbers");
     const DTypeInfo* info = dtype_info(type);
-    require(info && k % info->block_values == 0, name(i) + ": columns are no multiple of the type's block");
+    require(info && k % info->block_values == 0,
+            name(i) + ": columns are no multiple of the type's block");
     if (!t.weight) return;
     const Weight& w = *weight_of(t.weight);
     require((w.desc.uses & use) != 0, name(i) + " was not created for this use");
-    require(w.desc.batch == batch && w.desc.rows == n && w.desc.cols == k && w.dtype == type, name(i) + " is not the handle that its tensor says");
+    require(w.desc.batch == batch && w.desc.rows == n && w.desc.cols == k && w.dtype == type,
+            name(i) + " is not the handle that its tensor says");
   }
   [[nodiscard]] std::string name(uint32_t i) const { return host_chip::operand_name(op_.id, i); }
 
@@ -129,7 +142,9 @@ void check_gated(Checker& c) {
   const int64_t k = c.extent(HADAL_GATED_MATMUL_X, 1), n = c.extent(HADAL_GATED_MATMUL_GATE, 0);
   c.floats(HADAL_GATED_MATMUL_X);
   c.floats(HADAL_GATED_MATMUL_OUT);
-  for (const uint32_t i : {HADAL_GATED_MATMUL_X, HADAL_GATED_MATMUL_GATE, HADAL_GATED_MATMUL_UP, HADAL_GATED_MATMUL_OUT}) c.rank(i, 2);
+  for (const uint32_t i : {HADAL_GATED_MATMUL_X, HADAL_GATED_MATMUL_GATE, HADAL_GATED_MATMUL_UP,
+                           HADAL_GATED_MATMUL_OUT})
+    c.rank(i, 2);
   c.require(k > 0 && n > 0, "K and N must be at least 1");
   for (const uint32_t i : {HADAL_GATED_MATMUL_GATE, HADAL_GATED_MATMUL_UP}) {
     c.extent_is(i, 0, n);
@@ -160,7 +175,8 @@ void check_rope(Checker& c, const hadal_op& op) {
   c.ints(HADAL_ROPE_POSITION, 1);
   c.same_rows(HADAL_ROPE_X, HADAL_ROPE_POSITION);
   c.require(a.dims % 2 == 0 && a.dims > 0, "dims must be even and not 0");
-  c.require(int64_t{a.first} + a.dims <= c.extent(HADAL_ROPE_X, 2), "the turned dimensions lie outside the head");
+  c.require(int64_t{a.first} + a.dims <= c.extent(HADAL_ROPE_X, 2),
+            "the turned dimensions lie outside the head");
   c.require(a.ratio >= 1, "ratio must be at least 1");
   c.vector(HADAL_ROPE_INV_FREQ, a.dims / 2);
 }
@@ -188,10 +204,14 @@ void check_attention(Checker& c, const hadal_op& op) {
   c.rank(HADAL_GQA_ATTENTION_OUT, 3);
   c.plane(HADAL_GQA_ATTENTION_K);
   c.plane(HADAL_GQA_ATTENTION_V);
-  c.require(kv_heads > 0 && heads % kv_heads == 0 && heads > 0, "the heads must be a multiple of kv_heads");
-  c.require(c.extent(HADAL_GQA_ATTENTION_K, 2) == kv_heads * c.extent(HADAL_GQA_ATTENTION_Q, 2), "k must be kv_heads * D wide");
-  c.require(c.extent(HADAL_GQA_ATTENTION_V, 2) == kv_heads * c.extent(HADAL_GQA_ATTENTION_OUT, 2), "v must be kv_heads * Dv wide");
-  c.require(c.extent(HADAL_GQA_ATTENTION_K, 1) == c.extent(HADAL_GQA_ATTENTION_V, 1), "k and v must have blocks of the same size");
+  c.require(kv_heads > 0 && heads % kv_heads == 0 && heads > 0,
+            "the heads must be a multiple of kv_heads");
+  c.require(c.extent(HADAL_GQA_ATTENTION_K, 2) == kv_heads * c.extent(HADAL_GQA_ATTENTION_Q, 2),
+            "k must be kv_heads * D wide");
+  c.require(c.extent(HADAL_GQA_ATTENTION_V, 2) == kv_heads * c.extent(HADAL_GQA_ATTENTION_OUT, 2),
+            "v must be kv_heads * Dv wide");
+  c.require(c.extent(HADAL_GQA_ATTENTION_K, 1) == c.extent(HADAL_GQA_ATTENTION_V, 1),
+            "k and v must have blocks of the same size");
   c.extent_is(HADAL_GQA_ATTENTION_OUT, 1, heads);
   c.same_rows(HADAL_GQA_ATTENTION_Q, HADAL_GQA_ATTENTION_OUT);
   c.ints(HADAL_GQA_ATTENTION_POSITION, 1);
@@ -210,7 +230,8 @@ void check_sample(Checker& c, const hadal_op& op) {
   c.rank(HADAL_SAMPLE_PARAMS, 2);
   c.floats(HADAL_SAMPLE_LOGITS);
   c.floats(HADAL_SAMPLE_PARAMS);
-  c.require(vocab > 0 && vocab < (int64_t{1} << 31), "the vocabulary must have 1 to 2^31 - 1 tokens");
+  c.require(vocab > 0 && vocab < (int64_t{1} << 31),
+            "the vocabulary must have 1 to 2^31 - 1 tokens");
   c.extent_is(HADAL_SAMPLE_PARAMS, 1, HADAL_PARAM_COUNT);
   c.dtype(HADAL_SAMPLE_SEED, {HADAL_U32});
   c.rank(HADAL_SAMPLE_SEED, 2);
@@ -237,8 +258,9 @@ void check_sample(Checker& c, const hadal_op& op) {
   c.extent_is(HADAL_SAMPLE_TOP_TOKEN, 1, op.attr.sample.top);
   c.extent_is(HADAL_SAMPLE_TOP_LOGPROB, 1, op.attr.sample.top);
   c.require(int64_t{op.attr.sample.top} <= vocab, "more top tokens than the vocabulary has");
-  for (const uint32_t i : {HADAL_SAMPLE_PARAMS, HADAL_SAMPLE_SEED, HADAL_SAMPLE_POSITION, HADAL_SAMPLE_ENTRY_START, HADAL_SAMPLE_MASK,
-                           HADAL_SAMPLE_TOKEN, HADAL_SAMPLE_LOGPROB, HADAL_SAMPLE_TOP_TOKEN, HADAL_SAMPLE_TOP_LOGPROB})
+  for (const uint32_t i : {HADAL_SAMPLE_PARAMS, HADAL_SAMPLE_SEED, HADAL_SAMPLE_POSITION,
+                           HADAL_SAMPLE_ENTRY_START, HADAL_SAMPLE_MASK, HADAL_SAMPLE_TOKEN,
+                           HADAL_SAMPLE_LOGPROB, HADAL_SAMPLE_TOP_TOKEN, HADAL_SAMPLE_TOP_LOGPROB})
     c.same_rows(HADAL_SAMPLE_LOGITS, i);
 }
 
@@ -257,11 +279,18 @@ void check_shapes(Checker& c, const hadal_op& op) {
       c.floats(HADAL_EMBED_OUT);
       c.same_rows(HADAL_EMBED_TOKEN, HADAL_EMBED_OUT);
       c.extent_is(HADAL_EMBED_OUT, 1, c.extent(HADAL_EMBED_TABLE, 1));
-      c.matrix(HADAL_EMBED_TABLE, HADAL_USE_GATHER, 1, c.extent(HADAL_EMBED_TABLE, 0), c.extent(HADAL_EMBED_TABLE, 1));
+      c.matrix(HADAL_EMBED_TABLE, HADAL_USE_GATHER, 1, c.extent(HADAL_EMBED_TABLE, 0),
+               c.extent(HADAL_EMBED_TABLE, 1));
       break;
-    case HADAL_OP_MATMUL: check_matmul(c); break;
-    case HADAL_OP_NORM: check_norm(c, op); break;
-    case HADAL_OP_ROPE: check_rope(c, op); break;
+    case HADAL_OP_MATMUL:
+      check_matmul(c);
+      break;
+    case HADAL_OP_NORM:
+      check_norm(c, op);
+      break;
+    case HADAL_OP_ROPE:
+      check_rope(c, op);
+      break;
     case HADAL_OP_SWIGLU:
       two_rows(HADAL_SWIGLU_GATE, HADAL_SWIGLU_UP);
       two_rows(HADAL_SWIGLU_GATE, HADAL_SWIGLU_OUT);
@@ -270,10 +299,18 @@ void check_shapes(Checker& c, const hadal_op& op) {
       c.same_rows(HADAL_SWIGLU_GATE, HADAL_SWIGLU_WEIGHT);
       c.require(op.attr.swiglu.clamp >= 0.0f, "clamp must not be negative");
       break;
-    case HADAL_OP_GATED_MATMUL: check_gated(c); break;
-    case HADAL_OP_ADD: two_rows(HADAL_ADD_X, HADAL_ADD_Y); break;
-    case HADAL_OP_KV_WRITE: check_kv_write(c, op); break;
-    case HADAL_OP_GQA_ATTENTION: check_attention(c, op); break;
+    case HADAL_OP_GATED_MATMUL:
+      check_gated(c);
+      break;
+    case HADAL_OP_ADD:
+      two_rows(HADAL_ADD_X, HADAL_ADD_Y);
+      break;
+    case HADAL_OP_KV_WRITE:
+      check_kv_write(c, op);
+      break;
+    case HADAL_OP_GQA_ATTENTION:
+      check_attention(c, op);
+      break;
     case HADAL_OP_GATHER_ROWS:
       c.floats(HADAL_GATHER_ROWS_X);
       c.floats(HADAL_GATHER_ROWS_OUT);
@@ -297,53 +334,68 @@ void check_shapes(Checker& c, const hadal_op& op) {
       }
       c.same_shape(HADAL_CONVERT_X, HADAL_CONVERT_OUT);
       break;
-    case HADAL_OP_SAMPLE: check_sample(c, op); break;
-    default: c.require(false, "this chip does not have the operator");
+    case HADAL_OP_SAMPLE:
+      check_sample(c, op);
+      break;
+    default:
+      c.require(false, "this chip does not have the operator");
   }
 }
 
 /// "operand [i] is 7, outside [0, 5)", if so.
-std::string outside(const hadal_op& op, uint32_t operand, int64_t i, int64_t value, int64_t low, int64_t end) {
+std::string outside(const hadal_op& op, uint32_t operand, int64_t i, int64_t value, int64_t low,
+                    int64_t end) {
   if (value >= low && value < end) return {};
-  return std::string(host_chip::op_name(op.id)) + ": " + host_chip::operand_name(op.id, operand) + " [" + std::to_string(i) + "] is " +
-         std::to_string(value) + ", outside [" + std::to_string(low) + ", " + std::to_string(end) + ")";
+  return std::string(host_chip::op_name(op.id)) + ": " + host_chip::operand_name(op.id, operand) +
+         " [" + std::to_string(i) + "] is " + std::to_string(value) + ", outside [" +
+         std::to_string(low) + ", " + std::to_string(end) + ")";
 }
 
-#define HADAL_RETURN_IF_TEXT(expr)                     \
-  do {                                                 \
+#define HADAL_RETURN_IF_TEXT(expr)                             \
+  do {                                                         \
     if (std::string text = (expr); !text.empty()) return text; \
   } while (false)
 
-std::string check_range(const hadal_op& op, const View& v, uint32_t operand, int64_t low, int64_t end) {
-  for (int64_t i = 0; i < v.extents[0]; ++i) HADAL_RETURN_IF_TEXT(outside(op, operand, i, *v.row<int32_t>(i), low, end));
+std::string check_range(const hadal_op& op, const View& v, uint32_t operand, int64_t low,
+                        int64_t end) {
+  for (int64_t i = 0; i < v.extents[0]; ++i)
+    HADAL_RETURN_IF_TEXT(outside(op, operand, i, *v.row<int32_t>(i), low, end));
   return {};
 }
 
 std::string check_kv_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
-  const View position = view(HADAL_KV_WRITE_POSITION), row_seq = view(HADAL_KV_WRITE_ROW_SEQ), table = view(HADAL_KV_WRITE_BLOCK_TABLE);
+  const View position = view(HADAL_KV_WRITE_POSITION), row_seq = view(HADAL_KV_WRITE_ROW_SEQ),
+             table = view(HADAL_KV_WRITE_BLOCK_TABLE);
   const View plane = view(HADAL_KV_WRITE_PLANE), write_from = view(HADAL_KV_WRITE_WRITE_FROM);
   const int64_t ratio = op.attr.kv_write.ratio, slots = plane.extents[1];
   HADAL_RETURN_IF_TEXT(check_range(op, row_seq, HADAL_KV_WRITE_ROW_SEQ, 0, table.extents[0]));
-  HADAL_RETURN_IF_TEXT(check_range(op, position, HADAL_KV_WRITE_POSITION, 0, table.extents[1] * slots * ratio));
+  HADAL_RETURN_IF_TEXT(
+      check_range(op, position, HADAL_KV_WRITE_POSITION, 0, table.extents[1] * slots * ratio));
   for (int64_t t = 0; t < position.extents[0]; ++t) {
     const int64_t p = *position.row<int32_t>(t), s = *row_seq.row<int32_t>(t);
     if (p < *write_from.row<int32_t>(s) || (p + 1) % ratio != 0) continue;
     const int64_t i = p / ratio / slots;
-    HADAL_RETURN_IF_TEXT(outside(op, HADAL_KV_WRITE_BLOCK_TABLE, i, table.row<int32_t>(s)[i], -1, plane.extents[0]));
+    HADAL_RETURN_IF_TEXT(
+        outside(op, HADAL_KV_WRITE_BLOCK_TABLE, i, table.row<int32_t>(s)[i], -1, plane.extents[0]));
   }
   return {};
 }
 
-std::string check_attention_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
+std::string check_attention_indices(const hadal_tape& tape, const hadal_op& op,
+                                    const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
-  const View position = view(HADAL_GQA_ATTENTION_POSITION), row_seq = view(HADAL_GQA_ATTENTION_ROW_SEQ);
+  const View position = view(HADAL_GQA_ATTENTION_POSITION),
+             row_seq = view(HADAL_GQA_ATTENTION_ROW_SEQ);
   const View table = view(HADAL_GQA_ATTENTION_BLOCK_TABLE), first = view(HADAL_GQA_ATTENTION_FIRST);
   const View k = view(HADAL_GQA_ATTENTION_K), v = view(HADAL_GQA_ATTENTION_V);
-  const int64_t slots = k.extents[1], blocks = std::min(k.extents[0], v.extents[0]), window = op.attr.attention.window;
+  const int64_t slots = k.extents[1], blocks = std::min(k.extents[0], v.extents[0]),
+                window = op.attr.attention.window;
   HADAL_RETURN_IF_TEXT(check_range(op, row_seq, HADAL_GQA_ATTENTION_ROW_SEQ, 0, table.extents[0]));
-  HADAL_RETURN_IF_TEXT(check_range(op, position, HADAL_GQA_ATTENTION_POSITION, 0, table.extents[1] * slots));
-  // Rows of one sequence usually follow each other: their blocks are looked at once, from the lowest to the highest seen.
+  HADAL_RETURN_IF_TEXT(
+      check_range(op, position, HADAL_GQA_ATTENTION_POSITION, 0, table.extents[1] * slots));
+  // Rows of one sequence usually follow each other: their blocks are looked at once, from the
+  // lowest to the highest seen.
   for (int64_t t = 0; t < position.extents[0];) {
     const int64_t s = *row_seq.row<int32_t>(t);
     int64_t lo = table.extents[1] * slots, hi = 0;
@@ -356,21 +408,26 @@ std::string check_attention_indices(const hadal_tape& tape, const hadal_op& op, 
       hi = std::max(hi, end);
     }
     for (int64_t i = lo / slots; i * slots < hi; ++i)
-      HADAL_RETURN_IF_TEXT(outside(op, HADAL_GQA_ATTENTION_BLOCK_TABLE, i, table.row<int32_t>(s)[i], 0, blocks));
+      HADAL_RETURN_IF_TEXT(
+          outside(op, HADAL_GQA_ATTENTION_BLOCK_TABLE, i, table.row<int32_t>(s)[i], 0, blocks));
   }
   return {};
 }
 
-std::string check_sample_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
+std::string check_sample_indices(const hadal_tape& tape, const hadal_op& op,
+                                 const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
-  const View start = view(HADAL_SAMPLE_ENTRY_START), entry = view(HADAL_SAMPLE_ENTRY), logits = view(HADAL_SAMPLE_LOGITS);
+  const View start = view(HADAL_SAMPLE_ENTRY_START), entry = view(HADAL_SAMPLE_ENTRY),
+             logits = view(HADAL_SAMPLE_LOGITS);
   for (int64_t r = 0; r < start.extents[0]; ++r) {
     const int32_t* range = start.row<int32_t>(r);
     if (range[0] >= range[1]) continue;
     HADAL_RETURN_IF_TEXT(outside(op, HADAL_SAMPLE_ENTRY_START, r, range[0], 0, entry.extents[0]));
-    HADAL_RETURN_IF_TEXT(outside(op, HADAL_SAMPLE_ENTRY_START, r, range[1], 0, entry.extents[0] + 1));
+    HADAL_RETURN_IF_TEXT(
+        outside(op, HADAL_SAMPLE_ENTRY_START, r, range[1], 0, entry.extents[0] + 1));
     for (int32_t e = range[0]; e < range[1]; ++e)
-      HADAL_RETURN_IF_TEXT(outside(op, HADAL_SAMPLE_ENTRY, e, entry.row<int32_t>(e)[0], 0, logits.extents[1]));
+      HADAL_RETURN_IF_TEXT(
+          outside(op, HADAL_SAMPLE_ENTRY, e, entry.row<int32_t>(e)[0], 0, logits.extents[1]));
   }
   return {};
 }
@@ -380,35 +437,49 @@ std::string check_sample_indices(const hadal_tape& tape, const hadal_op& op, con
 std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
   switch (op.id) {
-    case HADAL_OP_EMBED: return check_range(op, view(HADAL_EMBED_TOKEN), HADAL_EMBED_TOKEN, 0, view(HADAL_EMBED_TABLE).extents[0]);
+    case HADAL_OP_EMBED:
+      return check_range(op, view(HADAL_EMBED_TOKEN), HADAL_EMBED_TOKEN, 0,
+                         view(HADAL_EMBED_TABLE).extents[0]);
     case HADAL_OP_GATHER_ROWS:
-      return check_range(op, view(HADAL_GATHER_ROWS_INDEX), HADAL_GATHER_ROWS_INDEX, 0, view(HADAL_GATHER_ROWS_X).extents[0]);
-    case HADAL_OP_KV_WRITE: return check_kv_indices(tape, op, step);
-    case HADAL_OP_GQA_ATTENTION: return check_attention_indices(tape, op, step);
+      return check_range(op, view(HADAL_GATHER_ROWS_INDEX), HADAL_GATHER_ROWS_INDEX, 0,
+                         view(HADAL_GATHER_ROWS_X).extents[0]);
+    case HADAL_OP_KV_WRITE:
+      return check_kv_indices(tape, op, step);
+    case HADAL_OP_GQA_ATTENTION:
+      return check_attention_indices(tape, op, step);
     case HADAL_OP_COPY_BLOCKS: {
       const int64_t blocks = view(HADAL_COPY_BLOCKS_PLANE).extents[0];
-      HADAL_RETURN_IF_TEXT(check_range(op, view(HADAL_COPY_BLOCKS_FROM), HADAL_COPY_BLOCKS_FROM, -1, blocks));
+      HADAL_RETURN_IF_TEXT(
+          check_range(op, view(HADAL_COPY_BLOCKS_FROM), HADAL_COPY_BLOCKS_FROM, -1, blocks));
       return check_range(op, view(HADAL_COPY_BLOCKS_TO), HADAL_COPY_BLOCKS_TO, -1, blocks);
     }
-    case HADAL_OP_SAMPLE: return check_sample_indices(tape, op, step);
-    default: return {};
+    case HADAL_OP_SAMPLE:
+      return check_sample_indices(tape, op, step);
+    default:
+      return {};
   }
 }
 
 uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* t) {
   switch (op.id) {
     case HADAL_OP_MATMUL:
-    case HADAL_OP_GATED_MATMUL: return matmul_temp_bytes();
-    case HADAL_OP_ROPE: return op.attr.rope.dims * sizeof(float) + 64;
+    case HADAL_OP_GATED_MATMUL:
+      return matmul_temp_bytes();
+    case HADAL_OP_ROPE:
+      return op.attr.rope.dims * sizeof(float) + 64;
     case HADAL_OP_GQA_ATTENTION:
-      return attention_temp_bytes(t[HADAL_GQA_ATTENTION_Q].extents[2], t[HADAL_GQA_ATTENTION_OUT].extents[2],
+      return attention_temp_bytes(t[HADAL_GQA_ATTENTION_Q].extents[2],
+                                  t[HADAL_GQA_ATTENTION_OUT].extents[2],
                                   t[HADAL_GQA_ATTENTION_Q].extents[1], op.attr.attention.kv_heads);
-    case HADAL_OP_SAMPLE: return sample_temp_bytes(t[HADAL_SAMPLE_LOGITS].extents[1]);
-    default: return 8192;  // convert goes through 1024 floats
+    case HADAL_OP_SAMPLE:
+      return sample_temp_bytes(t[HADAL_SAMPLE_LOGITS].extents[1]);
+    default:
+      return 8192;  // convert goes through 1024 floats
   }
 }
 
-hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
+hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int64_t* limits,
+                      uint64_t* workspace_bytes, hadal_error* error) {
   *workspace_bytes = 0;
   if (const hadal_status s = host_chip::check_operands(op, tensors, error); s != HADAL_OK) return s;
   Checker c(op, tensors);
@@ -416,22 +487,27 @@ hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int
   if (!c.why().empty()) {
     const hadal_tensor* pointers[HADAL_MAX_OPERANDS] = {};
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) pointers[i] = &tensors[i];
-    return host_chip::report(error, HADAL_UNSUPPORTED, host_chip::describe(op, pointers) + ": " + c.why());
+    return host_chip::report(error, HADAL_UNSUPPORTED,
+                             host_chip::describe(op, pointers) + ": " + c.why());
   }
   switch (op.id) {
     case HADAL_OP_MATMUL:
     case HADAL_OP_GATED_MATMUL: {
       const hadal_tensor& x = tensors[HADAL_MATMUL_X];
       const int64_t rows = x.extents[0] * limits[x.row_dim];
-      *workspace_bytes = x.rank == 3 ? static_cast<uint64_t>(quant_bytes(rows * x.extents[1], x.extents[2]))
-                                     : static_cast<uint64_t>(quant_bytes(rows, x.extents[1]));
+      *workspace_bytes = x.rank == 3
+                             ? static_cast<uint64_t>(quant_bytes(rows * x.extents[1], x.extents[2]))
+                             : static_cast<uint64_t>(quant_bytes(rows, x.extents[1]));
       break;
     }
     case HADAL_OP_GQA_ATTENTION:
-      *workspace_bytes = attention_parts_bytes(tensors[HADAL_GQA_ATTENTION_Q], tensors[HADAL_GQA_ATTENTION_K], tensors[HADAL_GQA_ATTENTION_V],
-                                               tensors[HADAL_GQA_ATTENTION_BLOCK_TABLE], op.attr.attention, limits);
+      *workspace_bytes = attention_parts_bytes(
+          tensors[HADAL_GQA_ATTENTION_Q], tensors[HADAL_GQA_ATTENTION_K],
+          tensors[HADAL_GQA_ATTENTION_V], tensors[HADAL_GQA_ATTENTION_BLOCK_TABLE],
+          op.attr.attention, limits);
       break;
-    default: break;
+    default:
+      break;
   }
   return HADAL_OK;
 }

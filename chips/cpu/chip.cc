@@ -4,10 +4,10 @@
 #include <new>
 #include <string>
 
+#include "base/builtin_chips.h"
 #include "base/cpu_info.h"
 #include "base/host_chip.h"
 #include "device.h"
-#include "device/builtin.h"
 #include "plan.h"
 
 namespace hadal::cpu {
@@ -29,19 +29,25 @@ hadal_status guarded(hadal_error* error, Body&& body) {
 
 int32_t device_count(hadal_chip*) { return 1; }
 
-hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* given, hadal_device** out, hadal_error* error) {
+hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* given,
+                         hadal_device** out, hadal_error* error) {
   *out = nullptr;
   return guarded(error, [&] {
-    if (index != 0) return report(error, HADAL_INVALID, "cpu has one device, number 0, not number " + std::to_string(index));
+    if (index != 0)
+      return report(error, HADAL_INVALID,
+                    "cpu has one device, number 0, not number " + std::to_string(index));
     hadal_device_options options{};
     if (given) std::memcpy(&options, given, std::min<size_t>(given->size, sizeof options));
-    if (options.threads < 0 || options.threads > 1024) return report(error, HADAL_INVALID, "threads must be between 0 (automatic) and 1024");
+    if (options.threads < 0 || options.threads > 1024)
+      return report(error, HADAL_INVALID, "threads must be between 0 (automatic) and 1024");
     const std::string name = options.kernels ? options.kernels : "";
     const KernelTable* table = find_table(name);
     if (!table) {
       std::string all;
-      for (const KernelTable* t : runnable_tables()) all += (all.empty() ? "" : ", ") + std::string(t->name);
-      return report(error, HADAL_UNSUPPORTED, "this machine cannot run kernels \"" + name + "\"; it can run: " + all);
+      for (const KernelTable* t : runnable_tables())
+        all += (all.empty() ? "" : ", ") + std::string(t->name);
+      return report(error, HADAL_UNSUPPORTED,
+                    "this machine cannot run kernels \"" + name + "\"; it can run: " + all);
     }
     const int threads = options.threads > 0 ? options.threads : available_processors();
     *out = reinterpret_cast<hadal_device*>(new Device(threads, *table));
@@ -72,57 +78,69 @@ hadal_weight_desc known(const hadal_weight_desc* desc) {
   return d;
 }
 
-hadal_status bytes_of_weight(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes, hadal_error* error) {
+hadal_status bytes_of_weight(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
+                             hadal_error* error) {
   return guarded(error, [&] { return weight_bytes(known(desc), bytes, error); });
 }
 
-hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc, const hadal_piece* pieces, uint32_t count, hadal_weight** out,
+hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
+                           const hadal_piece* pieces, uint32_t count, hadal_weight** out,
                            hadal_error* error) {
   *out = nullptr;
   return guarded(error, [&] {
     Weight* w = nullptr;
-    const hadal_status status = weight_create(device_of(device)->pool, known(desc), pieces, count, &w, error);
+    const hadal_status status =
+        weight_create(device_of(device)->pool, known(desc), pieces, count, &w, error);
     *out = reinterpret_cast<hadal_weight*>(w);
     return status;
   });
 }
 void weight_destroy(hadal_weight* w) { delete weight_of(w); }
 
-hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors, const int64_t* limits, uint64_t* workspace_bytes,
-                      hadal_error* error) {
+hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors,
+                      const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
   *workspace_bytes = 0;
   return guarded(error, [&] { return query_op(*op, tensors, limits, workspace_bytes, error); });
 }
 
-hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count, const hadal_step* step, hadal_error* error) {
+hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
+                    const hadal_step* step, hadal_error* error) {
   return guarded(error, [&] {
     std::unique_ptr<Plan> plan;
-    if (const hadal_status s = Plan::make(*queue_of(queue)->device, *tape, first, count, true, &plan, error); s != HADAL_OK) return s;
+    if (const hadal_status s =
+            Plan::make(*queue_of(queue)->device, *tape, first, count, true, &plan, error);
+        s != HADAL_OK)
+      return s;
     return plan->run(*step, error);
   });
 }
 
-hadal_status prepare(hadal_device* device, const hadal_tape* tape, hadal_program** out, hadal_error* error) {
+hadal_status prepare(hadal_device* device, const hadal_tape* tape, hadal_program** out,
+                     hadal_error* error) {
   *out = nullptr;
   return guarded(error, [&] {
     std::unique_ptr<Plan> plan;
-    const hadal_status s = Plan::make(*device_of(device), *tape, 0, tape->op_count, false, &plan, error);
+    const hadal_status s =
+        Plan::make(*device_of(device), *tape, 0, tape->op_count, false, &plan, error);
     *out = reinterpret_cast<hadal_program*>(plan.release());
     return s;
   });
 }
-hadal_status run_program(hadal_program* program, hadal_queue*, const hadal_step* step, hadal_error* error) {
+hadal_status run_program(hadal_program* program, hadal_queue*, const hadal_step* step,
+                         hadal_error* error) {
   return guarded(error, [&] { return reinterpret_cast<Plan*>(program)->run(*step, error); });
 }
 void destroy_program(hadal_program* program) { delete reinterpret_cast<Plan*>(program); }
 
-hadal_status measure_peaks(hadal_device* device, double* bytes, double* int8, double* fp32, hadal_error* error) {
+hadal_status measure_peaks(hadal_device* device, double* bytes, double* int8, double* fp32,
+                           hadal_error* error) {
   return guarded(error, [&] { return measure(*device_of(device), bytes, int8, fp32, error); });
 }
 
 void close(hadal_chip*) {}
 
-constexpr hadal_program_table kProgram = {sizeof(hadal_program_table), 0, prepare, run_program, destroy_program};
+constexpr hadal_program_table kProgram = {sizeof(hadal_program_table), 0, prepare, run_program,
+                                          destroy_program};
 constexpr hadal_profile_table kProfile = {sizeof(hadal_profile_table), 0, measure_peaks};
 
 }  // namespace

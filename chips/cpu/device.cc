@@ -41,10 +41,12 @@ hadal_status device_info(const Device& device, hadal_device_info* out) {
   copy_text(info.name, processor_name());
   copy_text(info.kernels, device.kernels.name);
   std::string all;
-  for (const KernelTable* table : runnable_tables()) all += (all.empty() ? "" : " ") + std::string(table->name);
+  for (const KernelTable* table : runnable_tables())
+    all += (all.empty() ? "" : " ") + std::string(table->name);
   copy_text(info.all_kernels, all);
   copy_text(info.instruction_sets, instruction_sets());
-  info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   info.memory_free = available_memory();
   info.host_memory = 1;
   info.row_invariant = 1;

@@ -1,4 +1,5 @@
-// A device of the cpu chip: its threads, its kernel table, and the memory that each worker works in.
+// A device of the cpu chip: its threads, its kernel table, and the memory that each worker works
+// in.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace hadal::cpu {
 
-/// What a worker owns. `quants` holds activations that every worker quantises for itself when a step has few rows.
+/// What a worker owns. `quants` holds activations that every worker quantises for itself when a
+/// step has few rows.
 struct Worker {
   int index = 0;
   uint8_t* temp = nullptr;
@@ -21,9 +23,14 @@ struct Worker {
 };
 
 struct Device {
-  Device(int threads, const KernelTable& table) : pool(threads), kernels(table), workers(static_cast<size_t>(pool.size())), memory(workers.size()) {}
+  Device(int threads, const KernelTable& table)
+      : pool(threads),
+        kernels(table),
+        workers(static_cast<size_t>(pool.size())),
+        memory(workers.size()) {}
 
-  /// Gives every worker at least so many bytes; false if there is no memory left. The caller holds pool.lock().
+  /// Gives every worker at least so many bytes; false if there is no memory left. The caller holds
+  /// pool.lock().
   bool reserve(uint64_t temp_bytes, uint64_t quant_bytes);
 
   Pool pool;
@@ -41,10 +48,11 @@ inline Device* device_of(hadal_device* d) { return reinterpret_cast<Device*>(d);
 inline Queue* queue_of(hadal_queue* q) { return reinterpret_cast<Queue*>(q); }
 
 hadal_status device_info(const Device& device, hadal_device_info* out);
-hadal_status measure(Device& device, double* read_bytes_per_second, double* int8_ops_per_second, double* fp32_flops_per_second,
-                     hadal_error* error);
+hadal_status measure(Device& device, double* read_bytes_per_second, double* int8_ops_per_second,
+                     double* fp32_flops_per_second, hadal_error* error);
 
 /// Shapes and dtypes that this chip takes; fills the workspace that op_run needs.
-hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error);
+hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int64_t* limits,
+                      uint64_t* workspace_bytes, hadal_error* error);
 
 }  // namespace hadal::cpu

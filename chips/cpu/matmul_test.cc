@@ -7,16 +7,32 @@ namespace hadal::cpu::testing {
 namespace {
 
 constexpr hadal_dtype kTypes[] = {
-    HADAL_F32,  HADAL_F16,    HADAL_BF16,  HADAL_F64,     HADAL_I8,      HADAL_U8,    HADAL_I16,    HADAL_I32,    HADAL_F8_E4M3, HADAL_F8_E5M2,
-    HADAL_Q4_0, HADAL_Q4_1,   HADAL_Q5_0,  HADAL_Q5_1,    HADAL_Q8_0,    HADAL_Q8_1,  HADAL_Q2_K,   HADAL_Q3_K,   HADAL_Q4_K,    HADAL_Q5_K,
-    HADAL_Q6_K, HADAL_Q8_K,   HADAL_IQ1_S, HADAL_IQ1_M,   HADAL_IQ2_XXS, HADAL_IQ2_S, HADAL_IQ2_XS, HADAL_IQ3_XXS, HADAL_IQ3_S,  HADAL_IQ4_NL,
-    HADAL_IQ4_XS, HADAL_TQ1_0, HADAL_TQ2_0, HADAL_MXFP4,  HADAL_NVFP4,   HADAL_F4_E2M1};
+    HADAL_F32,     HADAL_F16,   HADAL_BF16,    HADAL_F64,     HADAL_I8,    HADAL_U8,
+    HADAL_I16,     HADAL_I32,   HADAL_F8_E4M3, HADAL_F8_E5M2, HADAL_Q4_0,  HADAL_Q4_1,
+    HADAL_Q5_0,    HADAL_Q5_1,  HADAL_Q8_0,    HADAL_Q8_1,    HADAL_Q2_K,  HADAL_Q3_K,
+    HADAL_Q4_K,    HADAL_Q5_K,  HADAL_Q6_K,    HADAL_Q8_K,    HADAL_IQ1_S, HADAL_IQ1_M,
+    HADAL_IQ2_XXS, HADAL_IQ2_S, HADAL_IQ2_XS,  HADAL_IQ3_XXS, HADAL_IQ3_S, HADAL_IQ4_NL,
+    HADAL_IQ4_XS,  HADAL_TQ1_0, HADAL_TQ2_0,   HADAL_MXFP4,   HADAL_NVFP4, HADAL_F4_E2M1};
 
 bool rounds_activations(hadal_dtype d) {
   switch (d) {
-    case HADAL_Q4_0: case HADAL_Q4_1: case HADAL_Q5_0: case HADAL_Q5_1: case HADAL_Q8_0: case HADAL_Q2_K: case HADAL_Q3_K: case HADAL_Q4_K:
-    case HADAL_Q5_K: case HADAL_Q6_K: case HADAL_IQ4_NL: case HADAL_IQ4_XS: case HADAL_MXFP4: case HADAL_NVFP4: return true;
-    default: return false;
+    case HADAL_Q4_0:
+    case HADAL_Q4_1:
+    case HADAL_Q5_0:
+    case HADAL_Q5_1:
+    case HADAL_Q8_0:
+    case HADAL_Q2_K:
+    case HADAL_Q3_K:
+    case HADAL_Q4_K:
+    case HADAL_Q5_K:
+    case HADAL_Q6_K:
+    case HADAL_IQ4_NL:
+    case HADAL_IQ4_XS:
+    case HADAL_MXFP4:
+    case HADAL_NVFP4:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -25,11 +41,13 @@ struct Case {
   int64_t n, k;
 };
 
-std::vector<float> multiply(const Case& c, const std::vector<std::byte>& w, const std::vector<float>& x, int64_t m, int threads,
+std::vector<float> multiply(const Case& c, const std::vector<std::byte>& w,
+                            const std::vector<float>& x, int64_t m, int threads,
                             const char* kernels, bool program, bool keeps_source = true) {
   Rig rig(threads, kernels);
   rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = m;
-  const int32_t xi = rig.f32({1, c.k}, std::vector<float>(x.begin(), x.begin() + m * c.k), HADAL_DIM_T);
+  const int32_t xi =
+      rig.f32({1, c.k}, std::vector<float>(x.begin(), x.begin() + m * c.k), HADAL_DIM_T);
   const int32_t wi = rig.weight(c.dtype, {c.n, c.k}, w, HADAL_USE_MATMUL, keeps_source);
   const int32_t out = rig.f32({1, c.n}, {}, HADAL_DIM_T);
   rig.op(HADAL_OP_MATMUL, {xi, wi, -1, -1, out});
@@ -37,7 +55,8 @@ std::vector<float> multiply(const Case& c, const std::vector<std::byte>& w, cons
   return rig.get<float>(out);
 }
 
-void check_close(const Case& c, const std::vector<std::byte>& bytes, const std::vector<float>& x, const std::vector<float>& out, int64_t m) {
+void check_close(const Case& c, const std::vector<std::byte>& bytes, const std::vector<float>& x,
+                 const std::vector<float>& out, int64_t m) {
   std::vector<float> w(static_cast<size_t>(c.n * c.k));
   ASSERT_TRUE(decode_to_f32(c.dtype, bytes.data(), c.n * c.k, w.data()));
   for (int64_t r = 0; r < m; ++r)
@@ -46,7 +65,8 @@ void check_close(const Case& c, const std::vector<std::byte>& bytes, const std::
       for (int64_t b = 0; b < c.k; b += 32) {
         double amax = 0, weights = 0;
         for (int64_t k = b; k < std::min(c.k, b + 32); ++k) {
-          const double xv = static_cast<double>(x[static_cast<size_t>(r * c.k + k)]), wv = static_cast<double>(w[static_cast<size_t>(n * c.k + k)]);
+          const double xv = static_cast<double>(x[static_cast<size_t>(r * c.k + k)]),
+                       wv = static_cast<double>(w[static_cast<size_t>(n * c.k + k)]);
           exact += xv * wv;
           size += std::fabs(xv * wv);
           weights += std::fabs(wv);
@@ -54,7 +74,9 @@ void check_close(const Case& c, const std::vector<std::byte>& bytes, const std::
         }
         rounding += weights * amax / 254.0;
       }
-      const double bound = (2.0 * std::sqrt(static_cast<double>(c.k)) + 2.0) * 0x1p-24 * (size + 100 * rounding) + (rounds_activations(c.dtype) ? rounding : 0.0);
+      const double bound =
+          (2.0 * std::sqrt(static_cast<double>(c.k)) + 2.0) * 0x1p-24 * (size + 100 * rounding) +
+          (rounds_activations(c.dtype) ? rounding : 0.0);
       ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(r * c.n + n)]), exact, bound)
           << dtype_name(c.dtype) << " N " << c.n << " K " << c.k << " row " << r << " output " << n;
     }
@@ -104,7 +126,8 @@ TEST(CpuMatmul, BitsDoNotDependOnRowsThreadsOrTape) {
         if (portable && m > 17) break;
         for (const int threads : {1, 2, 3}) {
           const auto y = multiply(c, w, x, m, threads, kernels.c_str(), threads != 2);
-          ASSERT_EQ(std::memcmp(y.data(), single.data(), y.size() * 4), 0) << dtype_name(dtype) << " rows " << m << " threads " << threads << " " << kernels;
+          ASSERT_EQ(std::memcmp(y.data(), single.data(), y.size() * 4), 0)
+              << dtype_name(dtype) << " rows " << m << " threads " << threads << " " << kernels;
         }
       }
     }
@@ -118,7 +141,9 @@ TEST(CpuMatmul, TablesWithFmaAgree) {
     const Case c{dtype, 33, 512};
     const auto w = random_weights(dtype, c.n, c.k, 3);
     const auto x = Random(9).numbers(7 * c.k, 3.0f);
-    EXPECT_EQ(multiply(c, w, x, 7, 1, names[0].c_str(), false), multiply(c, w, x, 7, 1, names[1].c_str(), false)) << dtype_name(dtype);
+    EXPECT_EQ(multiply(c, w, x, 7, 1, names[0].c_str(), false),
+              multiply(c, w, x, 7, 1, names[1].c_str(), false))
+        << dtype_name(dtype);
   }
 }
 
@@ -127,10 +152,15 @@ TEST(CpuMatmul, BlockScales) {
     hadal_dtype dtype, scale;
     int64_t block_rows, block_cols;
   };
-  for (const ScaleCase s : {ScaleCase{HADAL_F8_E4M3, HADAL_F32, 128, 128}, {HADAL_F8_E4M3, HADAL_BF16, 24, 40}, {HADAL_F8_E5M2, HADAL_F8_E8M0, 1, 32},
-                            {HADAL_F4_E2M1, HADAL_F8_E8M0, 1, 32}, {HADAL_F4_E2M1, HADAL_F32, 16, 64}, {HADAL_I8, HADAL_F32, 1, 320}})
+  for (const ScaleCase s : {ScaleCase{HADAL_F8_E4M3, HADAL_F32, 128, 128},
+                            {HADAL_F8_E4M3, HADAL_BF16, 24, 40},
+                            {HADAL_F8_E5M2, HADAL_F8_E8M0, 1, 32},
+                            {HADAL_F4_E2M1, HADAL_F8_E8M0, 1, 32},
+                            {HADAL_F4_E2M1, HADAL_F32, 16, 64},
+                            {HADAL_I8, HADAL_F32, 1, 320}})
     for (const bool keeps : {true, false}) {
-      const int64_t n = 150, k = 320, m = 35, across = (k + s.block_cols - 1) / s.block_cols, down = (n + s.block_rows - 1) / s.block_rows;
+      const int64_t n = 150, k = 320, m = 35, across = (k + s.block_cols - 1) / s.block_cols,
+                    down = (n + s.block_rows - 1) / s.block_rows;
       const auto bytes = random_weights(s.dtype, n, k, 4);
       auto scales = random_weights(s.scale, down, across, 5);
       if (s.scale == HADAL_F8_E8M0)
@@ -141,14 +171,21 @@ TEST(CpuMatmul, BlockScales) {
       decode_to_f32(s.dtype, bytes.data(), n * k, w.data());
       decode_to_f32(s.scale, scales.data(), down * across, scale.data());
       for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < k; ++j) w[static_cast<size_t>(i * k + j)] *= scale[static_cast<size_t>(i / s.block_rows * across + j / s.block_cols)];
+        for (int64_t j = 0; j < k; ++j)
+          w[static_cast<size_t>(i * k + j)] *=
+              scale[static_cast<size_t>(i / s.block_rows * across + j / s.block_cols)];
       Rig rig(2);
       const auto x = Random(6).numbers(m * k);
       const int32_t xi = rig.f32({m, k}, x);
-      const int32_t wi = rig.weight(s.dtype, {n, k}, bytes, HADAL_USE_MATMUL | HADAL_USE_GATHER, keeps, {s.scale, s.block_rows, s.block_cols, &scales});
+      const int32_t wi = rig.weight(s.dtype, {n, k}, bytes, HADAL_USE_MATMUL | HADAL_USE_GATHER,
+                                    keeps, {s.scale, s.block_rows, s.block_cols, &scales});
       ASSERT_GE(wi, 0) << rig.error.text;
       const int32_t out = rig.f32({m, n});
-      const int32_t ids = rig.i32({n}, [&] { std::vector<int32_t> v; for (int32_t i = 0; i < n; ++i) v.push_back(i); return v; }());
+      const int32_t ids = rig.i32({n}, [&] {
+        std::vector<int32_t> v;
+        for (int32_t i = 0; i < n; ++i) v.push_back(i);
+        return v;
+      }());
       const int32_t rows = rig.f32({n, k});
       rig.op(HADAL_OP_MATMUL, {xi, wi, -1, -1, out});
       rig.op(HADAL_OP_EMBED, {ids, wi, rows});
@@ -158,14 +195,18 @@ TEST(CpuMatmul, BlockScales) {
         for (int64_t j = 0; j < n; ++j) {
           double exact = 0, size = 0;
           for (int64_t i = 0; i < k; ++i) {
-            const double p = static_cast<double>(x[static_cast<size_t>(r * k + i)]) * static_cast<double>(w[static_cast<size_t>(j * k + i)]);
+            const double p = static_cast<double>(x[static_cast<size_t>(r * k + i)]) *
+                             static_cast<double>(w[static_cast<size_t>(j * k + i)]);
             exact += p;
             size += std::fabs(p);
           }
           const bool int8 = s.dtype == HADAL_F4_E2M1 && s.scale == HADAL_F8_E8M0;
           double w_sum = 0;
-          for (int64_t i = 0; i < k; ++i) w_sum += std::fabs(static_cast<double>(w[static_cast<size_t>(j * k + i)]));
-          ASSERT_NEAR(static_cast<double>(rig.at<float>(out)[r * n + j]), exact, 1e-5 * size + (int8 ? w_sum / 254 : 0)) << dtype_name(s.dtype) << r << " " << j;
+          for (int64_t i = 0; i < k; ++i)
+            w_sum += std::fabs(static_cast<double>(w[static_cast<size_t>(j * k + i)]));
+          ASSERT_NEAR(static_cast<double>(rig.at<float>(out)[r * n + j]), exact,
+                      1e-5 * size + (int8 ? w_sum / 254 : 0))
+              << dtype_name(s.dtype) << r << " " << j;
         }
     }
 }
@@ -176,7 +217,8 @@ TEST(CpuMatmul, BatchedBiasAndAdd) {
     const auto bytes = random_weights(dtype, b * n, k, 4);
     std::vector<float> w(static_cast<size_t>(b * n * k));
     decode_to_f32(dtype, bytes.data(), b * n * k, w.data());
-    const auto x = Random(6).numbers(m * b * k), bias = Random(7).numbers(n), add = Random(8).numbers(m * b * n);
+    const auto x = Random(6).numbers(m * b * k), bias = Random(7).numbers(n),
+               add = Random(8).numbers(m * b * n);
     Rig rig(2);
     const int32_t xi = rig.f32({m, b, k}, x), out = rig.f32({m, b, n}, add);
     const int32_t wi = rig.weight(dtype, {b, n, k}, bytes, HADAL_USE_MATMUL);
@@ -185,13 +227,16 @@ TEST(CpuMatmul, BatchedBiasAndAdd) {
     for (int64_t r = 0; r < m; ++r)
       for (int64_t i = 0; i < b; ++i)
         for (int64_t j = 0; j < n; ++j) {
-          double exact = static_cast<double>(bias[static_cast<size_t>(j)]) + static_cast<double>(add[static_cast<size_t>((r * b + i) * n + j)]), w_sum = 0;
+          double exact = static_cast<double>(bias[static_cast<size_t>(j)]) +
+                         static_cast<double>(add[static_cast<size_t>((r * b + i) * n + j)]),
+                 w_sum = 0;
           for (int64_t c = 0; c < k; ++c) {
             const double wv = static_cast<double>(w[static_cast<size_t>((i * n + j) * k + c)]);
             exact += static_cast<double>(x[static_cast<size_t>((r * b + i) * k + c)]) * wv;
             w_sum += std::fabs(wv);
           }
-          ASSERT_NEAR(static_cast<double>(rig.at<float>(out)[(r * b + i) * n + j]), exact, w_sum / 250 + 1e-5);
+          ASSERT_NEAR(static_cast<double>(rig.at<float>(out)[(r * b + i) * n + j]), exact,
+                      w_sum / 250 + 1e-5);
         }
   }
 }
@@ -202,8 +247,10 @@ TEST(CpuMatmul, GatedEqualsItsLowering) {
     const auto gate = random_weights(dtype, n, k, 1), up = random_weights(HADAL_Q8_0, n, k, 2);
     Rig rig(2);
     const int32_t x = rig.f32({m, k}, Random(3).numbers(m * k, 0.1f));
-    const int32_t g = rig.weight(dtype, {n, k}, gate, HADAL_USE_MATMUL), u = rig.weight(HADAL_Q8_0, {n, k}, up, HADAL_USE_MATMUL);
-    const int32_t fused = rig.f32({m, n}), a = rig.f32({m, n}), b = rig.f32({m, n}), out = rig.f32({m, n});
+    const int32_t g = rig.weight(dtype, {n, k}, gate, HADAL_USE_MATMUL),
+                  u = rig.weight(HADAL_Q8_0, {n, k}, up, HADAL_USE_MATMUL);
+    const int32_t fused = rig.f32({m, n}), a = rig.f32({m, n}), b = rig.f32({m, n}),
+                  out = rig.f32({m, n});
     rig.op(HADAL_OP_GATED_MATMUL, {x, g, u, fused});
     rig.op(HADAL_OP_MATMUL, {x, g, -1, -1, a});
     rig.op(HADAL_OP_MATMUL, {x, u, -1, -1, b});

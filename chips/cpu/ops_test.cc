@@ -10,13 +10,17 @@ namespace {
 
 using Build = std::function<std::vector<int32_t>(Rig&)>;  ///< fills the rig, returns the outputs
 
-void close_to(const std::vector<float>& a, const std::vector<float>& b, double tolerance, const std::string& what) {
+void close_to(const std::vector<float>& a, const std::vector<float>& b, double tolerance,
+              const std::string& what) {
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i)
-    ASSERT_NEAR(static_cast<double>(a[i]), static_cast<double>(b[i]), tolerance * (1.0 + std::fabs(static_cast<double>(b[i])))) << what << " at " << i;
+    ASSERT_NEAR(static_cast<double>(a[i]), static_cast<double>(b[i]),
+                tolerance * (1.0 + std::fabs(static_cast<double>(b[i]))))
+        << what << " at " << i;
 }
 
-/// The same tape on ref and on cpu (tables, threads, op_run and program): close to ref, equal bits within a table.
+/// The same tape on ref and on cpu (tables, threads, op_run and program): close to ref, equal bits
+/// within a table.
 void against_ref(const Build& build, double tolerance = 2e-6) {
   Rig ref(1, nullptr, hadal_ref_chip_query);
   const auto wanted_ids = build(ref);
@@ -31,12 +35,14 @@ void against_ref(const Build& build, double tolerance = 2e-6) {
         std::vector<std::vector<float>> got;
         for (size_t i = 0; i < ids.size(); ++i) {
           got.push_back(rig.get<float>(ids[i]));
-          close_to(got.back(), ref.get<float>(wanted_ids[i]), tolerance, kernels + " output " + std::to_string(i));
+          close_to(got.back(), ref.get<float>(wanted_ids[i]), tolerance,
+                   kernels + " output " + std::to_string(i));
           if (::testing::Test::HasFatalFailure()) return;
         }
         if (first.empty()) first = got;
         for (size_t i = 0; i < got.size(); ++i)
-          ASSERT_EQ(std::memcmp(got[i].data(), first[i].data(), got[i].size() * 4), 0) << kernels << " threads " << threads << " program " << program;
+          ASSERT_EQ(std::memcmp(got[i].data(), first[i].data(), got[i].size() * 4), 0)
+              << kernels << " threads " << threads << " program " << program;
       }
   }
 }
@@ -44,45 +50,62 @@ void against_ref(const Build& build, double tolerance = 2e-6) {
 TEST(CpuOps, Norm) {
   for (const int64_t n : {1, 7, 64, 67, 576})
     for (const bool layer : {false, true})
-      against_ref([&](Rig& rig) {
-        const int32_t x = rig.f32({5, n}, Random(1).numbers(5 * n)), r = rig.f32({5, n}, Random(2).numbers(5 * n)), out = rig.f32({5, n});
-        const int32_t w = rig.vector(Random(3).numbers(n)), b = rig.vector(Random(4).numbers(n));
-        rig.op(HADAL_OP_NORM, {x, w, layer ? b : -1, r, out}).attr.norm = {1e-5f, layer ? 1u : 0u};
-        const int32_t heads = rig.f32({5, 3, n}, Random(5).numbers(15 * n));
-        rig.op(HADAL_OP_NORM, {heads, -1, -1, -1, heads}).attr.norm = {1e-6f, 0};
-        return std::vector<int32_t>{r, out, heads};
-      }, n == 1 && layer ? 1e-2 : 1e-5);
+      against_ref(
+          [&](Rig& rig) {
+            const int32_t x = rig.f32({5, n}, Random(1).numbers(5 * n)),
+                          r = rig.f32({5, n}, Random(2).numbers(5 * n)), out = rig.f32({5, n});
+            const int32_t w = rig.vector(Random(3).numbers(n)),
+                          b = rig.vector(Random(4).numbers(n));
+            rig.op(HADAL_OP_NORM, {x, w, layer ? b : -1, r, out}).attr.norm = {1e-5f,
+                                                                               layer ? 1u : 0u};
+            const int32_t heads = rig.f32({5, 3, n}, Random(5).numbers(15 * n));
+            rig.op(HADAL_OP_NORM, {heads, -1, -1, -1, heads}).attr.norm = {1e-6f, 0};
+            return std::vector<int32_t>{r, out, heads};
+          },
+          n == 1 && layer ? 1e-2 : 1e-5);
 }
 
 TEST(CpuOps, RopeSwigluAddConvertGather) {
   for (const uint32_t interleaved : {0u, 1u})
-    against_ref([&](Rig& rig) {
-      const int64_t t = 9, h = 3, d = 22;
-      rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = t;
-      const int32_t x = rig.f32({1, h, d}, Random(1).numbers(t * h * d), HADAL_DIM_T), y = rig.f32({1, h, d}, Random(2).numbers(t * h * d), HADAL_DIM_T);
-      const int32_t pos = rig.i32({1}, {0, 1, 2, 3, 100, 7777, 131071, 5, 3}, HADAL_DIM_T);
-      const int32_t freq = rig.vector({1.0f, 0.5f, 0.1f, 0.03f, 1e-3f, 1e-4f, 0.7f, 0.2f, 0.01f});
-      rig.op(HADAL_OP_ROPE, {x, pos, freq}).attr.rope = {2, 18, interleaved, 0, 1, 1.1f};
-      rig.op(HADAL_OP_ROPE, {y, pos, freq}).attr.rope = {0, 18, interleaved, 1, 4, 1.0f};
-      rig.op(HADAL_OP_ROPE, {y, pos, freq}).attr.rope = {2, 18, interleaved, 0, 1, 1.1f};
-      const int32_t g = rig.f32({1, 2050}, Random(3).numbers(t * 2050, 30.0f), HADAL_DIM_T), u = rig.f32({1, 2050}, Random(4).numbers(t * 2050), HADAL_DIM_T);
-      const int32_t w = rig.f32({1}, Random(5).numbers(t), HADAL_DIM_T), s = rig.f32({1, 2050}, {}, HADAL_DIM_T);
-      rig.op(HADAL_OP_SWIGLU, {g, u, w, s}).attr.swiglu.clamp = interleaved ? 7.0f : 0.0f;
-      rig.op(HADAL_OP_ADD, {u, s});
-      const int32_t half = rig.tensor<uint16_t>(HADAL_SPACE_SCRATCH, interleaved ? HADAL_F16 : HADAL_BF16, {1, 2050}, {}, HADAL_DIM_T);
-      const int32_t back = rig.f32({1, 2050}, {}, HADAL_DIM_T);
-      rig.op(HADAL_OP_CONVERT, {u, half});
-      rig.op(HADAL_OP_CONVERT, {half, back});
-      rig.limits[HADAL_DIM_R] = rig.rows[HADAL_DIM_R] = 3;
-      const int32_t index = rig.i32({1}, {8, 0, 8}, HADAL_DIM_R), picked = rig.f32({1, 2050}, {}, HADAL_DIM_R);
-      rig.op(HADAL_OP_GATHER_ROWS, {back, index, picked});
-      return std::vector<int32_t>{x, y, s, u, back, picked};
-    }, 1e-2);  // f16 may round a last bit of its input the other way; tight below
-  against_ref([&](Rig& rig) {
-    const int32_t g = rig.f32({1, 4000}, Random(3).numbers(4000, 80.0f)), u = rig.f32({1, 4000}, Random(4).numbers(4000)), s = rig.f32({1, 4000});
-    rig.op(HADAL_OP_SWIGLU, {g, u, -1, s});
-    return std::vector<int32_t>{s};
-  }, 3e-7);
+    against_ref(
+        [&](Rig& rig) {
+          const int64_t t = 9, h = 3, d = 22;
+          rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = t;
+          const int32_t x = rig.f32({1, h, d}, Random(1).numbers(t * h * d), HADAL_DIM_T),
+                        y = rig.f32({1, h, d}, Random(2).numbers(t * h * d), HADAL_DIM_T);
+          const int32_t pos = rig.i32({1}, {0, 1, 2, 3, 100, 7777, 131071, 5, 3}, HADAL_DIM_T);
+          const int32_t freq =
+              rig.vector({1.0f, 0.5f, 0.1f, 0.03f, 1e-3f, 1e-4f, 0.7f, 0.2f, 0.01f});
+          rig.op(HADAL_OP_ROPE, {x, pos, freq}).attr.rope = {2, 18, interleaved, 0, 1, 1.1f};
+          rig.op(HADAL_OP_ROPE, {y, pos, freq}).attr.rope = {0, 18, interleaved, 1, 4, 1.0f};
+          rig.op(HADAL_OP_ROPE, {y, pos, freq}).attr.rope = {2, 18, interleaved, 0, 1, 1.1f};
+          const int32_t g = rig.f32({1, 2050}, Random(3).numbers(t * 2050, 30.0f), HADAL_DIM_T),
+                        u = rig.f32({1, 2050}, Random(4).numbers(t * 2050), HADAL_DIM_T);
+          const int32_t w = rig.f32({1}, Random(5).numbers(t), HADAL_DIM_T),
+                        s = rig.f32({1, 2050}, {}, HADAL_DIM_T);
+          rig.op(HADAL_OP_SWIGLU, {g, u, w, s}).attr.swiglu.clamp = interleaved ? 7.0f : 0.0f;
+          rig.op(HADAL_OP_ADD, {u, s});
+          const int32_t half =
+              rig.tensor<uint16_t>(HADAL_SPACE_SCRATCH, interleaved ? HADAL_F16 : HADAL_BF16,
+                                   {1, 2050}, {}, HADAL_DIM_T);
+          const int32_t back = rig.f32({1, 2050}, {}, HADAL_DIM_T);
+          rig.op(HADAL_OP_CONVERT, {u, half});
+          rig.op(HADAL_OP_CONVERT, {half, back});
+          rig.limits[HADAL_DIM_R] = rig.rows[HADAL_DIM_R] = 3;
+          const int32_t index = rig.i32({1}, {8, 0, 8}, HADAL_DIM_R),
+                        picked = rig.f32({1, 2050}, {}, HADAL_DIM_R);
+          rig.op(HADAL_OP_GATHER_ROWS, {back, index, picked});
+          return std::vector<int32_t>{x, y, s, u, back, picked};
+        },
+        1e-2);  // f16 may round a last bit of its input the other way; tight below
+  against_ref(
+      [&](Rig& rig) {
+        const int32_t g = rig.f32({1, 4000}, Random(3).numbers(4000, 80.0f)),
+                      u = rig.f32({1, 4000}, Random(4).numbers(4000)), s = rig.f32({1, 4000});
+        rig.op(HADAL_OP_SWIGLU, {g, u, -1, s});
+        return std::vector<int32_t>{s};
+      },
+      3e-7);
 }
 
 struct Attention {
@@ -95,7 +118,8 @@ struct Attention {
 
 std::vector<int32_t> build_attention(Rig& rig, const Attention& a, bool only_last = false) {
   const auto rows = static_cast<int64_t>(a.positions.size()), sequences = int64_t{3};
-  const int64_t per_sequence = (a.context + a.slots - 1) / a.slots, blocks = sequences * per_sequence;
+  const int64_t per_sequence = (a.context + a.slots - 1) / a.slots,
+                blocks = sequences * per_sequence;
   rig.limits[HADAL_DIM_U] = rig.rows[HADAL_DIM_U] = sequences * a.context;
   rig.limits[HADAL_DIM_S] = rig.rows[HADAL_DIM_S] = sequences;
   const int64_t from = only_last ? rows - 1 : 0, used = rows - from;
@@ -104,7 +128,8 @@ std::vector<int32_t> build_attention(Rig& rig, const Attention& a, bool only_las
   // Fill the cache by kv_write, blocks in mixed order.
   std::vector<int32_t> table, position, sequence;
   for (int64_t s = 0; s < sequences; ++s)
-    for (int64_t i = 0; i < per_sequence; ++i) table.push_back(static_cast<int32_t>((s * per_sequence + i) * 7 % blocks));
+    for (int64_t i = 0; i < per_sequence; ++i)
+      table.push_back(static_cast<int32_t>((s * per_sequence + i) * 7 % blocks));
   if (blocks % 7 == 0)
     for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(table.size() - 1 - i);
   for (int32_t s = 0; s < sequences; ++s)
@@ -113,30 +138,70 @@ std::vector<int32_t> build_attention(Rig& rig, const Attention& a, bool only_las
       sequence.push_back(s);
     }
   const int64_t all = sequences * a.context;
-  const int32_t k = rig.plane(a.plane, {blocks, a.slots, a.kv_heads * a.dim}), v = rig.plane(a.plane, {blocks, a.slots, a.kv_heads * a.dim_v});
-  const int32_t k_rows = rig.f32({1, a.kv_heads * a.dim}, Random(11).numbers(all * a.kv_heads * a.dim, 2.0f), HADAL_DIM_U);
-  const int32_t v_rows = rig.f32({1, a.kv_heads * a.dim_v}, Random(12).numbers(all * a.kv_heads * a.dim_v), HADAL_DIM_U);
-  const int32_t pos = rig.i32({1}, position, HADAL_DIM_U), seq = rig.i32({1}, sequence, HADAL_DIM_U);
-  const int32_t tables = rig.i32({1, per_sequence}, table, HADAL_DIM_S), write_from = rig.i32({1}, {0, 0, 0}, HADAL_DIM_S);
+  const int32_t k = rig.plane(a.plane, {blocks, a.slots, a.kv_heads * a.dim}),
+                v = rig.plane(a.plane, {blocks, a.slots, a.kv_heads * a.dim_v});
+  const int32_t k_rows = rig.f32({1, a.kv_heads * a.dim},
+                                 Random(11).numbers(all * a.kv_heads * a.dim, 2.0f), HADAL_DIM_U);
+  const int32_t v_rows = rig.f32({1, a.kv_heads * a.dim_v},
+                                 Random(12).numbers(all * a.kv_heads * a.dim_v), HADAL_DIM_U);
+  const int32_t pos = rig.i32({1}, position, HADAL_DIM_U),
+                seq = rig.i32({1}, sequence, HADAL_DIM_U);
+  const int32_t tables = rig.i32({1, per_sequence}, table, HADAL_DIM_S),
+                write_from = rig.i32({1}, {0, 0, 0}, HADAL_DIM_S);
   const int32_t first = rig.i32({1}, {0, 1, 5}, HADAL_DIM_S);
   rig.op(HADAL_OP_KV_WRITE, {k_rows, k, pos, seq, tables, write_from}).attr.kv_write.ratio = 1;
   rig.op(HADAL_OP_KV_WRITE, {v_rows, v, pos, seq, tables, write_from}).attr.kv_write.ratio = 1;
   const auto q_values = Random(13).numbers(rows * a.heads * a.dim);
-  const int32_t q = rig.f32({1, a.heads, a.dim}, std::vector<float>(q_values.begin() + from * a.heads * a.dim, q_values.end()), HADAL_DIM_T);
-  const int32_t qp = rig.i32({1}, std::vector<int32_t>(a.positions.begin() + from, a.positions.end()), HADAL_DIM_T);
-  const int32_t qs = rig.i32({1}, std::vector<int32_t>(a.sequences.begin() + from, a.sequences.end()), HADAL_DIM_T);
+  const int32_t q = rig.f32(
+      {1, a.heads, a.dim},
+      std::vector<float>(q_values.begin() + from * a.heads * a.dim, q_values.end()), HADAL_DIM_T);
+  const int32_t qp = rig.i32(
+      {1}, std::vector<int32_t>(a.positions.begin() + from, a.positions.end()), HADAL_DIM_T);
+  const int32_t qs = rig.i32(
+      {1}, std::vector<int32_t>(a.sequences.begin() + from, a.sequences.end()), HADAL_DIM_T);
   const int32_t out = rig.f32({1, a.heads, a.dim_v}, {}, HADAL_DIM_T);
   const int32_t sink = a.sink ? rig.vector(Random(14).numbers(a.heads, 3.0f)) : -1;
-  rig.op(HADAL_OP_GQA_ATTENTION, {q, k, v, qp, qs, tables, first, sink, out}).attr.attention = {0.3f, static_cast<uint32_t>(a.kv_heads), a.window};
+  rig.op(HADAL_OP_GQA_ATTENTION, {q, k, v, qp, qs, tables, first, sink, out}).attr.attention = {
+      0.3f, static_cast<uint32_t>(a.kv_heads), a.window};
   return {out};
 }
 
 TEST(CpuOps, Attention) {
   const std::vector<Attention> cases = {
-      {HADAL_F16, 9, 3, 64, 64, 16, 200, 0, false, {199, 3, 0, 64, 65, 127, 128}, {0, 1, 1, 2, 2, 2, 0}},
-      {HADAL_BF16, 4, 2, 40, 24, 32, 150, 33, true, {149, 0, 31, 32, 33, 100, 4}, {0, 0, 1, 1, 1, 2, 2}},
+      {HADAL_F16,
+       9,
+       3,
+       64,
+       64,
+       16,
+       200,
+       0,
+       false,
+       {199, 3, 0, 64, 65, 127, 128},
+       {0, 1, 1, 2, 2, 2, 0}},
+      {HADAL_BF16,
+       4,
+       2,
+       40,
+       24,
+       32,
+       150,
+       33,
+       true,
+       {149, 0, 31, 32, 33, 100, 4},
+       {0, 0, 1, 1, 1, 2, 2}},
       {HADAL_F32, 2, 1, 13, 5, 7, 70, 0, true, {69, 68, 67, 1, 0}, {0, 0, 0, 2, 1}},
-      {HADAL_F32, 8, 8, 128, 128, 64, 70, 64, false, {0, 1, 2, 3, 4, 5, 6, 7, 8, 63, 64, 65, 66}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+      {HADAL_F32,
+       8,
+       8,
+       128,
+       128,
+       64,
+       70,
+       64,
+       false,
+       {0, 1, 2, 3, 4, 5, 6, 7, 8, 63, 64, 65, 66},
+       {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
   };
   for (const Attention& a : cases) {
     against_ref([&](Rig& rig) { return build_attention(rig, a); }, 2e-5);
@@ -148,7 +213,10 @@ TEST(CpuOps, Attention) {
       ASSERT_EQ(all.run(true), HADAL_OK);
       ASSERT_EQ(one.run(true), HADAL_OK);
       const auto whole = all.get<float>(x), single = one.get<float>(y);
-      EXPECT_EQ(std::memcmp(whole.data() + whole.size() - single.size(), single.data(), single.size() * 4), 0) << kernels;
+      EXPECT_EQ(std::memcmp(whole.data() + whole.size() - single.size(), single.data(),
+                            single.size() * 4),
+                0)
+          << kernels;
     }
   }
 }
@@ -177,14 +245,18 @@ TEST(CpuOps, CacheBlocksAreCopiedAndProtected) {
   rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = 6;
   rig.limits[HADAL_DIM_S] = rig.rows[HADAL_DIM_S] = 2;
   const int32_t plane = rig.plane(HADAL_F32, {4, 2, 3});
-  const int32_t x = rig.f32({1, 3}, {0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5}, HADAL_DIM_T);
-  const int32_t pos = rig.i32({1}, {0, 1, 2, 3, 1, 2}, HADAL_DIM_T), seq = rig.i32({1}, {0, 0, 0, 0, 1, 1}, HADAL_DIM_T);
-  const int32_t table = rig.i32({1, 2}, {2, 0, 3, -1}, HADAL_DIM_S), from = rig.i32({1}, {1, 0}, HADAL_DIM_S);
+  const int32_t x =
+      rig.f32({1, 3}, {0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5}, HADAL_DIM_T);
+  const int32_t pos = rig.i32({1}, {0, 1, 2, 3, 1, 2}, HADAL_DIM_T),
+                seq = rig.i32({1}, {0, 0, 0, 0, 1, 1}, HADAL_DIM_T);
+  const int32_t table = rig.i32({1, 2}, {2, 0, 3, -1}, HADAL_DIM_S),
+                from = rig.i32({1}, {1, 0}, HADAL_DIM_S);
   rig.op(HADAL_OP_KV_WRITE, {x, plane, pos, seq, table, from}).attr.kv_write.ratio = 1;
   const int32_t a = rig.i32({1}, {0, -1}, HADAL_DIM_S), b = rig.i32({1}, {1, 2}, HADAL_DIM_S);
   rig.op(HADAL_OP_COPY_BLOCKS, {plane, a, b});
   ASSERT_EQ(rig.run(true), HADAL_OK) << rig.error.text;
-  const std::vector<float> wanted = {2, 2, 2, 3, 3, 3, 2, 2, 2, 3, 3, 3, 0, 0, 0, 1, 1, 1, 0, 0, 0, 4, 4, 4};
+  const std::vector<float> wanted = {2, 2, 2, 3, 3, 3, 2, 2, 2, 3, 3, 3,
+                                     0, 0, 0, 1, 1, 1, 0, 0, 0, 4, 4, 4};
   EXPECT_EQ(std::vector<float>(rig.at<float>(plane), rig.at<float>(plane) + 24), wanted);
 }
 
@@ -192,14 +264,25 @@ std::vector<int32_t> build_sample(Rig& rig, uint32_t seed, bool mask, uint32_t t
   const int64_t rows = 12, vocab = 5003;
   Random random(seed);
   auto logits = random.numbers(rows * vocab, 6.0f);
-  for (int64_t i = 0; i < vocab; ++i) logits[static_cast<size_t>(3 * vocab + i)] = std::floor(logits[static_cast<size_t>(i)]);  // ties
+  for (int64_t i = 0; i < vocab; ++i)
+    logits[static_cast<size_t>(3 * vocab + i)] =
+        std::floor(logits[static_cast<size_t>(i)]);  // ties
   logits[static_cast<size_t>(4 * vocab + 17)] = NAN;
-  for (int64_t i = 0; i < vocab; ++i) logits[static_cast<size_t>(5 * vocab + i)] = i % 2 ? NAN : -INFINITY;
+  for (int64_t i = 0; i < vocab; ++i)
+    logits[static_cast<size_t>(5 * vocab + i)] = i % 2 ? NAN : -INFINITY;
   std::vector<float> params;
   for (int64_t r = 0; r < rows; ++r) {
     const float pick[4] = {0.0f, 0.7f, 1.0f, 1.7f};
-    const std::vector<float> p = {pick[r % 4], static_cast<float>(r % 3 == 0 ? 0 : r % 3 == 1 ? 40 : 1 + r / 6), r % 5 < 2 ? 1.0f : 0.9f, r % 2 ? 0.0f : 0.05f,
-                                  r % 2 ? 1.3f : 1.0f, 0.5f, 0.25f, 0.0f};
+    const std::vector<float> p = {pick[r % 4],
+                                  static_cast<float>(r % 3 == 0   ? 0
+                                                     : r % 3 == 1 ? 40
+                                                                  : 1 + r / 6),
+                                  r % 5 < 2 ? 1.0f : 0.9f,
+                                  r % 2 ? 0.0f : 0.05f,
+                                  r % 2 ? 1.3f : 1.0f,
+                                  0.5f,
+                                  0.25f,
+                                  0.0f};
     params.insert(params.end(), p.begin(), p.end());
   }
   std::vector<int32_t> starts, entries;
@@ -221,13 +304,21 @@ std::vector<int32_t> build_sample(Rig& rig, uint32_t seed, bool mask, uint32_t t
   }
   const auto count = static_cast<int64_t>(bias.size());
   rig.limits[HADAL_DIM_R] = rig.rows[HADAL_DIM_R] = rows;
-  const int32_t l = rig.f32({1, vocab}, logits, HADAL_DIM_R), p = rig.f32({1, HADAL_PARAM_COUNT}, params, HADAL_DIM_R, HADAL_SPACE_INPUT);
-  const int32_t s = rig.tensor(HADAL_SPACE_INPUT, HADAL_U32, {1, 2}, seeds, HADAL_DIM_R), pos = rig.i32({1}, positions, HADAL_DIM_R);
-  const int32_t start = rig.i32({1, 2}, starts, HADAL_DIM_R), entry = rig.i32({count, 3}, entries), b = rig.f32({count}, bias, HADAL_DIM_CONST, HADAL_SPACE_INPUT);
-  const int32_t m = mask ? rig.tensor(HADAL_SPACE_INPUT, HADAL_U32, {1, (vocab + 31) / 32}, bits, HADAL_DIM_R) : -1;
-  const int32_t token = rig.tensor<int32_t>(HADAL_SPACE_OUTPUT, HADAL_I32, {1}, {}, HADAL_DIM_R), logprob = rig.f32({1}, {}, HADAL_DIM_R, HADAL_SPACE_OUTPUT);
-  const int32_t tt = rig.tensor<int32_t>(HADAL_SPACE_OUTPUT, HADAL_I32, {1, top}, {}, HADAL_DIM_R), tl = rig.f32({1, top}, {}, HADAL_DIM_R, HADAL_SPACE_OUTPUT);
-  rig.op(HADAL_OP_SAMPLE, {l, p, s, pos, start, entry, b, m, token, logprob, tt, tl}).attr.sample.top = top;
+  const int32_t l = rig.f32({1, vocab}, logits, HADAL_DIM_R),
+                p = rig.f32({1, HADAL_PARAM_COUNT}, params, HADAL_DIM_R, HADAL_SPACE_INPUT);
+  const int32_t s = rig.tensor(HADAL_SPACE_INPUT, HADAL_U32, {1, 2}, seeds, HADAL_DIM_R),
+                pos = rig.i32({1}, positions, HADAL_DIM_R);
+  const int32_t start = rig.i32({1, 2}, starts, HADAL_DIM_R), entry = rig.i32({count, 3}, entries),
+                b = rig.f32({count}, bias, HADAL_DIM_CONST, HADAL_SPACE_INPUT);
+  const int32_t m =
+      mask ? rig.tensor(HADAL_SPACE_INPUT, HADAL_U32, {1, (vocab + 31) / 32}, bits, HADAL_DIM_R)
+           : -1;
+  const int32_t token = rig.tensor<int32_t>(HADAL_SPACE_OUTPUT, HADAL_I32, {1}, {}, HADAL_DIM_R),
+                logprob = rig.f32({1}, {}, HADAL_DIM_R, HADAL_SPACE_OUTPUT);
+  const int32_t tt = rig.tensor<int32_t>(HADAL_SPACE_OUTPUT, HADAL_I32, {1, top}, {}, HADAL_DIM_R),
+                tl = rig.f32({1, top}, {}, HADAL_DIM_R, HADAL_SPACE_OUTPUT);
+  rig.op(HADAL_OP_SAMPLE, {l, p, s, pos, start, entry, b, m, token, logprob, tt, tl})
+      .attr.sample.top = top;
   return {token, logprob, tt, tl};
 }
 
@@ -246,7 +337,9 @@ TEST(CpuOps, SampleChoosesWhatRefChooses) {
           const auto x = cpu.get<float>(b[i]), y = ref.get<float>(a[i]);
           for (size_t j = 0; j < x.size(); ++j)
             if (x[j] != y[j]) {
-              ASSERT_NEAR(static_cast<double>(x[j]), static_cast<double>(y[j]), 2e-6 * std::fabs(static_cast<double>(y[j]))) << i << " " << j;
+              ASSERT_NEAR(static_cast<double>(x[j]), static_cast<double>(y[j]),
+                          2e-6 * std::fabs(static_cast<double>(y[j])))
+                  << i << " " << j;
             }
         }
       }
@@ -278,7 +371,8 @@ TEST(CpuOps, RefusesInWords) {
 TEST(CpuOps, StopsAtABorder) {
   for (const int threads : {1, 2, 3}) {
     Rig rig(threads);
-    const int32_t x = rig.f32({4, 100}, Random(1).numbers(400)), y = rig.f32({4, 100}, Random(2).numbers(400));
+    const int32_t x = rig.f32({4, 100}, Random(1).numbers(400)),
+                  y = rig.f32({4, 100}, Random(2).numbers(400));
     for (int i = 0; i < 50; ++i) rig.op(HADAL_OP_ADD, {i % 2 ? x : y, i % 2 ? y : x});
     const volatile int32_t stop = 1;
     rig.stop = &stop;
@@ -299,15 +393,16 @@ TEST(CpuOps, ZeroRowsAreLegal) {
   for (const bool program : {false, true}) EXPECT_EQ(rig.run(program), HADAL_OK) << rig.error.text;
 }
 
-/// A chain as in a layer: three matmuls of one input, then an input overwritten in place; many times, so that a missing
-/// barrier shows.
+/// A chain as in a layer: three matmuls of one input, then an input overwritten in place; many
+/// times, so that a missing barrier shows.
 TEST(CpuOps, ProgramsKeepTheOrderOfDependentOperators) {
   const auto w = random_weights(HADAL_Q8_0, 64, 64, 1);
   std::vector<float> first;
   for (const int64_t rows : {3, 40})
     for (const int threads : {1, 2, 4}) {
       Rig rig(threads);
-      const int32_t x = rig.f32({rows, 64}, Random(1).numbers(rows * 64)), a = rig.f32({rows, 64}), b = rig.f32({rows, 64});
+      const int32_t x = rig.f32({rows, 64}, Random(1).numbers(rows * 64)), a = rig.f32({rows, 64}),
+                    b = rig.f32({rows, 64});
       const int32_t handle = rig.weight(HADAL_Q8_0, {64, 64}, w, HADAL_USE_MATMUL);
       rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = rows;
       for (int i = 0; i < 30; ++i) {

@@ -1,7 +1,9 @@
-// Packing: from the formats' native blocks to panels of 16 rows. See docs/kernels/matmul.md for the layouts.
+// Packing: from the formats' native blocks to panels of 16 rows. See docs/kernels/matmul.md for the
+// layouts.
 //
-// Works on words of four values ("groups": values 4g … 4g+3 of a block of 32, one byte each), so that a value costs about
-// one instruction and packing runs near the speed of memory. Formats as in ggml and OCP Microscaling.
+// Works on words of four values ("groups": values 4g … 4g+3 of a block of 32, one byte each), so
+// that a value costs about one instruction and packing runs near the speed of memory. Formats as in
+// ggml and OCP Microscaling.
 #include <algorithm>
 #include <cstring>
 
@@ -19,7 +21,8 @@ uint32_t word(const uint8_t* p) {
 }
 void put(uint8_t* p, uint32_t w) { std::memcpy(p, &w, 4); }
 
-// A plane of 4, 2 or 1 bit of one row: words 64 bytes apart. `p` is at this row's word of the first vector.
+// A plane of 4, 2 or 1 bit of one row: words 64 bytes apart. `p` is at this row's word of the first
+// vector.
 void put4(uint8_t* p, const uint32_t g[8]) {
   for (int j = 0; j < 4; ++j) put(p + 64 * j, (g[j] & kNibbles) | ((g[j + 4] & kNibbles) << 4));
 }
@@ -66,9 +69,12 @@ void scale_min(const uint8_t* s, int j, uint8_t* scale, uint8_t* min) {
 // The 16 six-bit scales of Q3_K, less 32.
 void q3_scales(const uint8_t* s, int8_t out[16]) {
   const uint32_t a = word(s), b = word(s + 4), c = word(s + 8);
-  const uint32_t w[4] = {(a & kNibbles) | ((c & kTwos) << 4), (b & kNibbles) | (((c >> 2) & kTwos) << 4),
-                         ((a >> 4) & kNibbles) | (((c >> 4) & kTwos) << 4), ((b >> 4) & kNibbles) | (((c >> 6) & kTwos) << 4)};
-  for (int j = 0; j < 16; ++j) out[j] = static_cast<int8_t>(static_cast<int>((w[j / 4] >> (8 * (j % 4))) & 63u) - 32);
+  const uint32_t w[4] = {(a & kNibbles) | ((c & kTwos) << 4),
+                         (b & kNibbles) | (((c >> 2) & kTwos) << 4),
+                         ((a >> 4) & kNibbles) | (((c >> 4) & kTwos) << 4),
+                         ((b >> 4) & kNibbles) | (((c >> 6) & kTwos) << 4)};
+  for (int j = 0; j < 16; ++j)
+    out[j] = static_cast<int8_t>(static_cast<int>((w[j / 4] >> (8 * (j % 4))) & 63u) - 32);
 }
 
 // One row's part (r = 0 … 15) of one record. `src`: the native block or superblock.
@@ -154,7 +160,8 @@ void pack_q3_k(const uint8_t* s, uint8_t* rec, int r) {
     uint8_t* p = rec + kHalves + i * (32 + kPlane2 + kPlane1);
     uint32_t g[8];
     for (int j = 0; j < 8; ++j)
-      g[j] = ((word(s + 32 + 32 * (i / 4) + 4 * j) >> (2 * (i % 4))) & kTwos) | (((word(s + 4 * j) >> i) & kOnes) << 2);
+      g[j] = ((word(s + 32 + 32 * (i / 4) + 4 * j) >> (2 * (i % 4))) & kTwos) |
+             (((word(s + 4 * j) >> i) & kOnes) << 2);
     std::memcpy(p + 2 * r, scales + 2 * i, 2);
     put2(p + 32 + 4 * r, g, 0);
     put1(p + 32 + kPlane2 + 4 * r, g, 2);
@@ -166,7 +173,8 @@ void pack_q2_k(const uint8_t* s, uint8_t* rec, int r) {
   for (int i = 0; i < 8; ++i) {
     uint8_t* p = rec + 2 * kHalves + i * (32 + kPlane2);
     uint32_t g[8];
-    for (int j = 0; j < 8; ++j) g[j] = (word(s + 16 + 32 * (i / 4) + 4 * j) >> (2 * (i % 4))) & kTwos;
+    for (int j = 0; j < 8; ++j)
+      g[j] = (word(s + 16 + 32 * (i / 4) + 4 * j) >> (2 * (i % 4))) & kTwos;
     std::memcpy(p + 2 * r, s + 2 * i, 2);
     put2(p + 32 + 4 * r, g, 0);
   }
@@ -176,7 +184,8 @@ void pack_iq4_xs(const uint8_t* s, uint8_t* rec, int r) {
   const uint32_t high = word(s + 2) & 0xffffu;
   for (int i = 0; i < 8; ++i) {
     uint8_t* p = rec + kHalves + i * (16 + kPlane4);
-    const uint32_t scale = ((s[4 + i / 2] >> (4 * (i % 2))) & 15u) | (((high >> (2 * i)) & 3u) << 4);
+    const uint32_t scale =
+        ((s[4 + i / 2] >> (4 * (i % 2))) & 15u) | (((high >> (2 * i)) & 3u) << 4);
     uint32_t g[8];
     nibbles32(s + 8 + 16 * i, g);
     p[r] = static_cast<uint8_t>(static_cast<int>(scale) - 32);
@@ -213,9 +222,10 @@ struct Packer {
   int records;       ///< that one call writes
 };
 constexpr Packer kPackers[] = {
-    {kQ4_0, pack_q4_0, 18, 1},  {kQ4_1, pack_q4_1, 20, 1},  {kQ5_0, pack_q5_0, 22, 1},   {kQ5_1, pack_q5_1, 24, 1},
-    {kQ8_0, pack_q8_0, 34, 1},  {kQ4_K, pack_q4_k, 144, 1}, {kQ5_K, pack_q5_k, 176, 1},  {kQ6_K, pack_q6_k, 210, 1},
-    {kQ3_K, pack_q3_k, 110, 1}, {kQ2_K, pack_q2_k, 84, 1},  {kIQ4_NL, pack_q4_0, 18, 1}, {kIQ4_XS, pack_iq4_xs, 136, 1},
+    {kQ4_0, pack_q4_0, 18, 1},   {kQ4_1, pack_q4_1, 20, 1},   {kQ5_0, pack_q5_0, 22, 1},
+    {kQ5_1, pack_q5_1, 24, 1},   {kQ8_0, pack_q8_0, 34, 1},   {kQ4_K, pack_q4_k, 144, 1},
+    {kQ5_K, pack_q5_k, 176, 1},  {kQ6_K, pack_q6_k, 210, 1},  {kQ3_K, pack_q3_k, 110, 1},
+    {kQ2_K, pack_q2_k, 84, 1},   {kIQ4_NL, pack_q4_0, 18, 1}, {kIQ4_XS, pack_iq4_xs, 136, 1},
     {kMXFP4, pack_mxfp4, 17, 1}, {kNVFP4, pack_nvfp4, 36, 2},
 };
 
@@ -240,8 +250,11 @@ void interleave(const uint8_t* const rows[kPanel], int64_t k, uint8_t* panel) {
     for (int r = 0; r < kPanel; ++r) {
       if (!rows[r]) continue;
       T strip[kStrip];
-      std::memcpy(strip, rows[r] + from * static_cast<int64_t>(sizeof(T)), static_cast<size_t>(n) * sizeof(T));
-      for (int64_t i = 0; i < n; ++i) std::memcpy(panel + ((from + i) * kPanel + r) * static_cast<int64_t>(sizeof(T)), &strip[i], sizeof(T));
+      std::memcpy(strip, rows[r] + from * static_cast<int64_t>(sizeof(T)),
+                  static_cast<size_t>(n) * sizeof(T));
+      for (int64_t i = 0; i < n; ++i)
+        std::memcpy(panel + ((from + i) * kPanel + r) * static_cast<int64_t>(sizeof(T)), &strip[i],
+                    sizeof(T));
     }
   }
 }
@@ -250,31 +263,49 @@ void interleave(const uint8_t* const rows[kPanel], int64_t k, uint8_t* panel) {
 
 std::optional<Layout> packed_layout(const hadal_weight_desc& d) {
   const bool scaled = d.scale_dtype != HADAL_DTYPE_NONE;
-  if (d.dtype == HADAL_F4_E2M1 && d.scale_dtype == HADAL_F8_E8M0 && d.scale_block_rows == 1 && d.scale_block_cols == kBlock &&
-      d.cols % kBlock == 0)
+  if (d.dtype == HADAL_F4_E2M1 && d.scale_dtype == HADAL_F8_E8M0 && d.scale_block_rows == 1 &&
+      d.scale_block_cols == kBlock && d.cols % kBlock == 0)
     return kMXFP4;
   if (d.dtype == HADAL_F8_E4M3) return kE4M3;
   if (d.dtype == HADAL_F8_E5M2) return kE5M2;
   if (scaled) return std::nullopt;
   switch (d.dtype) {
-    case HADAL_F32: return kF32;
-    case HADAL_F16: return kF16;
-    case HADAL_BF16: return kBF16;
-    case HADAL_Q4_0: return kQ4_0;
-    case HADAL_Q4_1: return kQ4_1;
-    case HADAL_Q5_0: return kQ5_0;
-    case HADAL_Q5_1: return kQ5_1;
-    case HADAL_Q8_0: return kQ8_0;
-    case HADAL_Q4_K: return kQ4_K;
-    case HADAL_Q5_K: return kQ5_K;
-    case HADAL_Q6_K: return kQ6_K;
-    case HADAL_Q3_K: return kQ3_K;
-    case HADAL_Q2_K: return kQ2_K;
-    case HADAL_IQ4_NL: return kIQ4_NL;
-    case HADAL_IQ4_XS: return kIQ4_XS;
-    case HADAL_MXFP4: return kMXFP4;
-    case HADAL_NVFP4: return kNVFP4;
-    default: return std::nullopt;
+    case HADAL_F32:
+      return kF32;
+    case HADAL_F16:
+      return kF16;
+    case HADAL_BF16:
+      return kBF16;
+    case HADAL_Q4_0:
+      return kQ4_0;
+    case HADAL_Q4_1:
+      return kQ4_1;
+    case HADAL_Q5_0:
+      return kQ5_0;
+    case HADAL_Q5_1:
+      return kQ5_1;
+    case HADAL_Q8_0:
+      return kQ8_0;
+    case HADAL_Q4_K:
+      return kQ4_K;
+    case HADAL_Q5_K:
+      return kQ5_K;
+    case HADAL_Q6_K:
+      return kQ6_K;
+    case HADAL_Q3_K:
+      return kQ3_K;
+    case HADAL_Q2_K:
+      return kQ2_K;
+    case HADAL_IQ4_NL:
+      return kIQ4_NL;
+    case HADAL_IQ4_XS:
+      return kIQ4_XS;
+    case HADAL_MXFP4:
+      return kMXFP4;
+    case HADAL_NVFP4:
+      return kNVFP4;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -284,13 +315,16 @@ int64_t packed_panel_bytes(Layout layout, int64_t k) {
   return (k / kBlock / info.record_blocks * info.record_bytes + 63) / 64 * 64;
 }
 
-void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel], const uint8_t* const scales[kPanel], int64_t k,
-                uint8_t* panel) {
+void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel],
+                const uint8_t* const scales[kPanel], int64_t k, uint8_t* panel) {
   if (!is_int(layout)) {
     switch (kFloatBytes[layout - kIntLayouts]) {
-      case 4: return interleave<uint32_t>(rows, k, panel);
-      case 2: return interleave<uint16_t>(rows, k, panel);
-      default: return interleave<uint8_t>(rows, k, panel);
+      case 4:
+        return interleave<uint32_t>(rows, k, panel);
+      case 2:
+        return interleave<uint16_t>(rows, k, panel);
+      default:
+        return interleave<uint8_t>(rows, k, panel);
     }
   }
   if (dtype == HADAL_F4_E2M1) {
@@ -303,7 +337,9 @@ void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel], c
   const int64_t calls = k / kBlock / info.record_blocks / packer.records;
   for (int64_t i = 0; i < calls; ++i)
     for (int r = 0; r < kPanel; ++r)
-      if (rows[r]) packer.row(rows[r] + i * packer.native_bytes, panel + i * packer.records * info.record_bytes, r);
+      if (rows[r])
+        packer.row(rows[r] + i * packer.native_bytes,
+                   panel + i * packer.records * info.record_bytes, r);
 }
 
 }  // namespace hadal::cpu

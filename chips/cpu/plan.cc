@@ -12,7 +12,8 @@ using host_chip::report;
 
 constexpr uint32_t kWorkspace = 100;  ///< as a space in Access: the plan's own memory
 
-/// Bytes that a stage reads or writes. Rows of `width` bytes every `stride`: columns of one buffer do not meet.
+/// Bytes that a stage reads or writes. Rows of `width` bytes every `stride`: columns of one buffer
+/// do not meet.
 struct Access {
   uint32_t space = HADAL_SPACE_NONE;
   uint32_t index = 0;
@@ -22,10 +23,13 @@ struct Access {
 };
 
 bool overlap(const Access& a, const Access& b) {
-  if (a.space != b.space || a.index != b.index || a.begin >= b.end || b.begin >= a.end) return false;
+  if (a.space != b.space || a.index != b.index || a.begin >= b.end || b.begin >= a.end)
+    return false;
   if (a.stride == b.stride && a.stride != 0) {
     const uint64_t x = a.begin % a.stride, y = b.begin % a.stride;
-    if (x + a.width <= a.stride && y + b.width <= a.stride && (x + a.width <= y || y + b.width <= x)) return false;
+    if (x + a.width <= a.stride && y + b.width <= a.stride &&
+        (x + a.width <= y || y + b.width <= x))
+      return false;
   }
   return true;
 }
@@ -41,7 +45,8 @@ Access access_of(const hadal_tensor& t, const int64_t* limits, bool write) {
   }
   const int64_t rows = t.extents[0] * limits[t.row_dim];
   int64_t width = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
-  for (uint32_t d = 1; d < t.rank; ++d) width += std::max<int64_t>(0, t.extents[d] - 1) * t.strides[d];
+  for (uint32_t d = 1; d < t.rank; ++d)
+    width += std::max<int64_t>(0, t.extents[d] - 1) * t.strides[d];
   if (t.rank == 1) width = t.strides[0];
   a.width = static_cast<uint64_t>(width);
   a.stride = t.rank == 1 ? 0 : static_cast<uint64_t>(t.strides[0]);
@@ -52,8 +57,10 @@ Access access_of(const hadal_tensor& t, const int64_t* limits, bool write) {
 }
 
 bool same_tensor(const hadal_tensor& a, const hadal_tensor& b) {
-  return a.dtype == b.dtype && a.space == b.space && a.rank == b.rank && a.row_dim == b.row_dim && a.offset == b.offset && a.index == b.index &&
-         a.weight == b.weight && std::memcmp(a.extents, b.extents, sizeof a.extents) == 0 && std::memcmp(a.strides, b.strides, sizeof a.strides) == 0;
+  return a.dtype == b.dtype && a.space == b.space && a.rank == b.rank && a.row_dim == b.row_dim &&
+         a.offset == b.offset && a.index == b.index && a.weight == b.weight &&
+         std::memcmp(a.extents, b.extents, sizeof a.extents) == 0 &&
+         std::memcmp(a.strides, b.strides, sizeof a.strides) == 0;
 }
 
 bool quantises(const hadal_tensor& w) { return w.weight && weight_of(w.weight)->quantises(); }
@@ -66,8 +73,10 @@ bool has_indices(uint32_t id) {
     case HADAL_OP_KV_WRITE:
     case HADAL_OP_GQA_ATTENTION:
     case HADAL_OP_COPY_BLOCKS:
-    case HADAL_OP_SAMPLE: return true;
-    default: return false;
+    case HADAL_OP_SAMPLE:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -83,15 +92,22 @@ class PlanBuilder {
     hadal_tensor operands[HADAL_MAX_OPERANDS] = {};
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
       if (op.operands[i] >= static_cast<int32_t>(tape_.tensor_count))
-        return report(error, HADAL_INVALID, std::string(host_chip::op_name(op.id)) + ": an operand is not in the tape");
+        return report(error, HADAL_INVALID,
+                      std::string(host_chip::op_name(op.id)) + ": an operand is not in the tape");
       if (op.operands[i] >= 0) operands[i] = tape_.tensors[op.operands[i]];
       if (operands[i].space == HADAL_SPACE_PLANE && operands[i].index >= tape_.plane_count)
-        return report(error, HADAL_INVALID, std::string(host_chip::op_name(op.id)) + ": a plane that the tape does not have");
+        return report(
+            error, HADAL_INVALID,
+            std::string(host_chip::op_name(op.id)) + ": a plane that the tape does not have");
       if (operands[i].space == HADAL_SPACE_WEIGHT && !operands[i].weight)
-        return report(error, HADAL_INVALID, std::string(host_chip::op_name(op.id)) + ": " + host_chip::operand_name(op.id, i) + " is not bound to a weight");
+        return report(error, HADAL_INVALID,
+                      std::string(host_chip::op_name(op.id)) + ": " +
+                          host_chip::operand_name(op.id, i) + " is not bound to a weight");
     }
     uint64_t workspace = 0;
-    if (const hadal_status s = query_op(op, operands, tape_.limits, &workspace, error); s != HADAL_OK) return s;
+    if (const hadal_status s = query_op(op, operands, tape_.limits, &workspace, error);
+        s != HADAL_OK)
+      return s;
     plan_.temp_bytes_ = std::max(plan_.temp_bytes_, temp_bytes_of(op, operands));
     const size_t first_stage = plan_.stages_.size();
     const Stage main = prepare_main(index, op, operands, workspace);
@@ -102,14 +118,16 @@ class PlanBuilder {
       push(merge, op, operands);
     }
     note_writes(op, operands);
-    if (plan_.eager_ && first_stage < plan_.stages_.size()) plan_.stages_[first_stage].barrier[0] = plan_.stages_[first_stage].barrier[1] = true;
+    if (plan_.eager_ && first_stage < plan_.stages_.size())
+      plan_.stages_[first_stage].barrier[0] = plan_.stages_[first_stage].barrier[1] = true;
     if (has_indices(op.id)) note_check(index, op, operands);
     return HADAL_OK;
   }
 
  private:
   /// The stage of the operator itself; pushes those that must come before it.
-  Stage prepare_main(uint32_t index, const hadal_op& op, const hadal_tensor* t, uint64_t workspace) {
+  Stage prepare_main(uint32_t index, const hadal_op& op, const hadal_tensor* t,
+                     uint64_t workspace) {
     Stage s{.kind = StageKind::kMatmul, .op = index};
     switch (op.id) {
       case HADAL_OP_MATMUL:
@@ -117,27 +135,49 @@ class PlanBuilder {
         break;
       case HADAL_OP_GATED_MATMUL:
         s.kind = StageKind::kGatedMatmul;
-        if (quantises(t[HADAL_GATED_MATMUL_GATE]) || quantises(t[HADAL_GATED_MATMUL_UP])) share_quants(s, op, t, workspace);
+        if (quantises(t[HADAL_GATED_MATMUL_GATE]) || quantises(t[HADAL_GATED_MATMUL_UP]))
+          share_quants(s, op, t, workspace);
         break;
-      case HADAL_OP_EMBED: s.kind = StageKind::kEmbed; break;
-      case HADAL_OP_NORM: s.kind = StageKind::kNorm; break;
+      case HADAL_OP_EMBED:
+        s.kind = StageKind::kEmbed;
+        break;
+      case HADAL_OP_NORM:
+        s.kind = StageKind::kNorm;
+        break;
       case HADAL_OP_ROPE:
         s.kind = StageKind::kRope;
-        if (!plan_.eager_ && t[HADAL_ROPE_POSITION].space == HADAL_SPACE_INPUT && !writes_inputs()) share_table(s, op, t);
+        if (!plan_.eager_ && t[HADAL_ROPE_POSITION].space == HADAL_SPACE_INPUT && !writes_inputs())
+          share_table(s, op, t);
         break;
-      case HADAL_OP_SWIGLU: s.kind = StageKind::kSwiglu; break;
-      case HADAL_OP_ADD: s.kind = StageKind::kAdd; break;
-      case HADAL_OP_KV_WRITE: s.kind = StageKind::kKvWrite; break;
+      case HADAL_OP_SWIGLU:
+        s.kind = StageKind::kSwiglu;
+        break;
+      case HADAL_OP_ADD:
+        s.kind = StageKind::kAdd;
+        break;
+      case HADAL_OP_KV_WRITE:
+        s.kind = StageKind::kKvWrite;
+        break;
       case HADAL_OP_GQA_ATTENTION:
         s.kind = StageKind::kAttention;
         s.buffer_bytes = workspace;
-        if (!plan_.eager_) s.buffer = attention_buffer(workspace);
-        else plan_.workspace_bytes_ = std::max(plan_.workspace_bytes_, workspace);
+        if (!plan_.eager_)
+          s.buffer = attention_buffer(workspace);
+        else
+          plan_.workspace_bytes_ = std::max(plan_.workspace_bytes_, workspace);
         break;
-      case HADAL_OP_GATHER_ROWS: s.kind = StageKind::kGatherRows; break;
-      case HADAL_OP_COPY_BLOCKS: s.kind = StageKind::kCopyBlocks; break;
-      case HADAL_OP_CONVERT: s.kind = StageKind::kConvert; break;
-      default: s.kind = StageKind::kSample; break;
+      case HADAL_OP_GATHER_ROWS:
+        s.kind = StageKind::kGatherRows;
+        break;
+      case HADAL_OP_COPY_BLOCKS:
+        s.kind = StageKind::kCopyBlocks;
+        break;
+      case HADAL_OP_CONVERT:
+        s.kind = StageKind::kConvert;
+        break;
+      default:
+        s.kind = StageKind::kSample;
+        break;
     }
     return s;
   }
@@ -157,11 +197,14 @@ class PlanBuilder {
     return attention_at_;
   }
 
-  /// Quantised activations of X: those made last if X is the same and unwritten since, else a new stage.
+  /// Quantised activations of X: those made last if X is the same and unwritten since, else a new
+  /// stage.
   void share_quants(Stage& s, const hadal_op& op, const hadal_tensor* t, uint64_t bytes) {
     const hadal_tensor& x = t[HADAL_MATMUL_X];
     const int64_t batch = x.rank == 3 ? x.extents[1] : 1, k = x.extents[x.rank - 1];
-    plan_.quant_bytes_ = std::max(plan_.quant_bytes_, static_cast<uint64_t>(quant_bytes(kFewRows * batch * std::max<int64_t>(1, x.extents[0]), k)));
+    plan_.quant_bytes_ = std::max(plan_.quant_bytes_,
+                                  static_cast<uint64_t>(quant_bytes(
+                                      kFewRows * batch * std::max<int64_t>(1, x.extents[0]), k)));
     if (plan_.eager_ || quants_ < 0 || !same_tensor(x, quantised_x_)) {
       if (plan_.eager_) {
         plan_.workspace_bytes_ = std::max(plan_.workspace_bytes_, bytes);
@@ -171,7 +214,11 @@ class PlanBuilder {
       }
       quants_ = next_quants_++;
       quantised_x_ = x;
-      Stage q{.kind = StageKind::kQuantise, .op = s.op, .quants = quants_, .buffer = quant_buffer_, .buffer_bytes = bytes};
+      Stage q{.kind = StageKind::kQuantise,
+              .op = s.op,
+              .quants = quants_,
+              .buffer = quant_buffer_,
+              .buffer_bytes = bytes};
       push(q, op, t);
     }
     s.quants = quants_;
@@ -180,7 +227,7 @@ class PlanBuilder {
   }
 
   struct Table {
-    const hadal_tensor *position;
+    const hadal_tensor* position;
     hadal_weight* inv_freq;
     hadal_rope_attr attr;
     uint64_t at, bytes;
@@ -191,13 +238,17 @@ class PlanBuilder {
     const hadal_tensor& position = tape_.tensors[op.operands[HADAL_ROPE_POSITION]];
     s.shares_table = true;
     for (const Table& table : tables_)
-      if (same_tensor(*table.position, position) && table.inv_freq == t[HADAL_ROPE_INV_FREQ].weight && table.attr.dims == a.dims &&
-          table.attr.inverse == a.inverse && table.attr.ratio == a.ratio && table.attr.amplitude == a.amplitude) {
+      if (same_tensor(*table.position, position) &&
+          table.inv_freq == t[HADAL_ROPE_INV_FREQ].weight && table.attr.dims == a.dims &&
+          table.attr.inverse == a.inverse && table.attr.ratio == a.ratio &&
+          table.attr.amplitude == a.amplitude) {
         s.buffer = table.at;
         s.buffer_bytes = table.bytes;
         return;
       }
-    const uint64_t bytes = static_cast<uint64_t>(position.extents[0] * tape_.limits[position.row_dim]) * a.dims * sizeof(float);
+    const uint64_t bytes =
+        static_cast<uint64_t>(position.extents[0] * tape_.limits[position.row_dim]) * a.dims *
+        sizeof(float);
     s.buffer = allocate(bytes);
     s.buffer_bytes = bytes;
     tables_.push_back({&position, t[HADAL_ROPE_INV_FREQ].weight, a, s.buffer, bytes});
@@ -210,17 +261,22 @@ class PlanBuilder {
     for (const hadal_op& op : plan_.ops_)
       for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
         const hadal_role role = host_chip::operand_role(op.id, i);
-        const bool writes = role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-        if (writes && op.operands[i] >= 0 && tape_.tensors[op.operands[i]].space == HADAL_SPACE_INPUT) return true;
+        const bool writes =
+            role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+        if (writes && op.operands[i] >= 0 &&
+            tape_.tensors[op.operands[i]].space == HADAL_SPACE_INPUT)
+          return true;
       }
     return false;
   }
 
   /// What the stage touches in steps of few rows (mode 0) or others (mode 1).
-  std::vector<Access> accesses(const Stage& s, const hadal_op& op, const hadal_tensor* t, int mode) const {
+  std::vector<Access> accesses(const Stage& s, const hadal_op& op, const hadal_tensor* t,
+                               int mode) const {
     std::vector<Access> list;
     const auto buffer = [&](bool write) {
-      if (s.buffer_bytes != 0) list.push_back({kWorkspace, 0, s.buffer, s.buffer + s.buffer_bytes, 0, 0, write});
+      if (s.buffer_bytes != 0)
+        list.push_back({kWorkspace, 0, s.buffer, s.buffer + s.buffer_bytes, 0, 0, write});
     };
     if (s.kind == StageKind::kQuantise) {
       if (mode == 0) return list;  // left out then
@@ -236,7 +292,9 @@ class PlanBuilder {
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
       const hadal_role role = host_chip::operand_role(op.id, i);
       if (t[i].space == HADAL_SPACE_NONE || t[i].space == HADAL_SPACE_WEIGHT) continue;
-      list.push_back(access_of(t[i], tape_.limits, role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT));
+      list.push_back(access_of(
+          t[i], tape_.limits,
+          role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT));
     }
     if (s.quants >= 0 && mode == 1) buffer(false);
     if (s.kind == StageKind::kRope && s.shares_table) buffer(false);
@@ -266,17 +324,22 @@ class PlanBuilder {
     const Access x = access_of(quantised_x_, tape_.limits, false);
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
       const hadal_role role = host_chip::operand_role(op.id, i);
-      const bool writes = role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-      if (writes && t[i].space != HADAL_SPACE_NONE && overlap(x, access_of(t[i], tape_.limits, true))) quants_ = -1;
+      const bool writes =
+          role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+      if (writes && t[i].space != HADAL_SPACE_NONE &&
+          overlap(x, access_of(t[i], tape_.limits, true)))
+        quants_ = -1;
     }
   }
 
-  /// Indices that the host wrote are checked before the step, once for operators that share them; others at their stage.
+  /// Indices that the host wrote are checked before the step, once for operators that share them;
+  /// others at their stage.
   void note_check(uint32_t index, const hadal_op& op, const hadal_tensor* t) {
     bool host = true;
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
       const uint32_t type = t[i].dtype;
-      if (t[i].space != HADAL_SPACE_NONE && t[i].space != HADAL_SPACE_WEIGHT && type == HADAL_I32 && host_chip::operand_role(op.id, i) != HADAL_ROLE_OUT)
+      if (t[i].space != HADAL_SPACE_NONE && t[i].space != HADAL_SPACE_WEIGHT && type == HADAL_I32 &&
+          host_chip::operand_role(op.id, i) != HADAL_ROLE_OUT)
         host = host && t[i].space == HADAL_SPACE_INPUT;
     }
     if (!host || (writes_inputs() && !plan_.eager_)) {
@@ -290,13 +353,16 @@ class PlanBuilder {
   }
 
   [[nodiscard]] bool same_check(const hadal_op& a, const hadal_op& b) const {
-    if (a.id != b.id || a.attr.kv_write.ratio != b.attr.kv_write.ratio || std::memcmp(&a.attr, &b.attr, sizeof a.attr) != 0) return false;
+    if (a.id != b.id || a.attr.kv_write.ratio != b.attr.kv_write.ratio ||
+        std::memcmp(&a.attr, &b.attr, sizeof a.attr) != 0)
+      return false;
     for (uint32_t i = 0; i < host_chip::operand_count(a.id); ++i) {
       if ((a.operands[i] < 0) != (b.operands[i] < 0)) return false;
       if (a.operands[i] < 0) continue;
       const hadal_tensor &x = tape_.tensors[a.operands[i]], &y = tape_.tensors[b.operands[i]];
       if (x.dtype == HADAL_I32 && !same_tensor(x, y)) return false;
-      if (std::memcmp(x.extents, y.extents, sizeof x.extents) != 0) return false;  // blocks of planes, sizes of tables
+      if (std::memcmp(x.extents, y.extents, sizeof x.extents) != 0)
+        return false;  // blocks of planes, sizes of tables
     }
     return true;
   }
@@ -311,10 +377,12 @@ class PlanBuilder {
   std::vector<Table> tables_;
 };
 
-hadal_status Plan::make(Device& device, const hadal_tape& tape, uint32_t first, uint32_t count, bool eager, std::unique_ptr<Plan>* out,
-                        hadal_error* error) {
+hadal_status Plan::make(Device& device, const hadal_tape& tape, uint32_t first, uint32_t count,
+                        bool eager, std::unique_ptr<Plan>* out, hadal_error* error) {
   if (first > tape.op_count || count > tape.op_count - first)
-    return report(error, HADAL_INVALID, "operators " + std::to_string(first) + " + " + std::to_string(count) + " of a tape of " + std::to_string(tape.op_count));
+    return report(error, HADAL_INVALID,
+                  "operators " + std::to_string(first) + " + " + std::to_string(count) +
+                      " of a tape of " + std::to_string(tape.op_count));
   std::unique_ptr<Plan> plan(new Plan(device));
   plan->eager_ = eager;
   plan->tensors_.assign(tape.tensors, tape.tensors + tape.tensor_count);
@@ -328,7 +396,9 @@ hadal_status Plan::make(Device& device, const hadal_tape& tape, uint32_t first, 
   for (uint32_t i = 0; i < count; ++i)
     if (const hadal_status s = builder.add(i, error); s != HADAL_OK) return s;
   if (!eager && !plan->workspace_.allocate(plan->workspace_bytes_))
-    return report(error, HADAL_OUT_OF_MEMORY, "no " + std::to_string(plan->workspace_bytes_) + " bytes of memory left for the program");
+    return report(
+        error, HADAL_OUT_OF_MEMORY,
+        "no " + std::to_string(plan->workspace_bytes_) + " bytes of memory left for the program");
   plan->counters_ = std::make_unique<std::atomic<int32_t>[]>(plan->stages_.size() * 16 + 16);
   *out = std::move(plan);
   return HADAL_OK;
@@ -337,9 +407,12 @@ hadal_status Plan::make(Device& device, const hadal_tape& tape, uint32_t first, 
 hadal_status Plan::check_step(const hadal_step& step, hadal_error* error) const {
   for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
     if (step.rows[dim] < 0 || step.rows[dim] > tape_.limits[dim])
-      return report(error, HADAL_INVALID, "the step brings " + std::to_string(step.rows[dim]) + " rows of kind " + std::to_string(dim) +
-                                              ", the tape's limit is " + std::to_string(tape_.limits[dim]));
-  if (step.plane_count < tape_.plane_count) return report(error, HADAL_INVALID, "the step brings fewer planes than the tape uses");
+      return report(error, HADAL_INVALID,
+                    "the step brings " + std::to_string(step.rows[dim]) + " rows of kind " +
+                        std::to_string(dim) + ", the tape's limit is " +
+                        std::to_string(tape_.limits[dim]));
+  if (step.plane_count < tape_.plane_count)
+    return report(error, HADAL_INVALID, "the step brings fewer planes than the tape uses");
   // Every operand must lie inside its memory.
   for (const hadal_op& op : ops_)
     for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
@@ -352,23 +425,32 @@ hadal_status Plan::check_step(const hadal_step& step, hadal_error* error) const 
                                                            : step.planes[t.index];
       int64_t span = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
       for (uint32_t d = 0; d < t.rank; ++d) {
-        // A plane's memory may hold fewer blocks than its limit: the block tables are checked instead.
-        const int64_t n = d != 0 ? t.extents[d] : t.space == HADAL_SPACE_PLANE ? 1 : t.extents[0] * step.rows[t.row_dim];
+        // A plane's memory may hold fewer blocks than its limit: the block tables are checked
+        // instead.
+        const int64_t n = d != 0                         ? t.extents[d]
+                          : t.space == HADAL_SPACE_PLANE ? 1
+                                                         : t.extents[0] * step.rows[t.row_dim];
         span = n == 0 ? INT64_MIN / 2 : span + (n - 1) * t.strides[d];
         if (n == 0) break;
       }
       if (span <= 0) continue;
       const host_chip::Memory* m = base ? host_chip::memory(base) : nullptr;
       if (!m || t.offset > m->bytes || static_cast<uint64_t>(span) > m->bytes - t.offset)
-        return report(error, HADAL_INVALID, std::string(host_chip::op_name(op.id)) + ": " + host_chip::operand_name(op.id, i) + " does not lie inside the step's memory");
+        return report(error, HADAL_INVALID,
+                      std::string(host_chip::op_name(op.id)) + ": " +
+                          host_chip::operand_name(op.id, i) +
+                          " does not lie inside the step's memory");
     }
   if (eager_ && workspace_bytes_ > 0) {
     const host_chip::Memory* m = step.workspace ? host_chip::memory(step.workspace) : nullptr;
     if (!m || m->bytes < workspace_bytes_)
-      return report(error, HADAL_INVALID, "the operators need a workspace of " + std::to_string(workspace_bytes_) + " bytes");
+      return report(
+          error, HADAL_INVALID,
+          "the operators need a workspace of " + std::to_string(workspace_bytes_) + " bytes");
   }
   for (const uint32_t i : checks_)
-    if (const std::string text = check_indices(tape_, ops_[i], step); !text.empty()) return report(error, HADAL_INVALID, text);
+    if (const std::string text = check_indices(tape_, ops_[i], step); !text.empty())
+      return report(error, HADAL_INVALID, text);
   return HADAL_OK;
 }
 
@@ -380,7 +462,8 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
     const hadal_op& op = ops_[s.op];
     if (s.kind == StageKind::kQuantise && run.few) continue;
     if (s.kind == StageKind::kAttentionMerge && !attention_splits(run, op, s)) continue;
-    if (s.barrier[mode] && device_.pool.barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
+    if (s.barrier[mode] &&
+        device_.pool.barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
       if (worker.index == 0) invalid[1].store(1, std::memory_order_relaxed);
       return;
     }
@@ -390,42 +473,81 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
       return;
     }
     switch (s.kind) {
-      case StageKind::kQuantise: run_quantise(run, op, s, i); break;
-      case StageKind::kMatmul: run_matmul(run, op, s, i, worker); break;
-      case StageKind::kGatedMatmul: run_gated_matmul(run, op, s, i, worker); break;
-      case StageKind::kEmbed: run_embed(run, op, i); break;
-      case StageKind::kNorm: run_norm(run, op, i); break;
-      case StageKind::kRopeTable: run_rope_table(run, op, s, i); break;
-      case StageKind::kRope: run_rope(run, op, s, i, worker); break;
-      case StageKind::kSwiglu: run_swiglu(run, op, i); break;
-      case StageKind::kAdd: run_add(run, op, i); break;
-      case StageKind::kKvWrite: run_kv_write(run, op, i); break;
-      case StageKind::kAttention: run_attention(run, op, s, i, worker); break;
-      case StageKind::kAttentionMerge: run_attention_merge(run, op, s, i, worker); break;
-      case StageKind::kGatherRows: run_gather_rows(run, op, i); break;
-      case StageKind::kCopyBlocks: run_copy_blocks(run, op, i); break;
-      case StageKind::kConvert: run_convert(run, op, i, worker); break;
-      case StageKind::kSample: run_sample(run, op, i, worker); break;
+      case StageKind::kQuantise:
+        run_quantise(run, op, s, i);
+        break;
+      case StageKind::kMatmul:
+        run_matmul(run, op, s, i, worker);
+        break;
+      case StageKind::kGatedMatmul:
+        run_gated_matmul(run, op, s, i, worker);
+        break;
+      case StageKind::kEmbed:
+        run_embed(run, op, i);
+        break;
+      case StageKind::kNorm:
+        run_norm(run, op, i);
+        break;
+      case StageKind::kRopeTable:
+        run_rope_table(run, op, s, i);
+        break;
+      case StageKind::kRope:
+        run_rope(run, op, s, i, worker);
+        break;
+      case StageKind::kSwiglu:
+        run_swiglu(run, op, i);
+        break;
+      case StageKind::kAdd:
+        run_add(run, op, i);
+        break;
+      case StageKind::kKvWrite:
+        run_kv_write(run, op, i);
+        break;
+      case StageKind::kAttention:
+        run_attention(run, op, s, i, worker);
+        break;
+      case StageKind::kAttentionMerge:
+        run_attention_merge(run, op, s, i, worker);
+        break;
+      case StageKind::kGatherRows:
+        run_gather_rows(run, op, i);
+        break;
+      case StageKind::kCopyBlocks:
+        run_copy_blocks(run, op, i);
+        break;
+      case StageKind::kConvert:
+        run_convert(run, op, i, worker);
+        break;
+      case StageKind::kSample:
+        run_sample(run, op, i, worker);
+        break;
     }
   }
 }
 
 hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
-  if (step.stop && *step.stop != 0) return report(error, HADAL_STOPPED, "stopped before the step began");
+  if (step.stop && *step.stop != 0)
+    return report(error, HADAL_STOPPED, "stopped before the step began");
   const std::lock_guard guard(device_.pool.lock());
   if (const hadal_status s = check_step(step, error); s != HADAL_OK) return s;
-  if (!device_.reserve(temp_bytes_, quant_bytes_)) return report(error, HADAL_OUT_OF_MEMORY, "no memory left for the workers");
+  if (!device_.reserve(temp_bytes_, quant_bytes_))
+    return report(error, HADAL_OUT_OF_MEMORY, "no memory left for the workers");
   for (size_t i = 0; i < stages_.size(); ++i) counters_[i * 16].store(0, std::memory_order_relaxed);
   for (Worker& w : device_.workers) w.quantised = -1;
-  uint8_t* workspace = eager_ ? (step.workspace ? reinterpret_cast<uint8_t*>(host_chip::memory(step.workspace)->data) : nullptr) : workspace_.data();
+  uint8_t* workspace =
+      eager_ ? (step.workspace ? reinterpret_cast<uint8_t*>(host_chip::memory(step.workspace)->data)
+                               : nullptr)
+             : workspace_.data();
   Run run{tape_, step, device_.kernels, workspace, counters_.get(), device_.pool.size(), true};
-  for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim) run.few = run.few && step.rows[dim] <= kFewRows;
+  for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
+    run.few = run.few && step.rows[dim] <= kFewRows;
   std::atomic<int32_t> invalid[2] = {0, 0};  // op + 1 of bad indices; stopped
   auto body = [&](int worker) { work(run, device_.workers[static_cast<size_t>(worker)], invalid); };
   device_.pool.run(body);
   if (invalid[1].load() != 0) return report(error, HADAL_STOPPED, "stopped");
   if (const int32_t bad = invalid[0].load(); bad != 0)
-    return report(error, HADAL_INVALID, check_indices(tape_, ops_[static_cast<size_t>(bad - 1)], step));
+    return report(error, HADAL_INVALID,
+                  check_indices(tape_, ops_[static_cast<size_t>(bad - 1)], step));
   return HADAL_OK;
 }
 

@@ -1,9 +1,10 @@
 // A plan: some operators of a tape, made ready to run in one parallel region.
 //
-// Built by program.prepare for a whole tape and by op_run for a few operators; both run the same stages, so they give the
-// same bits. A plan decides once: which stages there are (quantise, multiply, tables of RoPE, parts of attention, …), which
-// of them need a barrier before them, which matmuls share quantised activations, which RoPEs share a table, and the memory.
-// A stage hands out its work by a counter; nothing in the results depends on who does what.
+// Built by program.prepare for a whole tape and by op_run for a few operators; both run the same
+// stages, so they give the same bits. A plan decides once: which stages there are (quantise,
+// multiply, tables of RoPE, parts of attention, …), which of them need a barrier before them, which
+// matmuls share quantised activations, which RoPEs share a table, and the memory. A stage hands out
+// its work by a counter; nothing in the results depends on who does what.
 #pragma once
 
 #include <atomic>
@@ -17,28 +18,45 @@
 
 namespace hadal::cpu {
 
-/// Steps with at most so many rows of every kind quantise activations in each worker (no barrier) instead of together.
+/// Steps with at most so many rows of every kind quantise activations in each worker (no barrier)
+/// instead of together.
 constexpr int64_t kFewRows = 4;
 /// Attention of at most so many rows may be split over tiles.
 constexpr int64_t kSplitRows = 4;
-/// A matmul that decodes its weights on the way does it for so many rows at once, so many values at a time.
+/// A matmul that decodes its weights on the way does it for so many rows at once, so many values at
+/// a time.
 constexpr int64_t kDecodeRows = 128;
 constexpr int64_t kDecodeValues = 512;
 
 enum class StageKind : uint8_t {
-  kQuantise, kMatmul, kGatedMatmul, kEmbed, kNorm, kRopeTable, kRope, kSwiglu, kAdd, kKvWrite, kAttention, kAttentionMerge,
-  kGatherRows, kCopyBlocks, kConvert, kSample,
+  kQuantise,
+  kMatmul,
+  kGatedMatmul,
+  kEmbed,
+  kNorm,
+  kRopeTable,
+  kRope,
+  kSwiglu,
+  kAdd,
+  kKvWrite,
+  kAttention,
+  kAttentionMerge,
+  kGatherRows,
+  kCopyBlocks,
+  kConvert,
+  kSample,
 };
 
 struct Stage {
   StageKind kind;
-  uint32_t op = 0;                    ///< index into the plan's ops
-  bool barrier[2] = {false, false};   ///< before it: in steps of few rows, in other steps
-  int32_t quants = -1;                ///< group of quantised activations
-  uint64_t buffer = 0;                ///< offset in the workspace: quantised activations, RoPE table, attention partials
+  uint32_t op = 0;                   ///< index into the plan's ops
+  bool barrier[2] = {false, false};  ///< before it: in steps of few rows, in other steps
+  int32_t quants = -1;               ///< group of quantised activations
+  uint64_t buffer =
+      0;  ///< offset in the workspace: quantised activations, RoPE table, attention partials
   uint64_t buffer_bytes = 0;
-  bool shares_table = false;          ///< RoPE: `buffer` holds cos and sin
-  bool validate = false;              ///< indices are made by the tape itself: check them at the stage
+  bool shares_table = false;  ///< RoPE: `buffer` holds cos and sin
+  bool validate = false;      ///< indices are made by the tape itself: check them at the stage
 };
 
 /// State of one run, shared by the workers.
@@ -62,22 +80,25 @@ struct Run {
       return;
     }
     std::atomic<int32_t>& next = counters[stage * 16];
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < tasks; i = next.fetch_add(1, std::memory_order_relaxed)) body(i);
+    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < tasks;
+         i = next.fetch_add(1, std::memory_order_relaxed))
+      body(i);
   }
   /// The same for runs of rows: body(from, to). `grain`: fewest rows of a task.
   template <typename Body>
   void share_rows(size_t stage, int64_t rows, int64_t grain, Body&& body) const {
     grain = std::max(grain, rows / (int64_t{8} * workers));
-    share(stage, (rows + grain - 1) / grain, [&](int64_t i) { body(i * grain, std::min(rows, (i + 1) * grain)); });
+    share(stage, (rows + grain - 1) / grain,
+          [&](int64_t i) { body(i * grain, std::min(rows, (i + 1) * grain)); });
   }
 };
 
 class Plan {
  public:
-  /// Ops [first, first + count) of the tape. `eager`: a barrier before every operator, nothing shared among operators,
-  /// workspace from the step. The tape's weights must be bound.
-  static hadal_status make(Device& device, const hadal_tape& tape, uint32_t first, uint32_t count, bool eager,
-                           std::unique_ptr<Plan>* out, hadal_error* error);
+  /// Ops [first, first + count) of the tape. `eager`: a barrier before every operator, nothing
+  /// shared among operators, workspace from the step. The tape's weights must be bound.
+  static hadal_status make(Device& device, const hadal_tape& tape, uint32_t first, uint32_t count,
+                           bool eager, std::unique_ptr<Plan>* out, hadal_error* error);
 
   hadal_status run(const hadal_step& step, hadal_error* error);
 
@@ -94,7 +115,8 @@ class Plan {
   std::vector<hadal_op> ops_;
   hadal_tape tape_{};
   std::vector<Stage> stages_;
-  std::vector<uint32_t> checks_;  ///< ops whose indices are checked before a step, each kind of check once
+  std::vector<uint32_t>
+      checks_;  ///< ops whose indices are checked before a step, each kind of check once
   uint64_t workspace_bytes_ = 0;
   Mapping workspace_;
   uint64_t temp_bytes_ = 0, quant_bytes_ = 0;
@@ -105,8 +127,9 @@ class Plan {
 constexpr int64_t quant_bytes(int64_t rows, int64_t k) { return rows * (k / kBlock) * kActBytes; }
 
 /// Memory that attention over tiles needs for its parts (0: it is never split).
-uint64_t attention_parts_bytes(const hadal_tensor& q, const hadal_tensor& k, const hadal_tensor& v, const hadal_tensor& table,
-                               const hadal_attention_attr& attr, const int64_t* limits);
+uint64_t attention_parts_bytes(const hadal_tensor& q, const hadal_tensor& k, const hadal_tensor& v,
+                               const hadal_tensor& table, const hadal_attention_attr& attr,
+                               const int64_t* limits);
 /// Worker memory of an operator.
 uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* tensors);
 /// Does attention of this step split over tiles? All workers find the same.
@@ -116,8 +139,10 @@ std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hada
 
 // The stages. Each is called by every worker.
 void run_quantise(const Run& run, const hadal_op& op, const Stage& stage, size_t index);
-void run_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker);
-void run_gated_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker);
+void run_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                Worker& worker);
+void run_gated_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                      Worker& worker);
 void run_embed(const Run& run, const hadal_op& op, size_t index);
 void run_norm(const Run& run, const hadal_op& op, size_t index);
 void run_rope_table(const Run& run, const hadal_op& op, const Stage& stage, size_t index);
@@ -125,8 +150,10 @@ void run_rope(const Run& run, const hadal_op& op, const Stage& stage, size_t ind
 void run_swiglu(const Run& run, const hadal_op& op, size_t index);
 void run_add(const Run& run, const hadal_op& op, size_t index);
 void run_kv_write(const Run& run, const hadal_op& op, size_t index);
-void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker);
-void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage, size_t index, Worker& worker);
+void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                   Worker& worker);
+void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                         Worker& worker);
 void run_gather_rows(const Run& run, const hadal_op& op, size_t index);
 void run_copy_blocks(const Run& run, const hadal_op& op, size_t index);
 void run_convert(const Run& run, const hadal_op& op, size_t index, Worker& worker);

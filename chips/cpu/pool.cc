@@ -13,8 +13,9 @@ inline void pause() {
 #endif
 }
 
-// A pause takes 10 ns (Zen) to 40 ns (Intel): some µs of spinning at a barrier, some tens between regions, where the host
-// prepares the next step; then a few offers of the core to others; then the kernel wakes us.
+// A pause takes 10 ns (Zen) to 40 ns (Intel): some µs of spinning at a barrier, some tens between
+// regions, where the host prepares the next step; then a few offers of the core to others; then the
+// kernel wakes us.
 constexpr int kSpinBarrier = 400, kSpinIdle = 2000, kYields = 30;
 
 // Until `word` differs from `old`.

@@ -1,8 +1,8 @@
 // The chip's threads: workers that sleep between regions, and a barrier inside a region.
 //
-// No OpenMP. The calling thread is worker 0. Waiting is short spinning, then yielding, then sleeping in the kernel, so that a
-// step stays fast when another process keeps a core busy. Threads are not pinned: the kernel may then move a worker away
-// from a core that somebody else uses.
+// No OpenMP. The calling thread is worker 0. Waiting is short spinning, then yielding, then
+// sleeping in the kernel, so that a step stays fast when another process keeps a core busy. Threads
+// are not pinned: the kernel may then move a worker away from a core that somebody else uses.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,8 @@ class Pool {
 
   [[nodiscard]] int size() const { return size_; }
 
-  /// Runs body(context, worker) on every worker and returns when all are done. One region at a time: the caller holds lock().
+  /// Runs body(context, worker) on every worker and returns when all are done. One region at a
+  /// time: the caller holds lock().
   void run(void (*body)(void* context, int worker), void* context);
   std::mutex& lock() { return lock_; }
 
@@ -31,7 +32,8 @@ class Pool {
     run([](void* context, int worker) { (*static_cast<Body*>(context))(worker); }, &body);
   }
 
-  /// Waits for all workers. True if worker 0 asked to stop before it arrived; then all workers get true.
+  /// Waits for all workers. True if worker 0 asked to stop before it arrived; then all workers get
+  /// true.
   bool barrier(int worker, bool stop = false);
 
  private:

@@ -1,7 +1,9 @@
-// The sample operator: penalties, bias, mask, greedy choice or Gumbel noise over the kept tokens, log-probabilities.
+// The sample operator: penalties, bias, mask, greedy choice or Gumbel noise over the kept tokens,
+// log-probabilities.
 //
-// The definition is in ops_table.inc. What makes it fast: greedy choice is one vectorised scan; the k largest are found by a
-// scan against the smallest that is kept; noise is drawn only for tokens that could still win, since it has an upper bound.
+// The definition is in ops_table.inc. What makes it fast: greedy choice is one vectorised scan; the
+// k largest are found by a scan against the smallest that is kept; noise is drawn only for tokens
+// that could still win, since it has an upper bound.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -21,16 +23,19 @@ struct Token {
   int32_t id;
 };
 /// Greater value first, then lower id.
-bool before(const Token& a, const Token& b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
+bool before(const Token& a, const Token& b) {
+  return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
 
-/// Word `token mod 4` of Philox-4x32-10 with counter (position, token div 4, 0, 0): "Parallel Random Numbers: As Easy as
-/// 1, 2, 3" (Salmon et al. 2011).
+/// Word `token mod 4` of Philox-4x32-10 with counter (position, token div 4, 0, 0): "Parallel
+/// Random Numbers: As Easy as 1, 2, 3" (Salmon et al. 2011).
 uint32_t philox(uint32_t seed_low, uint32_t seed_high, uint32_t position, uint32_t token) {
   uint32_t c[4] = {position, token / 4, 0, 0};
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ seed_low, static_cast<uint32_t>(b),
-                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ seed_high, static_cast<uint32_t>(a)};
+    const uint32_t next[4] = {
+        static_cast<uint32_t>(b >> 32) ^ c[1] ^ seed_low, static_cast<uint32_t>(b),
+        static_cast<uint32_t>(a >> 32) ^ c[3] ^ seed_high, static_cast<uint32_t>(a)};
     std::memcpy(c, next, sizeof c);
     seed_low += 0x9E3779B9u;
     seed_high += 0xBB67AE85u;
@@ -41,7 +46,8 @@ uint32_t philox(uint32_t seed_low, uint32_t seed_high, uint32_t position, uint32
 /// Gumbel noise of a token; at most kMostNoise.
 constexpr float kMostNoise = 17.5f;  // -log(-log(1 - 2^-25)) = 17.33
 double gumbel(const uint32_t* seed, int32_t position, int32_t token) {
-  const uint32_t x = philox(seed[0], seed[1], static_cast<uint32_t>(position), static_cast<uint32_t>(token));
+  const uint32_t x =
+      philox(seed[0], seed[1], static_cast<uint32_t>(position), static_cast<uint32_t>(token));
   const double u = (static_cast<double>(x >> 8) + 0.5) * 0x1p-24;
   return -std::log(-std::log(u));
 }
@@ -59,7 +65,8 @@ int64_t largest(const KernelTable& kernels, const float* x, int64_t n, int64_t c
     std::sort(out, out + held, before);
     return held;
   }
-  // `out` is a heap whose top is the worst that is held; an equal value with a higher id never enters.
+  // `out` is a heap whose top is the worst that is held; an equal value with a higher id never
+  // enters.
   for (int64_t i = kernels.next_above(x, 0, n, kMinus); i < n;) {
     if (held < count) {
       out[held++] = {x[i], static_cast<int32_t>(i)};
@@ -80,18 +87,21 @@ struct Row {
   const float* params;
   const uint32_t* seed;
   int32_t position;
-  float* y;        ///< [V]: adjusted logits, then divided by the temperature
+  float* y;  ///< [V]: adjusted logits, then divided by the temperature
   int64_t vocab;
-  Token* tokens;   ///< [V]
+  Token* tokens;  ///< [V]
 };
 
-/// Noise over all tokens: those that the bound excludes are skipped, ascending order, ties to the lower id.
+/// Noise over all tokens: those that the bound excludes are skipped, ascending order, ties to the
+/// lower id.
 int32_t draw_all(const Row& r, Best top) {
   double best = static_cast<double>(top.value) + gumbel(r.seed, r.position, top.index);
   int32_t chosen = top.index;
   const auto bound = [&] { return std::nextafter(static_cast<float>(best) - kMostNoise, kMinus); };
-  for (int64_t i = r.kernels.next_above(r.y, 0, r.vocab, bound()); i < r.vocab; i = r.kernels.next_above(r.y, i + 1, r.vocab, bound())) {
-    const double value = static_cast<double>(r.y[i]) + gumbel(r.seed, r.position, static_cast<int32_t>(i));
+  for (int64_t i = r.kernels.next_above(r.y, 0, r.vocab, bound()); i < r.vocab;
+       i = r.kernels.next_above(r.y, i + 1, r.vocab, bound())) {
+    const double value =
+        static_cast<double>(r.y[i]) + gumbel(r.seed, r.position, static_cast<int32_t>(i));
     if (value > best || (value == best && i < chosen)) {
       best = value;
       chosen = static_cast<int32_t>(i);
@@ -100,11 +110,14 @@ int32_t draw_all(const Row& r, Best top) {
   return chosen;
 }
 
-/// How many of the sorted tokens top-p keeps, or -1 if their probabilities do not reach it. `z`: sum of exp(y - top).
+/// How many of the sorted tokens top-p keeps, or -1 if their probabilities do not reach it. `z`:
+/// sum of exp(y - top).
 int64_t nucleus(const Row& r, int64_t count, double z, double top_p) {
   double sum = 0.0;
   for (int64_t i = 0; i < count; ++i) {
-    sum += std::exp(static_cast<double>(r.tokens[i].value) - static_cast<double>(r.tokens[0].value)) / z;
+    sum +=
+        std::exp(static_cast<double>(r.tokens[i].value) - static_cast<double>(r.tokens[0].value)) /
+        z;
     if (sum >= top_p) return i + 1;
   }
   return -1;
@@ -129,8 +142,11 @@ int32_t draw(const Row& r, Best top) {
     count = largest(r.kernels, r.y, r.vocab, top_k, r.tokens);
     if (nuclear) {
       double z = 0.0;
-      for (int64_t i = 0; i < count; ++i) z += std::exp(static_cast<double>(r.tokens[i].value) - static_cast<double>(r.tokens[0].value));
-      if (const int64_t kept = nucleus(r, count, z, static_cast<double>(top_p)); kept >= 0) count = kept;
+      for (int64_t i = 0; i < count; ++i)
+        z += std::exp(static_cast<double>(r.tokens[i].value) -
+                      static_cast<double>(r.tokens[0].value));
+      if (const int64_t kept = nucleus(r, count, z, static_cast<double>(top_p)); kept >= 0)
+        count = kept;
     }
   } else if (nuclear) {
     const double z = r.kernels.sum_exp(r.y, r.vocab, top.value);
@@ -149,7 +165,10 @@ int32_t draw(const Row& r, Best top) {
   double best = -std::numeric_limits<double>::infinity();
   for (int64_t i = 0; i < count; ++i) {
     const Token& t = r.tokens[i];
-    if (i > 0 && min_p > 0.0f && std::exp(static_cast<double>(t.value) - static_cast<double>(top.value)) < static_cast<double>(min_p)) continue;
+    if (i > 0 && min_p > 0.0f &&
+        std::exp(static_cast<double>(t.value) - static_cast<double>(top.value)) <
+            static_cast<double>(min_p))
+      continue;
     const double value = static_cast<double>(t.value) + gumbel(r.seed, r.position, t.id);
     if (value > best || (value == best && t.id < chosen.id)) {
       best = value;
@@ -161,14 +180,20 @@ int32_t draw(const Row& r, Best top) {
 
 }  // namespace
 
-uint64_t sample_temp_bytes(int64_t vocab) { return static_cast<uint64_t>(vocab + 16) * (sizeof(float) + sizeof(Token)); }
+uint64_t sample_temp_bytes(int64_t vocab) {
+  return static_cast<uint64_t>(vocab + 16) * (sizeof(float) + sizeof(Token));
+}
 
 void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker) {
-  const View logits = run.view(op, HADAL_SAMPLE_LOGITS), params = run.view(op, HADAL_SAMPLE_PARAMS), seed = run.view(op, HADAL_SAMPLE_SEED);
-  const View position = run.view(op, HADAL_SAMPLE_POSITION), start = run.view(op, HADAL_SAMPLE_ENTRY_START);
-  const View entry = run.view(op, HADAL_SAMPLE_ENTRY), bias = run.view(op, HADAL_SAMPLE_ENTRY_BIAS), mask = run.view(op, HADAL_SAMPLE_MASK);
+  const View logits = run.view(op, HADAL_SAMPLE_LOGITS), params = run.view(op, HADAL_SAMPLE_PARAMS),
+             seed = run.view(op, HADAL_SAMPLE_SEED);
+  const View position = run.view(op, HADAL_SAMPLE_POSITION),
+             start = run.view(op, HADAL_SAMPLE_ENTRY_START);
+  const View entry = run.view(op, HADAL_SAMPLE_ENTRY), bias = run.view(op, HADAL_SAMPLE_ENTRY_BIAS),
+             mask = run.view(op, HADAL_SAMPLE_MASK);
   const View token = run.view(op, HADAL_SAMPLE_TOKEN), logprob = run.view(op, HADAL_SAMPLE_LOGPROB);
-  const View top_token = run.view(op, HADAL_SAMPLE_TOP_TOKEN), top_logprob = run.view(op, HADAL_SAMPLE_TOP_LOGPROB);
+  const View top_token = run.view(op, HADAL_SAMPLE_TOP_TOKEN),
+             top_logprob = run.view(op, HADAL_SAMPLE_TOP_LOGPROB);
   const int64_t vocab = logits.extents[1];
   float* y = reinterpret_cast<float*>(worker.temp);
   Token* tokens = reinterpret_cast<Token*>(y + (vocab + 15) / 16 * 16);
@@ -187,7 +212,8 @@ void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker
         const int32_t* numbers = entry.row<int32_t>(e);
         const int32_t in_prompt = numbers[1], in_output = numbers[2];
         float& l = y[numbers[0]];
-        if (in_prompt > 0 || in_output > 0) l = l > 0.0f ? l / p[HADAL_PARAM_REPETITION] : l * p[HADAL_PARAM_REPETITION];
+        if (in_prompt > 0 || in_output > 0)
+          l = l > 0.0f ? l / p[HADAL_PARAM_REPETITION] : l * p[HADAL_PARAM_REPETITION];
         if (in_output > 0) {
           l -= p[HADAL_PARAM_PRESENCE];
           l -= p[HADAL_PARAM_FREQUENCY] * static_cast<float>(in_output);
@@ -205,12 +231,17 @@ void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker
       }
       best = run.kernels.argmax(y, vocab);
       if (!greedy && best.value > kMinus)
-        best.index = draw({run.kernels, p, seed.row<uint32_t>(r), *position.row<int32_t>(r), y, vocab, tokens}, best);
+        best.index = draw(
+            {run.kernels, p, seed.row<uint32_t>(r), *position.row<int32_t>(r), y, vocab, tokens},
+            best);
     }
     *token.row<int32_t>(r) = best.index;
 
     // log of the sum of exp over the raw logits
-    const double lse = raw_top.value > kMinus ? static_cast<double>(raw_top.value) + std::log(run.kernels.sum_exp(raw, vocab, raw_top.value)) : 0.0;
+    const double lse = raw_top.value > kMinus
+                           ? static_cast<double>(raw_top.value) +
+                                 std::log(run.kernels.sum_exp(raw, vocab, raw_top.value))
+                           : 0.0;
     const auto log_of = [&](int64_t id) {
       return raw[id] == raw[id] ? static_cast<float>(static_cast<double>(raw[id]) - lse) : kMinus;
     };

@@ -1,4 +1,5 @@
-// A tape on a device of the cpu chip, built by hand. For the tests and the benchmark of this folder.
+// A tape on a device of the cpu chip, built by hand. For the tests and the benchmark of this
+// folder.
 #pragma once
 
 #include <cmath>
@@ -8,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "base/builtin_chips.h"
 #include "base/dtype.h"
 #include "base/quant.h"
-#include "device/builtin.h"
 #include "hadal/chip.h"
 
 namespace hadal::cpu::testing {
@@ -38,12 +39,15 @@ class Random {
 };
 
 /// Bytes of rows x cols values of any type, whose numbers are finite and of ordinary size.
-inline std::vector<std::byte> random_weights(DType dtype, int64_t rows, int64_t cols, uint32_t seed) {
+inline std::vector<std::byte> random_weights(DType dtype, int64_t rows, int64_t cols,
+                                             uint32_t seed) {
   static const std::map<uint32_t, std::vector<size_t>> halves = {
-      {HADAL_F16, {0}},       {HADAL_Q4_0, {0}},     {HADAL_Q4_1, {0, 2}},  {HADAL_Q5_0, {0}},    {HADAL_Q5_1, {0, 2}},   {HADAL_Q8_0, {0}},
-      {HADAL_Q8_1, {0, 2}},   {HADAL_Q2_K, {80, 82}}, {HADAL_Q3_K, {108}},  {HADAL_Q4_K, {0, 2}}, {HADAL_Q5_K, {0, 2}},   {HADAL_Q6_K, {208}},
-      {HADAL_IQ2_XXS, {0}},   {HADAL_IQ2_XS, {0}},   {HADAL_IQ3_XXS, {0}},  {HADAL_IQ1_S, {0}},   {HADAL_IQ4_NL, {0}},    {HADAL_IQ3_S, {0}},
-      {HADAL_IQ2_S, {0}},     {HADAL_IQ4_XS, {0}},   {HADAL_TQ1_0, {52}},   {HADAL_TQ2_0, {64}}};
+      {HADAL_F16, {0}},     {HADAL_Q4_0, {0}},    {HADAL_Q4_1, {0, 2}}, {HADAL_Q5_0, {0}},
+      {HADAL_Q5_1, {0, 2}}, {HADAL_Q8_0, {0}},    {HADAL_Q8_1, {0, 2}}, {HADAL_Q2_K, {80, 82}},
+      {HADAL_Q3_K, {108}},  {HADAL_Q4_K, {0, 2}}, {HADAL_Q5_K, {0, 2}}, {HADAL_Q6_K, {208}},
+      {HADAL_IQ2_XXS, {0}}, {HADAL_IQ2_XS, {0}},  {HADAL_IQ3_XXS, {0}}, {HADAL_IQ1_S, {0}},
+      {HADAL_IQ4_NL, {0}},  {HADAL_IQ3_S, {0}},   {HADAL_IQ2_S, {0}},   {HADAL_IQ4_XS, {0}},
+      {HADAL_TQ1_0, {52}},  {HADAL_TQ2_0, {64}}};
   const DTypeInfo& info = *dtype_info(dtype);
   const auto size = static_cast<size_t>(info.block_bytes);
   std::vector<std::byte> bytes(static_cast<size_t>(rows * cols / info.block_values) * size);
@@ -54,7 +58,8 @@ inline std::vector<std::byte> random_weights(DType dtype, int64_t rows, int64_t 
       for (size_t i = 0; i < size; ++i) bytes[at + i] = static_cast<std::byte>(random.bits() >> 11);
       if (const auto it = halves.find(dtype); it != halves.end())
         for (const size_t h : it->second)  // f16 between 2^-6 and 2^-5 in size
-          bytes[at + h + 1] = static_cast<std::byte>(0x24 | (static_cast<unsigned>(bytes[at + h + 1]) & 0x83));
+          bytes[at + h + 1] =
+              static_cast<std::byte>(0x24 | (static_cast<unsigned>(bytes[at + h + 1]) & 0x83));
       if (dtype == HADAL_F32 || dtype == HADAL_Q8_K) {
         const float x = random.number();
         std::memcpy(&bytes[at], &x, 4);
@@ -66,7 +71,9 @@ inline std::vector<std::byte> random_weights(DType dtype, int64_t rows, int64_t 
       if (dtype == HADAL_MXFP4) bytes[at] = static_cast<std::byte>(120 + random.bits() % 8);
       decode_to_f32(dtype, &bytes[at], info.block_values, values.data());
       bool good = true;
-      for (const float v : values) good = good && std::isfinite(v) && (std::fabs(v) < 1e4f || info.block_values == 1) && std::fabs(v) < 1e20f;
+      for (const float v : values)
+        good = good && std::isfinite(v) && (std::fabs(v) < 1e4f || info.block_values == 1) &&
+               std::fabs(v) < 1e20f;
       if (good) break;
     }
   }
@@ -82,7 +89,8 @@ struct Scales {
 
 class Rig {
  public:
-  explicit Rig(int threads = 1, const char* kernels = nullptr, hadal_chip_query_fn query = hadal_cpu_chip_query) {
+  explicit Rig(int threads = 1, const char* kernels = nullptr,
+               hadal_chip_query_fn query = hadal_cpu_chip_query) {
     chip.size = sizeof chip;
     error.size = sizeof error;
     query(nullptr, HADAL_ABI, &chip);
@@ -105,7 +113,8 @@ class Rig {
 
   /// A tensor with values; the first extent is multiplied by `dim`'s rows. Returns its index.
   template <typename T>
-  int32_t tensor(hadal_space space, hadal_dtype dtype, std::vector<int64_t> shape, const std::vector<T>& values, hadal_dim dim = HADAL_DIM_CONST) {
+  int32_t tensor(hadal_space space, hadal_dtype dtype, std::vector<int64_t> shape,
+                 const std::vector<T>& values, hadal_dim dim = HADAL_DIM_CONST) {
     hadal_tensor t = blank(dtype, space, shape);
     t.row_dim = dim;
     int64_t stride = static_cast<int64_t>(sizeof(T));
@@ -115,16 +124,20 @@ class Rig {
     }
     std::vector<std::byte>& arena = arenas[space];
     t.offset = arena.size();
-    const size_t bytes = std::max(values.size() * sizeof(T), static_cast<size_t>(stride * limits[dim]));
+    const size_t bytes =
+        std::max(values.size() * sizeof(T), static_cast<size_t>(stride * limits[dim]));
     arena.resize(arena.size() + (bytes + 63) / 64 * 64 + 64);
-    if (!values.empty()) std::memcpy(arena.data() + t.offset, values.data(), values.size() * sizeof(T));
+    if (!values.empty())
+      std::memcpy(arena.data() + t.offset, values.data(), values.size() * sizeof(T));
     tensors.push_back(t);
     return static_cast<int32_t>(tensors.size()) - 1;
   }
-  int32_t f32(std::vector<int64_t> shape, const std::vector<float>& values = {}, hadal_dim dim = HADAL_DIM_CONST, hadal_space space = HADAL_SPACE_SCRATCH) {
+  int32_t f32(std::vector<int64_t> shape, const std::vector<float>& values = {},
+              hadal_dim dim = HADAL_DIM_CONST, hadal_space space = HADAL_SPACE_SCRATCH) {
     return tensor(space, HADAL_F32, std::move(shape), values, dim);
   }
-  int32_t i32(std::vector<int64_t> shape, const std::vector<int32_t>& values, hadal_dim dim = HADAL_DIM_CONST, hadal_space space = HADAL_SPACE_INPUT) {
+  int32_t i32(std::vector<int64_t> shape, const std::vector<int32_t>& values,
+              hadal_dim dim = HADAL_DIM_CONST, hadal_space space = HADAL_SPACE_INPUT) {
     return tensor(space, HADAL_I32, std::move(shape), values, dim);
   }
   /// A plane of its own, filled with zeros.
@@ -144,8 +157,8 @@ class Rig {
     return static_cast<int32_t>(tensors.size()) - 1;
   }
   /// A weight of one piece; `data` must outlive the rig if keeps_source. -1 if it was refused.
-  int32_t weight(hadal_dtype dtype, std::vector<int64_t> shape, const std::vector<std::byte>& data, uint32_t uses, bool keeps_source = true,
-                 const Scales& scales = {}) {
+  int32_t weight(hadal_dtype dtype, std::vector<int64_t> shape, const std::vector<std::byte>& data,
+                 uint32_t uses, bool keeps_source = true, const Scales& scales = {}) {
     hadal_tensor t = blank(dtype, HADAL_SPACE_WEIGHT, shape);
     hadal_weight_desc desc{};
     desc.size = sizeof desc;
@@ -164,7 +177,8 @@ class Rig {
       desc.scale_block_rows = scales.block_rows;
       desc.scale_block_cols = scales.block_cols;
       piece.scale_memory = import(*scales.data);
-      piece.scale_row_stride = *row_bytes(scales.dtype, (desc.cols + scales.block_cols - 1) / scales.block_cols);
+      piece.scale_row_stride =
+          *row_bytes(scales.dtype, (desc.cols + scales.block_cols - 1) / scales.block_cols);
     }
     status = chip.weight_create(device, &desc, &piece, 1, &t.weight, &error);
     if (status != HADAL_OK) return -1;
@@ -269,7 +283,8 @@ class Rig {
   const volatile int32_t* stop = nullptr;
 
  private:
-  static hadal_tensor blank(hadal_dtype dtype, hadal_space space, const std::vector<int64_t>& shape) {
+  static hadal_tensor blank(hadal_dtype dtype, hadal_space space,
+                            const std::vector<int64_t>& shape) {
     hadal_tensor t{};
     t.dtype = dtype;
     t.space = space;
@@ -295,7 +310,8 @@ inline std::vector<std::string> kernel_names() {
   rig.chip.device_info(rig.device, &info);
   std::vector<std::string> names;
   std::string all = std::string(info.all_kernels) + " ";
-  for (size_t at = 0; at < all.size(); at = all.find(' ', at) + 1) names.push_back(all.substr(at, all.find(' ', at) - at));
+  for (size_t at = 0; at < all.size(); at = all.find(' ', at) + 1)
+    names.push_back(all.substr(at, all.find(' ', at) - at));
   return names;
 }
 

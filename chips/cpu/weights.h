@@ -1,7 +1,9 @@
-// What a weight handle of the cpu chip is: packed panels for matmul, native rows for gather, floats for vectors.
+// What a weight handle of the cpu chip is: packed panels for matmul, native rows for gather, floats
+// for vectors.
 //
-// Packing happens once, at weight_create, by all threads. Types without a packed layout keep their native rows (in place in
-// the mapped file where the source stays readable, else a copy) and are decoded to fp32 while they are multiplied.
+// Packing happens once, at weight_create, by all threads. Types without a packed layout keep their
+// native rows (in place in the mapped file where the source stays readable, else a copy) and are
+// decoded to fp32 while they are multiplied.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +22,9 @@ namespace hadal::cpu {
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(Mapping&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr; }
+  Mapping(Mapping&& other) noexcept : data_(other.data_), bytes_(other.bytes_) {
+    other.data_ = nullptr;
+  }
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
   /// False if there is no memory left.
@@ -64,9 +68,12 @@ struct Weight {
   [[nodiscard]] const uint8_t* panel(int64_t batch, int64_t index) const {
     return packed.data() + (batch * panels + index) * panel_bytes;
   }
-  [[nodiscard]] const float* values() const { return reinterpret_cast<const float*>(vector.data()); }
+  [[nodiscard]] const float* values() const {
+    return reinterpret_cast<const float*>(vector.data());
+  }
 
-  /// Decodes columns [from, from + count) of a row (batch * rows + row) to fp32; both at block borders of the type.
+  /// Decodes columns [from, from + count) of a row (batch * rows + row) to fp32; both at block
+  /// borders of the type.
   void decode(int64_t row, int64_t from, int64_t count, float* out) const;
 };
 
@@ -76,12 +83,12 @@ inline Weight* weight_of(hadal_weight* w) { return reinterpret_cast<Weight*>(w);
 std::optional<Layout> packed_layout(const hadal_weight_desc& desc);
 
 /// Packs 16 rows (null: a row of zeros) of `k` values; `scales` only for F4_E2M1. Writes one panel.
-void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel], const uint8_t* const scales[kPanel], int64_t k,
-                uint8_t* panel);
+void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel],
+                const uint8_t* const scales[kPanel], int64_t k, uint8_t* panel);
 int64_t packed_panel_bytes(Layout layout, int64_t k);
 
 hadal_status weight_bytes(const hadal_weight_desc& desc, uint64_t* bytes, hadal_error* error);
-hadal_status weight_create(Pool& pool, const hadal_weight_desc& desc, const hadal_piece* pieces, uint32_t count, Weight** out,
-                           hadal_error* error);
+hadal_status weight_create(Pool& pool, const hadal_weight_desc& desc, const hadal_piece* pieces,
+                           uint32_t count, Weight** out, hadal_error* error);
 
 }  // namespace hadal::cpu

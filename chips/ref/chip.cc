@@ -8,7 +8,7 @@
 #include <new>
 
 #include "base/dtype.h"
-#include "device/builtin.h"
+#include "base/builtin_chips.h"
 #include "ref.h"
 
 struct hadal_device {

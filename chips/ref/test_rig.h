@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "device/builtin.h"
+#include "base/builtin_chips.h"
 #include "hadal/chip.h"
 
 namespace hadal::ref {

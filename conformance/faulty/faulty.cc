@@ -4,7 +4,7 @@
 #include <cstring>
 #include <map>
 
-#include "device/builtin.h"
+#include "base/builtin_chips.h"
 
 namespace hadal::faulty {
 namespace {

@@ -206,7 +206,7 @@ TEST(Gguf, TokenizerStaysInItsVocabulary) {
   EXPECT_NE(with([&](Bytes& f) { f.texts(key, {std::string(70000, 'x')}); }, 1)
                 .find("at most 65536 bytes"),
             std::string::npos);
-  for (const char* token : {"<0x-1>", "<0xZZ>", "<0x100>", "<0x1>", "x"})
+  for (const char* token : {"<0x-1>", "<0x41>x", "<0xZZ>", "<0x100>", "<0x1>", "x"})
     EXPECT_NE(
         with([&](Bytes& f) { f.texts(key, {token}).i32s("tokenizer.ggml.token_type", {6}); }, 2)
             .find("byte token"),
@@ -247,6 +247,10 @@ TEST(Gguf, SplitFiles) {
   }
   folder.write(second.filename().string(), split_part(0, 2, 2, "blk.0.attn_q.bias").str());
   EXPECT_FALSE(Checkpoint::open(second));  // its name says 2, it says 1
+  EXPECT_NE(Checkpoint::open(folder.path() / "m-00001-of-00002.gguf")
+                .error()
+                .message.find("expected part 2 of 2, found part 1 of 2"),
+            std::string::npos);
   folder.write(second.filename().string(), split_part(1, 2, 2, "output_norm.weight").str());
   EXPECT_NE(Checkpoint::open(second).error().message.find("is there twice"), std::string::npos);
   folder.write(second.filename().string(), split_part(1, 2, 3, "a").str());

@@ -153,6 +153,8 @@ TEST(SafetensorsFolder, IndexAndFilesMustAgree) {
   f.expect("the index does not name it");
   f.index(R"({"a":"model-00002-of-00002.safetensors","b":"model-00002-of-00002.safetensors"})");
   f.expect("\"a\" is not in");
+  f.index(R"({"a":"model-00002-of-00002.safetensors","c":"model-00001-of-00002.safetensors"})");
+  f.expect("the index puts it into model-00002-of-00002.safetensors");
   for (const char* name : {"../x.safetensors", "/x.safetensors", "a/b.safetensors", "x.bin", "",
                            "..", ".safetensors", "x\\u0000.safetensors", "x\\n.safetensors"}) {
     f.index(std::string(R"({"a":")") + name + "\"}");

@@ -5,7 +5,7 @@
 #include <array>
 #include <utility>
 
-#include "device/builtin.h"
+#include "base/builtin_chips.h"
 
 namespace hadal {
 namespace {

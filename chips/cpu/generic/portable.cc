@@ -4,12 +4,14 @@
 
 namespace hadal::cpu::portable {
 namespace {
+// clang-format off: each needs those above it
 #include "generic/simd_portable.h"
 #include "generic/matmul.inc"
 #include "generic/rows.inc"
 #define HADAL_TABLE_NAME "portable"
 #define HADAL_TABLE_SETS ""
 #include "generic/table.inc"
+// clang-format on
 }  // namespace
 constexpr KernelTable kTable = make_table();
 }  // namespace hadal::cpu::portable

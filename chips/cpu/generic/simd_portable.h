@@ -1,6 +1,6 @@
-// The vector words of generic/*.inc in plain C++: 8 lanes in arrays that any compiler turns into what the machine has.
-// a * b + c is two roundings here (no fused instruction is assumed): this table has bits of its own.
-// Included inside the namespace of portable.cc.
+// The vector words of generic/*.inc in plain C++: 8 lanes in arrays that any compiler turns into
+// what the machine has. a * b + c is two roundings here (no fused instruction is assumed): this
+// table has bits of its own. Included inside the namespace of portable.cc.
 
 constexpr int kW = 8;
 struct F {
@@ -26,22 +26,76 @@ inline uint32_t as_bits(float x) {
   return bits;
 }
 
-inline F f_set(float x) { F r; HADAL_LANES r.v[i] = x; return r; }
+inline F f_set(float x) {
+  F r;
+  HADAL_LANES r.v[i] = x;
+  return r;
+}
 inline F f_zero() { return f_set(0.0f); }
-inline F f_load(const float* p) { F r; HADAL_LANES r.v[i] = p[i]; return r; }
+inline F f_load(const float* p) {
+  F r;
+  HADAL_LANES r.v[i] = p[i];
+  return r;
+}
 inline void f_store(float* p, F x) { HADAL_LANES p[i] = x.v[i]; }
-inline F f_load_n(const float* p, int64_t n) { F r; HADAL_LANES r.v[i] = i < n ? p[i] : 0.0f; return r; }
-inline void f_store_n(float* p, F x, int64_t n) { for (int64_t i = 0; i < n; ++i) p[i] = x.v[i]; }
-inline F f_add(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
-inline F f_sub(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] - b.v[i]; return r; }
-inline F f_mul(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] * b.v[i]; return r; }
-inline F f_div(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] / b.v[i]; return r; }
-inline F f_fma(F a, F b, F c) { F r; HADAL_LANES r.v[i] = a.v[i] * b.v[i] + c.v[i]; return r; }
-inline F f_max(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }  // b if one is NaN
-inline F f_min(F a, F b) { F r; HADAL_LANES r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return r; }
-inline F f_abs(F a) { F r; HADAL_LANES r.v[i] = as_float(as_bits(a.v[i]) & 0x7fffffffu); return r; }
-inline F f_neg(F a) { F r; HADAL_LANES r.v[i] = -a.v[i]; return r; }
-inline F f_from_i(I a) { F r; HADAL_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
+inline F f_load_n(const float* p, int64_t n) {
+  F r;
+  HADAL_LANES r.v[i] = i < n ? p[i] : 0.0f;
+  return r;
+}
+inline void f_store_n(float* p, F x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = x.v[i];
+}
+inline F f_add(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] + b.v[i];
+  return r;
+}
+inline F f_sub(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] - b.v[i];
+  return r;
+}
+inline F f_mul(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] * b.v[i];
+  return r;
+}
+inline F f_div(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] / b.v[i];
+  return r;
+}
+inline F f_fma(F a, F b, F c) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] * b.v[i] + c.v[i];
+  return r;
+}
+inline F f_max(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}  // b if one is NaN
+inline F f_min(F a, F b) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+inline F f_abs(F a) {
+  F r;
+  HADAL_LANES r.v[i] = as_float(as_bits(a.v[i]) & 0x7fffffffu);
+  return r;
+}
+inline F f_neg(F a) {
+  F r;
+  HADAL_LANES r.v[i] = -a.v[i];
+  return r;
+}
+inline F f_from_i(I a) {
+  F r;
+  HADAL_LANES r.v[i] = static_cast<float>(a.v[i]);
+  return r;
+}
 /// Nearest even, for |a| < 2^22 (all that is asked here); anything else gives some number.
 inline I f_round(F a) {
   I r;
@@ -51,66 +105,183 @@ inline I f_round(F a) {
   }
   return r;
 }
-inline F f_pow2(I n) { F r; HADAL_LANES r.v[i] = as_float(static_cast<uint32_t>(n.v[i] + 127) << 23); return r; }
-inline I f_bits(F a) { I r; HADAL_LANES r.v[i] = static_cast<int32_t>(as_bits(a.v[i])); return r; }
-inline bool f_any_above(F a, F b) { bool any = false; HADAL_LANES any |= a.v[i] > b.v[i]; return any; }
-inline F f_nan_to(F a, F with) { F r; HADAL_LANES r.v[i] = a.v[i] == a.v[i] ? a.v[i] : with.v[i]; return r; }
+inline F f_pow2(I n) {
+  F r;
+  HADAL_LANES r.v[i] = as_float(static_cast<uint32_t>(n.v[i] + 127) << 23);
+  return r;
+}
+inline I f_bits(F a) {
+  I r;
+  HADAL_LANES r.v[i] = static_cast<int32_t>(as_bits(a.v[i]));
+  return r;
+}
+inline bool f_any_above(F a, F b) {
+  bool any = false;
+  HADAL_LANES any |= a.v[i] > b.v[i];
+  return any;
+}
+inline F f_nan_to(F a, F with) {
+  F r;
+  HADAL_LANES r.v[i] = a.v[i] == a.v[i] ? a.v[i] : with.v[i];
+  return r;
+}
 inline float f_hsum(F a) {
   return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7]));
 }
-inline float f_hmax(F a) { float m = a.v[0]; HADAL_LANES m = a.v[i] > m ? a.v[i] : m; return m; }
-inline double d_hsum(F a) { double s = 0; HADAL_LANES s += static_cast<double>(a.v[i]); return s; }
+inline void f_hsum4(const F* a, float scale, float* out) {
+  for (int i = 0; i < 4; ++i) out[i] = f_hsum(a[i]) * scale;
+}
+inline float f_hmax(F a) {
+  float m = a.v[0];
+  HADAL_LANES m = a.v[i] > m ? a.v[i] : m;
+  return m;
+}
+inline double d_hsum(F a) {
+  double s = 0;
+  HADAL_LANES s += static_cast<double>(a.v[i]);
+  return s;
+}
 
 template <typename T>
 inline T lane(const void* p, int i) {
   T x;
-  __builtin_memcpy(&x, static_cast<const uint8_t*>(p) + static_cast<uint64_t>(i) * sizeof(T), sizeof(T));
+  __builtin_memcpy(&x, static_cast<const uint8_t*>(p) + static_cast<uint64_t>(i) * sizeof(T),
+                   sizeof(T));
   return x;
 }
-inline F f_from_f16(const void* p) { F r; HADAL_LANES r.v[i] = hadal::f16_to_f32(lane<uint16_t>(p, i)); return r; }
-inline F f_from_bf16(const void* p) { F r; HADAL_LANES r.v[i] = hadal::bf16_to_f32(lane<uint16_t>(p, i)); return r; }
+inline F f_from_f16(const void* p) {
+  F r;
+  HADAL_LANES r.v[i] = hadal::f16_to_f32(lane<uint16_t>(p, i));
+  return r;
+}
+inline F f_from_bf16(const void* p) {
+  F r;
+  HADAL_LANES r.v[i] = hadal::bf16_to_f32(lane<uint16_t>(p, i));
+  return r;
+}
 inline void f_to_f16(void* p, F a) {
-  HADAL_LANES { const uint16_t h = hadal::f32_to_f16(a.v[i]); __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2); }
+  HADAL_LANES {
+    const uint16_t h = hadal::f32_to_f16(a.v[i]);
+    __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2);
+  }
 }
 inline void f_to_bf16(void* p, F a) {
-  HADAL_LANES { const uint16_t h = hadal::f32_to_bf16(a.v[i]); __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2); }
+  HADAL_LANES {
+    const uint16_t h = hadal::f32_to_bf16(a.v[i]);
+    __builtin_memcpy(static_cast<uint8_t*>(p) + 2 * i, &h, 2);
+  }
 }
-inline I i_load_u8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = p[i]; return r; }
-inline I i_load_s8(const uint8_t* p) { I r; HADAL_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
-inline F f_from_e4m3(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e4m3_to_f32(p[i]); return r; }
+inline I i_load_u8(const uint8_t* p) {
+  I r;
+  HADAL_LANES r.v[i] = p[i];
+  return r;
+}
+inline I i_load_s8(const uint8_t* p) {
+  I r;
+  HADAL_LANES r.v[i] = static_cast<int8_t>(p[i]);
+  return r;
+}
+inline F f_from_e4m3(const uint8_t* p) {
+  F r;
+  HADAL_LANES r.v[i] = hadal::e4m3_to_f32(p[i]);
+  return r;
+}
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(const uint8_t* p) { F r; HADAL_LANES r.v[i] = as_float(uint32_t{p[i]} << 20) * 0x1p120f; return r; }
-inline F f_from_e5m2(const uint8_t* p) { F r; HADAL_LANES r.v[i] = hadal::e5m2_to_f32(p[i]); return r; }
+inline F f_from_ue4m3(const uint8_t* p) {
+  F r;
+  HADAL_LANES r.v[i] = as_float(uint32_t{p[i]} << 20) * 0x1p120f;
+  return r;
+}
+inline F f_from_e5m2(const uint8_t* p) {
+  F r;
+  HADAL_LANES r.v[i] = hadal::e5m2_to_f32(p[i]);
+  return r;
+}
 /// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
 inline F f_from_e8m0_half(const uint8_t* p) {
   F r;
-  HADAL_LANES { const uint32_t e = p[i]; r.v[i] = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
+  HADAL_LANES {
+    const uint32_t e = p[i];
+    r.v[i] = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+  }
   return r;
 }
 
-inline I i_zero() { I r; HADAL_LANES r.v[i] = 0; return r; }
-inline I i_add(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
-inline I i_sub(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] - b.v[i]; return r; }
-inline I i_max(I a, I b) { I r; HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
+inline I i_zero() {
+  I r;
+  HADAL_LANES r.v[i] = 0;
+  return r;
+}
+inline I i_add(I a, I b) {
+  I r;
+  HADAL_LANES r.v[i] = a.v[i] + b.v[i];
+  return r;
+}
+inline I i_sub(I a, I b) {
+  I r;
+  HADAL_LANES r.v[i] = a.v[i] - b.v[i];
+  return r;
+}
+inline I i_max(I a, I b) {
+  I r;
+  HADAL_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
 template <int kBits>
-inline I i_shl(I a) { I r; HADAL_LANES r.v[i] = a.v[i] * (1 << kBits); return r; }
-inline int32_t i_hmax(I a) { int32_t m = a.v[0]; HADAL_LANES m = a.v[i] > m ? a.v[i] : m; return m; }
-inline int32_t i_hsum(I a) { int32_t s = 0; HADAL_LANES s += a.v[i]; return s; }
+inline I i_shl(I a) {
+  I r;
+  HADAL_LANES r.v[i] = a.v[i] * (1 << kBits);
+  return r;
+}
+inline int32_t i_hmax(I a) {
+  int32_t m = a.v[0];
+  HADAL_LANES m = a.v[i] > m ? a.v[i] : m;
+  return m;
+}
+inline int32_t i_hsum(I a) {
+  int32_t s = 0;
+  HADAL_LANES s += a.v[i];
+  return s;
+}
 inline void i_to_s8(int8_t* p, I a) {
-  HADAL_LANES { const int32_t x = a.v[i]; p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x); }
+  HADAL_LANES {
+    const int32_t x = a.v[i];
+    p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
+  }
 }
 
-inline B b_load(const uint8_t* p) { B r; HADAL_BYTES r.v[i] = p[i]; return r; }
-inline B b_set(int x) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(x); return r; }
-inline B b_and(B a, B b) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] & b.v[i]); return r; }
-inline B b_or(B a, B b) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]); return r; }
+inline B b_load(const uint8_t* p) {
+  B r;
+  HADAL_BYTES r.v[i] = p[i];
+  return r;
+}
+inline B b_set(int x) {
+  B r;
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(x);
+  return r;
+}
+inline B b_and(B a, B b) {
+  B r;
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] & b.v[i]);
+  return r;
+}
+inline B b_or(B a, B b) {
+  B r;
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]);
+  return r;
+}
 template <int kBits>
 inline B b_shift(B a) {  // within the byte: the users mask what other sets let cross
   B r;
-  HADAL_BYTES r.v[i] = static_cast<uint8_t>(kBits > 0 ? a.v[i] << (kBits > 0 ? kBits : 0) : a.v[i] >> (kBits < 0 ? -kBits : 0));
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(kBits > 0 ? a.v[i] << (kBits > 0 ? kBits : 0)
+                                                      : a.v[i] >> (kBits < 0 ? -kBits : 0));
   return r;
 }
-inline B b_lut(const int8_t* table, B nibbles) { B r; HADAL_BYTES r.v[i] = static_cast<uint8_t>(table[nibbles.v[i] & 15]); return r; }
+inline B b_lut(const int8_t* table, B nibbles) {
+  B r;
+  HADAL_BYTES r.v[i] = static_cast<uint8_t>(table[nibbles.v[i] & 15]);
+  return r;
+}
 
 constexpr int rows_at_once(int) { return 1; }
 
@@ -120,7 +291,8 @@ inline void dots_u(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
     for (int h = 0; h < 2; ++h) {
       I s = i_zero();
       for (int g = kFirst; g < kFirst + kCount; ++g)
-        for (int j = 0; j < 4; ++j) HADAL_LANES s.v[i] += b[h].w[g].v[4 * i + j] * q[32 * r + 4 * g + j];
+        for (int j = 0; j < 4; ++j)
+          HADAL_LANES s.v[i] += b[h].w[g].v[4 * i + j] * q[32 * r + 4 * g + j];
       sum[r][h] = s;
     }
 }
@@ -134,7 +306,9 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t*, I (&
     for (int h = 0; h < 2; ++h) {
       I s = i_zero();
       for (int g = 0; g < 8; ++g)
-        for (int j = 0; j < 4; ++j) HADAL_LANES s.v[i] += static_cast<int8_t>(b[h]->w[g].v[4 * i + j]) * q[32 * r + 4 * g + j];
+        for (int j = 0; j < 4; ++j)
+          HADAL_LANES s.v[i] +=
+              static_cast<int8_t>(b[h]->w[g].v[4 * i + j]) * q[32 * r + 4 * g + j];
       sum[r][h] = s;
     }
 }
@@ -143,7 +317,8 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t*, I (&
 inline int32_t low16(int32_t x) { return static_cast<int16_t>(static_cast<uint32_t>(x) & 0xffffu); }
 inline int32_t high16(int32_t x) { return x >> 16; }
 inline int32_t make_pair(int32_t low, int32_t high) {
-  return static_cast<int32_t>((static_cast<uint32_t>(low) & 0xffffu) | (static_cast<uint32_t>(high) << 16));
+  return static_cast<int32_t>((static_cast<uint32_t>(low) & 0xffffu) |
+                              (static_cast<uint32_t>(high) << 16));
 }
 inline I pair_mul(I pairs, int32_t pair) {
   I r;
@@ -166,7 +341,10 @@ struct Scales {
 };
 inline Scales split_pairs(I pairs) {
   Scales s;
-  HADAL_LANES { s.first.v[i] = low16(pairs.v[i]); s.second.v[i] = high16(pairs.v[i]); }
+  HADAL_LANES {
+    s.first.v[i] = low16(pairs.v[i]);
+    s.second.v[i] = high16(pairs.v[i]);
+  }
   return s;
 }
 template <int kBits, int kRows, class Blocks>
@@ -176,7 +354,8 @@ inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
   dots_u<kBits, 4, 4, kRows>(b, q, second);
   for (int r = 0; r < kRows; ++r)
     for (int h = 0; h < 2; ++h)
-      HADAL_LANES sum[r][h].v[i] = sum[r][h].v[i] * b[h].scales.first.v[i] + second[r][h].v[i] * b[h].scales.second.v[i];
+      HADAL_LANES sum[r][h].v[i] =
+          sum[r][h].v[i] * b[h].scales.first.v[i] + second[r][h].v[i] * b[h].scales.second.v[i];
 }
 
 /// Multiply-adds of the peak loop.
@@ -184,7 +363,8 @@ constexpr int kPeakInt8 = 12 * 4 * kW * 2;
 inline void int8_round(I* s, B w, B a) {
   for (int g = 0; g < 12; ++g) {
     asm volatile("" : "+m"(a));
-    for (int j = 0; j < 4; ++j) HADAL_LANES s[g].v[i] += w.v[4 * i + j] * static_cast<int8_t>(a.v[4 * i + j]);
+    for (int j = 0; j < 4; ++j)
+      HADAL_LANES s[g].v[i] += w.v[4 * i + j] * static_cast<int8_t>(a.v[4 * i + j]);
   }
 }
 inline void prefetch(const void* p) { __builtin_prefetch(p); }

@@ -11,7 +11,8 @@ inline F f_zero() { return _mm256_setzero_ps(); }
 inline F f_load(const float* p) { return _mm256_loadu_ps(p); }
 inline void f_store(float* p, F x) { _mm256_storeu_ps(p, x); }
 inline I tail_mask(int64_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 inline F f_load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, tail_mask(n)); }
 inline void f_store_n(float* p, F x, int64_t n) { _mm256_maskstore_ps(p, tail_mask(n), x); }
@@ -26,14 +27,30 @@ inline F f_abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 inline F f_neg(F a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
 inline F f_from_i(I a) { return _mm256_cvtepi32_ps(a); }
 inline I f_round(F a) { return _mm256_cvtps_epi32(a); }
-inline F f_pow2(I n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
+inline F f_pow2(I n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
 inline I f_bits(F a) { return _mm256_castps_si256(a); }
-inline bool f_any_above(F a, F b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
-inline F f_nan_to(F a, F with) { return _mm256_blendv_ps(with, a, _mm256_cmp_ps(a, a, _CMP_ORD_Q)); }
+inline bool f_any_above(F a, F b) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+}
+inline F f_nan_to(F a, F with) {
+  return _mm256_blendv_ps(with, a, _mm256_cmp_ps(a, a, _CMP_ORD_Q));
+}
 inline float f_hsum(F a) {
   const __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+/// out[i] = f_hsum(a[i]) * scale, by the same tree.
+inline void f_hsum4(const F* a, float scale, float* out) {
+  __m128 s[4];
+  for (int i = 0; i < 4; ++i)
+    s[i] = _mm_add_ps(_mm256_castps256_ps128(a[i]), _mm256_extractf128_ps(a[i], 1));
+  const __m128 x = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
+  const __m128 y = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
+  _mm_storeu_ps(
+      out, _mm_mul_ps(_mm_add_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x)), _mm_set1_ps(scale)));
 }
 inline float f_hmax(F a) {
   const __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -41,30 +58,40 @@ inline float f_hmax(F a) {
   return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
 }
 inline double d_hsum(F a) {  // in double, lanes ascending by halves
-  const __m256d s = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+  const __m256d s = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+                                  _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
   const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
   return _mm_cvtsd_f64(t) + _mm_cvtsd_f64(_mm_unpackhi_pd(t, t));
 }
 
-inline F f_from_f16(const void* p) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline F f_from_f16(const void* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
 inline F f_from_bf16(const void* p) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(
+      _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 16));
 }
 inline void f_to_f16(void* p, F a) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128(static_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 inline void f_to_bf16(void* p, F a) {
   const I bits = f_bits(a);
   const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const I up = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const I up = _mm256_srli_epi32(
+      _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const I nan = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
   const I ordered = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_ORD_Q));
   const I r = _mm256_blendv_epi8(nan, up, ordered);
   const I packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
-inline I i_load_u8(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-inline I i_load_s8(const uint8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+inline I i_load_u8(const uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline I i_load_s8(const uint8_t* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 inline F f_from_e4m3(const uint8_t* p) {
   const I b = i_load_u8(p);
   const I body = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
@@ -74,9 +101,12 @@ inline F f_from_e4m3(const uint8_t* p) {
   return _mm256_castsi256_ps(_mm256_or_si256(_mm256_or_si256(f_bits(value), sign), nan));
 }
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(const uint8_t* p) { return f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f)); }
+inline F f_from_ue4m3(const uint8_t* p) {
+  return f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f));
+}
 inline F f_from_e5m2(const uint8_t* p) {
-  const __m128i h = _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 8);
+  const __m128i h =
+      _mm_slli_epi16(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 8);
   return _mm256_cvtph_ps(h);
 }
 /// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
@@ -84,7 +114,8 @@ inline F f_from_e8m0_half(const uint8_t* p) {
   const I e = i_load_u8(p);
   const I small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
   const I normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-  return _mm256_castsi256_ps(_mm256_blendv_epi8(small, normal, _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1))));
+  return _mm256_castsi256_ps(
+      _mm256_blendv_epi8(small, normal, _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1))));
 }
 
 inline I i_zero() { return _mm256_setzero_si256(); }
@@ -92,7 +123,9 @@ inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I i_max(I a, I b) { return _mm256_max_epi32(a, b); }
 template <int kBits>
-inline I i_shl(I a) { return _mm256_slli_epi32(a, kBits); }
+inline I i_shl(I a) {
+  return _mm256_slli_epi32(a, kBits);
+}
 inline int32_t i_hmax(I a) {
   const __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   const __m128i t = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4e));
@@ -109,18 +142,25 @@ inline void i_to_s8(int8_t* p, I a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(h, h));
 }
 
-inline B b_load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline B b_load(const uint8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
 inline B b_set(int x) { return _mm256_set1_epi8(static_cast<char>(x)); }
 inline B b_and(B a, B b) { return _mm256_and_si256(a, b); }
 inline B b_or(B a, B b) { return _mm256_or_si256(a, b); }
 template <int kBits>
 inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
-  if constexpr (kBits > 0) return _mm256_slli_epi16(a, kBits);
-  else if constexpr (kBits < 0) return _mm256_srli_epi16(a, -kBits);
-  else return a;
+  if constexpr (kBits > 0)
+    return _mm256_slli_epi16(a, kBits);
+  else if constexpr (kBits < 0)
+    return _mm256_srli_epi16(a, -kBits);
+  else
+    return a;
 }
 inline B b_lut(const int8_t* table, B nibbles) {
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
+  return _mm256_shuffle_epi8(
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))),
+      nibbles);
 }
 
 inline B act4(const int8_t* a) {
@@ -128,31 +168,35 @@ inline B act4(const int8_t* a) {
   __builtin_memcpy(&four, a, 4);
   return _mm256_set1_epi32(four);
 }
-/// Keeps the order of the source and the value in its register: g++ 12 otherwise computes all products of a step before it
-/// adds any, spills an accumulator, and waits for the store in every step (12 instead of 6 cycles for 8 x 32 products, Zen 3).
+/// Keeps the order of the source and the value in its register: g++ 12 otherwise computes all
+/// products of a step before it adds any, spills an accumulator, and waits for the store in every
+/// step (12 instead of 6 cycles for 8 x 32 products, Zen 3).
 inline void keep(I& x) { asm volatile("" : "+x"(x)); }
 
 /// How many products of kBits weights (below 2^kBits, unsigned) can be added in int16.
 constexpr int int16_groups(int bits) { return bits <= 4 ? 8 : bits == 5 ? 4 : 2; }
 
-/// Rows of activations that are multiplied at once: 4 rows and two half panels are 8 accumulators, and 6 loads serve 8
-/// multiplications. Where int16 sums must be flushed into int32 on the way, the registers suffice for 2.
+/// Rows of activations that are multiplied at once: 4 rows and two half panels are 8 accumulators,
+/// and 6 loads serve 8 multiplications. Where int16 sums must be flushed into int32 on the way, the
+/// registers suffice for 2.
 constexpr int rows_at_once(int flushes) { return flushes == 1 ? 4 : 2; }
 
-/// sum[r][h] = groups [kFirst, kFirst + kCount) of half panel h times row r, each int16 pair times by[h].
+/// sum[r][h] = groups [kFirst, kFirst + kCount) of half panel h times row r, each int16 pair times
+/// by[h].
 template <int kBits, int kFirst, int kCount, int kRows, bool kAdd, class Blocks>
 inline void dots16(const Blocks* b, const int8_t* q, const I* by, I (&sum)[kRows][2]) {
   constexpr int kGroup = int16_groups(kBits) < kCount ? int16_groups(kBits) : kCount;
   if constexpr (!kAdd)
     for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = i_zero();
-  HADAL_NO_UNROLL
+  HADAL_UNROLL
   for (int g = kFirst; g < kFirst + kCount; g += kGroup) {
     I s[kRows][2];
     if constexpr (kGroup <= 2) {
       for (int r = 0; r < kRows; ++r) {
         const B a0 = act4(q + 32 * r + 4 * g), a1 = act4(q + 32 * r + 4 * g + 4);
         for (int h = 0; h < 2; ++h)
-          s[r][h] = _mm256_add_epi16(_mm256_maddubs_epi16(b[h].w[g], a0), _mm256_maddubs_epi16(b[h].w[g + 1], a1));
+          s[r][h] = _mm256_add_epi16(_mm256_maddubs_epi16(b[h].w[g], a0),
+                                     _mm256_maddubs_epi16(b[h].w[g + 1], a1));
         for (int h = 0; h < 2; ++h) {
           sum[r][h] = i_add(sum[r][h], _mm256_madd_epi16(s[r][h], by[h]));
           keep(sum[r][h]);
@@ -161,9 +205,13 @@ inline void dots16(const Blocks* b, const int8_t* q, const I* by, I (&sum)[kRows
       continue;
     }
     for (int r = 0; r < kRows; ++r) s[r][0] = s[r][1] = i_zero();
-    HADAL_NO_UNROLL
+    HADAL_UNROLL
     for (int i = g; i < g + kGroup; ++i) {
-      const B w0 = b[0].w[i], w1 = b[1].w[i];
+      B w0 = b[0].w[i], w1 = b[1].w[i];
+      if constexpr (kRows > 1) {
+        keep(w0);
+        keep(w1);
+      }
       for (int r = 0; r < kRows; ++r) {
         const B a = act4(q + 32 * r + 4 * i);
         s[r][0] = _mm256_add_epi16(s[r][0], _mm256_maddubs_epi16(w0, a));
@@ -194,7 +242,7 @@ template <int kRows>
 inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t*, I (&sum)[kRows][2]) {
   const I ones = _mm256_set1_epi16(1);
   for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = i_zero();
-  HADAL_NO_UNROLL
+  HADAL_UNROLL
   for (int g = 0; g < 8; ++g)
     for (int r = 0; r < kRows; ++r) {
       const B a = act4(q + 32 * r + 4 * g);
@@ -207,8 +255,12 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t*, I (&
 }
 
 /// kW pairs of int16, for products with a pair that is the same for all rows.
-inline I pair_mul(I pairs, int32_t pair) { return _mm256_madd_epi16(pairs, _mm256_set1_epi32(pair)); }
-inline I pairs_s8(const uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline I pair_mul(I pairs, int32_t pair) {
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi32(pair));
+}
+inline I pairs_s8(const uint8_t* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline I pairs_u4(const uint8_t* p, bool high) {
   const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return _mm256_cvtepu8_epi16(_mm_and_si128(high ? _mm_srli_epi16(b, 4) : b, _mm_set1_epi8(15)));
@@ -218,13 +270,16 @@ struct Scales {
   I first, second;
 };
 inline Scales split_pairs(I pairs) {
-  const I lo = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
-  return {_mm256_shuffle_epi8(pairs, lo), _mm256_shuffle_epi8(pairs, _mm256_add_epi8(lo, _mm256_set1_epi8(2)))};
+  const I lo = _mm256_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1, 4,
+                                5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+  return {_mm256_shuffle_epi8(pairs, lo),
+          _mm256_shuffle_epi8(pairs, _mm256_add_epi8(lo, _mm256_set1_epi8(2)))};
 }
 /// The sums of both halves of a block, times their scales.
 template <int kBits, int kRows, class Blocks>
 inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
-  const I first[2] = {b[0].scales.first, b[1].scales.first}, second[2] = {b[0].scales.second, b[1].scales.second};
+  const I first[2] = {b[0].scales.first, b[1].scales.first},
+          second[2] = {b[0].scales.second, b[1].scales.second};
   dots16<kBits, 0, 4, kRows, false>(b, q, first, sum);
   dots16<kBits, 4, 4, kRows, true>(b, q, second, sum);
 }

@@ -1,5 +1,5 @@
-// The vector words of generic/*.inc for AVX-512 (F, BW, VL, DQ, VNNI): 16 floats, or 16 rows of 4 bytes.
-// Included inside the namespace of the one file that is compiled for this set.
+// The vector words of generic/*.inc for AVX-512 (F, BW, VL, DQ, VNNI): 16 floats, or 16 rows of 4
+// bytes. Included inside the namespace of the one file that is compiled for this set.
 
 constexpr int kW = 16;
 using F = __m512;
@@ -24,10 +24,14 @@ inline F f_abs(F a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 inline F f_neg(F a) { return _mm512_xor_ps(_mm512_set1_ps(-0.0f), a); }
 inline F f_from_i(I a) { return _mm512_cvtepi32_ps(a); }
 inline I f_round(F a) { return _mm512_cvtps_epi32(a); }
-inline F f_pow2(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)); }
+inline F f_pow2(I n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+}
 inline I f_bits(F a) { return _mm512_castps_si512(a); }
 inline bool f_any_above(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
-inline F f_nan_to(F a, F with) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), with, a); }
+inline F f_nan_to(F a, F with) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), with, a);
+}
 inline __m256 low_half(F a) { return _mm512_castps512_ps256(a); }
 inline __m256 high_half(F a) { return _mm512_extractf32x8_ps(a, 1); }
 inline float f_hsum(F a) {
@@ -35,6 +39,18 @@ inline float f_hsum(F a) {
   const __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
   const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+/// out[i] = f_hsum(a[i]) * scale, by the same tree.
+inline void f_hsum4(const F* a, float scale, float* out) {
+  __m128 s[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256 h = _mm256_add_ps(low_half(a[i]), high_half(a[i]));
+    s[i] = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  }
+  const __m128 x = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
+  const __m128 y = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
+  _mm_storeu_ps(
+      out, _mm_mul_ps(_mm_add_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x)), _mm_set1_ps(scale)));
 }
 inline float f_hmax(F a) {
   const __m256 h = _mm256_max_ps(low_half(a), high_half(a));
@@ -49,33 +65,45 @@ inline double d_hsum(F a) {  // in double, lanes ascending by halves
   return _mm_cvtsd_f64(t) + _mm_cvtsd_f64(_mm_unpackhi_pd(t, t));
 }
 
-inline F f_from_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline F f_from_f16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
 inline F f_from_bf16(const void* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
 }
 inline void f_to_f16(void* p, F a) {
-  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(static_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 inline void f_to_bf16(void* p, F a) {
   const I bits = f_bits(a);
   const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const I up = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const I up = _mm512_srli_epi32(
+      _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const I nan = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
   const I r = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), nan, up);
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(r));
 }
-inline I i_load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-inline I i_load_s8(const uint8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline I i_load_u8(const uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline I i_load_s8(const uint8_t* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline F f_from_e4m3(const uint8_t* p) {
   const I b = i_load_u8(p);
   const I body = _mm512_and_si512(b, _mm512_set1_epi32(0x7f));
   const I sign = _mm512_slli_epi32(_mm512_xor_si512(b, body), 24);
   const F value = f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(body, 20)), f_set(0x1p120f));
   const __mmask16 nan = _mm512_cmpeq_epi32_mask(body, _mm512_set1_epi32(0x7f));
-  return _mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_or_si512(f_bits(value), sign), nan, _mm512_set1_epi32(-1)));
+  return _mm512_castsi512_ps(
+      _mm512_mask_mov_epi32(_mm512_or_si512(f_bits(value), sign), nan, _mm512_set1_epi32(-1)));
 }
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(const uint8_t* p) { return f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f)); }
+inline F f_from_ue4m3(const uint8_t* p) {
+  return f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f));
+}
 inline F f_from_e5m2(const uint8_t* p) {
   const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm512_cvtph_ps(_mm256_slli_epi16(h, 8));
@@ -85,7 +113,8 @@ inline F f_from_e8m0_half(const uint8_t* p) {
   const I e = i_load_u8(p);
   const I small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
   const I normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-  return _mm512_castsi512_ps(_mm512_mask_mov_epi32(small, _mm512_cmpgt_epi32_mask(e, _mm512_set1_epi32(1)), normal));
+  return _mm512_castsi512_ps(
+      _mm512_mask_mov_epi32(small, _mm512_cmpgt_epi32_mask(e, _mm512_set1_epi32(1)), normal));
 }
 
 inline I i_zero() { return _mm512_setzero_si512(); }
@@ -93,11 +122,15 @@ inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
 template <int kBits>
-inline I i_shl(I a) { return _mm512_slli_epi32(a, kBits); }
+inline I i_shl(I a) {
+  return _mm512_slli_epi32(a, kBits);
+}
 inline int32_t i_hmax(I a) { return _mm512_reduce_max_epi32(a); }
 inline int32_t i_hsum(I a) { return _mm512_reduce_add_epi32(a); }
 /// The low bytes of kW int32, saturated.
-inline void i_to_s8(int8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a)); }
+inline void i_to_s8(int8_t* p, I a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a));
+}
 
 inline B b_load(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline B b_set(int x) { return _mm512_set1_epi8(static_cast<char>(x)); }
@@ -105,12 +138,16 @@ inline B b_and(B a, B b) { return _mm512_and_si512(a, b); }
 inline B b_or(B a, B b) { return _mm512_or_si512(a, b); }
 template <int kBits>
 inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
-  if constexpr (kBits > 0) return _mm512_slli_epi16(a, kBits);
-  else if constexpr (kBits < 0) return _mm512_srli_epi16(a, -kBits);
-  else return a;
+  if constexpr (kBits > 0)
+    return _mm512_slli_epi16(a, kBits);
+  else if constexpr (kBits < 0)
+    return _mm512_srli_epi16(a, -kBits);
+  else
+    return a;
 }
 inline B b_lut(const int8_t* table, B nibbles) {
-  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
+  return _mm512_shuffle_epi8(
+      _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
 }
 
 inline B act4(const int8_t* a) {
@@ -134,12 +171,15 @@ inline void dots_u(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
     sum[0][0] = i_add(sum[0][0], odd);
   } else {
     for (int g = kFirst; g < kFirst + kCount; ++g)
-      for (int r = 0; r < kRows; ++r) sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], b[0].w[g], act4(q + 32 * r + 4 * g));
+      for (int r = 0; r < kRows; ++r)
+        sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], b[0].w[g], act4(q + 32 * r + 4 * g));
   }
 }
 
 /// kW pairs of int16, for products with a pair that is the same for all rows.
-inline I pair_mul(I pairs, int32_t pair) { return _mm512_madd_epi16(pairs, _mm512_set1_epi32(pair)); }
+inline I pair_mul(I pairs, int32_t pair) {
+  return _mm512_madd_epi16(pairs, _mm512_set1_epi32(pair));
+}
 
 /// Signed weights: w + 128 as unsigned, less 128 times the sum of the activations.
 struct Signed {
@@ -150,7 +190,8 @@ inline void prepare_signed(Signed& s) {
 }
 /// `pairs`: the rows' sums of 16 activations, int16 pairs 4 bytes apart.
 template <int kRows>
-inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs, I (&sum)[kRows][1]) {
+inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs,
+                   I (&sum)[kRows][1]) {
   dots_u<8, 0, 8, kRows>(b[0], q, sum);
   for (int r = 0; r < kRows; ++r) {
     int32_t pair;
@@ -159,16 +200,21 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs
   }
 }
 
-inline I pairs_s8(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline I pairs_s8(const uint8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 inline I pairs_u4(const uint8_t* p, bool high) {
   const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_cvtepu8_epi16(_mm256_and_si256(high ? _mm256_srli_epi16(b, 4) : b, _mm256_set1_epi8(15)));
+  return _mm512_cvtepu8_epi16(
+      _mm256_and_si256(high ? _mm256_srli_epi16(b, 4) : b, _mm256_set1_epi8(15)));
 }
 /// Two integer scales a row, one for each 16 values.
 struct Scales {
   I first, second;
 };
-inline Scales split_pairs(I pairs) { return {_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16), _mm512_srai_epi32(pairs, 16)}; }
+inline Scales split_pairs(I pairs) {
+  return {_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16), _mm512_srai_epi32(pairs, 16)};
+}
 /// The sums of both halves of a block, times their scales.
 template <int kBits, int kRows, class Blocks>
 inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
@@ -176,7 +222,8 @@ inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
   dots_u<kBits, 0, 4, kRows>(b, q, sum);
   dots_u<kBits, 4, 4, kRows>(b, q, second);
   for (int r = 0; r < kRows; ++r)
-    sum[r][0] = i_add(_mm512_mullo_epi32(sum[r][0], b[0].scales.first), _mm512_mullo_epi32(second[r][0], b[0].scales.second));
+    sum[r][0] = i_add(_mm512_mullo_epi32(sum[r][0], b[0].scales.first),
+                      _mm512_mullo_epi32(second[r][0], b[0].scales.second));
 }
 
 /// Multiply-adds of the peak loop: 12 chains, the products not to be shared.

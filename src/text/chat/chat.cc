@@ -12,36 +12,47 @@ constexpr std::array<std::string_view, 1> kChatmlStops = {"<|im_end|>"};
 constexpr std::array<std::string_view, 2> kLlama3Stops = {"<|eot_id|>", "<|eom_id|>"};
 constexpr std::array<std::string_view, 1> kDeepSeekStops = {"<｜end▁of▁sentence｜>"};
 constexpr std::array<std::string_view, 2> kCoderStops = {"<|EOT|>", "<｜end▁of▁sentence｜>"};
-/// Behind a turn's end nothing but the next user's turn may follow: a model that forgets the former is stopped by the latter.
+/// Behind a turn's end nothing but the next user's turn may follow: a model that forgets the former
+/// is stopped by the latter.
 constexpr std::array<std::string_view, 2> kTurnStops = {"<｜end▁of▁sentence｜>", "<｜User｜>"};
 
 constexpr std::array<ChatFormat, 9> kFormats = {{
-    {"chatml", "<|im_start|>: SmolLM2, Qwen2, Qwen2.5", chat::recognises_chatml, chat::render_chatml, "text", kChatmlStops},
-    {"llama3", "Llama 3 to 3.3 Instruct", chat::recognises_llama3, chat::render_llama3, "text", kLlama3Stops},
-    {"qwen3", "Qwen3, thinking or not", chat::recognises_qwen3, chat::render_qwen3, "think", kChatmlStops},
-    {"deepseek-llm", "DeepSeek LLM-Chat, MoE-Chat, V2-Chat, Coder-V2-Instruct", chat::recognises_deepseek_llm, chat::render_deepseek_llm,
-     "text", kDeepSeekStops},
-    {"deepseek-coder", "DeepSeek-Coder-Instruct (v1)", chat::recognises_deepseek_coder, chat::render_deepseek_coder, "text", kCoderStops},
-    {"deepseek-v2.5", "DeepSeek-V2.5", chat::recognises_deepseek_v25, chat::render_deepseek_v25, "deepseek-tools", kTurnStops},
-    {"deepseek-v3", "DeepSeek-V3, V3-0324", chat::recognises_deepseek_v3, chat::render_deepseek_v3, "deepseek-tools", kTurnStops},
-    {"deepseek-r1", "DeepSeek-R1, R1-Distill-*", chat::recognises_deepseek_r1, chat::render_deepseek_r1, "think-deepseek-tools", kTurnStops},
-    {"deepseek-r1-0528", "DeepSeek-R1-0528, R1-0528-Qwen3-8B", chat::recognises_deepseek_r1_0528, chat::render_deepseek_r1_0528,
-     "think-deepseek-tools", kTurnStops},
+    {"chatml", "<|im_start|>: SmolLM2, Qwen2, Qwen2.5", chat::recognises_chatml,
+     chat::render_chatml, "text", kChatmlStops},
+    {"llama3", "Llama 3 to 3.3 Instruct", chat::recognises_llama3, chat::render_llama3, "text",
+     kLlama3Stops},
+    {"qwen3", "Qwen3, thinking or not", chat::recognises_qwen3, chat::render_qwen3, "think",
+     kChatmlStops},
+    {"deepseek-llm", "DeepSeek LLM-Chat, MoE-Chat, V2-Chat, Coder-V2-Instruct",
+     chat::recognises_deepseek_llm, chat::render_deepseek_llm, "text", kDeepSeekStops},
+    {"deepseek-coder", "DeepSeek-Coder-Instruct (v1)", chat::recognises_deepseek_coder,
+     chat::render_deepseek_coder, "text", kCoderStops},
+    {"deepseek-v2.5", "DeepSeek-V2.5", chat::recognises_deepseek_v25, chat::render_deepseek_v25,
+     "deepseek-tools", kTurnStops},
+    {"deepseek-v3", "DeepSeek-V3, V3-0324", chat::recognises_deepseek_v3, chat::render_deepseek_v3,
+     "deepseek-tools", kTurnStops},
+    {"deepseek-r1", "DeepSeek-R1, R1-Distill-*", chat::recognises_deepseek_r1,
+     chat::render_deepseek_r1, "think-deepseek-tools", kTurnStops},
+    {"deepseek-r1-0528", "DeepSeek-R1-0528, R1-0528-Qwen3-8B", chat::recognises_deepseek_r1_0528,
+     chat::render_deepseek_r1_0528, "think-deepseek-tools", kTurnStops},
 }};
 
 std::string names() {
   std::string text;
-  for (const ChatFormat& format : kFormats) text += (text.empty() ? "" : ", ") + std::string(format.name);
+  for (const ChatFormat& format : kFormats)
+    text += (text.empty() ? "" : ", ") + std::string(format.name);
   return text;
 }
 
 struct Mark {
   std::string_view text, family;
+  std::string_view also = {};  ///< a second text that the template must contain
 };
 
 /// Families known by sight, most telling mark first.
-constexpr std::array<Mark, 14> kMarks = {{
+constexpr std::array<Mark, 15> kMarks = {{
     {"｜DSML｜", "DeepSeek-V3.2 or later"},
+    {"<｜tool▁sep｜>", "DeepSeek-V3.1", "if not thinking"},
     {"<｜tool▁calls▁begin｜>", "DeepSeek with tool calls"},
     {"<｜User｜>", "DeepSeek"},
     {"<|channel|>", "gpt-oss"},
@@ -59,8 +70,9 @@ constexpr std::array<Mark, 14> kMarks = {{
 
 std::string what_was_seen(std::string_view chat_template) {
   for (const Mark& mark : kMarks)
-    if (chat::contains(chat_template, mark.text))
-      return "it has the mark " + std::string(mark.text) + " (" + std::string(mark.family) + ") but is none of the known variants";
+    if (chat::contains_all(chat_template, {mark.text, mark.also}))
+      return "it has the mark " + std::string(mark.text) + " (" + std::string(mark.family) +
+             ") but is none of the known variants";
   return "it begins with " + quote(chat_template, 60);
 }
 
@@ -80,15 +92,21 @@ const ChatFormat* find_chat_format(std::string_view name) {
   return nullptr;
 }
 
-Result<const ChatFormat*> detect_chat_format(const TokenizerData& data, std::string_view model_type) {
+Result<const ChatFormat*> detect_chat_format(const TokenizerData& data,
+                                             std::string_view model_type) {
   const std::string remedy = "; choose one with --chat-format: " + names();
   if (data.chat_template.empty()) {
-    const std::string type = model_type.empty() ? "" : " (model type " + printable(model_type) + ")";
-    return failed("the model" + type + " has no chat template: it is a base model, which continues text, or the template was left out" + remedy);
+    const std::string type =
+        model_type.empty() ? "" : " (model type " + printable(model_type) + ")";
+    return failed("the model" + type +
+                  " has no chat template: it is a base model, which continues text, or the "
+                  "template was left out" +
+                  remedy);
   }
   for (const ChatFormat& format : kFormats)
     if (format.recognises(data.chat_template)) return &format;
-  return failed("the model's chat template is unknown: " + what_was_seen(data.chat_template) + remedy);
+  return failed("the model's chat template is unknown: " + what_was_seen(data.chat_template) +
+                remedy);
 }
 
 std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokenizer) {
@@ -101,7 +119,8 @@ std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokeni
     ids.insert(ids.end(), more.begin(), more.end());
     run.clear();
   };
-  /// The id of `mark` if the tokenizer knows it as an added token: what it is with them, and is not without them.
+  /// The id of `mark` if the tokenizer knows it as an added token: what it is with them, and is not
+  /// without them.
   const auto added = [&](std::string_view mark) -> std::optional<TokenId> {
     const std::optional<TokenId> id = tokenizer.id_of(mark);
     if (!id) return std::nullopt;
@@ -114,7 +133,8 @@ std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokeni
     while (piece.control && !rest.empty()) {
       // Every marker of every format is <…> without < or > inside.
       const size_t begin = rest.find('<');
-      const size_t end = begin == std::string_view::npos ? begin : rest.find_first_of("<>", begin + 1);
+      const size_t end =
+          begin == std::string_view::npos ? begin : rest.find_first_of("<>", begin + 1);
       if (end == std::string_view::npos) break;
       const bool closed = rest[end] == '>';
       const size_t stop = closed ? end + 1 : end;

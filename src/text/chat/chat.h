@@ -1,7 +1,9 @@
-// Chat formats: messages in, prompt text and ids out. One file per format in this folder, listed by hand in chat.cc.
+// Chat formats: messages in, prompt text and ids out. One file per format in this folder, listed by
+// hand in chat.cc.
 //
-// The model's own Jinja template is never executed: it is recognised (exact text, or the marks that identify a family) and
-// named. Special-token strings inside a message stay text: a prompt is a list of pieces, each either control or plain.
+// The model's own Jinja template is never executed: it is recognised (exact text, or the marks that
+// identify a family) and named. Special-token strings inside a message stay text: a prompt is a
+// list of pieces, each either control or plain.
 #pragma once
 
 #include <optional>
@@ -22,8 +24,8 @@ struct ToolCall {
 };
 
 struct ChatMessage {
-  std::string role = {};     ///< "system", "user", "assistant", "tool", …
-  std::string content = {};  ///< text
+  std::string role = {};       ///< "system", "user", "assistant", "tool", …
+  std::string content = {};    ///< text
   std::string reasoning = {};  ///< reasoning_content of an assistant turn, "" if none
   std::vector<ToolCall> tool_calls = {};
   std::string tool_call_id = {};
@@ -32,14 +34,16 @@ struct ChatMessage {
 
 struct ChatRequest {
   std::vector<ChatMessage> messages = {};
-  std::string tools_json = {};              ///< JSON list of tools, "" if none
-  std::optional<bool> thinking = {};        ///< unset: the format's own default
-  std::string effort = {};                  ///< "" = default
+  std::string tools_json = {};        ///< JSON list of tools, "" if none
+  std::optional<bool> thinking = {};  ///< unset: the format's own default
+  std::string effort = {};            ///< "" = default
   bool add_generation_prompt = true;
-  std::string chat_template = {};           ///< the checkpoint's own template: some hold a default system message; may be ""
+  std::string chat_template =
+      {};  ///< the checkpoint's own template: some hold a default system message; may be ""
 };
 
-/// A stretch of the prompt. In control text, added tokens are recognised; plain text never becomes one.
+/// A stretch of the prompt. In control text, added tokens are recognised; plain text never becomes
+/// one.
 struct PromptPiece {
   std::string text = {};
   bool control = false;
@@ -58,19 +62,23 @@ struct ChatFormat {
   std::string_view description;  ///< one line for --help
   bool (*recognises)(std::string_view chat_template);
   Result<Prompt> (*render)(const ChatRequest& request, const Tokenizer* tokenizer);
-  std::string_view output_parser;             ///< name of the output format (text/output)
-  std::span<const std::string_view> stops;    ///< token strings that end an answer, beside the tokenizer's own
+  std::string_view output_parser;  ///< name of the output format (text/output)
+  std::span<const std::string_view>
+      stops;  ///< token strings that end an answer, beside the tokenizer's own
 };
 
 /// All formats, in the order of --help.
 std::span<const ChatFormat> chat_formats();
 const ChatFormat* find_chat_format(std::string_view name);
 
-/// The format of a checkpoint: by its template, else by tokenizer and model type; the error names what was seen and --chat-format.
-Result<const ChatFormat*> detect_chat_format(const TokenizerData& data, std::string_view model_type);
+/// The format of a checkpoint: by its template, else by tokenizer and model type; the error names
+/// what was seen and --chat-format.
+Result<const ChatFormat*> detect_chat_format(const TokenizerData& data,
+                                             std::string_view model_type);
 
-/// Ids of a prompt: control pieces with added tokens recognised, plain ones without. No BOS beyond what the pieces say.
-/// Text between two added tokens is encoded as one, across the borders of pieces: the ids equal those of the whole text.
+/// Ids of a prompt: control pieces with added tokens recognised, plain ones without. No BOS beyond
+/// what the pieces say. Text between two added tokens is encoded as one, across the borders of
+/// pieces: the ids equal those of the whole text.
 std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokenizer);
 
 }  // namespace hadal

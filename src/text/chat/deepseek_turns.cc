@@ -18,8 +18,10 @@ class Turns {
     bool first = true;
     for (const ChatMessage& message : messages) {
       if (message.role != "system") continue;
-      if (!style_.joins_systems) text.clear();
-      else if (!first) text += "\n\n";
+      if (!style_.joins_systems)
+        text.clear();
+      else if (!first)
+        text += "\n\n";
       text += message.content;
       first = false;
     }
@@ -35,7 +37,8 @@ class Turns {
   Prompt finish(bool add_generation_prompt) {
     if (in_results_) out_.control("<｜tool▁outputs▁end｜>");
     // After tool results, and where <｜Assistant｜> already stands, the model simply goes on.
-    const bool begin = add_generation_prompt && !in_results_ && !(style_.assistant_after_user && after_user_);
+    const bool begin =
+        add_generation_prompt && !in_results_ && !(style_.assistant_after_user && after_user_);
     if (begin) out_.control(kAssistant);
     if (begin && style_.opens_thought) out_.control("<think>\n");
     return out_.finish(begin && style_.opens_thought);
@@ -53,8 +56,10 @@ class Turns {
     std::string_view content = message.content;
     if (in_results_) {
       out_.control("<｜tool▁outputs▁end｜>");
-      // The older templates leave an answer to tool results as it is; 0528 cuts its thought like any other.
-      if (style_.cuts_thoughts && style_.assistant_after_user) content = after_last(content, "</think>");
+      // The older templates leave an answer to tool results as it is; 0528 cuts its thought like
+      // any other.
+      if (style_.cuts_thoughts && style_.assistant_after_user)
+        content = after_last(content, "</think>");
     } else {
       if (!style_.assistant_after_user) out_.control(kAssistant);
       if (style_.cuts_thoughts) content = after_last(content, "</think>");
@@ -66,12 +71,17 @@ class Turns {
   void calls(const ChatMessage& message) {
     if (in_results_) out_.control("<｜tool▁outputs▁end｜>");
     if (!in_results_ && !style_.assistant_after_user) out_.control(kAssistant);
-    out_.plain(style_.cuts_thoughts ? after_last(message.content, "</think>") : message.content);
+    const bool cut = style_.cuts_thoughts && style_.assistant_after_user;
+    out_.plain(cut ? after_last(message.content, "</think>") : message.content);
     out_.control("<｜tool▁calls▁begin｜>");
     for (size_t i = 0; i < message.tool_calls.size(); ++i) {
       const ToolCall& call = message.tool_calls[i];
-      out_.control(i == 0 ? "<｜tool▁call▁begin｜>function<｜tool▁sep｜>" : "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>");
-      out_.plain(call.name).control("\n```json\n").plain(call.arguments).control("\n```<｜tool▁call▁end｜>");
+      out_.control(i == 0 ? "<｜tool▁call▁begin｜>function<｜tool▁sep｜>"
+                          : "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>");
+      out_.plain(call.name)
+          .control("\n```json\n")
+          .plain(call.arguments)
+          .control("\n```<｜tool▁call▁end｜>");
     }
     out_.control("<｜tool▁calls▁end｜>").control(kEos);
     in_results_ = after_user_ = false;
@@ -79,7 +89,11 @@ class Turns {
   }
 
   void tool_result(const ChatMessage& message) {
-    out_.control(first_result_ ? "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>" : "\n<｜tool▁output▁begin｜>");
+    if (first_result_)
+      out_.control("<｜tool▁outputs▁begin｜>");
+    else if (style_.newline_between_results)
+      out_.control("\n");
+    out_.control("<｜tool▁output▁begin｜>");
     out_.plain(message.content).control("<｜tool▁output▁end｜>");
     first_result_ = after_user_ = false;
     in_results_ = true;
@@ -87,9 +101,9 @@ class Turns {
 
   const DeepSeekStyle& style_;
   PromptBuilder& out_;
-  bool in_results_ = false;    ///< <｜tool▁outputs▁begin｜> is open
-  bool first_result_ = true;   ///< no result since the last calls
-  bool after_user_ = false;    ///< the last turn was a user's
+  bool in_results_ = false;   ///< <｜tool▁outputs▁begin｜> is open
+  bool first_result_ = true;  ///< no result since the last calls
+  bool after_user_ = false;   ///< the last turn was a user's
 };
 
 }  // namespace
@@ -108,8 +122,10 @@ Result<Prompt> render_deepseek_turns(const ChatRequest& request, const DeepSeekS
 }
 
 bool has_deepseek_turns(std::string_view chat_template) {
-  return contains_all(chat_template, {"'<｜User｜>' + ", "<｜Assistant｜>", "tool['type'] + '<｜tool▁sep｜>'", "ns.system_prompt"}) &&
-         !contains_any(chat_template, {"｜DSML｜", "thinking", "tools |", "if tools", "<｜User｜>' + message['content'] + '<｜end"});
+  return contains_all(chat_template, {"'<｜User｜>' + ", "<｜Assistant｜>",
+                                      "tool['type'] + '<｜tool▁sep｜>'", "ns.system_prompt"}) &&
+         !contains_any(chat_template, {"｜DSML｜", "thinking", "tools |", "if tools",
+                                       "<｜User｜>' + message['content'] + '<｜end"});
 }
 
 }  // namespace hadal::chat

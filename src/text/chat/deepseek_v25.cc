@@ -4,7 +4,8 @@
 namespace hadal::chat {
 
 bool recognises_deepseek_v25(std::string_view chat_template) {
-  return has_deepseek_turns(chat_template) && !contains_any(chat_template, {"is_first_sp", "is_last_user", "</think>", "<think>"});
+  return has_deepseek_turns(chat_template) &&
+         !contains_any(chat_template, {"is_first_sp", "is_last_user", "</think>", "<think>"});
 }
 
 Result<Prompt> render_deepseek_v25(const ChatRequest& request, const Tokenizer* /*tokenizer*/) {

@@ -10,10 +10,10 @@ namespace {
 
 /// White space as str.isspace() has it, each in UTF-8.
 constexpr std::array<std::string_view, 29> kSpaces = {
-    "\t",           "\n",           "\v",           "\f",           "\r",           "\x1c",         "\x1d",         "\x1e",
-    "\x1f",         " ",            "\u0085",       "\u00a0",       "\u1680",       "\u2000",       "\u2001",       "\u2002",
-    "\u2003",       "\u2004",       "\u2005",       "\u2006",       "\u2007",       "\u2008",       "\u2009",       "\u200a",
-    "\u2028",       "\u2029",       "\u202f",       "\u205f",       "\u3000"};
+    "\t",     "\n",     "\v",     "\f",     "\r",     "\x1c",   "\x1d",   "\x1e",
+    "\x1f",   " ",      "\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002",
+    "\u2003", "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a",
+    "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
 
 std::string list(std::initializer_list<std::string_view> names) {
   std::string text;
@@ -24,12 +24,15 @@ std::string list(std::initializer_list<std::string_view> names) {
 Status check_message(const ChatMessage& message, size_t index, const Abilities& can) {
   const std::string where = "messages[" + std::to_string(index) + "]";
   if (std::find(can.roles.begin(), can.roles.end(), message.role) == can.roles.end())
-    return usage_error(where + ".role: the chat format " + std::string(can.format) + " has no role " + quote(message.role) +
-                       "; it has " + list(can.roles));
+    return usage_error(where + ".role: the chat format " + std::string(can.format) +
+                       " has no role " + quote(message.role) + "; it has " + list(can.roles));
   if (!message.tool_calls.empty() && message.role != "assistant")
-    return usage_error(where + ".tool_calls: only an assistant's message may have them, this one's role is " + quote(message.role));
+    return usage_error(
+        where + ".tool_calls: only an assistant's message may have them, this one's role is " +
+        quote(message.role));
   if (!message.tool_calls.empty() && !can.tool_calls)
-    return usage_error(where + ".tool_calls: the chat format " + std::string(can.format) + " has no tool calls");
+    return usage_error(where + ".tool_calls: the chat format " + std::string(can.format) +
+                       " has no tool calls");
   return {};
 }
 
@@ -46,33 +49,43 @@ PromptBuilder& PromptBuilder::add(std::string_view text, bool control) {
 
 Status check_request(const ChatRequest& request, const Abilities& can) {
   const std::string format(can.format);
-  if (request.messages.empty()) return usage_error("messages: the list is empty; give at least one message");
+  if (request.messages.empty())
+    return usage_error("messages: the list is empty; give at least one message");
   if (!request.tools_json.empty() && !can.tools)
-    return usage_error("tools: the chat format " + format +
-                       " has no way to declare tools; leave them out, or describe them in the system message");
-  if (request.thinking == true && !can.may_think) return usage_error("thinking: the chat format " + format + " does not think");
+    return usage_error(
+        "tools: the chat format " + format +
+        " has no way to declare tools; leave them out, or describe them in the system message");
+  if (request.thinking == true && !can.may_think)
+    return usage_error("thinking: the chat format " + format + " does not think");
   if (request.thinking == false && !can.may_not_think)
-    return usage_error("thinking: the chat format " + format + " always thinks; leave it unset or true");
+    return usage_error("thinking: the chat format " + format +
+                       " always thinks; leave it unset or true");
   if (!request.effort.empty())
-    return usage_error("effort: the chat format " + format + " knows no effort, " + quote(request.effort) + " was asked for");
-  for (size_t i = 0; i < request.messages.size(); ++i) HADAL_TRY(check_message(request.messages[i], i, can));
+    return usage_error("effort: the chat format " + format + " knows no effort, " +
+                       quote(request.effort) + " was asked for");
+  for (size_t i = 0; i < request.messages.size(); ++i)
+    HADAL_TRY(check_message(request.messages[i], i, can));
   return {};
 }
 
 bool contains_all(std::string_view text, std::initializer_list<std::string_view> marks) {
-  return std::all_of(marks.begin(), marks.end(), [text](std::string_view mark) { return contains(text, mark); });
+  return std::all_of(marks.begin(), marks.end(),
+                     [text](std::string_view mark) { return contains(text, mark); });
 }
 
 bool contains_any(std::string_view text, std::initializer_list<std::string_view> marks) {
-  return std::any_of(marks.begin(), marks.end(), [text](std::string_view mark) { return contains(text, mark); });
+  return std::any_of(marks.begin(), marks.end(),
+                     [text](std::string_view mark) { return contains(text, mark); });
 }
 
 std::string_view strip(std::string_view text) {
   const auto starts = [&text](std::string_view space) { return text.starts_with(space); };
   const auto ends = [&text](std::string_view space) { return text.ends_with(space); };
-  for (auto it = kSpaces.begin(); (it = std::find_if(kSpaces.begin(), kSpaces.end(), starts)) != kSpaces.end();)
+  for (auto it = kSpaces.begin();
+       (it = std::find_if(kSpaces.begin(), kSpaces.end(), starts)) != kSpaces.end();)
     text.remove_prefix(it->size());
-  for (auto it = kSpaces.begin(); (it = std::find_if(kSpaces.begin(), kSpaces.end(), ends)) != kSpaces.end();)
+  for (auto it = kSpaces.begin();
+       (it = std::find_if(kSpaces.begin(), kSpaces.end(), ends)) != kSpaces.end();)
     text.remove_suffix(it->size());
   return text;
 }

@@ -1,6 +1,8 @@
-// What the chat formats of this folder share: building a prompt from pieces, the checks of a request, and the formats' list.
+// What the chat formats of this folder share: building a prompt from pieces, the checks of a
+// request, and the formats' list.
 //
-// Internal to text/chat. Each format's .cc implements two functions: whether a template is its own, and rendering.
+// Internal to text/chat. Each format's .cc implements two functions: whether a template is its own,
+// and rendering.
 #pragma once
 
 #include <initializer_list>
@@ -28,22 +30,26 @@ class PromptBuilder {
   Prompt prompt_;
 };
 
-/// What a format can express. What it cannot is refused, so that nothing of a request is dropped in silence.
+/// What a format can express. What it cannot is refused, so that nothing of a request is dropped in
+/// silence.
 struct Abilities {
-  std::string_view format;                                ///< its name, for messages
-  std::initializer_list<std::string_view> roles;          ///< known roles
-  bool tools = false;                                     ///< declares tools
-  bool tool_calls = false;                                ///< writes calls of earlier turns
-  bool may_think = false, may_not_think = true;           ///< thinking = true, = false can be asked for
+  std::string_view format;                        ///< its name, for messages
+  std::initializer_list<std::string_view> roles;  ///< known roles
+  bool tools = false;                             ///< declares tools
+  bool tool_calls = false;                        ///< writes calls of earlier turns
+  bool may_think = false, may_not_think = true;   ///< thinking = true, = false can be asked for
 };
 
-/// Usage errors in words: no messages, an unknown role, tools, calls, thinking or effort that the format does not have.
+/// Usage errors in words: no messages, an unknown role, tools, calls, thinking or effort that the
+/// format does not have.
 Status check_request(const ChatRequest& request, const Abilities& abilities);
 
 /// Whether `text` contains all of `marks`.
 bool contains_all(std::string_view text, std::initializer_list<std::string_view> marks);
 bool contains_any(std::string_view text, std::initializer_list<std::string_view> marks);
-inline bool contains(std::string_view text, std::string_view mark) { return text.find(mark) != std::string_view::npos; }
+inline bool contains(std::string_view text, std::string_view mark) {
+  return text.find(mark) != std::string_view::npos;
+}
 
 /// Python's str.strip(): all white space that Unicode knows, off both ends of UTF-8 text.
 std::string_view strip(std::string_view text);

@@ -15,14 +15,18 @@ std::string python_float(double value) {
   char buffer[400];
   const double size = std::fabs(value);
   const bool scientific = size != 0 && (size < 1e-4 || size >= 1e16);
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, scientific ? std::chars_format::scientific : std::chars_format::fixed);
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, value,
+                    scientific ? std::chars_format::scientific : std::chars_format::fixed);
   std::string text(buffer, end.ptr);
   if (!scientific && text.find('.') == std::string::npos) text += ".0";
   return text;
 }
 
 /// A string in quotes; only what JSON must escape is escaped.
-std::string quoted(const std::string& text) { return OrderedJson(text).dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
+std::string quoted(const std::string& text) {
+  return OrderedJson(text).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
 
 void write(const OrderedJson& value, int indent, int level, std::string& out) {
   if (value.is_number_float()) {
@@ -37,7 +41,9 @@ void write(const OrderedJson& value, int indent, int level, std::string& out) {
     out += value.dump();
     return;
   }
-  const auto new_line = [&](int levels) { out += "\n" + std::string(static_cast<size_t>(indent * levels), ' '); };
+  const auto new_line = [&](int levels) {
+    out += "\n" + std::string(static_cast<size_t>(indent * levels), ' ');
+  };
   out += value.is_array() ? '[' : '{';
   bool first = true;
   for (auto it = value.begin(); it != value.end(); ++it) {
@@ -61,7 +67,9 @@ Result<OrderedJson> parse_json(std::string_view text, std::string_view what) {
   };
   try {
     OrderedJson value = OrderedJson::parse(text, limit);
-    if (deep) return usage_error(std::string(what) + ": JSON nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    if (deep)
+      return usage_error(std::string(what) + ": JSON nested deeper than " +
+                         std::to_string(kMaxDepth) + " levels");
     return value;
   } catch (const OrderedJson::exception& e) {
     return usage_error(std::string(what) + ": no valid JSON: " + printable(e.what(), 200));
@@ -76,17 +84,22 @@ std::string python_json(const OrderedJson& value, int indent) {
 
 Result<OrderedJson> parse_tools(std::string_view tools_json) {
   HADAL_TRY(OrderedJson tools, parse_json(tools_json, "tools"));
-  if (!tools.is_array()) return usage_error("tools: a list is expected, " + std::string(tools.type_name()) + " was found");
+  if (!tools.is_array())
+    return usage_error("tools: a list is expected, " + std::string(tools.type_name()) +
+                       " was found");
   for (size_t i = 0; i < tools.size(); ++i)
     if (!tools[i].is_object())
-      return usage_error("tools[" + std::to_string(i) + "]: an object is expected, " + tools[i].type_name() + " was found");
+      return usage_error("tools[" + std::to_string(i) + "]: an object is expected, " +
+                         tools[i].type_name() + " was found");
   return tools;
 }
 
 Result<std::string> reformat_arguments(const ToolCall& call, std::string_view where) {
   const std::string what = std::string(where) + ".function.arguments";
   HADAL_TRY(const OrderedJson arguments, parse_json(call.arguments, what));
-  if (!arguments.is_object()) return usage_error(what + ": a JSON object is expected, " + arguments.type_name() + " was found");
+  if (!arguments.is_object())
+    return usage_error(what + ": a JSON object is expected, " + arguments.type_name() +
+                       " was found");
   return python_json(arguments);
 }
 

@@ -1,4 +1,5 @@
-// JSON as Python's json.dumps(x, ensure_ascii=False) writes it: what `tojson` means in the official templates.
+// JSON as Python's json.dumps(x, ensure_ascii=False) writes it: what `tojson` means in the official
+// templates.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -16,7 +16,9 @@ struct RecommendedSampling {
   float min_p = 0.0F;  ///< 0: off
 };
 
-/// By a chat format's name and, where a format serves several families, the template. Nothing where nobody recommends anything.
-std::optional<RecommendedSampling> recommended_sampling(std::string_view chat_format, std::string_view chat_template = {});
+/// By a chat format's name and, where a format serves several families, the template. Nothing where
+/// nobody recommends anything.
+std::optional<RecommendedSampling> recommended_sampling(std::string_view chat_format,
+                                                        std::string_view chat_template = {});
 
 }  // namespace hadal

@@ -11,7 +11,8 @@ namespace {
 using chat::OrderedJson;
 
 Error wrong(const std::string& path, std::string_view expected, const OrderedJson& found) {
-  return usage_error(path + ": " + std::string(expected) + " is expected, " + found.type_name() + " was found");
+  return usage_error(path + ": " + std::string(expected) + " is expected, " + found.type_name() +
+                     " was found");
 }
 
 /// The member, or null where it is missing or JSON's null.
@@ -23,7 +24,7 @@ const OrderedJson* member(const OrderedJson& object, const char* key) {
 Result<std::string> text_of(const OrderedJson& object, const char* key, const std::string& path) {
   const OrderedJson* value = member(object, key);
   if (!value) return std::string();
-  if (!value->is_string()) return wrong(path + "." + key, "a text", *value);
+  if (!value->is_string()) return wrong(path.empty() ? key : path + "." + key, "a text", *value);
   return value->get<std::string>();
 }
 
@@ -37,7 +38,8 @@ Result<std::string> content_of(const OrderedJson& message, const std::string& pa
     const std::string where = path + ".content[" + std::to_string(i) + "]";
     if (!part.is_object()) return wrong(where, "an object with type and text", part);
     HADAL_TRY(const std::string type, text_of(part, "type", where));
-    if (type != "text") return usage_error(where + ".type: only \"text\" is known, " + quote(type) + " was found");
+    if (type != "text")
+      return usage_error(where + ".type: only \"text\" is known, " + quote(type) + " was found");
     if (!member(part, "text")) return usage_error(where + ".text: is missing");
     HADAL_TRY(const std::string text, text_of(part, "text", where));
     all += text;
@@ -58,7 +60,8 @@ Result<ToolCall> call_of(const OrderedJson& value, const std::string& path) {
   if (!arguments) return usage_error(path + ".function.arguments: is missing");
   if (!arguments->is_string() && !arguments->is_object())
     return wrong(path + ".function.arguments", "a JSON text or an object", *arguments);
-  call.arguments = arguments->is_string() ? arguments->get<std::string>() : chat::python_json(*arguments);
+  call.arguments =
+      arguments->is_string() ? arguments->get<std::string>() : chat::python_json(*arguments);
   return call;
 }
 
@@ -68,7 +71,9 @@ Result<ChatMessage> message_of(const OrderedJson& value, const std::string& path
   HADAL_TRY(message.role, text_of(value, "role", path));
   if (message.role.empty()) return usage_error(path + ".role: is missing or empty");
   HADAL_TRY(message.content, content_of(value, path));
-  HADAL_TRY(message.reasoning, text_of(value, member(value, "reasoning_content") ? "reasoning_content" : "reasoning", path));
+  HADAL_TRY(
+      message.reasoning,
+      text_of(value, member(value, "reasoning_content") ? "reasoning_content" : "reasoning", path));
   HADAL_TRY(message.tool_call_id, text_of(value, "tool_call_id", path));
   HADAL_TRY(message.name, text_of(value, "name", path));
   const OrderedJson* calls = member(value, "tool_calls");
@@ -92,7 +97,8 @@ Result<std::optional<bool>> thinking_of(const OrderedJson& request) {
   if (!value->is_object()) return wrong("thinking", "true, false or {\"type\": …}", *value);
   HADAL_TRY(const std::string type, text_of(*value, "type", "thinking"));
   if (type != "enabled" && type != "disabled")
-    return usage_error("thinking.type: \"enabled\" or \"disabled\" is expected, " + quote(type) + " was found");
+    return usage_error("thinking.type: \"enabled\" or \"disabled\" is expected, " + quote(type) +
+                       " was found");
   return std::optional<bool>(type == "enabled");
 }
 
@@ -105,17 +111,21 @@ Result<ChatRequest> parse_chat_request(std::string_view json) {
   const OrderedJson* messages = member(root, "messages");
   if (!messages) return usage_error("messages: is missing");
   if (!messages->is_array()) return wrong("messages", "a list", *messages);
-  if (messages->empty()) return usage_error("messages: the list is empty; give at least one message");
+  if (messages->empty())
+    return usage_error("messages: the list is empty; give at least one message");
   for (size_t i = 0; i < messages->size(); ++i) {
-    HADAL_TRY(ChatMessage message, message_of((*messages)[i], "messages[" + std::to_string(i) + "]"));
+    HADAL_TRY(ChatMessage message,
+              message_of((*messages)[i], "messages[" + std::to_string(i) + "]"));
     request.messages.push_back(std::move(message));
   }
-  if (const OrderedJson* tools = member(root, "tools"); tools && !(tools->is_array() && tools->empty())) {
+  if (const OrderedJson* tools = member(root, "tools");
+      tools && !(tools->is_array() && tools->empty())) {
     request.tools_json = tools->dump();
     HADAL_TRY(chat::parse_tools(request.tools_json));
   }
   HADAL_TRY(request.thinking, thinking_of(root));
-  HADAL_TRY(request.effort, text_of(root, member(root, "effort") ? "effort" : "reasoning_effort", "request"));
+  HADAL_TRY(request.effort,
+            text_of(root, member(root, "effort") ? "effort" : "reasoning_effort", ""));
   if (const OrderedJson* add = member(root, "add_generation_prompt")) {
     if (!add->is_boolean()) return wrong("add_generation_prompt", "true or false", *add);
     request.add_generation_prompt = add->get<bool>();

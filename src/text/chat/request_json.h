@@ -1,11 +1,13 @@
 // A chat request from JSON, in the form of the OpenAI and DeepSeek APIs.
 //
 //   {"messages": [{"role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name"}…],
-//    "tools": […], "thinking": true | {"type": "enabled"}, "effort": "high", "add_generation_prompt": true}
+//    "tools": […], "thinking": true | {"type": "enabled"}, "effort": "high",
+//    "add_generation_prompt": true}
 //
-// `content` is a text, a list of {"type": "text", "text": …}, or null. `reasoning` is another name of reasoning_content, and
-// reasoning_effort of effort. A call is {"id", "function": {"name", "arguments"}}, its arguments a JSON text or an object.
-// Keys that are not listed are ignored, as the APIs have many more.
+// `content` is a text, a list of {"type": "text", "text": …}, or null. `reasoning` is another name
+// of reasoning_content, and reasoning_effort of effort. A call is {"id", "function": {"name",
+// "arguments"}}, its arguments a JSON text or an object. Keys that are not listed are ignored, as
+// the APIs have many more.
 #pragma once
 
 #include <string_view>

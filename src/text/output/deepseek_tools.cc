@@ -3,8 +3,9 @@
 //   <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```<｜tool▁call▁end｜>
 //   (newline, next call)…<｜tool▁calls▁end｜>
 //
-// A call comes out once it is whole. One that is not formed like this, or whose arguments are no JSON object, comes out as content
-// with its markers, and so does what the stream's end cuts off. White space around calls is dropped.
+// A call comes out once it is whole. One that is not formed like this, or whose arguments are no
+// JSON object, comes out as content with its markers, and so does what the stream's end cuts off.
+// White space around calls is dropped.
 #include <nlohmann/json.hpp>
 
 #include "text/output/parsers.h"
@@ -37,9 +38,12 @@ std::optional<ToolCall> parse_call(std::string_view text) {
   text = strip_blanks(text);
   if (!take(text, kCallBegin) || !take(text, kSeparator)) return std::nullopt;
   const size_t fence = text.find(kFence);
-  if (fence == 0 || fence == std::string_view::npos || !text.ends_with(kFenceEnd)) return std::nullopt;
+  if (fence == 0 || fence == std::string_view::npos || !text.ends_with(kFenceEnd))
+    return std::nullopt;
   const std::string_view name = text.substr(0, fence);
-  if (name.find_first_of(kBlanks) != std::string_view::npos || fence + kFence.size() + kFenceEnd.size() > text.size()) return std::nullopt;
+  if (name.find_first_of(kBlanks) != std::string_view::npos ||
+      fence + kFence.size() + kFenceEnd.size() > text.size())
+    return std::nullopt;
   text.remove_prefix(fence + kFence.size());
   text.remove_suffix(kFenceEnd.size());
   const std::string_view arguments = strip_blanks(text);
@@ -102,7 +106,8 @@ class DeepSeekToolsParser final : public OutputParser {
     return true;
   }
 
-  /// What is no call becomes content, with the list's begin if no call stood behind it, and with `end` where anything is left.
+  /// What is no call becomes content, with the list's begin if no call stood behind it, and with
+  /// `end` where anything is left.
   void give_up(std::string_view rest, OutputDelta& delta, std::string_view end = {}) {
     const bool left = pending_begin_ || (in_calls_ ? !strip_blanks(rest).empty() : !rest.empty());
     if (pending_begin_) delta.content += kCallsBegin;
@@ -119,6 +124,8 @@ class DeepSeekToolsParser final : public OutputParser {
 
 }  // namespace
 
-std::unique_ptr<OutputParser> make_deepseek_tools_parser() { return std::make_unique<DeepSeekToolsParser>(); }
+std::unique_ptr<OutputParser> make_deepseek_tools_parser() {
+  return std::make_unique<DeepSeekToolsParser>();
+}
 
 }  // namespace hadal

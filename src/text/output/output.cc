@@ -39,14 +39,16 @@ Result<const Kind*> find_kind(std::string_view name) {
   std::string known;
   for (const Kind& kind : kKinds) known += (known.empty() ? "" : ", ") + std::string(kind.name);
   for (const ChatFormat& format : chat_formats()) known += ", " + std::string(format.name);
-  return usage_error("the output format '" + std::string(name) + "' is unknown; known are " + known);
+  return usage_error("the output format '" + std::string(name) + "' is unknown; known are " +
+                     known);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking) {
   HADAL_TRY(const Kind* kind, find_kind(format));
-  std::unique_ptr<OutputParser> parser = kind->tools ? make_deepseek_tools_parser() : std::make_unique<TextParser>();
+  std::unique_ptr<OutputParser> parser =
+      kind->tools ? make_deepseek_tools_parser() : std::make_unique<TextParser>();
   if (kind->thoughts) parser = make_think_parser(thinking, std::move(parser));
   return parser;
 }

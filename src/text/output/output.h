@@ -1,4 +1,5 @@
-// Output parsers: split what a model writes into reasoning, content and tool calls, the same however the stream is cut.
+// Output parsers: split what a model writes into reasoning, content and tool calls, the same
+// however the stream is cut.
 #pragma once
 
 #include <memory>
@@ -27,11 +28,12 @@ class OutputParser {
   virtual OutputDelta finish() = 0;
 };
 
-/// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a thought.
+/// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a
+/// thought.
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking);
 
-/// Whether answers in this format (names as above) usually start inside a thought: the prompt of a plain question ends in one.
-/// An error for an unknown name.
+/// Whether answers in this format (names as above) usually start inside a thought: the prompt of a
+/// plain question ends in one. An error for an unknown name.
 Result<bool> output_starts_in_thought(std::string_view format);
 
 /// All names of output parsers.

@@ -10,7 +10,8 @@
 namespace hadal {
 
 /// Thoughts apart from the rest, which goes through `content`. See think.cc.
-std::unique_ptr<OutputParser> make_think_parser(bool in_thought, std::unique_ptr<OutputParser> content);
+std::unique_ptr<OutputParser> make_think_parser(bool in_thought,
+                                                std::unique_ptr<OutputParser> content);
 /// Tool calls of DeepSeek-V2.5 to R1-0528 apart from the content. See deepseek_tools.cc.
 std::unique_ptr<OutputParser> make_deepseek_tools_parser();
 

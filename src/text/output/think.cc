@@ -1,8 +1,9 @@
 // <think>reasoning</think>content.
 //
-// In a thought from the start if the prompt opened it (R1); otherwise if the answer begins with <think>, blanks before it aside.
-// A <think> that repeats what the prompt wrote is dropped. The first </think> ends the thought; later markers, and a </think>
-// without a thought, are text. Newlines right after <think> and on both sides of </think> belong to the markers and are dropped;
+// In a thought from the start if the prompt opened it (R1); otherwise if the answer begins with
+// <think>, blanks before it aside. A <think> that repeats what the prompt wrote is dropped. The
+// first </think> ends the thought; later markers, and a </think> without a thought, are text.
+// Newlines right after <think> and on both sides of </think> belong to the markers and are dropped;
 // other white space stays. A thought that the stream's end cuts off stays reasoning.
 #include "text/output/parsers.h"
 
@@ -15,7 +16,8 @@ constexpr std::string_view kBlanks = " \t\r\n";
 
 class ThinkParser final : public OutputParser {
  public:
-  ThinkParser(bool in_thought, std::unique_ptr<OutputParser> content) : in_thought_(in_thought), content_(std::move(content)) {}
+  ThinkParser(bool in_thought, std::unique_ptr<OutputParser> content)
+      : in_thought_(in_thought), content_(std::move(content)) {}
 
   OutputDelta push(std::string_view piece) override {
     held_ += piece;
@@ -51,7 +53,8 @@ class ThinkParser final : public OutputParser {
   }
 
   void start() {
-    const std::string_view rest = std::string_view(held_).substr(std::min(held_.find_first_not_of(kBlanks), held_.size()));
+    const std::string_view rest =
+        std::string_view(held_).substr(std::min(held_.find_first_not_of(kBlanks), held_.size()));
     const bool opens = rest.starts_with(kOpen);
     if (!opens && kOpen.starts_with(rest)) return;
     if (opens) held_.erase(0, held_.size() - rest.size() + kOpen.size());
@@ -89,7 +92,8 @@ class ThinkParser final : public OutputParser {
 
 }  // namespace
 
-std::unique_ptr<OutputParser> make_think_parser(bool in_thought, std::unique_ptr<OutputParser> content) {
+std::unique_ptr<OutputParser> make_think_parser(bool in_thought,
+                                                std::unique_ptr<OutputParser> content) {
   return std::make_unique<ThinkParser>(in_thought, std::move(content));
 }
 

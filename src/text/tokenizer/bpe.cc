@@ -23,6 +23,13 @@ size_t slot_hash(uint64_t pair) {
 
 }  // namespace
 
+int fallback_byte(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
+  const auto value = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const int high = value(token[3]), low = value(token[4]);
+  return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
 // A cache pays from some hundred words on; 4096 rows of 48 bytes stay in the second-level cache.
 BpeModel::Scratch::Scratch(size_t text_bytes) {
   if (text_bytes >= 4096) known.resize(text_bytes < 65536 ? 1024 : 4096);
@@ -170,7 +177,8 @@ void BpeModel::symbols_of(std::string_view word, Scratch& scratch) const {
 void BpeModel::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const {
   if (word.empty()) return;
   if (ignore_merges) {
-    if (const auto id = vocab.find(word)) {
+    const auto id = vocab.find(word);
+    if (id && !(static_cast<size_t>(*id) < hidden.size() && hidden[static_cast<size_t>(*id)])) {
       out.push_back(*id);
       return;
     }

@@ -47,6 +47,7 @@ class BpeModel {
   std::optional<int32_t> unk;
   std::string continuing_subword_prefix, end_of_word_suffix;
   bool fuse_unk = false, byte_fallback = false, ignore_merges = false;
+  std::vector<bool> hidden;  ///< by id: special tokens, which ignore_merges must not make of plain text; may be shorter
 
   void reserve_merges(size_t count);
   /// The merge of two tokens of the vocabulary, in the order of their ranks. `keep_first`: a pair that is there keeps its rank.
@@ -83,5 +84,8 @@ class BpeModel {
   std::array<int32_t, 256> fallback_{};  // of <0x00> … <0xFF>
   bool plain_bytes_ = false;             // every byte has its id and nothing else enters a symbol
 };
+
+/// The byte of a token <0x00> … <0xFF>, written so and in no other way; -1 of any other.
+[[nodiscard]] int fallback_byte(std::string_view token);
 
 }  // namespace hadal

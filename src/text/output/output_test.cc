@@ -1,0 +1,203 @@
+#include "text/output/output.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hadal {
+namespace {
+
+struct Parsed {
+  std::string reasoning = {}, content = {}, calls = {};
+  bool operator==(const Parsed&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, const Parsed& p) {
+  return out << "reasoning \"" << p.reasoning << "\" content \"" << p.content << "\" calls "
+             << p.calls;
+}
+
+void collect(const OutputDelta& delta, Parsed& all) {
+  all.reasoning += delta.reasoning;
+  all.content += delta.content;
+  for (const ToolCall& call : delta.tool_calls) all.calls += call.name + "(" + call.arguments + ")";
+}
+
+/// Parses `text` in pieces that end at `cuts`.
+Parsed parse(std::string_view format, bool thinking, std::string_view text,
+             const std::vector<size_t>& cuts) {
+  Result<std::unique_ptr<OutputParser>> parser = make_output_parser(format, thinking);
+  Parsed all;
+  if (!parser) {
+    ADD_FAILURE() << parser.error().message;
+    return all;
+  }
+  size_t begin = 0;
+  for (const size_t cut : cuts) {
+    collect((*parser)->push(text.substr(begin, cut - begin)), all);
+    begin = cut;
+  }
+  collect((*parser)->push(text.substr(begin)), all);
+  collect((*parser)->finish(), all);
+  return all;
+}
+
+/// The result must be `expected` whole, in two parts cut anywhere, byte by byte, and in random
+/// pieces.
+void expect_parsed(std::string_view format, bool thinking, std::string_view text,
+                   const Parsed& expected) {
+  SCOPED_TRACE(std::string(format) + (thinking ? ", thinking: " : ": ") + std::string(text));
+  EXPECT_EQ(parse(format, thinking, text, {}), expected);
+  std::vector<size_t> every;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    EXPECT_EQ(parse(format, thinking, text, {i}), expected) << "cut at " << i;
+    every.push_back(i);
+  }
+  EXPECT_EQ(parse(format, thinking, text, every), expected) << "byte by byte";
+  std::mt19937 rng(1);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<size_t> cuts;
+    for (const size_t cut : every)
+      if (rng() % 4 == 0) cuts.push_back(cut);
+    EXPECT_EQ(parse(format, thinking, text, cuts), expected);
+  }
+}
+
+TEST(Output, TextIsContent) {
+  expect_parsed("text", false, "a <think>b</think>\n", {.content = "a <think>b</think>\n"});
+  expect_parsed("chatml", true, "<think>", {.content = "<think>"});
+}
+
+TEST(Output, ThoughtFromTheStart) {
+  expect_parsed("think", true, "why\n\nso\n</think>\n\nbecause\n",
+                {.reasoning = "why\n\nso", .content = "because\n"});
+  expect_parsed("think", true, "\n\nwhy</think>because",
+                {.reasoning = "why", .content = "because"});
+  expect_parsed("think", true, " why </think> because",
+                {.reasoning = " why ", .content = " because"});
+  expect_parsed("think", true, "</think>\n\nbecause", {.content = "because"});
+  expect_parsed("deepseek-r1", true, "a<b </thin k></think>c</think>d<think>",
+                {.reasoning = "a<b </thin k>", .content = "c</think>d<think>"});
+  // The model repeats what the prompt wrote.
+  expect_parsed("think", true, "\n<think>\nwhy\n</think>x", {.reasoning = "why", .content = "x"});
+}
+
+TEST(Output, ThoughtThatTheAnswerOpens) {
+  expect_parsed("qwen3", false, "<think>\nwhy\n</think>\n\nbecause",
+                {.reasoning = "why", .content = "because"});
+  expect_parsed("deepseek-r1-0528", false, " \n<think>why</think>", {.reasoning = "why"});
+  expect_parsed("think", false, "<think></think>x", {.content = "x"});
+  expect_parsed("think", false, " \n x <think>y</think>", {.content = " \n x <think>y</think>"});
+  expect_parsed("think", false, "x</think>y", {.content = "x</think>y"});
+  expect_parsed("think", false, "<thinking>", {.content = "<thinking>"});
+}
+
+TEST(Output, CutOffStreamsEndAsTheyStand) {
+  expect_parsed("think", true, "why\n", {.reasoning = "why\n"});
+  expect_parsed("think", true, "why\n</thi", {.reasoning = "why\n</thi"});
+  expect_parsed("think", true, "<thi", {.reasoning = "<thi"});
+  expect_parsed("think", false, "<thi", {.content = "<thi"});
+  expect_parsed("think", false, " \n", {.content = " \n"});
+  expect_parsed("think", false, "<think>\n", {});
+  expect_parsed("think", true, "", {});
+  expect_parsed("think", true, "a</think>\n", {.reasoning = "a"});
+}
+
+constexpr std::string_view kBegin = "<｜tool▁calls▁begin｜>";
+constexpr std::string_view kEnd = "<｜tool▁calls▁end｜>";
+
+std::string call(std::string_view name, std::string_view arguments) {
+  return "<｜tool▁call▁begin｜>function<｜tool▁sep｜>" + std::string(name) + "\n```json\n" +
+         std::string(arguments) + "\n```<｜tool▁call▁end｜>";
+}
+
+TEST(Output, DeepSeekToolCalls) {
+  const std::string one = call("get", R"({"a": "x"})");
+  const std::string two = call("put.it", "{\n}");
+  const std::string begin(kBegin), end(kEnd);
+  expect_parsed("deepseek-v3", false, "Look: " + begin + one + end,
+                {.content = "Look: ", .calls = R"(get({"a": "x"}))"});
+  expect_parsed("deepseek-tools", false, begin + one + "\n" + two + end + "\n",
+                {.content = "\n", .calls = "get({\"a\": \"x\"})put.it({\n})"});
+  // The stream ends at EOS without the list's end.
+  expect_parsed("deepseek-v2.5", false, begin + one + "\n", {.calls = R"(get({"a": "x"}))"});
+  expect_parsed("deepseek-r1", true, "hm\n</think>\n\n" + begin + one + end,
+                {.reasoning = "hm", .calls = R"(get({"a": "x"}))"});
+  expect_parsed("deepseek-r1", true, begin + "</think>ok", {.reasoning = begin, .content = "ok"});
+  expect_parsed("deepseek-v3", false, begin + one + end + "a" + begin + two + end,
+                {.content = "a", .calls = "get({\"a\": \"x\"})put.it({\n})"});
+}
+
+std::string join(std::initializer_list<std::string_view> parts) {
+  std::string all;
+  for (const std::string_view part : parts) all += part;
+  return all;
+}
+
+TEST(Output, BrokenToolCallsAreContent) {
+  const std::string begin(kBegin), end(kEnd);
+  const std::string good = call("f", "{}");
+  const std::string broken[] = {
+      call("f", "{]"),
+      call("f", "[1]"),
+      call("", "{}"),
+      call("two words", "{}"),
+      "<｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜>",
+      "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}<｜tool▁call▁end｜>",
+      "<｜tool▁call▁end｜>",
+      "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n```<｜tool▁call▁end｜>"};
+  for (const std::string& text : broken) {
+    const std::string begun = begin + text;
+    expect_parsed("deepseek-v3", false, begun, {.content = begun});
+    expect_parsed("deepseek-v3", false, join({begin, good, text, end}),
+                  {.content = text, .calls = "f({})"});
+    expect_parsed("deepseek-v3", false, join({begun, good, end}),
+                  {.content = begun, .calls = "f({})"});
+  }
+  expect_parsed("deepseek-v3", false, begin, {.content = begin});
+  expect_parsed("deepseek-v3", false, begin + end, {.content = begin + end});
+  expect_parsed("deepseek-v3", false, begin + good.substr(0, good.size() - 5),
+                {.content = begin + good.substr(0, good.size() - 5)});
+  expect_parsed("deepseek-v3", false, begin + good + "and" + end + "!",
+                {.content = "and" + end + "!", .calls = "f({})"});
+  expect_parsed("deepseek-v3", false, "<｜tool▁calls", {.content = "<｜tool▁calls"});
+  expect_parsed("deepseek-v3", false, "<<｜tool▁calls▁begin｜",
+                {.content = "<<｜tool▁calls▁begin｜"});
+}
+
+TEST(Output, WhatIsCertainComesAtOnce) {
+  const std::unique_ptr<OutputParser> parser = *make_output_parser("deepseek-r1", true);
+  EXPECT_EQ(parser->push("why <").reasoning, "why ");
+  EXPECT_EQ(parser->push("b").reasoning, "<b");
+  EXPECT_EQ(parser->push("\n").reasoning, "");
+  EXPECT_EQ(parser->push("\nso").reasoning, "\n\nso");
+  EXPECT_EQ(parser->push("</think>\n").content, "");
+  EXPECT_EQ(parser->push("\nbe").content, "be");
+  EXPECT_EQ(parser->push("cause <｜too").content, "cause ");
+  EXPECT_EQ(parser->push("l").content, "");
+  EXPECT_EQ(parser->push("x").content, "<｜toolx");
+  parser->push(std::string(kBegin));
+  const OutputDelta delta = parser->push(call("f", "{}"));
+  ASSERT_EQ(delta.tool_calls.size(), 1U);
+  EXPECT_EQ(delta.tool_calls[0].name, "f");
+}
+
+TEST(Output, NamesAreThoseOfParsersAndChatFormats) {
+  for (const std::string_view name : output_parsers())
+    EXPECT_TRUE(make_output_parser(name, false)) << name;
+  for (const ChatFormat& format : chat_formats())
+    EXPECT_TRUE(make_output_parser(format.name, true)) << format.name;
+  const auto unknown = make_output_parser("xml", false);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, ErrorCode::kUsage);
+  EXPECT_NE(unknown.error().message.find("'xml' is unknown; known are text, think, deepseek-tools"),
+            std::string::npos);
+  EXPECT_FALSE(output_starts_in_thought("xml"));
+  EXPECT_TRUE(*output_starts_in_thought("deepseek-r1"));
+  EXPECT_FALSE(*output_starts_in_thought("deepseek-r1-0528"));
+  EXPECT_FALSE(*output_starts_in_thought("qwen3"));
+  EXPECT_FALSE(*output_starts_in_thought("think"));
+}
+
+}  // namespace
+}  // namespace hadal

@@ -1,0 +1,129 @@
+#include "text/tokenizer/normalizer.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "text/tokenizer/unicode.h"
+#include "text/tokenizer/utf8.h"
+
+namespace hadal {
+namespace {
+
+const CodeSet& inert() {
+  static const CodeSet set = *table_set("inert");
+  return set;
+}
+
+/// Characters below this neither decompose canonically into something composed otherwise, nor combine: NFC leaves them.
+constexpr char32_t kFirstOfInterest = 0x300;
+
+int combining_class(char32_t code) {
+  return utf8proc_get_property(static_cast<utf8proc_int32_t>(code))->combining_class;
+}
+
+/// Orders each run of combining characters by class, stably: a run of n costs n log n.
+void order(std::vector<utf8proc_int32_t>& codes) {
+  for (size_t i = 0; i < codes.size();) {
+    if (combining_class(static_cast<char32_t>(codes[i])) == 0) {
+      ++i;
+      continue;
+    }
+    size_t end = i;
+    while (end < codes.size() && combining_class(static_cast<char32_t>(codes[end])) != 0) ++end;
+    std::stable_sort(codes.begin() + static_cast<ptrdiff_t>(i), codes.begin() + static_cast<ptrdiff_t>(end), [](int32_t a, int32_t b) {
+      return combining_class(static_cast<char32_t>(a)) < combining_class(static_cast<char32_t>(b));
+    });
+    i = end;
+  }
+}
+
+/// Brings `codes`, in which nothing is inert, into the form and appends it.
+void flush(std::vector<utf8proc_int32_t>& codes, bool compose, std::string& out) {
+  order(codes);
+  auto count = static_cast<utf8proc_ssize_t>(codes.size());
+  if (compose && count > 0) {
+    count = utf8proc_normalize_utf32(codes.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+    if (count < 0) throw std::runtime_error(utf8proc_errmsg(count));
+  }
+  for (utf8proc_ssize_t i = 0; i < count; ++i) utf8_append(out, static_cast<char32_t>(codes[static_cast<size_t>(i)]));
+  codes.clear();
+}
+
+}  // namespace
+
+std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
+  const bool compose = form == NormalizerStep::kNfc || form == NormalizerStep::kNfkc;
+  const bool compatible = form == NormalizerStep::kNfkc || form == NormalizerStep::kNfkd;
+  const char32_t first = form == NormalizerStep::kNfc ? kFirstOfInterest : 0x80;
+  bool plain = true;
+  for (size_t at = 0; plain && at < text.size();) plain = utf8_next(text, at) < first;
+  if (plain) return std::string(text);
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0));
+  std::string out;
+  out.reserve(text.size());
+  std::vector<utf8proc_int32_t> codes;
+  std::array<utf8proc_int32_t, 32> parts{};
+  for (size_t at = 0; at < text.size();) {
+    const char32_t code = utf8_next(text, at);
+    if (code >= kFirstOfInterest && inert().contains(code)) {
+      flush(codes, compose, out);
+      utf8_append(out, code);
+      continue;
+    }
+    int boundary = 0;
+    const utf8proc_ssize_t count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), parts.data(), parts.size(), options, &boundary);
+    if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size())) throw std::runtime_error("utf8proc_decompose_char failed");
+    codes.insert(codes.end(), parts.begin(), parts.begin() + count);
+  }
+  flush(codes, compose, out);
+  return out;
+}
+
+std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch) const {
+  for (const NormalizerStep& step : steps) {
+    if (text.empty()) break;
+    switch (step.kind) {
+      case NormalizerStep::kNfc:
+      case NormalizerStep::kNfd:
+      case NormalizerStep::kNfkc:
+      case NormalizerStep::kNfkd:
+        text = unicode_form(text, step.kind);
+        break;
+      case NormalizerStep::kPrepend:
+        text.insert(0, step.text);
+        break;
+      case NormalizerStep::kReplace: {
+        std::vector<Piece> found;
+        step.pattern[0].find(text, {0, text.size()}, scratch, found);
+        std::string out;
+        size_t done = 0;
+        for (const Piece& piece : found) {
+          out.append(text, done, piece.begin - done).append(step.text);
+          done = piece.end;
+        }
+        text = out.append(text, done);
+        break;
+      }
+      case NormalizerStep::kStrip: {
+        static const CodeSet space = *table_set("rust space");
+        size_t begin = 0, end = text.size();
+        for (size_t at = 0; step.left && begin < end && space.contains(utf8_next(text, at)); begin = at) {
+        }
+        while (step.right && end > begin) {
+          const size_t back = utf8_back(text, end);
+          size_t at = back;
+          if (!space.contains(utf8_next(text, at))) break;
+          end = back;
+        }
+        text = text.substr(begin, end - begin);
+        break;
+      }
+    }
+  }
+  return text;
+}
+
+}  // namespace hadal

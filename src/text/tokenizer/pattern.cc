@@ -1,0 +1,304 @@
+#include "text/tokenizer/pattern.h"
+
+#include <fmt/format.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "checkpoint/printable.h"
+#include "text/tokenizer/pattern_parse.h"
+#include "text/tokenizer/utf8.h"
+
+namespace hadal {
+namespace {
+
+using pattern::Node;
+
+constexpr size_t kMaxPattern = 1u << 16;
+constexpr size_t kMaxKinds = 255;
+constexpr size_t kBlock = 256;  // code points a block of the table of kinds
+
+void collect(const Node& node, std::vector<const CodeSet*>& sets) {
+  if (node.kind == Node::kSet && std::none_of(sets.begin(), sets.end(), [&](const CodeSet* s) { return *s == node.set; }))
+    sets.push_back(&node.set);
+  for (const Node& child : node.children) collect(child, sets);
+}
+
+/// Which kind every code point is of: two code points are of one kind if every set holds both or neither.
+struct Kinds {
+  std::vector<uint16_t> blocks;          // by code point / kBlock, an index into cells / kBlock
+  std::vector<uint8_t> cells;
+  std::vector<std::vector<bool>> signatures;  // by kind: which sets hold it
+
+  [[nodiscard]] uint8_t of(char32_t code) const { return cells[size_t{blocks[code / kBlock]} * kBlock + code % kBlock]; }
+};
+
+Result<Kinds> divide(const std::vector<const CodeSet*>& sets) {
+  struct Change {
+    char32_t at;
+    uint32_t set;
+  };
+  std::vector<Change> changes;
+  for (uint32_t i = 0; i < sets.size(); ++i) {
+    for (const CodeSet::Range& range : sets[i]->ranges()) {
+      changes.push_back({range.first, i});
+      if (range.last < kLastCodePoint) changes.push_back({range.last + 1, i});
+    }
+  }
+  std::sort(changes.begin(), changes.end(), [](const Change& a, const Change& b) { return a.at < b.at; });
+  Kinds kinds;
+  std::map<std::vector<bool>, uint8_t> known;
+  std::vector<bool> signature(sets.size());
+  std::vector<uint8_t> flat(size_t{kLastCodePoint} + 1);
+  size_t next = 0;
+  for (char32_t at = 0; at <= kLastCodePoint;) {
+    for (; next < changes.size() && changes[next].at == at; ++next) signature[changes[next].set] = !signature[changes[next].set];
+    const char32_t end = next < changes.size() ? changes[next].at : kLastCodePoint + 1;
+    const auto [entry, fresh] = known.try_emplace(signature, static_cast<uint8_t>(known.size()));
+    if (fresh) {
+      if (known.size() > kMaxKinds) return failed(fmt::format("more than {} kinds of characters", kMaxKinds));
+      kinds.signatures.push_back(signature);
+    }
+    std::fill(flat.begin() + at, flat.begin() + end, entry->second);
+    at = end;
+  }
+  std::map<std::string_view, uint16_t> blocks;
+  for (size_t at = 0; at < flat.size(); at += kBlock) {
+    const std::string_view block(reinterpret_cast<const char*>(flat.data()) + at, kBlock);
+    const auto [entry, fresh] = blocks.try_emplace(block, static_cast<uint16_t>(blocks.size()));
+    if (fresh) kinds.cells.insert(kinds.cells.end(), block.begin(), block.end());
+    kinds.blocks.push_back(entry->second);
+  }
+  return kinds;
+}
+
+/// Writes the tree as a pattern over kinds.
+class Writer {
+ public:
+  Writer(const Kinds& kinds, const std::vector<const CodeSet*>& sets) : kinds_(kinds), sets_(sets) {}
+
+  /// A repetition without bound of one set at the front of a branch that failed where a run of that set begins fails
+  /// everywhere in the run: the ends it can reach are fewer. So it is tried at the begin alone, or a run of n characters
+  /// that does not match would cost n * n steps.
+  std::string top(const Node& node) {
+    if (node.kind != Node::kAlternate) return guard(node) + write(node);
+    std::string out;
+    for (const Node& child : node.children) out += (out.empty() ? "" : "|") + guard(child) + write(child);
+    return out;
+  }
+
+ private:
+  std::string guard(const Node& node) {
+    const Node& first = node.kind == Node::kConcat ? node.children[0] : node;
+    if (first.kind != Node::kRepeat || first.max >= 0 || first.children[0].kind != Node::kSet) return "";
+    return "(?:\\G|(?<!" + set(first.children[0].set) + "))";
+  }
+
+  std::string set(const CodeSet& wanted) {
+    const auto found = std::find_if(sets_.begin(), sets_.end(), [&](const CodeSet* s) { return *s == wanted; });
+    const auto index = static_cast<size_t>(found - sets_.begin());
+    std::string out;
+    for (size_t kind = 0; kind < kinds_.signatures.size(); ++kind)
+      if (kinds_.signatures[kind][index]) out += fmt::format("\\x{:02x}", kind);
+    return out.size() == 4 ? out : "[" + out + "]";
+  }
+
+  std::string group(std::string_view open, const Node& node) { return std::string(open) + write(node.children[0]) + ")"; }
+
+  std::string write(const Node& node) {
+    switch (node.kind) {
+      case Node::kEmpty:
+        return "";
+      case Node::kSet:
+        return set(node.set);
+      case Node::kConcat: {
+        std::string out;
+        for (const Node& child : node.children) out += child.kind == Node::kAlternate ? "(?:" + write(child) + ")" : write(child);
+        return out;
+      }
+      case Node::kAlternate: {
+        std::string out = "(?:";
+        for (size_t i = 0; i < node.children.size(); ++i) out += (i == 0 ? "" : "|") + write(node.children[i]);
+        return out + ")";
+      }
+      case Node::kRepeat: {
+        const Node& child = node.children[0];
+        std::string out = child.kind == Node::kSet ? write(child) : "(?:" + write(child) + ")";
+        out += node.max < 0 ? fmt::format("{{{},}}", node.min) : fmt::format("{{{},{}}}", node.min, node.max);
+        return out + (node.greed == Node::kLazy ? "?" : node.greed == Node::kPossessive ? "+" : "");
+      }
+      case Node::kAtomic:
+        return group("(?>", node);
+      case Node::kAhead:
+        return group("(?=", node);
+      case Node::kNotAhead:
+        return group("(?!", node);
+      case Node::kBehind:
+        return group("(?<=", node);
+      case Node::kNotBehind:
+        return group("(?<!", node);
+      case Node::kTextBegin:
+        return "\\A";
+      case Node::kTextEnd:
+        return "\\z";
+      case Node::kSearchBegin:
+        return "\\G";
+      case Node::kNever:
+        return "(?!)";
+    }
+    return "";
+  }
+
+  const Kinds& kinds_;
+  const std::vector<const CodeSet*>& sets_;
+};
+
+struct FreeCode {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+
+}  // namespace
+
+struct Pattern::Code {
+  Kinds kinds;
+  std::unique_ptr<pcre2_code, FreeCode> code;
+  bool jit = false;
+
+  static Result<Pattern> build(const Node& tree);
+};
+
+struct Pattern::Scratch::Memory {
+  pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = nullptr;
+  std::vector<uint8_t> kinds;
+
+  Memory() {
+    if (!data || !context) throw std::bad_alloc();
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() {
+    pcre2_match_data_free(data);
+    pcre2_match_context_free(context);
+    if (stack) pcre2_jit_stack_free(stack);
+  }
+
+  /// A match of `code` at or behind `start`: 1 found, 0 none.
+  bool match(const Code& pattern, size_t start) {
+    const auto* subject = reinterpret_cast<PCRE2_SPTR>(kinds.data());
+    pcre2_set_match_limit(context, static_cast<uint32_t>(std::min<size_t>(50'000'000 + kinds.size() * 100, 2'000'000'000)));
+    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+    if (pattern.jit) {
+      rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+      if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
+        // The 32 KiB of the machine stack do not do: one that grows with the text, kept for the rest of this call.
+        stack = pcre2_jit_stack_create(64 << 10, std::min<size_t>((64 << 20) + kinds.size() * 256, size_t{1} << 30), nullptr);
+        if (stack) {
+          pcre2_jit_stack_assign(context, nullptr, stack);
+          rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+        }
+      }
+    }
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+      rc = pcre2_match(pattern.code.get(), subject, kinds.size(), start, PCRE2_NO_JIT, data, context);
+    if (rc >= 0) return true;
+    if (rc == PCRE2_ERROR_NOMATCH) return false;
+    throw std::runtime_error(fmt::format("a pre-tokenizer pattern gave up on a text of {} characters (PCRE2 error {})", kinds.size(), rc));
+  }
+};
+
+Pattern::Scratch::Scratch() : memory_(std::make_unique<Memory>()) {}
+Pattern::Scratch::~Scratch() = default;
+
+Pattern::Pattern() : code_(std::make_unique<Code>()) {}
+Pattern::Pattern(Pattern&&) noexcept = default;
+Pattern& Pattern::operator=(Pattern&&) noexcept = default;
+Pattern::~Pattern() = default;
+
+Result<Pattern> Pattern::Code::build(const Node& tree) {
+  std::vector<const CodeSet*> sets;
+  collect(tree, sets);
+  HADAL_TRY(Kinds kinds, divide(sets));
+  const std::string text = Writer(kinds, sets).top(tree);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  Pattern out;
+  out.code_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, &error, &offset, nullptr));
+  if (!out.code_->code) {
+    std::array<PCRE2_UCHAR, 160> message{};
+    pcre2_get_error_message(error, message.data(), message.size());
+    return failed(reinterpret_cast<const char*>(message.data()));
+  }
+  out.code_->jit = pcre2_jit_compile(out.code_->code.get(), PCRE2_JIT_COMPLETE) == 0;
+  out.code_->kinds = std::move(kinds);
+  return out;
+}
+
+Result<Pattern> Pattern::compile(std::string_view regex) {
+  const auto refused = [&](std::string_view why) {
+    return failed(fmt::format("the pattern {} is not supported: {}", quote(regex, 120), why));
+  };
+  if (regex.size() > kMaxPattern) return refused(fmt::format("longer than {} bytes", kMaxPattern));
+  if (!utf8_valid(regex)) return refused("no valid UTF-8");
+  const Result<Node> tree = pattern::parse(regex);
+  if (!tree) return refused(tree.error().message);
+  Result<Pattern> built = Code::build(*tree);
+  if (!built) return refused(built.error().message);
+  return built;
+}
+
+Result<Pattern> Pattern::literal(std::string_view text) {
+  std::vector<Node> letters;
+  for (size_t at = 0; at < text.size();) {
+    const char32_t c = utf8_next(text, at);
+    letters.push_back(pattern::set_node(CodeSet(c, c)));
+  }
+  return Code::build(pattern::concat(std::move(letters)));
+}
+
+Result<Pattern> Pattern::one_of(const CodeSet& set) { return Code::build(pattern::set_node(set)); }
+
+Result<Pattern> Pattern::words(const CodeSet& word, const CodeSet& space) {
+  CodeSet either = word;
+  either.add(space);
+  std::vector<Node> parts;
+  parts.push_back(pattern::repeat(pattern::set_node(word), 1, -1));
+  parts.push_back(pattern::repeat(pattern::set_node(either.complement()), 1, -1));
+  return Code::build(pattern::alternate(std::move(parts)));
+}
+
+// Empty matches as in the library: one right behind the last match is passed over by one character.
+void Pattern::find(std::string_view text, Piece piece, Scratch& scratch, std::vector<Piece>& out) const {
+  Scratch::Memory& memory = *scratch.memory_;
+  memory.kinds.clear();
+  for (size_t at = piece.begin; at < piece.end;) memory.kinds.push_back(code_->kinds.of(utf8_next(text, at)));
+  if (memory.kinds.empty()) memory.kinds.reserve(1);  // PCRE2 wants an address
+  size_t at = 0, byte = piece.begin;                  // the same place in characters and in bytes
+  const auto bytes_to = [&](size_t character) {
+    for (; at < character; ++at) {
+      const auto lead = static_cast<unsigned char>(text[byte]);
+      byte += lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    }
+    return byte;
+  };
+  const size_t count = memory.kinds.size();
+  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(memory.data);
+  size_t last_end = SIZE_MAX;
+  for (size_t start = 0; start <= count && memory.match(*code_, start);) {
+    const size_t begin = bounds[0], end = bounds[1];
+    if (begin == end && end == last_end) {
+      ++start;
+      continue;
+    }
+    start = last_end = end;
+    const size_t first = bytes_to(begin);
+    out.push_back({first, bytes_to(end)});
+  }
+}
+
+}  // namespace hadal

@@ -1,0 +1,177 @@
+#include "text/tokenizer/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/json_scan.h"
+#include "checkpoint/printable.h"
+#include "text/tokenizer/tokenizer_impl.h"
+#include "text/tokenizer/utf8.h"
+
+namespace hadal {
+namespace {
+
+/// Tokens that end an answer in the families we know, wherever the vocabulary has them as added tokens.
+constexpr std::array<std::string_view, 8> kEndingTokens = {
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|EOT|>", "<|end_of_text|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<|end|>"};
+
+Status load(const TokenizerData& data, Tokenizer::Impl& impl) {
+  if (!data.tokenizer_json.empty()) return load_tokenizer_json(data, impl);
+  if (!data.gguf_model.empty()) return load_gguf_vocabulary(data, impl);
+  return failed("has no tokenizer: expected a tokenizer.json or the tokenizer.ggml fields of a GGUF");
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer() : impl_(std::make_unique<Impl>()) {}
+Tokenizer::~Tokenizer() = default;
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data, std::string origin) {
+  const auto refused = [&](const std::string& why) { return failed(origin + ": tokenizer: " + why); };
+  try {
+    std::unique_ptr<Tokenizer> out(new Tokenizer());
+    Impl& impl = *out->impl_;
+    if (auto loaded = load(data, impl); !loaded) return refused(loaded.error().message);
+    impl.model.finish();
+    {
+      Pattern::Scratch scratch;
+      impl.added.finish([&](const std::string& content) { return impl.normalizer.apply(content, scratch); });
+    }
+    find_ending(data, impl);
+    return out;
+  } catch (const std::bad_alloc&) {
+    return memory_error(origin + ": tokenizer: not enough memory");
+  } catch (const std::exception& e) {
+    return refused(e.what());
+  }
+}
+
+void add_token(Tokenizer::Impl& impl, AddedToken token) {
+  if (token.content.empty()) return;
+  std::optional<int32_t> id = impl.added.id_of(token.content);
+  if (id && *impl.added.find(*id) == token) return;
+  if (!id) id = impl.model.vocab.find(token.content);
+  if (!id) {
+    const auto vocabulary = static_cast<int32_t>(impl.model.vocab.count());
+    id = std::max(vocabulary, impl.added.largest_id() + 1);
+  }
+  impl.added.add(std::move(token), *id);
+}
+
+void find_ending(const TokenizerData& data, Tokenizer::Impl& impl) {
+  std::vector<TokenId> ids;
+  const int64_t size = std::max<int64_t>(impl.model.vocab.size(), int64_t{impl.added.largest_id()} + 1);
+  const auto put = [&](int64_t id) {
+    if (id >= 0 && id < size && std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(static_cast<TokenId>(id));
+  };
+  if (impl.eos) put(*impl.eos);
+  for (const int64_t id : data.extra_eos_token_ids) put(id);
+  const std::string& text = data.generation_config_json;
+  if (!text.empty() && scan_json(text, "generation_config.json", {})) {
+    const auto config = nlohmann::json::parse(text, nullptr, false);
+    if (config.is_object() && config.contains("eos_token_id")) {
+      const auto& eos = config["eos_token_id"];
+      if (eos.is_number_integer()) put(eos.get<int64_t>());
+      if (eos.is_array())
+        for (const auto& id : eos)
+          if (id.is_number_integer()) put(id.get<int64_t>());
+    }
+  }
+  for (const std::string_view token : kEndingTokens)
+    if (const auto id = impl.added.id_of(token)) put(*id);
+  impl.ending = std::move(ids);
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const Impl& impl = *impl_;
+  std::vector<TokenId> out;
+  if (options.bos && impl.bos) out.push_back(*impl.bos);
+  const std::string repaired = utf8_valid(text) ? std::string() : utf8_repaired(text);
+  if (!repaired.empty()) text = repaired;
+  Pattern::Scratch patterns;
+  BpeModel::Scratch words_scratch = impl.model.scratch(text.size());
+  const auto plain = [&](std::string part) {
+    const PreTokenizer::Words words = impl.pre_tokenizer.split(std::move(part), patterns);
+    for (const Piece& piece : words.pieces) {
+      const std::string_view word = std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
+      words.bytes ? impl.model.encode_bytes(word, words_scratch, out) : impl.model.encode(word, words_scratch, out);
+    }
+  };
+  const auto sections = [&](std::string_view part, bool normalized, const auto& rest) {
+    if (!options.added_tokens || !impl.added.has_any(normalized)) return rest(std::string(part));
+    for (const AddedTokens::Section& section : impl.added.sections(part, normalized)) {
+      if (section.id >= 0) {
+        out.push_back(section.id);
+      } else {
+        rest(std::string(part.substr(section.piece.begin, section.piece.end - section.piece.begin)));
+      }
+    }
+  };
+  sections(text, false, [&](std::string part) { sections(impl.normalizer.apply(std::move(part), patterns), true, plain); });
+  return out;
+}
+
+std::string Tokenizer::token_bytes(TokenId id) const {
+  const Impl& impl = *impl_;
+  if (const AddedToken* added = impl.added.find(id)) return added->content;
+  const std::string_view token = impl.model.vocab.token(id);
+  if (impl.byte_level) return ByteAlphabet::get().bytes(token);
+  if (const int byte = impl.model.byte_fallback ? fallback_byte(token) : -1; byte >= 0) return {static_cast<char>(byte)};
+  std::string text(token);
+  for (const auto& [from, to] : impl.decode_replacements)
+    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  return text;
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
+  std::string out;
+  for (const TokenId id : ids)
+    if (!(skip_special && impl_->added.is_special(id))) out += token_bytes(id);
+  return out;
+}
+
+std::optional<TokenId> Tokenizer::id_of(std::string_view token) const {
+  if (const auto id = impl_->added.id_of(token)) return id;
+  return impl_->model.vocab.find(token);
+}
+
+bool Tokenizer::is_special(TokenId id) const { return impl_->added.is_special(id); }
+
+int64_t Tokenizer::vocab_size() const { return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1); }
+
+std::optional<TokenId> Tokenizer::bos() const { return impl_->bos; }
+std::optional<TokenId> Tokenizer::eos() const { return impl_->eos; }
+const std::vector<TokenId>& Tokenizer::ending() const { return impl_->ending; }
+bool Tokenizer::add_bos() const { return impl_->add_bos; }
+
+std::string Tokenizer::description() const {
+  return fmt::format("{}BPE, {} tokens, pre-tokenizer {}", impl_->byte_level ? "byte-level " : "", vocab_size(), impl_->pre_name);
+}
+
+std::string StreamDecoder::push(TokenId id) {
+  if (skip_special_ && tokenizer_.is_special(id)) return "";
+  held_ += tokenizer_.token_bytes(id);
+  std::string out;
+  std::string_view rest = held_;
+  while (!rest.empty()) {
+    const Utf8Step step = utf8_step(rest);
+    if (step.kind == Utf8Step::kIncomplete) break;
+    out += step.kind == Utf8Step::kValid ? rest.substr(0, step.bytes) : kReplacement;
+    rest.remove_prefix(step.bytes);
+  }
+  held_ = std::string(rest);
+  return out;
+}
+
+std::string StreamDecoder::finish() {
+  std::string out = utf8_repaired(held_);
+  held_.clear();
+  return out;
+}
+
+}  // namespace hadal

@@ -1,0 +1,55 @@
+// Output parsers: any text, cut anywhere, gives what the whole text gives, and loses no byte but
+// those of markers and white space.
+//
+// Input: one byte that chooses the parser, one for the seed of the cuts, then the text.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "text/output/output.h"
+
+namespace {
+
+struct Parsed {
+  std::string reasoning, content, calls;
+  bool operator==(const Parsed&) const = default;
+};
+
+void collect(const hadal::OutputDelta& delta, Parsed& all) {
+  all.reasoning += delta.reasoning;
+  all.content += delta.content;
+  for (const hadal::ToolCall& call : delta.tool_calls)
+    all.calls += call.name + "\n" + call.arguments + "\n";
+}
+
+/// Pieces of 1 to 16 bytes by a generator from `seed`; the whole text at once for 0.
+Parsed parse(std::string_view format, bool thinking, std::string_view text, uint32_t seed) {
+  auto parser = hadal::make_output_parser(format, thinking);
+  HADAL_CHECK(parser.has_value());
+  Parsed all;
+  while (!text.empty()) {
+    const size_t size = seed == 0 ? text.size() : 1 + (seed >> 28);
+    collect((*parser)->push(text.substr(0, size)), all);
+    text.remove_prefix(size < text.size() ? size : text.size());
+    seed = seed * 1664525u + (seed == 0 ? 0u : 1013904223u);
+  }
+  collect((*parser)->finish(), all);
+  return all;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size < 2) return 0;
+  const auto parsers = hadal::output_parsers();
+  const std::string_view format = parsers[(data[0] >> 1) % parsers.size()];
+  const bool thinking = (data[0] & 1) != 0;
+  const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
+  const Parsed whole = parse(format, thinking, text, 0);
+  HADAL_CHECK(parse(format, thinking, text, 0x9E3779B9u * (data[1] + 1u) | 1u) == whole);
+  HADAL_CHECK(parse(format, thinking, text, 1) == whole);
+  HADAL_CHECK(whole.reasoning.size() + whole.content.size() + whole.calls.size() <= text.size());
+  if (format == "text") HADAL_CHECK(whole.content == text);
+  return 0;
+}
