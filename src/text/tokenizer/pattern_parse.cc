@@ -390,8 +390,10 @@ class Parser {
         return U'\a';
       case U'e':
         return U'\x1b';
-      case U'x':
-        return hexadecimal(eat(U"{") ? 8 : 2, text_[at_ - 1] == U'{');
+      case U'x': {
+        const bool braces = eat(U"{");
+        return hexadecimal(braces ? 8 : 2, braces);
+      }
       case U'u':
         return hexadecimal(4, false);
       default:

@@ -37,6 +37,9 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data, 
     std::unique_ptr<Tokenizer> out(new Tokenizer());
     Impl& impl = *out->impl_;
     if (auto loaded = load(data, impl); !loaded) return refused(loaded.error().message);
+    impl.model.hidden.resize(static_cast<size_t>(impl.model.vocab.size()));
+    for (const auto& [id, token] : impl.added.by_id())
+      if (token.special && id < impl.model.vocab.size()) impl.model.hidden[static_cast<size_t>(id)] = true;
     impl.model.finish();
     {
       Pattern::Scratch scratch;
