@@ -1,4 +1,5 @@
-// How far an element may lie from ref's. Derived in docs/numerics.md, "What the conformance kit allows"; never tuned.
+// How far an element may lie from ref's. Derived in docs/numerics.md, "What the conformance kit
+// allows"; never tuned.
 #include <algorithm>
 #include <cmath>
 
@@ -7,9 +8,12 @@
 namespace hadal::conformance {
 namespace {
 
-constexpr double kEps = 0x1p-24;  // half an ulp of 1: what one rounding to fp32 may move a number of [1, 2)
+constexpr double kEps =
+    0x1p-24;  // half an ulp of 1: what one rounding to fp32 may move a number of [1, 2)
 
-double value(const Bytes& bytes, int64_t i) { return static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]); }
+double value(const Bytes& bytes, int64_t i) {
+  return static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
+}
 
 /// What matmul may differ by: x [M, (B,) K] against one weight.
 struct Product {
@@ -17,11 +21,12 @@ struct Product {
   const float* x = nullptr;
   const float* w = nullptr;  // [B, N, K]
   bool quantised = false;
-  std::vector<double> w_norm;   // [B, N]
-  std::vector<double> x_norm;   // [M, B]
-  std::vector<double> x_amax;   // [M, B, K]: the largest |x| of the value's block of 32
+  std::vector<double> w_norm;  // [B, N]
+  std::vector<double> x_norm;  // [M, B]
+  std::vector<double> x_amax;  // [M, B, K]: the largest |x| of the value's block of 32
 
-  Product(const Operand& xs, const Operand& weight) : m(xs.shape[0]), x(xs.values<float>()), w(weight.weight->values.data()) {
+  Product(const Operand& xs, const Operand& weight)
+      : m(xs.shape[0]), x(xs.values<float>()), w(weight.weight->values.data()) {
     b = xs.shape.size() == 3 ? xs.shape[1] : 1;
     k = xs.shape.back();
     n = weight.weight->desc.rows;
@@ -31,7 +36,8 @@ struct Product {
     for (int64_t i = 0; quantised && i < m * b; ++i)
       for (int64_t c = 0; c < k; ++c) {
         double amax = 0;
-        for (int64_t j = c / 32 * 32; j < std::min(k, c / 32 * 32 + 32); ++j) amax = std::max(amax, std::fabs(static_cast<double>(x[i * k + j])));
+        for (int64_t j = c / 32 * 32; j < std::min(k, c / 32 * 32 + 32); ++j)
+          amax = std::max(amax, std::fabs(static_cast<double>(x[i * k + j])));
         x_amax.push_back(amax);
       }
   }
@@ -52,7 +58,9 @@ struct Product {
 
   /// The sum's rounding, and that of the activations.
   [[nodiscard]] double bound(int64_t row, int64_t batch, int64_t column) const {
-    const double sum = 2 * std::sqrt(static_cast<double>(k)) * kEps * x_norm[static_cast<size_t>(row * b + batch)] * w_norm[static_cast<size_t>(batch * n + column)];
+    const double sum = 2 * std::sqrt(static_cast<double>(k)) * kEps *
+                       x_norm[static_cast<size_t>(row * b + batch)] *
+                       w_norm[static_cast<size_t>(batch * n + column)];
     if (!quantised) return sum;
     const float* c = w + (batch * n + column) * k;
     const double* amax = x_amax.data() + (row * b + batch) * k;
@@ -63,7 +71,8 @@ struct Product {
       worst += step / 2;
       squares += step * step;
     }
-    // Six standard deviations of independent errors, each uniform over one step; never more than all of them at once.
+    // Six standard deviations of independent errors, each uniform over one step; never more than
+    // all of them at once.
     return sum + std::min(worst, 6 * std::sqrt(squares / 12));
   }
 };
@@ -71,16 +80,19 @@ struct Product {
 std::vector<double> matmul_bounds(const Case& c, const Bytes& expected) {
   const Product product(c.operands[HADAL_MATMUL_X], c.operands[HADAL_MATMUL_W]);
   const Operand& bias = c.operands[HADAL_MATMUL_BIAS];
-  const Operand& add = c.operands[HADAL_MATMUL_ADD].alias >= 0 ? c.operands[HADAL_MATMUL_OUT] : c.operands[HADAL_MATMUL_ADD];
+  const Operand& add = c.operands[HADAL_MATMUL_ADD].alias >= 0 ? c.operands[HADAL_MATMUL_OUT]
+                                                               : c.operands[HADAL_MATMUL_ADD];
   std::vector<double> bound;
   for (int64_t m = 0; m < product.m; ++m)
     for (int64_t b = 0; b < product.b; ++b)
       for (int64_t n = 0; n < product.n; ++n) {
         const auto i = static_cast<int64_t>(bound.size());
         double rest = std::fabs(value(expected, i));
-        if (bias.present()) rest += std::fabs(static_cast<double>(bias.weight->values[static_cast<size_t>(n)]));
+        if (bias.present())
+          rest += std::fabs(static_cast<double>(bias.weight->values[static_cast<size_t>(n)]));
         if (!add.data.empty()) rest += std::fabs(value(add.data, i));
-        bound.push_back(product.bound(m, b, n) + 2 * kEps * rest);  // the additions of bias and ADD, the final rounding
+        bound.push_back(product.bound(m, b, n) +
+                        2 * kEps * rest);  // the additions of bias and ADD, the final rounding
       }
   return bound;
 }
@@ -105,7 +117,8 @@ std::vector<double> gated_matmul_bounds(const Case& c, const Bytes& expected) {
       // silu rises by at most 1.1 for 1.
       const double silu_error = 1.1 * g_error;
       bound.push_back(silu_error * (std::fabs(u) + u_error) + std::fabs(silu(g)) * u_error +
-                      16 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))) + 3e-37 * std::fabs(u) + 1e-37);
+                      16 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))) +
+                      3e-37 * std::fabs(u) + 1e-37);
     }
   return bound;
 }
@@ -130,14 +143,19 @@ std::vector<double> norm_bounds(const Case& c, const Bytes& expected) {
     }
     const double mean = sum / static_cast<double>(n);
     for (const double v : r) squares += (v - mean) * (v - mean);
-    const double root = std::sqrt(squares / static_cast<double>(n) + static_cast<double>(c.attr.norm.eps));
+    const double root =
+        std::sqrt(squares / static_cast<double>(n) + static_cast<double>(c.attr.norm.eps));
     for (int64_t i = 0; i < n; ++i) {
       double size = std::fabs(value(expected, row * n + i));
       if (c.attr.norm.layer) {
         // The mean is as exact as the values that it is made of, and r - mean may cancel.
-        const double scale = w.present() ? std::fabs(static_cast<double>(w.weight->values[static_cast<size_t>(i)])) : 1.0;
-        size += scale * (std::fabs(r[static_cast<size_t>(i)]) + absolute / static_cast<double>(n)) / root;
-        if (b.present()) size += std::fabs(static_cast<double>(b.weight->values[static_cast<size_t>(i)]));
+        const double scale =
+            w.present() ? std::fabs(static_cast<double>(w.weight->values[static_cast<size_t>(i)]))
+                        : 1.0;
+        size += scale * (std::fabs(r[static_cast<size_t>(i)]) + absolute / static_cast<double>(n)) /
+                root;
+        if (b.present())
+          size += std::fabs(static_cast<double>(b.weight->values[static_cast<size_t>(i)]));
       }
       bound.push_back(factor * size);
     }
@@ -155,7 +173,8 @@ std::vector<double> rope_bounds(const Case& c) {
     for (int64_t i = 0; i < half; ++i) {
       const int64_t one = head * d + a.first + (a.interleaved ? 2 * i : i);
       const int64_t other = one + (a.interleaved ? 1 : half);
-      const double pair = std::hypot(value(x.data, one), value(x.data, other)) * std::max(1.0, static_cast<double>(a.amplitude));
+      const double pair = std::hypot(value(x.data, one), value(x.data, other)) *
+                          std::max(1.0, static_cast<double>(a.amplitude));
       bound[static_cast<size_t>(one)] = bound[static_cast<size_t>(other)] = 8 * kEps * pair;
     }
   return bound;
@@ -186,25 +205,32 @@ std::vector<double> attention_bounds(const Case& c, const Bytes& expected) {
     const int64_t last = c.operands[HADAL_GQA_ATTENTION_POSITION].values<int32_t>()[t];
     const int64_t s = c.operands[HADAL_GQA_ATTENTION_ROW_SEQ].values<int32_t>()[t];
     int64_t first = c.operands[HADAL_GQA_ATTENTION_FIRST].values<int32_t>()[s];
-    if (c.attr.attention.window) first = std::max(first, last - static_cast<int64_t>(c.attr.attention.window) + 1);
+    if (c.attr.attention.window)
+      first = std::max(first, last - static_cast<int64_t>(c.attr.attention.window) + 1);
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t kv = h / (heads / kv_heads);
       double k_norm = 0, v_max = 0, q_norm = 0;
       for (int64_t j = first; j <= last; ++j) {
-        const int64_t slot = table.values<int32_t>()[s * table.shape[1] + j / slots] * slots + j % slots;
+        const int64_t slot =
+            table.values<int32_t>()[s * table.shape[1] + j / slots] * slots + j % slots;
         double sum = 0;
         for (int64_t i = 0; i < d; ++i) {
           const auto x = static_cast<double>(decode(k, (slot * kv_heads + kv) * d + i));
           sum += x * x;
         }
         k_norm = std::max(k_norm, std::sqrt(sum));
-        for (int64_t i = 0; i < dv; ++i) v_max = std::max(v_max, std::fabs(static_cast<double>(decode(v, (slot * kv_heads + kv) * dv + i))));
+        for (int64_t i = 0; i < dv; ++i)
+          v_max = std::max(
+              v_max, std::fabs(static_cast<double>(decode(v, (slot * kv_heads + kv) * dv + i))));
       }
       for (int64_t i = 0; i < d; ++i) q_norm += std::pow(value(q.data, (t * heads + h) * d + i), 2);
-      const double score = std::fabs(static_cast<double>(c.attr.attention.scale)) * std::sqrt(q_norm) * k_norm;
+      const double score =
+          std::fabs(static_cast<double>(c.attr.attention.scale)) * std::sqrt(q_norm) * k_norm;
       const auto context = static_cast<double>(last - first + 1);
       const double all = kEps * v_max * (2 * std::sqrt(context) + 8 * score + 4);
-      for (int64_t i = 0; i < dv; ++i) bound.push_back(all + 2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
+      for (int64_t i = 0; i < dv; ++i)
+        bound.push_back(all +
+                        2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
     }
   }
   return bound;
@@ -218,11 +244,14 @@ std::vector<double> sample_bounds(const Case& c, uint32_t operand, const Bytes& 
   const int64_t v = logits.shape[1];
   for (int64_t i = 0; i < out.count(); ++i) {
     const int64_t r = i / (out.count() / out.shape[0]);
-    double largest = 0;  // the sum of exp: rounding of V terms, exp within 4 ulp; then two subtractions
+    double largest =
+        0;  // the sum of exp: rounding of V terms, exp within 4 ulp; then two subtractions
     for (int64_t j = 0; j < v; ++j)
-      if (std::isfinite(logits.values<float>()[r * v + j])) largest = std::max(largest, std::fabs(value(logits.data, r * v + j)));
+      if (std::isfinite(logits.values<float>()[r * v + j]))
+        largest = std::max(largest, std::fabs(value(logits.data, r * v + j)));
     const double found = value(expected, i);
-    bound.push_back(kEps * (2 * std::sqrt(static_cast<double>(v)) + 16 + 4 * largest + 2 * (std::isfinite(found) ? std::fabs(found) : 0)));
+    bound.push_back(kEps * (2 * std::sqrt(static_cast<double>(v)) + 16 + 4 * largest +
+                            2 * (std::isfinite(found) ? std::fabs(found) : 0)));
   }
   return bound;
 }
@@ -231,14 +260,22 @@ std::vector<double> sample_bounds(const Case& c, uint32_t operand, const Bytes& 
 
 std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected) {
   switch (c.id) {
-    case HADAL_OP_MATMUL: return matmul_bounds(c, expected);
-    case HADAL_OP_GATED_MATMUL: return gated_matmul_bounds(c, expected);
-    case HADAL_OP_NORM: return operand == HADAL_NORM_OUT ? norm_bounds(c, expected) : std::vector<double>();
-    case HADAL_OP_ROPE: return rope_bounds(c);
-    case HADAL_OP_SWIGLU: return swiglu_bounds(c, expected);
-    case HADAL_OP_GQA_ATTENTION: return attention_bounds(c, expected);
-    case HADAL_OP_SAMPLE: return sample_bounds(c, operand, expected);
-    default: return {};  // embed, add, kv_write, gather_rows, copy_blocks, convert: bit for bit
+    case HADAL_OP_MATMUL:
+      return matmul_bounds(c, expected);
+    case HADAL_OP_GATED_MATMUL:
+      return gated_matmul_bounds(c, expected);
+    case HADAL_OP_NORM:
+      return operand == HADAL_NORM_OUT ? norm_bounds(c, expected) : std::vector<double>();
+    case HADAL_OP_ROPE:
+      return rope_bounds(c);
+    case HADAL_OP_SWIGLU:
+      return swiglu_bounds(c, expected);
+    case HADAL_OP_GQA_ATTENTION:
+      return attention_bounds(c, expected);
+    case HADAL_OP_SAMPLE:
+      return sample_bounds(c, operand, expected);
+    default:
+      return {};  // embed, add, kv_write, gather_rows, copy_blocks, convert: bit for bit
   }
 }
 

@@ -36,7 +36,9 @@ std::vector<float> Random::normals(int64_t count, float scale) {
   return values;
 }
 
-int64_t Operand::count() const { return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>()); }
+int64_t Operand::count() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
 
 namespace {
 
@@ -47,12 +49,13 @@ Bytes bytes_of(const std::vector<T>& values) {
   return bytes;
 }
 
-// One block whose values are all finite and whose largest lies between 0.01 and 8, found by trying: this needs to know nothing
-// of the format. Plain types are written from numbers instead.
+// One block whose values are all finite and whose largest lies between 0.01 and 8, found by trying:
+// this needs to know nothing of the format. Plain types are written from numbers instead.
 void random_block(Random& random, const DTypeInfo& info, std::byte* block) {
   std::vector<float> values(static_cast<size_t>(info.block_values));
   for (int attempt = 0; attempt < 100000; ++attempt) {
-    for (int32_t i = 0; i < info.block_bytes; ++i) block[i] = static_cast<std::byte>(random.bits() >> 32);
+    for (int32_t i = 0; i < info.block_bytes; ++i)
+      block[i] = static_cast<std::byte>(random.bits() >> 32);
     decode_to_f32(info.dtype, block, info.block_values, values.data());
     float largest = 0;
     bool finite = true;
@@ -65,25 +68,53 @@ void random_block(Random& random, const DTypeInfo& info, std::byte* block) {
 }
 
 void random_row(Random& random, const DTypeInfo& info, int64_t cols, std::byte* row) {
-  const auto put = [&](int64_t i, auto value) { std::memcpy(row + i * static_cast<int64_t>(sizeof value), &value, sizeof value); };
+  const auto put = [&](int64_t i, auto value) {
+    std::memcpy(row + i * static_cast<int64_t>(sizeof value), &value, sizeof value);
+  };
   for (int64_t i = 0; i < cols / info.block_values; ++i) {
     const float v = random.normal();
     const auto whole = static_cast<int64_t>(v * 3);
     const auto natural = static_cast<uint64_t>(std::abs(whole));
     switch (info.dtype) {
-      case HADAL_F32: put(i, v); break;
-      case HADAL_F16: put(i, f32_to_f16(v)); break;
-      case HADAL_BF16: put(i, f32_to_bf16(v)); break;
-      case HADAL_F64: put(i, static_cast<double>(v)); break;
-      case HADAL_I8: put(i, static_cast<int8_t>(whole)); break;
-      case HADAL_I16: put(i, static_cast<int16_t>(whole)); break;
-      case HADAL_I32: put(i, static_cast<int32_t>(whole)); break;
-      case HADAL_I64: put(i, whole); break;
-      case HADAL_U8: put(i, static_cast<uint8_t>(natural)); break;
-      case HADAL_U16: put(i, static_cast<uint16_t>(natural)); break;
-      case HADAL_U32: put(i, static_cast<uint32_t>(natural)); break;
-      case HADAL_U64: put(i, natural); break;
-      default: random_block(random, info, row + i * info.block_bytes); break;
+      case HADAL_F32:
+        put(i, v);
+        break;
+      case HADAL_F16:
+        put(i, f32_to_f16(v));
+        break;
+      case HADAL_BF16:
+        put(i, f32_to_bf16(v));
+        break;
+      case HADAL_F64:
+        put(i, static_cast<double>(v));
+        break;
+      case HADAL_I8:
+        put(i, static_cast<int8_t>(whole));
+        break;
+      case HADAL_I16:
+        put(i, static_cast<int16_t>(whole));
+        break;
+      case HADAL_I32:
+        put(i, static_cast<int32_t>(whole));
+        break;
+      case HADAL_I64:
+        put(i, whole);
+        break;
+      case HADAL_U8:
+        put(i, static_cast<uint8_t>(natural));
+        break;
+      case HADAL_U16:
+        put(i, static_cast<uint16_t>(natural));
+        break;
+      case HADAL_U32:
+        put(i, static_cast<uint32_t>(natural));
+        break;
+      case HADAL_U64:
+        put(i, natural);
+        break;
+      default:
+        random_block(random, info, row + i * info.block_bytes);
+        break;
     }
   }
 }
@@ -96,8 +127,10 @@ float decode_scale(const std::byte* scales, uint32_t dtype, int64_t i) {
   return value;
 }
 
-// Scales of one piece: [row blocks, column blocks], numbers around 1, powers of two where the type holds nothing else.
-void random_scales(Random& random, const WeightShape& shape, WeightData::Source& source, size_t skew) {
+// Scales of one piece: [row blocks, column blocks], numbers around 1, powers of two where the type
+// holds nothing else.
+void random_scales(Random& random, const WeightShape& shape, WeightData::Source& source,
+                   size_t skew) {
   const int64_t size = dtype_info(static_cast<DType>(shape.scale_dtype))->block_bytes;
   const int64_t row_blocks = (source.rows + shape.block_rows - 1) / shape.block_rows;
   const int64_t col_blocks = (shape.cols + shape.block_cols - 1) / shape.block_cols;
@@ -115,15 +148,19 @@ void random_scales(Random& random, const WeightShape& shape, WeightData::Source&
   }
 }
 
-void decode_source(const WeightShape& shape, uint32_t dtype, const WeightData::Source& source, size_t skew, std::vector<float>& values) {
+void decode_source(const WeightShape& shape, uint32_t dtype, const WeightData::Source& source,
+                   size_t skew, std::vector<float>& values) {
   const size_t start = values.size();
   values.resize(start + static_cast<size_t>(source.rows * shape.cols));
   for (int64_t r = 0; r < source.rows; ++r) {
     float* row = values.data() + start + r * shape.cols;
-    decode_to_f32(static_cast<DType>(dtype), source.bytes.data() + skew + r * source.row_stride, shape.cols, row);
+    decode_to_f32(static_cast<DType>(dtype), source.bytes.data() + skew + r * source.row_stride,
+                  shape.cols, row);
     if (source.scale_bytes.empty()) continue;
-    const std::byte* scales = source.scale_bytes.data() + skew + r / shape.block_rows * source.scale_row_stride;
-    for (int64_t c = 0; c < shape.cols; ++c) row[c] *= decode_scale(scales, shape.scale_dtype, c / shape.block_cols);
+    const std::byte* scales =
+        source.scale_bytes.data() + skew + r / shape.block_rows * source.scale_row_stride;
+    for (int64_t c = 0; c < shape.cols; ++c)
+      row[c] *= decode_scale(scales, shape.scale_dtype, c / shape.block_cols);
   }
 }
 
@@ -187,9 +224,12 @@ std::vector<uint32_t> weight_dtypes() {
   return types;
 }
 
-bool is_quantised(uint32_t dtype) { return dtype != HADAL_F32 && dtype != HADAL_F16 && dtype != HADAL_BF16 && dtype != HADAL_F64; }
+bool is_quantised(uint32_t dtype) {
+  return dtype != HADAL_F32 && dtype != HADAL_F16 && dtype != HADAL_BF16 && dtype != HADAL_F64;
+}
 
-std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype, const WeightShape& shape) {
+std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
+                                              const WeightShape& shape) {
   auto w = std::make_shared<WeightData>();
   const DTypeInfo& info = *dtype_info(static_cast<DType>(dtype));
   w->desc.size = sizeof w->desc;
@@ -206,11 +246,15 @@ std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype, co
   int64_t left = shape.batch * shape.rows;
   for (uint32_t p = 0; p < shape.pieces; ++p) {
     WeightData::Source source;
-    source.rows = p + 1 == shape.pieces ? left : std::min(left, std::max<int64_t>(1, shape.batch * shape.rows / shape.pieces));
+    source.rows =
+        p + 1 == shape.pieces
+            ? left
+            : std::min(left, std::max<int64_t>(1, shape.batch * shape.rows / shape.pieces));
     left -= source.rows;
     const int64_t row = *row_bytes(info.dtype, shape.cols);
     source.row_stride = row + (random.coin() ? random.range(1, 40) : 0);  // a slice of wider rows
-    source.bytes.assign(w->skew + static_cast<size_t>(source.rows * source.row_stride), std::byte{0xff});
+    source.bytes.assign(w->skew + static_cast<size_t>(source.rows * source.row_stride),
+                        std::byte{0xff});
     for (int64_t r = 0; r < source.rows; ++r)
       random_row(random, info, shape.cols, source.bytes.data() + w->skew + r * source.row_stride);
     if (shape.scale_dtype != HADAL_DTYPE_NONE) random_scales(random, shape, source, w->skew);
@@ -253,8 +297,10 @@ Case slice(const Case& c, int64_t first, int64_t count) {
     const size_t row = o.data.empty() ? 0 : o.data.size() / static_cast<size_t>(o.shape[0]);
     o.shape[0] = factor * count;
     if (o.data.empty()) continue;
-    const auto begin = o.data.begin() + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * first));
-    o.data = Bytes(begin, begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * count)));
+    const auto begin =
+        o.data.begin() + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * first));
+    o.data = Bytes(begin,
+                   begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * count)));
   }
   return part;
 }
@@ -263,20 +309,47 @@ std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
   std::vector<Case> cases;
   Random random(seed * 1000003 + id);
   switch (id) {
-    case HADAL_OP_EMBED: embed_cases(random, quick, cases); break;
-    case HADAL_OP_MATMUL: matmul_cases(random, quick, cases); break;
-    case HADAL_OP_NORM: norm_cases(random, quick, cases); break;
-    case HADAL_OP_ROPE: rope_cases(random, quick, cases); break;
-    case HADAL_OP_SWIGLU: swiglu_cases(random, quick, cases); break;
-    case HADAL_OP_GATED_MATMUL: gated_matmul_cases(random, quick, cases); break;
-    case HADAL_OP_ADD: add_cases(random, quick, cases); break;
-    case HADAL_OP_KV_WRITE: kv_write_cases(random, quick, cases); break;
-    case HADAL_OP_GQA_ATTENTION: attention_cases(random, quick, cases); break;
-    case HADAL_OP_GATHER_ROWS: gather_cases(random, quick, cases); break;
-    case HADAL_OP_COPY_BLOCKS: copy_blocks_cases(random, quick, cases); break;
-    case HADAL_OP_CONVERT: convert_cases(random, quick, cases); break;
-    case HADAL_OP_SAMPLE: sample_cases(random, quick, cases); break;
-    default: break;
+    case HADAL_OP_EMBED:
+      embed_cases(random, quick, cases);
+      break;
+    case HADAL_OP_MATMUL:
+      matmul_cases(random, quick, cases);
+      break;
+    case HADAL_OP_NORM:
+      norm_cases(random, quick, cases);
+      break;
+    case HADAL_OP_ROPE:
+      rope_cases(random, quick, cases);
+      break;
+    case HADAL_OP_SWIGLU:
+      swiglu_cases(random, quick, cases);
+      break;
+    case HADAL_OP_GATED_MATMUL:
+      gated_matmul_cases(random, quick, cases);
+      break;
+    case HADAL_OP_ADD:
+      add_cases(random, quick, cases);
+      break;
+    case HADAL_OP_KV_WRITE:
+      kv_write_cases(random, quick, cases);
+      break;
+    case HADAL_OP_GQA_ATTENTION:
+      attention_cases(random, quick, cases);
+      break;
+    case HADAL_OP_GATHER_ROWS:
+      gather_cases(random, quick, cases);
+      break;
+    case HADAL_OP_COPY_BLOCKS:
+      copy_blocks_cases(random, quick, cases);
+      break;
+    case HADAL_OP_CONVERT:
+      convert_cases(random, quick, cases);
+      break;
+    case HADAL_OP_SAMPLE:
+      sample_cases(random, quick, cases);
+      break;
+    default:
+      break;
   }
   for (Case& c : cases) c.id = id;
   return cases;

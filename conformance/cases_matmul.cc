@@ -31,16 +31,19 @@ std::vector<float> activations(Random& random, int64_t count, float mean) {
   return x;
 }
 
-Case matmul_case(Random& random, const Matmul& spec, uint32_t dim = HADAL_DIM_T, int64_t factor = 1) {
+Case matmul_case(Random& random, const Matmul& spec, uint32_t dim = HADAL_DIM_T,
+                 int64_t factor = 1) {
   Case c;
   c.rows[dim] = spec.m / factor;
   c.spare[dim] = random.range(0, 2);
   c.sliced = dim;
   const int64_t b = std::max<int64_t>(spec.batch, 1);
   const auto shape = [&](int64_t last) {
-    return spec.batch ? std::vector<int64_t>{spec.m, spec.batch, last} : std::vector<int64_t>{spec.m, last};
+    return spec.batch ? std::vector<int64_t>{spec.m, spec.batch, last}
+                      : std::vector<int64_t>{spec.m, last};
   };
-  c.operands[HADAL_MATMUL_X] = floats(shape(spec.k), dim, activations(random, spec.m * b * spec.k, spec.mean));
+  c.operands[HADAL_MATMUL_X] =
+      floats(shape(spec.k), dim, activations(random, spec.m * b * spec.k, spec.mean));
   c.operands[HADAL_MATMUL_X].row_pad = spec.pad;
   WeightShape weight = spec.weight;
   weight.batch = b;
@@ -49,17 +52,23 @@ Case matmul_case(Random& random, const Matmul& spec, uint32_t dim = HADAL_DIM_T,
   c.operands[HADAL_MATMUL_W] = weight_operand(
       make_weight(random, spec.dtype, weight),
       spec.batch ? std::vector<int64_t>{b, spec.n, spec.k} : std::vector<int64_t>{spec.n, spec.k});
-  if (spec.bias) c.operands[HADAL_MATMUL_BIAS] = weight_operand(make_vector(random.normals(spec.n, 3)), {spec.n});
+  if (spec.bias)
+    c.operands[HADAL_MATMUL_BIAS] =
+        weight_operand(make_vector(random.normals(spec.n, 3)), {spec.n});
   c.operands[HADAL_MATMUL_OUT] = output(HADAL_F32, shape(spec.n), dim);
   c.operands[HADAL_MATMUL_OUT].row_pad = spec.pad;
-  if (spec.add == 1) c.operands[HADAL_MATMUL_ADD] = floats(shape(spec.n), dim, random.normals(spec.m * b * spec.n, 3));
+  if (spec.add == 1)
+    c.operands[HADAL_MATMUL_ADD] =
+        floats(shape(spec.n), dim, random.normals(spec.m * b * spec.n, 3));
   if (spec.add == 2) {
-    c.operands[HADAL_MATMUL_OUT].data = floats({}, dim, random.normals(spec.m * b * spec.n, 3)).data;
+    c.operands[HADAL_MATMUL_OUT].data =
+        floats({}, dim, random.normals(spec.m * b * spec.n, 3)).data;
     c.operands[HADAL_MATMUL_ADD].alias = HADAL_MATMUL_OUT;
   }
   if (spec.weight.pieces > 1) c.name = std::to_string(spec.weight.pieces) + " pieces";
   if (spec.weight.scale_dtype != HADAL_DTYPE_NONE)
-    c.name = "scales for blocks of " + std::to_string(spec.weight.block_rows) + " x " + std::to_string(spec.weight.block_cols);
+    c.name = "scales for blocks of " + std::to_string(spec.weight.block_rows) + " x " +
+             std::to_string(spec.weight.block_cols);
   if (factor > 1) c.name = std::to_string(factor) + " rows a sequence";
   return c;
 }
@@ -89,7 +98,11 @@ std::vector<Matmul> scaled_specs(Random& random, bool quick) {
 // One case a type that compares its rows, with enough of them for every kernel of a chip.
 Case invariant_case(Random& random, uint32_t dtype, int64_t m) {
   const int64_t block = block_of(dtype);
-  Case c = matmul_case(random, {.m = m, .k = block == 1 ? 288 : std::max<int64_t>(2 * block, 256), .n = 33, .dtype = dtype, .bias = true});
+  Case c = matmul_case(random, {.m = m,
+                                .k = block == 1 ? 288 : std::max<int64_t>(2 * block, 256),
+                                .n = 33,
+                                .dtype = dtype,
+                                .bias = true});
   c.every_row = true;
   return c;
 }
@@ -113,42 +126,59 @@ void matmul_cases(Random& random, bool quick, std::vector<Case>& cases) {
   cases.push_back(matmul_case(random, {.m = 6, .k = 64, .n = 16}, HADAL_DIM_S, 2));
   for (const int64_t k : kWidths)
     for (const int64_t n : kOutputs)
-      if (!quick || k == 33) cases.push_back(matmul_case(random, {.m = random.range(1, 5), .k = k, .n = n, .dtype = HADAL_BF16, .mean = 1}));
+      if (!quick || k == 33)
+        cases.push_back(matmul_case(
+            random, {.m = random.range(1, 5), .k = k, .n = n, .dtype = HADAL_BF16, .mean = 1}));
   for (const uint32_t dtype : weight_dtypes()) {
     const int64_t block = block_of(dtype);
     for (const int64_t blocks : {1, 2, 3, 5}) {
       if (quick && blocks != 2) continue;
       const int64_t k = block == 1 ? random.pick(kWidths) : block * blocks;
-      Matmul spec{.m = random.pick(std::vector<int64_t>{1, 2, 5, 17}), .k = k, .n = random.pick(kOutputs), .dtype = dtype};
+      Matmul spec{.m = random.pick(std::vector<int64_t>{1, 2, 5, 17}),
+                  .k = k,
+                  .n = random.pick(kOutputs),
+                  .dtype = dtype};
       spec.bias = random.coin();
       spec.add = static_cast<int>(random.range(0, 2));
       spec.mean = random.coin() ? 0.5f : 0.0f;
-      if (blocks > 1) spec.weight.pieces = static_cast<uint32_t>(random.range(1, std::min<int64_t>(3, spec.n)));
+      if (blocks > 1)
+        spec.weight.pieces = static_cast<uint32_t>(random.range(1, std::min<int64_t>(3, spec.n)));
       cases.push_back(matmul_case(random, spec));
     }
     for (const int64_t m : {2, 3, 7, 8, 16, 17, 63, 64, 65}) {
-      const bool plain = dtype == HADAL_F32 || dtype == HADAL_BF16 || dtype == HADAL_F16 || dtype == HADAL_Q8_0 || dtype == HADAL_Q4_K;
-      if (quick ? m == 7 && plain : plain || m == 3 || m == 17 || m == 65) cases.push_back(invariant_case(random, dtype, m));
+      const bool plain = dtype == HADAL_F32 || dtype == HADAL_BF16 || dtype == HADAL_F16 ||
+                         dtype == HADAL_Q8_0 || dtype == HADAL_Q4_K;
+      if (quick ? m == 7 && plain : plain || m == 3 || m == 17 || m == 65)
+        cases.push_back(invariant_case(random, dtype, m));
     }
   }
   // Large enough for a chip to use all its threads.
-  for (const uint32_t dtype : {HADAL_F32, HADAL_BF16, HADAL_F16, HADAL_Q8_0, HADAL_Q4_K, HADAL_Q6_K})
+  for (const uint32_t dtype :
+       {HADAL_F32, HADAL_BF16, HADAL_F16, HADAL_Q8_0, HADAL_Q4_K, HADAL_Q6_K})
     for (const int64_t m : {1, 130}) {
       if (quick && dtype != HADAL_BF16) continue;
-      cases.push_back(matmul_case(random, {.m = m, .k = 768, .n = 300, .dtype = dtype, .bias = true, .add = 2}));
+      cases.push_back(matmul_case(
+          random, {.m = m, .k = 768, .n = 300, .dtype = dtype, .bias = true, .add = 2}));
       cases.back().every_row = true;
     }
   for (const Matmul& spec : scaled_specs(random, quick)) cases.push_back(matmul_case(random, spec));
   for (const uint32_t dtype : {HADAL_F32, HADAL_BF16, HADAL_Q8_0})
     for (const int64_t batch : {1, 3, 8}) {
-      cases.push_back(matmul_case(random, {.m = random.pick(kRows), .k = 64, .n = 17, .batch = batch, .dtype = dtype, .add = static_cast<int>(batch % 3)}));
-      cases.push_back(matmul_case(random, {.m = 5, .k = 128, .n = 16, .batch = batch, .dtype = dtype, .pad = 3}));
+      cases.push_back(matmul_case(random, {.m = random.pick(kRows),
+                                           .k = 64,
+                                           .n = 17,
+                                           .batch = batch,
+                                           .dtype = dtype,
+                                           .add = static_cast<int>(batch % 3)}));
+      cases.push_back(matmul_case(
+          random, {.m = 5, .k = 128, .n = 16, .batch = batch, .dtype = dtype, .pad = 3}));
       cases.back().every_row = true;
     }
 }
 
 void gated_matmul_cases(Random& random, bool quick, std::vector<Case>& cases) {
-  const auto add = [&](int64_t m, int64_t k, int64_t n, uint32_t gate, uint32_t up, float clamp, uint32_t pieces) {
+  const auto add = [&](int64_t m, int64_t k, int64_t n, uint32_t gate, uint32_t up, float clamp,
+                       uint32_t pieces) {
     Case c;
     c.rows[HADAL_DIM_T] = m;
     c.spare[HADAL_DIM_T] = random.range(0, 2);
@@ -163,12 +193,16 @@ void gated_matmul_cases(Random& random, bool quick, std::vector<Case>& cases) {
     if (clamp > 0) c.name = "clamped";
     cases.push_back(std::move(c));
   };
-  for (const int64_t m : kRows) add(m, random.pick(kWidths), random.pick(kOutputs), HADAL_BF16, HADAL_BF16, 0, 1);
+  for (const int64_t m : kRows)
+    add(m, random.pick(kWidths), random.pick(kOutputs), HADAL_BF16, HADAL_BF16, 0, 1);
   add(5, 64, 33, HADAL_F32, HADAL_F32, 0.75f, 1);
   add(5, 64, 33, HADAL_F32, HADAL_Q8_0, 0, 2);
   for (const uint32_t dtype : weight_dtypes()) {
     const int64_t block = block_of(dtype);
-    if (!quick || dtype == HADAL_Q4_K) add(random.pick(std::vector<int64_t>{1, 3, 17}), block == 1 ? 96 : std::max<int64_t>(block, 64), 18, dtype, dtype, random.coin() ? 1.5f : 0, 1);
+    if (!quick || dtype == HADAL_Q4_K)
+      add(random.pick(std::vector<int64_t>{1, 3, 17}),
+          block == 1 ? 96 : std::max<int64_t>(block, 64), 18, dtype, dtype,
+          random.coin() ? 1.5f : 0, 1);
   }
 }
 
@@ -183,7 +217,8 @@ void embed_cases(Random& random, bool quick, std::vector<Case>& cases) {
     for (int32_t& id : tokens) id = static_cast<int32_t>(random.range(0, v - 1));
     if (t > 1) tokens[0] = static_cast<int32_t>(v - 1);
     c.operands[HADAL_EMBED_TOKEN] = ints({t}, HADAL_DIM_T, tokens);
-    c.operands[HADAL_EMBED_TABLE] = weight_operand(make_weight(random, dtype, shape), {v, shape.cols});
+    c.operands[HADAL_EMBED_TABLE] =
+        weight_operand(make_weight(random, dtype, shape), {v, shape.cols});
     c.operands[HADAL_EMBED_OUT] = output(HADAL_F32, {t, shape.cols}, HADAL_DIM_T);
     c.operands[HADAL_EMBED_OUT].row_pad = t % 3;
     cases.push_back(std::move(c));
@@ -194,7 +229,10 @@ void embed_cases(Random& random, bool quick, std::vector<Case>& cases) {
   for (const int64_t t : kRows) add(t, 50, plain(50, random.pick(kWidths), 1), HADAL_BF16);
   for (const uint32_t dtype : weight_dtypes()) {
     if (quick && is_quantised(dtype) && dtype != HADAL_Q6_K) continue;
-    add(3, 17, plain(17, std::max<int64_t>(block_of(dtype), 64), static_cast<uint32_t>(random.range(1, 3))), dtype);
+    add(3, 17,
+        plain(17, std::max<int64_t>(block_of(dtype), 64),
+              static_cast<uint32_t>(random.range(1, 3))),
+        dtype);
   }
   WeightShape scaled = plain(17, 100, 2);
   scaled.block_rows = 4;

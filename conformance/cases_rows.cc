@@ -15,14 +15,39 @@ const std::vector<int64_t> kRows = {0, 1, 2, 3, 7, 8, 16, 17, 63, 64, 65, 130};
 const std::vector<int64_t> kWidths = {1, 2, 7, 31, 32, 33, 64, 100, 256, 576, 1000};
 const std::vector<uint32_t> kPlaneTypes = {HADAL_F32, HADAL_F16, HADAL_BF16};
 
-// Numbers that are hard to round to `dtype`: ties in both directions, the ends of the range, subnormals, infinities, NaN.
+// Numbers that are hard to round to `dtype`: ties in both directions, the ends of the range,
+// subnormals, infinities, NaN.
 std::vector<float> hard_numbers(Random& random, int64_t count) {
-  std::vector<float> values = {0.0f, -0.0f, 1.0f, 2049.0f, 2051.0f, 65504.0f, 65519.0f, 65519.996f, 65520.0f, -65520.0f, 1e30f, 3.4e38f,
-                               3.3961775e38f, 0x1p-14f, 0x1.ffcp-15f, 0x1p-24f, 0x1p-25f, 0x1.8p-24f, 0x1.000002p-25f, 0x1p-126f,
-                               0x1p-133f, 0x1p-149f, std::bit_cast<float>(0x3f808000u), std::bit_cast<float>(0x3f818000u),
-                               std::bit_cast<float>(0x3f808001u), std::numeric_limits<float>::infinity(),
-                               -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()};
-  while (static_cast<int64_t>(values.size()) < count) values.push_back(std::ldexp(random.normal(), static_cast<int>(random.range(-30, 20))));
+  std::vector<float> values = {0.0f,
+                               -0.0f,
+                               1.0f,
+                               2049.0f,
+                               2051.0f,
+                               65504.0f,
+                               65519.0f,
+                               65519.996f,
+                               65520.0f,
+                               -65520.0f,
+                               1e30f,
+                               3.4e38f,
+                               3.3961775e38f,
+                               0x1p-14f,
+                               0x1.ffcp-15f,
+                               0x1p-24f,
+                               0x1p-25f,
+                               0x1.8p-24f,
+                               0x1.000002p-25f,
+                               0x1p-126f,
+                               0x1p-133f,
+                               0x1p-149f,
+                               std::bit_cast<float>(0x3f808000u),
+                               std::bit_cast<float>(0x3f818000u),
+                               std::bit_cast<float>(0x3f808001u),
+                               std::numeric_limits<float>::infinity(),
+                               -std::numeric_limits<float>::infinity(),
+                               std::numeric_limits<float>::quiet_NaN()};
+  while (static_cast<int64_t>(values.size()) < count)
+    values.push_back(std::ldexp(random.normal(), static_cast<int>(random.range(-30, 20))));
   values.resize(static_cast<size_t>(count));
   return values;
 }
@@ -37,7 +62,8 @@ Operand plane(Random& random, uint32_t dtype, int64_t blocks, int64_t slots, int
 std::vector<int32_t> shuffled(Random& random, int64_t count) {
   std::vector<int32_t> ids(static_cast<size_t>(count));
   std::iota(ids.begin(), ids.end(), 0);
-  for (size_t i = ids.size(); i > 1; --i) std::swap(ids[i - 1], ids[static_cast<size_t>(random.range(0, static_cast<int64_t>(i) - 1))]);
+  for (size_t i = ids.size(); i > 1; --i)
+    std::swap(ids[i - 1], ids[static_cast<size_t>(random.range(0, static_cast<int64_t>(i) - 1))]);
   return ids;
 }
 
@@ -67,8 +93,10 @@ Case kv_write_case(Random& random, const KvWrite& spec) {
   table.resize(static_cast<size_t>(blocks_each * spec.sequences));
   std::vector<int32_t> position, row_seq, next, write_from;
   for (int64_t s = 0; s < spec.sequences; ++s) {
-    next.push_back(static_cast<int32_t>(random.pick(std::vector<int64_t>{0, spec.slots - 1, spec.slots, spec.slots + 1, start_limit})));
-    write_from.push_back(spec.shared_prefix ? next.back() + static_cast<int32_t>(random.range(1, 3)) : 0);
+    next.push_back(static_cast<int32_t>(random.pick(
+        std::vector<int64_t>{0, spec.slots - 1, spec.slots, spec.slots + 1, start_limit})));
+    write_from.push_back(spec.shared_prefix ? next.back() + static_cast<int32_t>(random.range(1, 3))
+                                            : 0);
     if (spec.holes) table[static_cast<size_t>(s * blocks_each + next.back() / spec.slots)] = -1;
   }
   for (int64_t t = 0; t < spec.tokens; ++t) {
@@ -76,14 +104,18 @@ Case kv_write_case(Random& random, const KvWrite& spec) {
     row_seq.push_back(static_cast<int32_t>(s));
     position.push_back(next[s]++);
   }
-  c.operands[HADAL_KV_WRITE_X] = floats({spec.tokens, spec.width}, HADAL_DIM_T, hard_numbers(random, spec.tokens * spec.width));
+  c.operands[HADAL_KV_WRITE_X] = floats({spec.tokens, spec.width}, HADAL_DIM_T,
+                                        hard_numbers(random, spec.tokens * spec.width));
   c.operands[HADAL_KV_WRITE_X].row_pad = random.coin() ? 5 : 0;
   c.operands[HADAL_KV_WRITE_PLANE] = plane(random, spec.dtype, blocks, spec.slots, spec.width);
   c.operands[HADAL_KV_WRITE_POSITION] = ints({spec.tokens}, HADAL_DIM_T, position);
   c.operands[HADAL_KV_WRITE_ROW_SEQ] = ints({spec.tokens}, HADAL_DIM_T, row_seq);
   c.operands[HADAL_KV_WRITE_BLOCK_TABLE] = ints({spec.sequences, blocks_each}, HADAL_DIM_S, table);
   c.operands[HADAL_KV_WRITE_WRITE_FROM] = ints({spec.sequences}, HADAL_DIM_S, write_from);
-  c.name = spec.ratio > 1 ? "ratio " + std::to_string(spec.ratio) : spec.shared_prefix ? "a shared prefix" : spec.holes ? "blocks that are not mapped" : "";
+  c.name = spec.ratio > 1       ? "ratio " + std::to_string(spec.ratio)
+           : spec.shared_prefix ? "a shared prefix"
+           : spec.holes         ? "blocks that are not mapped"
+                                : "";
   return c;
 }
 
@@ -101,7 +133,8 @@ void gather_cases(Random& random, bool, std::vector<Case>& cases) {
     std::vector<int32_t> index(static_cast<size_t>(r));
     for (int32_t& i : index) i = static_cast<int32_t>(random.range(0, m - 1));
     if (r > 0) index.back() = static_cast<int32_t>(m - 1);
-    c.operands[HADAL_GATHER_ROWS_X] = floats({m, n}, HADAL_DIM_T, m * n > 30 ? hard_numbers(random, m * n) : random.normals(m * n));
+    c.operands[HADAL_GATHER_ROWS_X] = floats(
+        {m, n}, HADAL_DIM_T, m * n > 30 ? hard_numbers(random, m * n) : random.normals(m * n));
     c.operands[HADAL_GATHER_ROWS_X].row_pad = n % 3;
     c.operands[HADAL_GATHER_ROWS_INDEX] = ints({r}, HADAL_DIM_R, index);
     c.operands[HADAL_GATHER_ROWS_OUT] = output(HADAL_F32, {r, n}, HADAL_DIM_R);
@@ -121,10 +154,18 @@ void gather_cases(Random& random, bool, std::vector<Case>& cases) {
 void kv_write_cases(Random& random, bool, std::vector<Case>& cases) {
   for (const uint32_t dtype : kPlaneTypes) {
     for (const int64_t tokens : {0, 1, 2, 7, 17, 64, 65})
-      cases.push_back(kv_write_case(random, {.tokens = tokens, .sequences = random.range(1, 4), .width = random.pick(kWidths), .slots = random.pick(std::vector<int64_t>{1, 4, 16, 64}), .dtype = dtype}));
-    for (const uint32_t ratio : {2u, 4u}) cases.push_back(kv_write_case(random, {.tokens = 33, .dtype = dtype, .ratio = ratio}));
-    cases.push_back(kv_write_case(random, {.tokens = 12, .sequences = 3, .dtype = dtype, .shared_prefix = true}));
-    cases.push_back(kv_write_case(random, {.tokens = 12, .sequences = 3, .slots = 4, .dtype = dtype, .holes = true}));
+      cases.push_back(
+          kv_write_case(random, {.tokens = tokens,
+                                 .sequences = random.range(1, 4),
+                                 .width = random.pick(kWidths),
+                                 .slots = random.pick(std::vector<int64_t>{1, 4, 16, 64}),
+                                 .dtype = dtype}));
+    for (const uint32_t ratio : {2u, 4u})
+      cases.push_back(kv_write_case(random, {.tokens = 33, .dtype = dtype, .ratio = ratio}));
+    cases.push_back(kv_write_case(
+        random, {.tokens = 12, .sequences = 3, .dtype = dtype, .shared_prefix = true}));
+    cases.push_back(kv_write_case(
+        random, {.tokens = 12, .sequences = 3, .slots = 4, .dtype = dtype, .holes = true}));
   }
 }
 
@@ -140,7 +181,8 @@ void copy_blocks_cases(Random& random, bool, std::vector<Case>& cases) {
       std::vector<int32_t> to(ids.begin() + pairs, ids.begin() + 2 * pairs);
       if (pairs > 1) from[0] = -1;
       if (pairs > 2) to[2] = -1;
-      c.operands[HADAL_COPY_BLOCKS_PLANE] = plane(random, dtype, blocks, random.range(1, 16), random.pick(kWidths));
+      c.operands[HADAL_COPY_BLOCKS_PLANE] =
+          plane(random, dtype, blocks, random.range(1, 16), random.pick(kWidths));
       c.operands[HADAL_COPY_BLOCKS_FROM] = ints({pairs}, HADAL_DIM_S, from);
       c.operands[HADAL_COPY_BLOCKS_TO] = ints({pairs}, HADAL_DIM_S, to);
       c.name = pairs > 1 ? "with -1" : "";

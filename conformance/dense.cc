@@ -33,7 +33,8 @@ std::string describe(const Case& c) {
     if (o.alias >= 0)
       text += name + " = " + upper(host_chip::operand_name(c.id, static_cast<uint32_t>(o.alias)));
     else
-      text += fmt::format("{} [{}] {}", name, join(o.shape), dtype_name(static_cast<DType>(o.dtype)));
+      text +=
+          fmt::format("{} [{}] {}", name, join(o.shape), dtype_name(static_cast<DType>(o.dtype)));
   }
   return c.name.empty() ? text : c.name + "; " + text;
 }
@@ -63,7 +64,8 @@ std::string number_text(uint32_t dtype, const std::byte* at) {
 
 class CaseCheck {
  public:
-  CaseCheck(const Case& c, Chip& chip, Chip& ref, Line& line) : c_(c), chip_(chip), ref_(ref), line_(line) {}
+  CaseCheck(const Case& c, Chip& chip, Chip& ref, Line& line)
+      : c_(c), chip_(chip), ref_(ref), line_(line) {}
 
   /// Why the case failed, or nothing.
   std::string run(int32_t other_threads) {
@@ -74,7 +76,8 @@ class CaseCheck {
     if (found.declined) return decline(found);
     if (c_.must_fail) return check_refusal(found);
     if (expected.status != HADAL_OK) return "ref itself refuses: " + expected.text;
-    if (found.status != HADAL_OK) return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
+    if (found.status != HADAL_OK)
+      return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
     std::string why = check_untouched(found.images);
     if (why.empty()) why = check_values(expected.images, found.images);
     if (why.empty()) why = check_again(found.images, other_threads);
@@ -86,9 +89,11 @@ class CaseCheck {
   std::string decline(const Outcome& found) {
     if (found.text.empty()) return "declined without a reason";
     bool plain_weights = true;
-    for (const Operand& o : c_.operands) plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
+    for (const Operand& o : c_.operands)
+      plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
     const bool lowered = c_.id == HADAL_OP_GATED_MATMUL;
-    if (!lowered && plain_weights && !found.declined_weight) return "declined, though no lowering exists: " + found.text;
+    if (!lowered && plain_weights && !found.declined_weight)
+      return "declined, though no lowering exists: " + found.text;
     ++line_.declined;
     if (line_.reason.empty()) line_.reason = found.text;
     return {};
@@ -96,30 +101,37 @@ class CaseCheck {
 
   std::string check_refusal(const Outcome& found) {
     if (found.status != HADAL_INVALID)
-      return fmt::format("must be refused with HADAL_INVALID, but the status is {}", static_cast<int>(found.status));
+      return fmt::format("must be refused with HADAL_INVALID, but the status is {}",
+                         static_cast<int>(found.status));
     return found.text.empty() ? "refused, as it must be, but without a text" : "";
   }
 
   // Guard bands, gaps between rows, rows above this step's count, and inputs keep their bytes.
   std::string check_untouched(const Images& images) {
-    const auto compare = [](const Bytes& before, const Bytes& after, const Bytes& writable, const char* space) -> std::string {
+    const auto compare = [](const Bytes& before, const Bytes& after, const Bytes& writable,
+                            const char* space) -> std::string {
       for (size_t i = 0; i < before.size(); ++i)
         if (writable[i] == std::byte{0} && before[i] != after[i])
           return fmt::format("wrote outside its outputs: byte {} of the {} memory", i, space);
       return {};
     };
-    std::string why = compare(layout_.before.scratch, images.scratch, layout_.writable.scratch, "scratch");
-    if (why.empty()) why = compare(layout_.before.inputs, images.inputs, layout_.writable.inputs, "input");
-    if (why.empty()) why = compare(layout_.before.outputs, images.outputs, layout_.writable.outputs, "output");
+    std::string why =
+        compare(layout_.before.scratch, images.scratch, layout_.writable.scratch, "scratch");
+    if (why.empty())
+      why = compare(layout_.before.inputs, images.inputs, layout_.writable.inputs, "input");
+    if (why.empty())
+      why = compare(layout_.before.outputs, images.outputs, layout_.writable.outputs, "output");
     for (size_t i = 0; why.empty() && i < images.planes.size(); ++i)
-      why = compare(layout_.before.planes[i], images.planes[i], layout_.writable.planes[i], "plane");
+      why =
+          compare(layout_.before.planes[i], images.planes[i], layout_.writable.planes[i], "plane");
     return why;
   }
 
   std::string check_values(const Images& expected, const Images& found) {
     for (uint32_t i = 0; i < host_chip::operand_count(c_.id); ++i) {
       const hadal_role role = host_chip::operand_role(c_.id, i);
-      const bool written = role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+      const bool written =
+          role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
       if (!written || layout_.op.operands[i] < 0) continue;
       const Bytes a = extract(layout_, expected, i);
       const Bytes b = extract(layout_, found, i);
@@ -135,7 +147,8 @@ class CaseCheck {
       same_token_.clear();
       for (int64_t r = 0; r < c_.operands[i].shape[0]; ++r) {
         same_token_.push_back(std::memcmp(expected.data() + r * 4, found.data() + r * 4, 4) == 0);
-        if (std::string why = wrong_token(c_, r, tokens[r]); !why.empty()) return fmt::format("TOKEN[{}] = {}: {}", r, tokens[r], why);
+        if (std::string why = wrong_token(c_, r, tokens[r]); !why.empty())
+          return fmt::format("TOKEN[{}] = {}: {}", r, tokens[r], why);
       }
       return {};
     }
@@ -151,8 +164,11 @@ class CaseCheck {
     a.data = expected;
     b.data = found;
     for (int64_t e = 0; e < o.count(); ++e) {
-      if (c_.id == HADAL_OP_SAMPLE && i == HADAL_SAMPLE_LOGPROB && !same_token_[static_cast<size_t>(e)]) continue;
-      const bool equal = std::memcmp(expected.data() + e * size, found.data() + e * size, static_cast<size_t>(size)) == 0;
+      if (c_.id == HADAL_OP_SAMPLE && i == HADAL_SAMPLE_LOGPROB &&
+          !same_token_[static_cast<size_t>(e)])
+        continue;
+      const bool equal = std::memcmp(expected.data() + e * size, found.data() + e * size,
+                                     static_cast<size_t>(size)) == 0;
       if (equal) continue;
       const double limit = bound.empty() ? 0 : bound[static_cast<size_t>(e)];
       std::string kind = "bits must be equal";
@@ -167,8 +183,10 @@ class CaseCheck {
         }
         if (!bound.empty()) kind = fmt::format("error {:.3g}, bound {:.3g}", error, limit);
       }
-      return fmt::format("{}[{}]: expected {}, found {}, {}", upper(host_chip::operand_name(c_.id, i)), index_text(o, e),
-                         number_text(o.dtype, expected.data() + e * size), number_text(o.dtype, found.data() + e * size), kind);
+      return fmt::format("{}[{}]: expected {}, found {}, {}",
+                         upper(host_chip::operand_name(c_.id, i)), index_text(o, e),
+                         number_text(o.dtype, expected.data() + e * size),
+                         number_text(o.dtype, found.data() + e * size), kind);
     }
     return {};
   }
@@ -178,8 +196,11 @@ class CaseCheck {
     const int32_t threads = chip_.info.row_invariant ? other_threads : 2;
     const Outcome again = run_case(c_, layout_, chip_.device(threads), 0x7f);
     line_.seconds += again.seconds;
-    if (again.status != HADAL_OK) return fmt::format("run again with {} thread(s): {}", threads, again.text);
-    return again.images == found ? "" : fmt::format("run again with {} thread(s) instead of 2: other bits", threads);
+    if (again.status != HADAL_OK)
+      return fmt::format("run again with {} thread(s): {}", threads, again.text);
+    return again.images == found
+               ? ""
+               : fmt::format("run again with {} thread(s) instead of 2: other bits", threads);
   }
 
   // The rule of bits: rows alone, and in chunks, have the bits that they have together.
@@ -198,13 +219,18 @@ class CaseCheck {
       for (uint32_t i = 0; i < host_chip::operand_count(c_.id); ++i) {
         const hadal_role role = host_chip::operand_role(c_.id, i);
         const Operand& o = resolve(c_, i);
-        const bool written = role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+        const bool written =
+            role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
         if (!written || !o.present() || o.row_dim != c_.sliced) continue;
         const Bytes whole = extract(layout_, all, i);
         const Bytes some = extract(layout, alone.images, i);
-        const auto begin = whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / static_cast<size_t>(rows) * static_cast<size_t>(first));
+        const auto begin =
+            whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / static_cast<size_t>(rows) *
+                                                        static_cast<size_t>(first));
         if (!std::equal(some.begin(), some.end(), begin))
-          return fmt::format("row_invariant: {} rows from {} on have other bits alone than among {}", count, first, rows);
+          return fmt::format(
+              "row_invariant: {} rows from {} on have other bits alone than among {}", count, first,
+              rows);
       }
     }
     return {};
@@ -229,7 +255,8 @@ void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report) 
     for (const Case& c : make_cases(id, options.seed, options.quick)) {
       ++line.cases;
       threads = 4 - threads;  // 3, 1, 3, …
-      if (const std::string why = CaseCheck(c, chip, ref, line).run(threads); !why.empty()) report.fail(name, describe(c) + ": " + why);
+      if (const std::string why = CaseCheck(c, chip, ref, line).run(threads); !why.empty())
+        report.fail(name, describe(c) + ": " + why);
       if (report.enough()) return;
     }
   }

@@ -1,8 +1,10 @@
-// The conformance kit: what its parts share. See docs/numerics.md for the bounds, docs/operators.md for the operators.
+// The conformance kit: what its parts share. See docs/numerics.md for the bounds, docs/operators.md
+// for the operators.
 //
-// A *case* is one operator with its operands, made from a seed. It is laid out in poisoned memory between guard bands, run on
-// the chip under test and on `ref`, and compared element by element with a bound that is computed from the inputs. The kit
-// speaks the C contract alone: it links `ref` as its oracle, and knows nothing of the chip but its table.
+// A *case* is one operator with its operands, made from a seed. It is laid out in poisoned memory
+// between guard bands, run on the chip under test and on `ref`, and compared element by element
+// with a bound that is computed from the inputs. The kit speaks the C contract alone: it links
+// `ref` as its oracle, and knows nothing of the chip but its table.
 #pragma once
 
 #include <array>
@@ -41,7 +43,8 @@ class Random {
   uint64_t state_;
 };
 
-// ---- the chip under test ------------------------------------------------------------------------------------------------
+// ---- the chip under test
+// ------------------------------------------------------------------------------------------------
 
 /// One open device with its queue. `threads`: what was asked for.
 struct Device {
@@ -58,7 +61,8 @@ class Chip {
   Chip(const Chip&) = delete;
   Chip& operator=(const Chip&) = delete;
   ~Chip();
-  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best. Returns why it failed, or nothing.
+  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best. Returns
+  /// why it failed, or nothing.
   std::string open(const std::string& name, const std::string& kernels);
 
   hadal_chip_query_fn query = nullptr;
@@ -71,16 +75,17 @@ class Chip {
   void* library_ = nullptr;
 };
 
-// ---- cases ----------------------------------------------------------------------------------------------------------------
+// ---- cases
+// ----------------------------------------------------------------------------------------------------------------
 
 /// A weight with its sources: where pieces lie (on purpose at odd addresses), and its values.
 struct WeightData {
   hadal_weight_desc desc{};
   struct Source {
-    Bytes bytes;         ///< `skew` bytes, then the rows
+    Bytes bytes;  ///< `skew` bytes, then the rows
     int64_t rows = 0;
     int64_t row_stride = 0;
-    Bytes scale_bytes;   ///< empty: no scales
+    Bytes scale_bytes;  ///< empty: no scales
     int64_t scale_row_stride = 0;
   };
   size_t skew = 0;
@@ -91,7 +96,8 @@ struct WeightData {
 /// An operand of a case: its shape and dense values. The layout decides where it lies.
 struct Operand {
   uint32_t dtype = HADAL_DTYPE_NONE;  ///< NONE: absent
-  std::vector<int64_t> shape;         ///< shape[0]: rows of this case (a multiple of the row count if row_dim says so)
+  std::vector<int64_t>
+      shape;  ///< shape[0]: rows of this case (a multiple of the row count if row_dim says so)
   uint32_t row_dim = HADAL_DIM_CONST;
   int64_t row_pad = 0;   ///< elements between rows
   int64_t head_pad = 0;  ///< elements between the second extent's rows (rank 3)
@@ -103,7 +109,9 @@ struct Operand {
   [[nodiscard]] bool present() const { return dtype != HADAL_DTYPE_NONE; }
   [[nodiscard]] int64_t count() const;
   template <typename T>
-  [[nodiscard]] const T* values() const { return reinterpret_cast<const T*>(data.data()); }
+  [[nodiscard]] const T* values() const {
+    return reinterpret_cast<const T*>(data.data());
+  }
 };
 
 struct Case {
@@ -113,9 +121,9 @@ struct Case {
   std::array<Operand, HADAL_MAX_OPERANDS> operands;
   std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
   std::array<int64_t, HADAL_DIM_COUNT> spare{};  ///< how much higher the tape's limits are
-  uint32_t sliced = HADAL_DIM_CONST;             ///< rows of this dim are independent: compared one by one
-  bool every_row = false;                        ///< and this case is there to compare them
-  bool must_fail = false;                        ///< the contract says HADAL_INVALID
+  uint32_t sliced = HADAL_DIM_CONST;  ///< rows of this dim are independent: compared one by one
+  bool every_row = false;             ///< and this case is there to compare them
+  bool must_fail = false;             ///< the contract says HADAL_INVALID
 };
 
 Operand floats(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<float>& values);
@@ -137,7 +145,8 @@ struct WeightShape {
   int64_t block_cols = 0;
   uint32_t scale_dtype = HADAL_DTYPE_NONE;
 };
-std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype, const WeightShape& shape);
+std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
+                                              const WeightShape& shape);
 std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values);
 /// Types that hold numbers; and whether a chip may round the activations that meet it.
 std::vector<uint32_t> weight_dtypes();
@@ -159,7 +168,8 @@ void add_cases(Random& random, bool quick, std::vector<Case>& cases);
 void attention_cases(Random& random, bool quick, std::vector<Case>& cases);
 void sample_cases(Random& random, bool quick, std::vector<Case>& cases);
 
-// ---- running a case -------------------------------------------------------------------------------------------------------
+// ---- running a case
+// -------------------------------------------------------------------------------------------------------
 
 /// The memories of one step, as bytes on the host.
 struct Images {
@@ -168,7 +178,8 @@ struct Images {
   bool operator==(const Images&) const = default;
 };
 
-/// A case laid out: the tape, what the memories hold before, and which bytes the operator may write.
+/// A case laid out: the tape, what the memories hold before, and which bytes the operator may
+/// write.
 struct Layout {
   hadal_op op{};
   std::vector<hadal_tensor> tensors;
@@ -183,7 +194,7 @@ Bytes extract(const Layout& layout, const Images& images, uint32_t operand);
 
 struct Outcome {
   hadal_status status = HADAL_OK;
-  bool declined = false;        ///< by weight_bytes or op_query
+  bool declined = false;         ///< by weight_bytes or op_query
   bool declined_weight = false;  ///< the type of a weight is not taken: it is converted at load
   std::string text;
   Images images;
@@ -194,12 +205,14 @@ Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t wo
 /// The rows [first, first + count) of `c` alone.
 Case slice(const Case& c, int64_t first, int64_t count);
 
-/// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal. `expected`: ref's answer.
+/// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal.
+/// `expected`: ref's answer.
 std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected);
 /// Is `token` an answer that sample may give on row r? With the text of why not.
 std::string wrong_token(const Case& c, int64_t r, int32_t token);
 
-// ---- the report -----------------------------------------------------------------------------------------------------------
+// ---- the report
+// -----------------------------------------------------------------------------------------------------------
 
 struct Line {
   int64_t cases = 0;
@@ -245,7 +258,8 @@ class Report {
 // The levels.
 void level_loads(Chip& chip, Report& report);
 void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report);
-/// A tiny model over several steps: op_run against program, cuts of the prompt, neighbours, threads, the stop flag.
+/// A tiny model over several steps: op_run against program, cuts of the prompt, neighbours,
+/// threads, the stop flag.
 void check_tapes(Chip& chip, const Options& options, Report& report);
 
 }  // namespace hadal::conformance

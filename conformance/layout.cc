@@ -1,4 +1,5 @@
-// Where the operands of a case lie: every one in its own region of poisoned memory, between guard bands.
+// Where the operands of a case lie: every one in its own region of poisoned memory, between guard
+// bands.
 #include <algorithm>
 #include <cstring>
 
@@ -23,7 +24,8 @@ uint32_t choose_space(const Case& c, uint32_t operand) {
   const hadal_role role = host_chip::operand_role(c.id, operand);
   if (c.operands[operand].weight) return HADAL_SPACE_WEIGHT;
   if (c.operands[operand].plane) return HADAL_SPACE_PLANE;
-  if (role == HADAL_ROLE_OUT) return (operand + c.name.size()) % 2 == 0 ? HADAL_SPACE_SCRATCH : HADAL_SPACE_OUTPUT;
+  if (role == HADAL_ROLE_OUT)
+    return (operand + c.name.size()) % 2 == 0 ? HADAL_SPACE_SCRATCH : HADAL_SPACE_OUTPUT;
   if (role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT) return HADAL_SPACE_SCRATCH;
   return (operand + c.name.size()) % 2 == 0 ? HADAL_SPACE_INPUT : HADAL_SPACE_SCRATCH;
 }
@@ -36,7 +38,8 @@ hadal_tensor describe(const Case& c, const Operand& o, uint32_t space) {
   t.row_dim = o.row_dim;
   std::fill(std::begin(t.extents), std::end(t.extents), 1);
   std::copy(o.shape.begin(), o.shape.end(), t.extents);
-  if (o.row_dim != HADAL_DIM_CONST) t.extents[0] = c.rows[o.row_dim] == 0 ? 1 : o.shape[0] / c.rows[o.row_dim];
+  if (o.row_dim != HADAL_DIM_CONST)
+    t.extents[0] = c.rows[o.row_dim] == 0 ? 1 : o.shape[0] / c.rows[o.row_dim];
   if (space == HADAL_SPACE_WEIGHT) return t;
   int64_t stride = element_bytes(o.dtype);
   const int64_t element = stride;
@@ -49,7 +52,8 @@ hadal_tensor describe(const Case& c, const Operand& o, uint32_t space) {
   return t;
 }
 
-// Calls visit(byte offset from the tensor's start, dense byte offset, bytes) for each contiguous run of the operand.
+// Calls visit(byte offset from the tensor's start, dense byte offset, bytes) for each contiguous
+// run of the operand.
 template <typename Visit>
 void each_run(const hadal_tensor& t, int64_t rows, Visit visit) {
   const int64_t element = element_bytes(t.dtype);
@@ -58,15 +62,20 @@ void each_run(const hadal_tensor& t, int64_t rows, Visit visit) {
   const int64_t inner = t.rank == 3 ? t.extents[1] : 1;
   for (int64_t i = 0; i < outer; ++i)
     for (int64_t j = 0; j < inner; ++j)
-      visit((t.rank == 1 ? 0 : i * t.strides[0]) + (t.rank == 3 ? j * t.strides[1] : 0), (i * inner + j) * run, static_cast<size_t>(run));
+      visit((t.rank == 1 ? 0 : i * t.strides[0]) + (t.rank == 3 ? j * t.strides[1] : 0),
+            (i * inner + j) * run, static_cast<size_t>(run));
 }
 
 Bytes& image(Images& images, const hadal_tensor& t) {
   switch (t.space) {
-    case HADAL_SPACE_INPUT: return images.inputs;
-    case HADAL_SPACE_OUTPUT: return images.outputs;
-    case HADAL_SPACE_PLANE: return images.planes[t.index];
-    default: return images.scratch;
+    case HADAL_SPACE_INPUT:
+      return images.inputs;
+    case HADAL_SPACE_OUTPUT:
+      return images.outputs;
+    case HADAL_SPACE_PLANE:
+      return images.planes[t.index];
+    default:
+      return images.scratch;
   }
 }
 
@@ -80,7 +89,9 @@ void place(Images& images, Images& writable, hadal_tensor& t, int64_t rows, uint
   image(writable, t).resize(memory.size(), std::byte{0});
 }
 
-int64_t rows_of(const Layout& layout, const hadal_tensor& t) { return t.extents[0] * layout.rows[t.row_dim]; }
+int64_t rows_of(const Layout& layout, const hadal_tensor& t) {
+  return t.extents[0] * layout.rows[t.row_dim];
+}
 
 }  // namespace
 
@@ -89,7 +100,8 @@ Layout lay_out(const Case& c, uint32_t alignment) {
   layout.op.id = c.id;
   layout.op.attr = c.attr;
   layout.rows = c.rows;
-  for (size_t d = 0; d < HADAL_DIM_COUNT; ++d) layout.limits[d] = d == 0 ? 1 : std::max<int64_t>(1, c.rows[d] + c.spare[d]);
+  for (size_t d = 0; d < HADAL_DIM_COUNT; ++d)
+    layout.limits[d] = d == 0 ? 1 : std::max<int64_t>(1, c.rows[d] + c.spare[d]);
   std::fill(std::begin(layout.op.operands), std::end(layout.op.operands), -1);
   const uint32_t step = std::max<uint32_t>(alignment, 4);
   for (uint32_t i = 0; i < host_chip::operand_count(c.id); ++i) {
@@ -120,7 +132,8 @@ Layout lay_out(const Case& c, uint32_t alignment) {
     if (!is_output(c.id, i)) continue;
     const hadal_tensor& t = layout.tensors[static_cast<size_t>(layout.op.operands[i])];
     std::byte* mask = image(layout.writable, t).data() + t.offset;
-    each_run(t, rows_of(layout, t), [&](int64_t at, int64_t, size_t bytes) { std::memset(mask + at, 1, bytes); });
+    each_run(t, rows_of(layout, t),
+             [&](int64_t at, int64_t, size_t bytes) { std::memset(mask + at, 1, bytes); });
   }
   return layout;
 }
@@ -131,7 +144,8 @@ Bytes extract(const Layout& layout, const Images& images, uint32_t operand) {
   Bytes dense;
   each_run(t, rows_of(layout, t), [&](int64_t at, int64_t from, size_t bytes) {
     dense.resize(static_cast<size_t>(from) + bytes);
-    if (bytes != 0) std::memcpy(dense.data() + from, memory.data() + t.offset + static_cast<uint64_t>(at), bytes);
+    if (bytes != 0)
+      std::memcpy(dense.data() + from, memory.data() + t.offset + static_cast<uint64_t>(at), bytes);
   });
   return dense;
 }

@@ -14,18 +14,21 @@ namespace hadal::conformance {
 namespace {
 
 void add_options(CLI::App& app, Options& options) {
-  app.add_option("--chip", options.chip, "cpu, ref, or the path of a plug-in: ./libfoo.so")->capture_default_str();
+  app.add_option("--chip", options.chip, "cpu, ref, or the path of a plug-in: ./libfoo.so")
+      ->capture_default_str();
   app.add_option("--level", options.level, "loads, dense, tapes, or all")
       ->check(CLI::IsMember({"all", "loads", "dense", "tapes"}))
       ->capture_default_str();
-  app.add_option("--kernels", options.kernels, "a kernel table of the chip, by name; \"all\": one after the other");
+  app.add_option("--kernels", options.kernels,
+                 "a kernel table of the chip, by name; \"all\": one after the other");
   app.add_option("--op", options.op, "only this operator of the level dense (see --list)");
   app.add_option("--seed", options.seed, "another seed makes other cases")->capture_default_str();
   app.add_flag("--quick", options.quick, "fewer cases, and an end at the first failure");
   app.add_flag("--json", options.json, "print JSON");
   app.add_flag("--list", options.list, "list the operators and the number of their cases");
   app.add_option("--expect-failure", options.expect_failure,
-                 "for testing the kit: succeed if and only if a check of this name fails (loads, tapes, or an operator)");
+                 "for testing the kit: succeed if and only if a check of this name fails (loads, "
+                 "tapes, or an operator)");
 }
 
 bool known_operator(const std::string& name) {
@@ -37,7 +40,8 @@ bool known_operator(const std::string& name) {
 int list_cases(const Options& options) {
   for (uint32_t id = 1; id < 64; ++id)
     if (host_chip::operand_count(id) != 0)
-      fmt::print("{:<14} {:>5} cases\n", host_chip::op_name(id), make_cases(id, options.seed, options.quick).size());
+      fmt::print("{:<14} {:>5} cases\n", host_chip::op_name(id),
+                 make_cases(id, options.seed, options.quick).size());
   return 0;
 }
 
@@ -64,12 +68,14 @@ int run_table(const Options& options, const std::string& kernels) {
     report.print_json(chip);
   else
     report.print(chip);
-  if (!options.expect_failure.empty()) return report.line(options.expect_failure).failed != 0 ? 0 : 1;
+  if (!options.expect_failure.empty())
+    return report.line(options.expect_failure).failed != 0 ? 0 : 1;
   return report.failed() == 0 ? 0 : 1;
 }
 
 int run(const Options& options) {
-  if (!options.op.empty() && !known_operator(options.op)) return usage("no operator is called \"" + options.op + "\"; see --list");
+  if (!options.op.empty() && !known_operator(options.op))
+    return usage("no operator is called \"" + options.op + "\"; see --list");
   if (options.list) return list_cases(options);
   if (options.kernels != "all") return run_table(options, options.kernels);
   Chip chip;
@@ -85,7 +91,8 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Compares a chip with the reference over all operators: odd shapes, no rows, poisoned outputs, guard bands; and, for a "
+      "Compares a chip with the reference over all operators: odd shapes, no rows, poisoned "
+      "outputs, guard bands; and, for a "
       "chip that declares row_invariant, rows together with rows alone, bit for bit.\n"
       "Exit status: 0 all passed, 1 something failed, 2 wrong usage or a chip that does not open."};
   hadal::conformance::Options options;

@@ -31,22 +31,29 @@ int64_t Report::failed() const {
 }
 
 void Report::print(const Chip& chip) const {
-  fmt::print("chip {}, device {}, kernels {}{}\n\n", chip.table.name, chip.info.name, chip.info.kernels,
-             chip.info.row_invariant ? ", row_invariant" : "");
-  fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9}\n", "", "cases", "declined", "failed", "worst error", "seconds");
+  fmt::print("chip {}, device {}, kernels {}{}\n\n", chip.table.name, chip.info.name,
+             chip.info.kernels, chip.info.row_invariant ? ", row_invariant" : "");
+  fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9}\n", "", "cases", "declined", "failed",
+             "worst error", "seconds");
   for (const std::string& name : order_) {
     const Line& l = lines_.at(name);
     const std::string worst = l.worst > 0 ? fmt::format("{:.3f}", l.worst) : "-";
-    fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9.3f}\n", name, l.cases, l.declined, l.failed, worst, l.seconds);
+    fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9.3f}\n", name, l.cases, l.declined, l.failed,
+               worst, l.seconds);
   }
-  fmt::print("\nworst error: the largest difference from ref, as a part of what is allowed there; -: every bit is equal\n");
+  fmt::print(
+      "\nworst error: the largest difference from ref, as a part of what is allowed there; -: "
+      "every bit is equal\n");
   for (const std::string& name : order_)
-    if (const Line& l = lines_.at(name); l.declined != 0) fmt::print("{}: {} declined, the first: {}\n", name, l.declined, l.reason);
+    if (const Line& l = lines_.at(name); l.declined != 0)
+      fmt::print("{}: {} declined, the first: {}\n", name, l.declined, l.reason);
   for (const std::string& name : order_) {
     const Line& l = lines_.at(name);
     constexpr size_t kShown = 8;
-    for (size_t i = 0; i < l.failures.size() && i < kShown; ++i) fmt::print("FAILED {}: {}\n", name, l.failures[i]);
-    if (l.failures.size() > kShown) fmt::print("FAILED {}: and {} more\n", name, l.failures.size() - kShown);
+    for (size_t i = 0; i < l.failures.size() && i < kShown; ++i)
+      fmt::print("FAILED {}: {}\n", name, l.failures[i]);
+    if (l.failures.size() > kShown)
+      fmt::print("FAILED {}: and {} more\n", name, l.failures.size() - kShown);
   }
   fmt::print("{}\n", failed() == 0 ? "passed" : fmt::format("FAILED: {} of the checks", failed()));
 }
@@ -62,9 +69,10 @@ void Report::print_json(const Chip& chip) const {
   root["failed"] = failed();
   for (const std::string& name : order_) {
     const Line& l = lines_.at(name);
-    nlohmann::ordered_json entry = {{"name", name},         {"cases", l.cases},   {"declined", l.declined},
-                                    {"failed", l.failed},   {"worst", l.worst},   {"seconds", l.seconds},
-                                    {"reason", l.reason},   {"failures", l.failures}};
+    nlohmann::ordered_json entry = {{"name", name},           {"cases", l.cases},
+                                    {"declined", l.declined}, {"failed", l.failed},
+                                    {"worst", l.worst},       {"seconds", l.seconds},
+                                    {"reason", l.reason},     {"failures", l.failures}};
     root["operators"].push_back(std::move(entry));
   }
   fmt::print("{}\n", root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));

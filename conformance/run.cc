@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cstring>
 
-#include "base/host_chip.h"
 #include "base/builtin_chips.h"
+#include "base/host_chip.h"
 #include "kit.h"
 
 namespace hadal::conformance {
@@ -31,7 +31,8 @@ hadal_error fresh_error() {
 /// The memories, weights and workspace of one run; freed at its end, whatever happens.
 class Run {
  public:
-  Run(const Case& c, Layout& layout, const Device& device) : case_(c), layout_(layout), device_(device), chip_(*device.chip) {}
+  Run(const Case& c, Layout& layout, const Device& device)
+      : case_(c), layout_(layout), device_(device), chip_(*device.chip) {}
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
   ~Run() {
@@ -43,7 +44,8 @@ class Run {
     if (query() && create_weights() && upload(workspace_poison)) {
       const auto start = std::chrono::steady_clock::now();
       outcome_.status = run_op();
-      outcome_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      outcome_.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       download();
     }
     outcome_.text = error_.text;
@@ -60,15 +62,17 @@ class Run {
   bool query() {
     std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
     for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
-      if (layout_.op.operands[i] >= 0) tensors[i] = layout_.tensors[static_cast<size_t>(layout_.op.operands[i])];
-    const hadal_status status =
-        chip_.op_query(device_.device, &layout_.op, tensors.data(), layout_.limits.data(), &workspace_bytes_, &error_);
+      if (layout_.op.operands[i] >= 0)
+        tensors[i] = layout_.tensors[static_cast<size_t>(layout_.op.operands[i])];
+    const hadal_status status = chip_.op_query(device_.device, &layout_.op, tensors.data(),
+                                               layout_.limits.data(), &workspace_bytes_, &error_);
     outcome_.declined = status == HADAL_UNSUPPORTED;
     return good(status);
   }
 
   bool import(const Bytes& bytes, hadal_memory** out) {
-    if (!good(chip_.mem_import(device_.device, bytes.data(), bytes.size(), out, &error_))) return false;
+    if (!good(chip_.mem_import(device_.device, bytes.data(), bytes.size(), out, &error_)))
+      return false;
     memories_.push_back(*out);
     return true;
   }
@@ -96,7 +100,8 @@ class Run {
       outcome_.declined = outcome_.declined_weight = status == HADAL_UNSUPPORTED;
       if (!good(status)) return false;
       hadal_weight*& w = layout_.tensors[static_cast<size_t>(layout_.op.operands[i])].weight;
-      status = chip_.weight_create(device_.device, &o.weight->desc, pieces.data(), static_cast<uint32_t>(pieces.size()), &w, &error_);
+      status = chip_.weight_create(device_.device, &o.weight->desc, pieces.data(),
+                                   static_cast<uint32_t>(pieces.size()), &w, &error_);
       if (!good(status)) return false;
       weights_.push_back(w);
     }
@@ -104,9 +109,11 @@ class Run {
   }
 
   bool allocate(const Bytes& bytes, hadal_memory** out) {
-    if (!good(chip_.mem_alloc(device_.device, std::max<size_t>(bytes.size(), 1), out, &error_))) return false;
+    if (!good(chip_.mem_alloc(device_.device, std::max<size_t>(bytes.size(), 1), out, &error_)))
+      return false;
     memories_.push_back(*out);
-    return bytes.empty() || good(chip_.copy_in(device_.queue, *out, 0, bytes.data(), bytes.size(), &error_));
+    return bytes.empty() ||
+           good(chip_.copy_in(device_.queue, *out, 0, bytes.data(), bytes.size(), &error_));
   }
 
   bool upload(uint8_t workspace_poison) {
@@ -114,12 +121,15 @@ class Run {
     planes_.resize(before.planes.size());
     for (size_t i = 0; i < planes_.size(); ++i)
       if (!allocate(before.planes[i], &planes_[i])) return false;
-    if (!allocate(before.scratch, &step_.scratch) || !allocate(before.inputs, &step_.inputs) || !allocate(before.outputs, &step_.outputs))
+    if (!allocate(before.scratch, &step_.scratch) || !allocate(before.inputs, &step_.inputs) ||
+        !allocate(before.outputs, &step_.outputs))
       return false;
     if (workspace_bytes_ == 0) return true;
-    if (!good(chip_.mem_alloc(device_.device, workspace_bytes_, &step_.workspace, &error_))) return false;
+    if (!good(chip_.mem_alloc(device_.device, workspace_bytes_, &step_.workspace, &error_)))
+      return false;
     memories_.push_back(step_.workspace);
-    return good(chip_.fill(device_.queue, step_.workspace, 0, workspace_bytes_, workspace_poison, &error_));
+    return good(
+        chip_.fill(device_.queue, step_.workspace, 0, workspace_bytes_, workspace_poison, &error_));
   }
 
   hadal_status run_op() {
@@ -139,14 +149,16 @@ class Run {
     std::copy(layout_.rows.begin(), layout_.rows.end(), step_.rows);
     step_.planes = planes_.data();
     const hadal_status status = chip_.op_run(device_.queue, &tape, 0, 1, &step_, &error_);
-    const hadal_status synced = chip_.queue_sync(device_.queue, status == HADAL_OK ? &error_ : nullptr);
+    const hadal_status synced =
+        chip_.queue_sync(device_.queue, status == HADAL_OK ? &error_ : nullptr);
     return status != HADAL_OK ? status : synced;
   }
 
   void download() {
     outcome_.images = layout_.before;
     const auto read = [&](Bytes& bytes, hadal_memory* from) {
-      if (!bytes.empty()) good(chip_.copy_out(device_.queue, bytes.data(), from, 0, bytes.size(), &error_));
+      if (!bytes.empty())
+        good(chip_.copy_out(device_.queue, bytes.data(), from, 0, bytes.size(), &error_));
     };
     read(outcome_.images.scratch, step_.scratch);
     read(outcome_.images.inputs, step_.inputs);
@@ -176,7 +188,8 @@ Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t wo
 std::string Chip::open(const std::string& name, const std::string& kernels) {
   query = built_in(name);
   if (!query) {
-    if (name.find('/') == std::string::npos) return "no chip \"" + name + "\" is built in; a plug-in is given by its path (./name.so)";
+    if (name.find('/') == std::string::npos)
+      return "no chip \"" + name + "\" is built in; a plug-in is given by its path (./name.so)";
     library_ = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library_) return ::dlerror();
     query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library_, "hadal_chip_query"));
@@ -184,12 +197,14 @@ std::string Chip::open(const std::string& name, const std::string& kernels) {
   }
   static constexpr hadal_host kHost{sizeof(hadal_host), 0, nullptr, log_nothing};
   table.size = sizeof table;
-  if (query(&kHost, HADAL_ABI, &table) != HADAL_OK) return name + " does not speak version 1 of the contract";
+  if (query(&kHost, HADAL_ABI, &table) != HADAL_OK)
+    return name + " does not speak version 1 of the contract";
   if (!table.device_count || table.device_count(&table) < 1) return name + " finds no device";
   hadal_error error = fresh_error();
   for (int32_t i = 0; i < 3; ++i) {
     Device& d = devices[static_cast<size_t>(i)];
-    hadal_device_options options{sizeof(hadal_device_options), i + 1, kernels.empty() ? nullptr : kernels.c_str()};
+    hadal_device_options options{sizeof(hadal_device_options), i + 1,
+                                 kernels.empty() ? nullptr : kernels.c_str()};
     if (table.device_open(&table, 0, &options, &d.device, &error) != HADAL_OK ||
         table.queue_create(d.device, &d.queue, &error) != HADAL_OK)
       return name + ": device 0 does not open: " + error.text;
@@ -197,7 +212,9 @@ std::string Chip::open(const std::string& name, const std::string& kernels) {
     d.threads = i + 1;
   }
   info.size = sizeof info;
-  return table.device_info(devices[0].device, &info) == HADAL_OK ? std::string() : name + " tells nothing of its device";
+  return table.device_info(devices[0].device, &info) == HADAL_OK
+             ? std::string()
+             : name + " tells nothing of its device";
 }
 
 Chip::~Chip() {

@@ -1,7 +1,8 @@
 // sample: its cases, and which tokens are right answers.
 //
-// The kit computes the perturbed logits itself, in double. Where two candidates lie closer than the rounding of fp32 explains,
-// or a probability lies that close to a cut, either answer is taken; ties of untouched logits are not such a case.
+// The kit computes the perturbed logits itself, in double. Where two candidates lie closer than the
+// rounding of fp32 explains, or a probability lies that close to a cut, either answer is taken;
+// ties of untouched logits are not such a case.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -26,7 +27,8 @@ struct SampleRow {
   std::vector<bool> forbidden;
 };
 
-Case sample_case(Random& random, const std::vector<SampleRow>& rows, int64_t v, uint32_t top, bool masked, const std::string& name) {
+Case sample_case(Random& random, const std::vector<SampleRow>& rows, int64_t v, uint32_t top,
+                 bool masked, const std::string& name) {
   Case c;
   const auto r = static_cast<int64_t>(rows.size());
   c.rows[HADAL_DIM_R] = r;
@@ -68,19 +70,26 @@ Case sample_case(Random& random, const std::vector<SampleRow>& rows, int64_t v, 
   }
   c.operands[HADAL_SAMPLE_TOKEN] = output(HADAL_I32, {r}, HADAL_DIM_R);
   c.operands[HADAL_SAMPLE_LOGPROB] = output(HADAL_F32, {r}, HADAL_DIM_R);
-  c.operands[HADAL_SAMPLE_TOP_TOKEN] = output(HADAL_I32, {r, static_cast<int64_t>(top)}, HADAL_DIM_R);
-  c.operands[HADAL_SAMPLE_TOP_LOGPROB] = output(HADAL_F32, {r, static_cast<int64_t>(top)}, HADAL_DIM_R);
+  c.operands[HADAL_SAMPLE_TOP_TOKEN] =
+      output(HADAL_I32, {r, static_cast<int64_t>(top)}, HADAL_DIM_R);
+  c.operands[HADAL_SAMPLE_TOP_LOGPROB] =
+      output(HADAL_F32, {r, static_cast<int64_t>(top)}, HADAL_DIM_R);
   return c;
 }
 
-SampleRow random_row(Random& random, int64_t v, std::array<float, HADAL_PARAM_COUNT> params, int64_t entries) {
-  SampleRow row{.logits = random.normals(v, 3), .params = params, .entries = {}, .bias = {}, .forbidden = {}};
+SampleRow random_row(Random& random, int64_t v, std::array<float, HADAL_PARAM_COUNT> params,
+                     int64_t entries) {
+  SampleRow row{
+      .logits = random.normals(v, 3), .params = params, .entries = {}, .bias = {}, .forbidden = {}};
   for (int64_t e = 0; e < std::min(entries, v); ++e) {
     // The likeliest tokens, so that what is done to them decides.
     const auto best = std::max_element(row.logits.begin(), row.logits.end()) - row.logits.begin();
     const int64_t token = e == 0 ? best : e * v / std::min(entries, v);
-    if (std::any_of(row.entries.begin(), row.entries.end(), [&](const auto& x) { return x[0] == token; })) continue;
-    row.entries.push_back({static_cast<int32_t>(token), static_cast<int32_t>(random.range(0, 2)), static_cast<int32_t>(random.range(0, 3))});
+    if (std::any_of(row.entries.begin(), row.entries.end(),
+                    [&](const auto& x) { return x[0] == token; }))
+      continue;
+    row.entries.push_back({static_cast<int32_t>(token), static_cast<int32_t>(random.range(0, 2)),
+                           static_cast<int32_t>(random.range(0, 3))});
     row.bias.push_back(random.coin() ? random.normal() : 0);
   }
   return row;
@@ -103,7 +112,8 @@ Perturbed perturb(const Case& c, int64_t r) {
   const float* raw = row_of<float>(c, HADAL_SAMPLE_LOGITS, r);
   const float* p = row_of<float>(c, HADAL_SAMPLE_PARAMS, r);
   Perturbed out;
-  for (int64_t i = 0; i < v; ++i) out.logits.push_back(std::isnan(raw[i]) ? -kInfinity : static_cast<double>(raw[i]));
+  for (int64_t i = 0; i < v; ++i)
+    out.logits.push_back(std::isnan(raw[i]) ? -kInfinity : static_cast<double>(raw[i]));
   out.slack.assign(static_cast<size_t>(v), 0);
   const int32_t* range = row_of<int32_t>(c, HADAL_SAMPLE_ENTRY_START, r);
   for (int32_t e = range[0]; e < range[1]; ++e) {
@@ -114,7 +124,8 @@ Perturbed perturb(const Case& c, int64_t r) {
     double size = std::fabs(l) * std::max(1.0, repetition) + std::fabs(bias);
     if (entry[1] > 0 || entry[2] > 0) l = l > 0 ? l / repetition : l * repetition;
     if (entry[2] > 0) {
-      const double penalty = static_cast<double>(p[HADAL_PARAM_PRESENCE]) + static_cast<double>(p[HADAL_PARAM_FREQUENCY]) * entry[2];
+      const double penalty = static_cast<double>(p[HADAL_PARAM_PRESENCE]) +
+                             static_cast<double>(p[HADAL_PARAM_FREQUENCY]) * entry[2];
       l -= penalty;
       size += std::fabs(penalty);
     }
@@ -132,7 +143,8 @@ Perturbed perturb(const Case& c, int64_t r) {
 
 /// Philox-4x32-10 once more, written from the paper.
 double noise(const uint32_t* seed, int32_t position, uint32_t token) {
-  uint32_t x0 = static_cast<uint32_t>(position), x1 = token / 4, x2 = 0, x3 = 0, k0 = seed[0], k1 = seed[1];
+  uint32_t x0 = static_cast<uint32_t>(position), x1 = token / 4, x2 = 0, x3 = 0, k0 = seed[0],
+           k1 = seed[1];
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53} * x0, p1 = uint64_t{0xCD9E8D57} * x2;
     x0 = static_cast<uint32_t>(p1 >> 32) ^ x1 ^ k0;
@@ -146,12 +158,14 @@ double noise(const uint32_t* seed, int32_t position, uint32_t token) {
   return -std::log(-std::log((static_cast<double>(words[token % 4] >> 8) + 0.5) / 16777216.0));
 }
 
-/// Marks what survives the cuts: with the cuts moved by `lean` (relative), so that -1e-5 keeps less and 1e-5 more.
+/// Marks what survives the cuts: with the cuts moved by `lean` (relative), so that -1e-5 keeps less
+/// and 1e-5 more.
 std::vector<bool> survivors(const std::vector<double>& l, const float* p, double lean) {
   const size_t v = l.size();
   std::vector<size_t> ids(v);
   std::iota(ids.begin(), ids.end(), size_t{0});
-  std::sort(ids.begin(), ids.end(), [&](size_t a, size_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); });
+  std::sort(ids.begin(), ids.end(),
+            [&](size_t a, size_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); });
   const auto k = static_cast<double>(p[HADAL_PARAM_TOP_K]);
   size_t keep = k > 0 && k < static_cast<double>(v) ? static_cast<size_t>(k) : v;
   std::vector<double> weight(keep);
@@ -160,10 +174,13 @@ std::vector<bool> survivors(const std::vector<double>& l, const float* p, double
   if (p[HADAL_PARAM_TOP_P] < 1) {
     double sum = weight[0];
     size_t run = 1;
-    while (run < keep && sum < static_cast<double>(p[HADAL_PARAM_TOP_P]) * total * (1 + lean)) sum += weight[run++];
+    while (run < keep && sum < static_cast<double>(p[HADAL_PARAM_TOP_P]) * total * (1 + lean))
+      sum += weight[run++];
     keep = run;
   }
-  while (p[HADAL_PARAM_MIN_P] > 0 && keep > 1 && weight[keep - 1] < static_cast<double>(p[HADAL_PARAM_MIN_P]) * (1 - lean)) --keep;
+  while (p[HADAL_PARAM_MIN_P] > 0 && keep > 1 &&
+         weight[keep - 1] < static_cast<double>(p[HADAL_PARAM_MIN_P]) * (1 - lean))
+    --keep;
   std::vector<bool> kept(v, false);
   for (size_t i = 0; i < keep; ++i) kept[ids[i]] = true;
   return kept;
@@ -201,8 +218,11 @@ std::string wrong_token(const Case& c, int64_t r, int32_t token) {
     if (!must[i] || i == found) continue;
     const double margin = score[i] - score[found];
     const double allowed = slack[i] + slack[found];
-    const bool better = score[found] == -kInfinity ? (score[i] > -kInfinity || i < found) : (margin > allowed || (margin == 0 && allowed == 0 && i < found));
-    if (better) return fmt::format("token {} is better: {:.9g} against {:.9g}", i, score[i], score[found]);
+    const bool better = score[found] == -kInfinity
+                            ? (score[i] > -kInfinity || i < found)
+                            : (margin > allowed || (margin == 0 && allowed == 0 && i < found));
+    if (better)
+      return fmt::format("token {} is better: {:.9g} against {:.9g}", i, score[i], score[found]);
   }
   return {};
 }
@@ -210,13 +230,16 @@ std::string wrong_token(const Case& c, int64_t r, int32_t token) {
 void sample_cases(Random& random, bool quick, std::vector<Case>& cases) {
   using P = std::array<float, HADAL_PARAM_COUNT>;
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const auto add = [&](int64_t rows, int64_t v, const P& params, int64_t entries, const std::string& name, bool masked = false) {
+  const auto add = [&](int64_t rows, int64_t v, const P& params, int64_t entries,
+                       const std::string& name, bool masked = false) {
     std::vector<SampleRow> all;
     for (int64_t r = 0; r < rows; ++r) {
       all.push_back(random_row(random, v, params, entries));
-      for (int64_t i = 0; masked && i < v; ++i) all.back().forbidden.push_back(i % 3 != static_cast<int64_t>(r % 3));
+      for (int64_t i = 0; masked && i < v; ++i)
+        all.back().forbidden.push_back(i % 3 != static_cast<int64_t>(r % 3));
     }
-    cases.push_back(sample_case(random, all, v, static_cast<uint32_t>(std::min<int64_t>(v, rows % 6)), masked, name));
+    cases.push_back(sample_case(
+        random, all, v, static_cast<uint32_t>(std::min<int64_t>(v, rows % 6)), masked, name));
   };
   const P greedy = {0, 0, 1, 0, 1, 0, 0, 0};
   for (const int64_t v : {1, 2, 7, 31, 32, 33, 100, 1000}) add(4, v, greedy, 0, "greedy");
@@ -225,16 +248,24 @@ void sample_cases(Random& random, bool quick, std::vector<Case>& cases) {
   add(9, 100, {0, 0, 1, 0, 1.5f, 0.5f, 0.25f, 0}, 12, "greedy with penalties");
   add(9, 100, {0.8f, 0, 1, 0, 1.3f, 0.5f, 0.25f, 0}, 12, "penalties");
   add(17, 100, {1, 0, 1, 0, 1, 0, 0, 0}, 0, "temperature");
-  for (const float k : {2.0f, 3.0f, 10.0f, 99.0f, 100.0f, 5000.0f}) add(16, 100, {1.5f, k, 1, 0, 1, 0, 0, 0}, 0, fmt::format("top-k {}", k));
-  for (const float top_p : {0.0f, 0.3f, 0.9f, 1.0f}) add(16, 100, {2, 0, top_p, 0, 1, 0, 0, 0}, 0, fmt::format("top-p {}", top_p));
-  for (const float min_p : {0.05f, 0.5f, 1.0f}) add(16, 100, {2, 0, 1, min_p, 1, 0, 0, 0}, 0, fmt::format("min-p {}", min_p));
+  for (const float k : {2.0f, 3.0f, 10.0f, 99.0f, 100.0f, 5000.0f})
+    add(16, 100, {1.5f, k, 1, 0, 1, 0, 0, 0}, 0, fmt::format("top-k {}", k));
+  for (const float top_p : {0.0f, 0.3f, 0.9f, 1.0f})
+    add(16, 100, {2, 0, top_p, 0, 1, 0, 0, 0}, 0, fmt::format("top-p {}", top_p));
+  for (const float min_p : {0.05f, 0.5f, 1.0f})
+    add(16, 100, {2, 0, 1, min_p, 1, 0, 0, 0}, 0, fmt::format("min-p {}", min_p));
   add(33, 100, {1.2f, 20, 0.8f, 0.1f, 1.1f, 0.1f, 0.1f, 0}, 5, "everything");
   add(7, 100, {1, 0, 1, 0, 1, 0, 0, 0}, 0, "a mask", true);
   add(7, 33, greedy, 0, "a mask, greedy", true);
   add(2, quick ? 4000 : 32000, {0.7f, 40, 0.95f, 0, 1, 0, 0, 0}, 3, "a large vocabulary");
   add(2, quick ? 4000 : 32000, {1, 0, 1, 0, 1, 0, 0, 0}, 0, "a large vocabulary without cuts");
   std::vector<SampleRow> hard;
-  for (int i = 0; i < 6; ++i) hard.push_back({.logits = random.normals(70), .params = greedy, .entries = {}, .bias = {}, .forbidden = {}});
+  for (int i = 0; i < 6; ++i)
+    hard.push_back({.logits = random.normals(70),
+                    .params = greedy,
+                    .entries = {},
+                    .bias = {},
+                    .forbidden = {}});
   hard[0].logits[17] = hard[0].logits[40] = hard[0].logits[69] = 9;  // ties
   hard[1].logits.assign(70, 1);
   hard[2].logits[3] = nan;
@@ -246,12 +277,21 @@ void sample_cases(Random& random, bool quick, std::vector<Case>& cases) {
   hard[5].logits.assign(70, nan);
   cases.push_back(sample_case(random, hard, 70, 5, false, "ties, NaN, infinities"));
   // Negative logits: a repetition penalty makes them smaller still.
-  SampleRow negative{.logits = std::vector<float>(40, -5), .params = {0, 0, 1, 0, 2, 0, 0, 0}, .entries = {{7, 1, 0}}, .bias = {0}, .forbidden = {}};
+  SampleRow negative{.logits = std::vector<float>(40, -5),
+                     .params = {0, 0, 1, 0, 2, 0, 0, 0},
+                     .entries = {{7, 1, 0}},
+                     .bias = {0},
+                     .forbidden = {}};
   negative.logits[7] = -2;
   negative.logits[9] = -3;
   cases.push_back(sample_case(random, {negative}, 40, 0, false, "repetition of a negative logit"));
-  // The least likely survivor of top-k counts: all but the third logit are alike, whatever lies below must never be chosen.
-  std::vector<SampleRow> flat(64, {.logits = std::vector<float>(50, 0), .params = {1, 3, 1, 0, 1, 0, 0, 0}, .entries = {}, .bias = {}, .forbidden = {}});
+  // The least likely survivor of top-k counts: all but the third logit are alike, whatever lies
+  // below must never be chosen.
+  std::vector<SampleRow> flat(64, {.logits = std::vector<float>(50, 0),
+                                   .params = {1, 3, 1, 0, 1, 0, 0, 0},
+                                   .entries = {},
+                                   .bias = {},
+                                   .forbidden = {}});
   cases.push_back(sample_case(random, flat, 50, 3, false, "top-k among ties"));
 }
 

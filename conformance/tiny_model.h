@@ -1,6 +1,7 @@
 // A llama of two layers with random weights, recorded by hand: what the kit runs whole.
 //
-// Owns its weights, planes, step memories and the block table of two sequences; refuses nothing. Used by tapes.cc alone.
+// Owns its weights, planes, step memories and the block table of two sequences; refuses nothing.
+// Used by tapes.cc alone.
 #pragma once
 
 #include "kit.h"
@@ -13,7 +14,8 @@ struct Chunk {
   int32_t rows = 0;
 };
 
-/// What a step gave for the last row of one sequence's chunk, if the chunk reached the end of what is known.
+/// What a step gave for the last row of one sequence's chunk, if the chunk reached the end of what
+/// is known.
 struct Answer {
   int32_t sequence = 0;
   Bytes bits;  ///< logits, then token and log-probabilities
@@ -30,13 +32,16 @@ class TinyModel {
   ~TinyModel();
 
   [[nodiscard]] bool ready() const { return ready_; }
-  [[nodiscard]] bool declined() const { return declined_; }  ///< the chip does not take this type of weight
+  [[nodiscard]] bool declined() const {
+    return declined_;
+  }  ///< the chip does not take this type of weight
   [[nodiscard]] std::string error() const { return error_.text; }
   [[nodiscard]] double seconds() const { return seconds_; }
 
   /// Forgets both sequences; planes and temporaries become NaN.
   void reset();
-  hadal_status step(const std::vector<Chunk>& chunks, RunMode mode, const volatile int32_t* stop, std::vector<Answer>& answers);
+  hadal_status step(const std::vector<Chunk>& chunks, RunMode mode, const volatile int32_t* stop,
+                    std::vector<Answer>& answers);
   std::vector<Bytes> read_planes();
 
  private:
@@ -44,7 +49,8 @@ class TinyModel {
   int32_t view(int32_t of, uint64_t byte_offset, std::vector<int64_t> extents);
   int32_t weight(uint32_t dtype, int64_t rows, int64_t cols, uint32_t uses);
   int32_t vector(const std::vector<float>& values);
-  void emit(uint32_t id, const std::vector<std::pair<uint32_t, int32_t>>& operands, const hadal_attributes& attr = {});
+  void emit(uint32_t id, const std::vector<std::pair<uint32_t, int32_t>>& operands,
+            const hadal_attributes& attr = {});
   void record();
   void record_layer(int32_t x);
   bool build();
@@ -68,8 +74,10 @@ class TinyModel {
   uint64_t used_[6] = {};
   uint32_t planes_used_ = 0;
   // Indices of tensors.
-  int32_t token_ = 0, position_ = 0, row_seq_ = 0, write_from_ = 0, first_ = 0, block_table_ = 0, logit_row_ = 0;
-  int32_t params_ = 0, seed_ = 0, sample_position_ = 0, entry_start_ = 0, entry_ = 0, entry_bias_ = 0;
+  int32_t token_ = 0, position_ = 0, row_seq_ = 0, write_from_ = 0, first_ = 0, block_table_ = 0,
+          logit_row_ = 0;
+  int32_t params_ = 0, seed_ = 0, sample_position_ = 0, entry_start_ = 0, entry_ = 0,
+          entry_bias_ = 0;
   int32_t logits_ = 0, out_token_ = 0, logprob_ = 0, top_token_ = 0, top_logprob_ = 0;
 
   std::vector<hadal_memory*> memories_;

@@ -43,15 +43,22 @@ Result<Json> describe(const std::string& name, bool measure) {
 
 void print(const Json& j) {
   const double gib = 1024.0 * 1024 * 1024;
-  std::printf("%s: %s\n", j["chip"].get<std::string>().c_str(), j["device"].get<std::string>().c_str());
+  std::printf("%s: %s\n", j["chip"].get<std::string>().c_str(),
+              j["device"].get<std::string>().c_str());
   std::printf("  threads           %d\n", j["threads"].get<int>());
-  if (!j["instruction_sets"].get<std::string>().empty()) std::printf("  instruction sets  %s\n", j["instruction_sets"].get<std::string>().c_str());
-  std::printf("  kernel table      %s (of: %s)\n", j["kernels"].get<std::string>().c_str(), j["all_kernels"].get<std::string>().c_str());
-  std::printf("  memory            %.1f GiB, %.1f free\n", j["memory_total"].get<double>() / gib, j["memory_free"].get<double>() / gib);
-  std::printf("  same bits alone and in a batch: %s\n", j["row_invariant"].get<bool>() ? "yes" : "no");
+  if (!j["instruction_sets"].get<std::string>().empty())
+    std::printf("  instruction sets  %s\n", j["instruction_sets"].get<std::string>().c_str());
+  std::printf("  kernel table      %s (of: %s)\n", j["kernels"].get<std::string>().c_str(),
+              j["all_kernels"].get<std::string>().c_str());
+  std::printf("  memory            %.1f GiB, %.1f free\n", j["memory_total"].get<double>() / gib,
+              j["memory_free"].get<double>() / gib);
+  std::printf("  same bits alone and in a batch: %s\n",
+              j["row_invariant"].get<bool>() ? "yes" : "no");
   if (j.contains("read_bytes_per_second"))
-    std::printf("  measured          read %.1f GB/s, int8 %.0f GOP/s, fp32 %.0f GFLOP/s\n", j["read_bytes_per_second"].get<double>() / 1e9,
-                j["int8_ops_per_second"].get<double>() / 1e9, j["fp32_flops_per_second"].get<double>() / 1e9);
+    std::printf("  measured          read %.1f GB/s, int8 %.0f GOP/s, fp32 %.0f GFLOP/s\n",
+                j["read_bytes_per_second"].get<double>() / 1e9,
+                j["int8_ops_per_second"].get<double>() / 1e9,
+                j["fp32_flops_per_second"].get<double>() / 1e9);
 }
 
 Status run_chips(const Options& o) {
@@ -60,15 +67,19 @@ Status run_chips(const Options& o) {
     for (const std::string_view name : builtin_chips()) names.emplace_back(name);
   for (const std::string& name : names) {
     HADAL_TRY(const Json j, describe(name, o.measure));
-    if (o.json) std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
-    else print(j);
+    if (o.json)
+      std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+    else
+      print(j);
   }
   return {};
 }
 
 Status run_version(bool json) {
   if (json) {
-    std::printf("%s\n", Json({{"version", HADAL_VERSION}, {"chip_contract", std::to_string(HADAL_ABI_MAJOR) + "." + std::to_string(HADAL_ABI_MINOR)},
+    std::printf("%s\n", Json({{"version", HADAL_VERSION},
+                              {"chip_contract", std::to_string(HADAL_ABI_MAJOR) + "." +
+                                                    std::to_string(HADAL_ABI_MINOR)},
                               {"families", known_families()}})
                             .dump()
                             .c_str());
@@ -76,7 +87,8 @@ Status run_version(bool json) {
   }
   std::string families;
   for (const std::string& f : known_families()) families += (families.empty() ? "" : ", ") + f;
-  std::printf("hadal %s\nchip contract %u.%u\narchitectures: %s\n", HADAL_VERSION, HADAL_ABI_MAJOR, HADAL_ABI_MINOR, families.c_str());
+  std::printf("hadal %s\nchip contract %u.%u\narchitectures: %s\n", HADAL_VERSION, HADAL_ABI_MAJOR,
+              HADAL_ABI_MINOR, families.c_str());
   return {};
 }
 
@@ -84,9 +96,11 @@ Status run_version(bool json) {
 
 void add_chips(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("chips", "the chips of this machine, their instruction sets and the kernel table chosen");
+  CLI::App* c = app.add_subcommand(
+      "chips", "the chips of this machine, their instruction sets and the kernel table chosen");
   c->add_option("CHIP", o->chips, "only these; a plug-in by its path");
-  c->add_flag("--measure", o->measure, "measure memory bandwidth and arithmetic peaks (a second or two)");
+  c->add_flag("--measure", o->measure,
+              "measure memory bandwidth and arithmetic peaks (a second or two)");
   c->add_flag("--json", o->json, "a JSON object a chip");
   c->callback([o, &chosen] { chosen = [o] { return run_chips(*o); }; });
 }

@@ -12,18 +12,27 @@
 namespace hadal::app {
 
 void ModelOptions::declare(CLI::App& command) {
-  command.add_option("MODEL", model, "a .gguf file, or a folder with config.json and *.safetensors")->required();
-  command.add_option("--chip", chip, "cpu, ref (the slow definition), or the path of a plug-in")->envname("HADAL_CHIP")->capture_default_str();
-  command.add_option("--kernels", kernels, "force a kernel table (see: hadal chips)")->group("Advanced");
+  command
+      .add_option("MODEL", model, "a .gguf file, or a folder with config.json and *.safetensors")
+      ->required();
+  command.add_option("--chip", chip, "cpu, ref (the slow definition), or the path of a plug-in")
+      ->envname("HADAL_CHIP")
+      ->capture_default_str();
+  command.add_option("--kernels", kernels, "force a kernel table (see: hadal chips)")
+      ->group("Advanced");
   command.add_option("--threads", threads, "worker threads; 0: what this process may use")
       ->envname("HADAL_THREADS")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  command.add_option("--ctx", ctx, "context in tokens; by default what the call needs")->envname("HADAL_CTX")->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command.add_option("--ctx", ctx, "context in tokens; by default what the call needs")
+      ->envname("HADAL_CTX")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   command.add_option("--kv-cache-dtype", kv_cache_dtype, "f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
-  command.add_option("--weights", weights, "native: as the file has them; f32: decoded at load, activations unrounded")
+  command
+      .add_option("--weights", weights,
+                  "native: as the file has them; f32: decoded at load, activations unrounded")
       ->check(CLI::IsMember({"native", "f32"}))
       ->capture_default_str();
 }
@@ -32,12 +41,15 @@ RunnerOptions ModelOptions::runner(int64_t needed) const {
   RunnerOptions o;
   o.device = {.chip = chip, .threads = threads, .kernels = kernels};
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
-  o.kv_cache_dtype = kv_cache_dtype == "f32" ? HADAL_F32 : kv_cache_dtype == "bf16" ? HADAL_BF16 : HADAL_F16;
+  o.kv_cache_dtype = kv_cache_dtype == "f32"    ? HADAL_F32
+                     : kv_cache_dtype == "bf16" ? HADAL_BF16
+                                                : HADAL_F16;
   o.context = ctx.value_or(needed);
   return o;
 }
 
-Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low, int64_t high) {
+Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,
+                                           int64_t high) {
   std::vector<int64_t> numbers;
   size_t at = 0;
   while (at < text.size()) {
@@ -51,18 +63,23 @@ Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* 
     } catch (const std::exception&) {
       used = 0;
     }
-    const bool clean = used > 0 && word.find_first_not_of(' ', used) == std::string::npos && first != std::string::npos;
+    const bool clean = used > 0 && word.find_first_not_of(' ', used) == std::string::npos &&
+                       first != std::string::npos;
     if (!clean) return usage_error(std::string(what) + ": '" + word + "' is no whole number");
     if (value < low || value > high)
-      return usage_error(std::string(what) + ": " + word + " is outside " + std::to_string(low) + " … " + std::to_string(high));
+      return usage_error(std::string(what) + ": " + word + " is outside " + std::to_string(low) +
+                         " … " + std::to_string(high));
     numbers.push_back(value);
     at = end + 1;
-    if (end + 1 == text.size()) return usage_error(std::string(what) + ": a number is missing after the last comma");
+    if (end + 1 == text.size())
+      return usage_error(std::string(what) + ": a number is missing after the last comma");
   }
   return numbers;
 }
 
-std::string read_stdin() { return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}; }
+std::string read_stdin() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
 
 LoadProgress progress_bar() {
   if (::isatty(STDERR_FILENO) == 0) return {};
@@ -73,7 +90,8 @@ LoadProgress progress_bar() {
     shown = true;
     constexpr int kWidth = 30;
     const int filled = static_cast<int>(done * kWidth / total);
-    std::fprintf(stderr, "\rloading [%.*s%*s] %3d %%", filled, "##############################", kWidth - filled, "", static_cast<int>(done * 100 / total));
+    std::fprintf(stderr, "\rloading [%.*s%*s] %3d %%", filled, "##############################",
+                 kWidth - filled, "", static_cast<int>(done * 100 / total));
     if (done == total) std::fprintf(stderr, "\r\033[K");
     std::fflush(stderr);
   };

@@ -1,8 +1,9 @@
-// What the subcommands share: how one is registered, how errors become exit codes, and the options that several take.
+// What the subcommands share: how one is registered, how errors become exit codes, and the options
+// that several take.
 //
-// Every subcommand is one file with one add_… function: it declares its options and sets `run`. stdout carries the result
-// only; everything else goes to stderr. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 memory or context too small, 4 path or
-// name not found, 130 interrupted.
+// Every subcommand is one file with one add_… function: it declares its options and sets `run`.
+// stdout carries the result only; everything else goes to stderr. Exit codes: 0 ok, 1 failed, 2
+// wrong usage, 3 memory or context too small, 4 path or name not found, 130 interrupted.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -48,7 +49,8 @@ struct ModelOptions {
 };
 
 /// A list like "1,2,3"; an empty text is an empty list. `what` names it in messages.
-Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low, int64_t high);
+Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,
+                                           int64_t high);
 
 /// Reads standard input to its end.
 std::string read_stdin();

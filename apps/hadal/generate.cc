@@ -26,7 +26,8 @@ Result<std::vector<TokenId>> prompt_ids(const Options& o, const Tokenizer* token
   return tokenizer->encode(*o.text, {.added_tokens = true, .bos = tokenizer->add_bos()});
 }
 
-void print_json(const Options& o, const Outcome& outcome, const std::vector<TokenId>& ids, const std::string& text) {
+void print_json(const Options& o, const Outcome& outcome, const std::vector<TokenId>& ids,
+                const std::string& text) {
   nlohmann::ordered_json j;
   j["ids"] = ids;
   if (!o.print_ids) j["text"] = text;
@@ -41,24 +42,30 @@ void print_json(const Options& o, const Outcome& outcome, const std::vector<Toke
 Status run(const Options& o) {
   if (o.ids.has_value() == o.text.has_value()) return usage_error("give either --ids or --text");
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
-  // Ids in and ids out need no tokenizer but for its ending tokens; a model without one still generates.
+  // Ids in and ids out need no tokenizer but for its ending tokens; a model without one still
+  // generates.
   std::unique_ptr<Tokenizer> tokenizer;
   if (!checkpoint->tokenizer().empty()) {
     auto created = Tokenizer::create(checkpoint->tokenizer(), o.model.model);
-    if (created) tokenizer = *std::move(created);
-    else if (o.text || !o.ignore_eos) return std::move(created).error();
+    if (created)
+      tokenizer = *std::move(created);
+    else if (o.text || !o.ignore_eos)
+      return std::move(created).error();
   }
-  if (!tokenizer && (o.text || !o.print_ids)) return failed(o.model.model + ": has no tokenizer; give --ids and --print-ids");
+  if (!tokenizer && (o.text || !o.print_ids))
+    return failed(o.model.model + ": has no tokenizer; give --ids and --print-ids");
   HADAL_TRY(const std::vector<TokenId> prompt, prompt_ids(o, tokenizer.get()));
   const auto n = static_cast<int64_t>(prompt.size());
   HADAL_TRY(const int64_t limit, model_context(*checkpoint));
   if (!o.model.ctx && n > limit)
-    return memory_error("the prompt has " + std::to_string(n) + " tokens, the model's limit is " + std::to_string(limit));
+    return memory_error("the prompt has " + std::to_string(n) + " tokens, the model's limit is " +
+                        std::to_string(limit));
   RunnerOptions runner = o.model.runner(std::min(limit, n + o.max_new));
   runner.max_sequences = 1;
   runner.max_logit_rows = 1;
   runner.max_tokens = std::max<int64_t>(1, std::min<int64_t>(512, n));
-  HADAL_TRY(const std::unique_ptr<Engine> engine, Engine::load(*checkpoint, runner, progress_bar()));
+  HADAL_TRY(const std::unique_ptr<Engine> engine,
+            Engine::load(*checkpoint, runner, progress_bar()));
 
   Request request;
   request.prompt = prompt;
@@ -107,10 +114,14 @@ void add_generate(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("generate", "continue raw ids or text, without a chat format");
   o->model.declare(*c);
   c->add_option("--ids", o->ids, "the prompt as token ids, commas between");
-  c->add_option("--text", o->text, "the prompt as text; adds what the tokenizer's configuration says");
-  c->add_option("--max-new", o->max_new, "most tokens to generate")->check(CLI::Range(int64_t{1}, int64_t{1} << 24))->capture_default_str();
+  c->add_option("--text", o->text,
+                "the prompt as text; adds what the tokenizer's configuration says");
+  c->add_option("--max-new", o->max_new, "most tokens to generate")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str();
   c->add_flag("--ignore-eos", o->ignore_eos, "do not stop at an ending token");
-  c->add_flag("--print-ids", o->print_ids, "print the generated ids only, commas between, the ending one included");
+  c->add_flag("--print-ids", o->print_ids,
+              "print the generated ids only, commas between, the ending one included");
   c->add_flag("--json", o->json, "print one JSON object at the end");
   o->sampling.declare(*c);
   c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });

@@ -33,7 +33,9 @@ Findings look(const TensorInfo& t) {
   const int64_t n = t.elements();
   for (int64_t at = 0; at < n; at += kChunk) {
     const int64_t count = std::min(kChunk, n - at);
-    if (!decode_to_f32(t.dtype, t.data.data() + at / type->block_values * type->block_bytes, count, values.data())) return f;
+    if (!decode_to_f32(t.dtype, t.data.data() + at / type->block_values * type->block_bytes, count,
+                       values.data()))
+      return f;
     for (int64_t i = 0; i < count; ++i) {
       f.nan += std::isnan(values[static_cast<size_t>(i)]) ? 1 : 0;
       f.inf += std::isinf(values[static_cast<size_t>(i)]) ? 1 : 0;
@@ -61,11 +63,13 @@ Totals total(const Checkpoint& checkpoint) {
 }
 
 /// The tokenizer and chat format in words; what cannot be used says why.
-std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint, const std::string& path) {
+std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint,
+                                              const std::string& path) {
   if (checkpoint.tokenizer().empty()) return {"none", "none"};
   const auto tokenizer = Tokenizer::create(checkpoint.tokenizer(), path);
   const auto format = choose_chat_format(std::nullopt, checkpoint);
-  return {tokenizer ? (*tokenizer)->description() : tokenizer.error().message, format ? std::string((*format)->name) : format.error().message};
+  return {tokenizer ? (*tokenizer)->description() : tokenizer.error().message,
+          format ? std::string((*format)->name) : format.error().message};
 }
 
 Status check_deep(const Checkpoint& checkpoint, Json& report, bool json) {
@@ -74,12 +78,16 @@ Status check_deep(const Checkpoint& checkpoint, Json& report, bool json) {
     const Findings f = look(t);
     if (f.nan == 0 && f.inf == 0) continue;
     found.push_back({{"tensor", t.name}, {"nan", f.nan}, {"inf", f.inf}});
-    if (!json) std::printf("  %s: %lld NaN, %lld infinite\n", t.name.c_str(), static_cast<long long>(f.nan), static_cast<long long>(f.inf));
+    if (!json)
+      std::printf("  %s: %lld NaN, %lld infinite\n", t.name.c_str(), static_cast<long long>(f.nan),
+                  static_cast<long long>(f.inf));
   }
   const size_t bad = found.size();
   report["not_numbers"] = std::move(found);
   if (!json && bad == 0) std::printf("every value of every tensor is a finite number\n");
-  if (bad > 0) return failed(checkpoint.path().string() + ": " + std::to_string(bad) + " tensors hold values that are no finite numbers");
+  if (bad > 0)
+    return failed(checkpoint.path().string() + ": " + std::to_string(bad) +
+                  " tensors hold values that are no finite numbers");
   return {};
 }
 
@@ -100,24 +108,36 @@ Status run(const Options& o) {
   j["tokenizer"] = tokenizer;
   j["chat_format"] = chat_format;
   j["types"] = Json::object();
-  for (const auto& [type, sum] : totals.by_type) j["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
+  for (const auto& [type, sum] : totals.by_type)
+    j["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
   if (o.metadata || o.json)
     for (const auto& [key, value] : checkpoint->metadata()) j["metadata"][key] = value;
   if (o.tensors)
     for (const TensorInfo& t : checkpoint->tensors())
-      j["tensors"].push_back({{"name", t.name}, {"file_name", t.file_name}, {"type", dtype_name(t.dtype)}, {"shape", t.shape}, {"bytes", t.data.size()}});
+      j["tensors"].push_back({{"name", t.name},
+                              {"file_name", t.file_name},
+                              {"type", dtype_name(t.dtype)},
+                              {"shape", t.shape},
+                              {"bytes", t.data.size()}});
   if (!o.json) {
-    std::printf("%s\n  %s, architecture %s, %.2f billion parameters, %.2f GB\n", o.model.c_str(), checkpoint->description().c_str(),
-                model->spec().family.c_str(), static_cast<double>(totals.parameters) / 1e9, static_cast<double>(totals.bytes) / 1e9);
-    for (const auto& [name, value] : model->spec().fields) std::printf("  %-26s %s\n", name.c_str(), value.c_str());
-    std::printf("  %-26s %s\n  %-26s %s\n", "tokenizer", tokenizer.c_str(), "chat format", chat_format.c_str());
+    std::printf("%s\n  %s, architecture %s, %.2f billion parameters, %.2f GB\n", o.model.c_str(),
+                checkpoint->description().c_str(), model->spec().family.c_str(),
+                static_cast<double>(totals.parameters) / 1e9,
+                static_cast<double>(totals.bytes) / 1e9);
+    for (const auto& [name, value] : model->spec().fields)
+      std::printf("  %-26s %s\n", name.c_str(), value.c_str());
+    std::printf("  %-26s %s\n  %-26s %s\n", "tokenizer", tokenizer.c_str(), "chat format",
+                chat_format.c_str());
     for (const auto& [type, sum] : totals.by_type)
-      std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(), static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
+      std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(),
+                  static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
     if (o.metadata)
-      for (const auto& [key, value] : checkpoint->metadata()) std::printf("  %s = %s\n", key.c_str(), value.c_str());
+      for (const auto& [key, value] : checkpoint->metadata())
+        std::printf("  %s = %s\n", key.c_str(), value.c_str());
     if (o.tensors)
       for (const TensorInfo& t : checkpoint->tensors())
-        std::printf("  %-8s %-16s %s\n", std::string(dtype_name(t.dtype)).c_str(), t.shape_text().c_str(), t.name.c_str());
+        std::printf("  %-8s %-16s %s\n", std::string(dtype_name(t.dtype)).c_str(),
+                    t.shape_text().c_str(), t.name.c_str());
   }
   Status deep;
   if (o.deep) deep = check_deep(*checkpoint, j, o.json);

@@ -1,4 +1,5 @@
-// hadal logits: the head's fp32 logits at every position of a prompt, as a .npy file [n, rows of the head].
+// hadal logits: the head's fp32 logits at every position of a prompt, as a .npy file [n, rows of
+// the head].
 #include <memory>
 #include <random>
 
@@ -23,14 +24,18 @@ Status drain(Engine& engine) {
   return {};
 }
 
-/// The other requests of a batch: random prompts and a few generated tokens, so that steps mix prefill and decode.
+/// The other requests of a batch: random prompts and a few generated tokens, so that steps mix
+/// prefill and decode.
 Status add_neighbours(Engine& engine, int64_t count, int64_t length) {
   std::mt19937 random(20260101);
   for (int64_t i = 0; i < count; ++i) {
     Request other;
     other.reuse_prefix = false;
-    const auto n = std::max<int64_t>(1, std::min<int64_t>(length, 1 + static_cast<int64_t>(random() % 97)));
-    for (int64_t t = 0; t < n; ++t) other.prompt.push_back(static_cast<TokenId>(random() % static_cast<uint64_t>(engine.spec().vocab_size)));
+    const auto n =
+        std::max<int64_t>(1, std::min<int64_t>(length, 1 + static_cast<int64_t>(random() % 97)));
+    for (int64_t t = 0; t < n; ++t)
+      other.prompt.push_back(
+          static_cast<TokenId>(random() % static_cast<uint64_t>(engine.spec().vocab_size)));
     other.max_new_tokens = 1 + static_cast<int64_t>(random() % 8);
     HADAL_TRY(engine.add(std::move(other)));
   }
@@ -42,13 +47,17 @@ Status run(const Options& o) {
   HADAL_TRY(const std::vector<int64_t> chunks, parse_numbers(o.chunk, "--chunk", 1, INT32_MAX));
   const auto n = static_cast<int64_t>(ids.size());
   if (n == 0) return usage_error("--ids: at least one id is needed");
-  if (o.reuse >= n && o.reuse > 0) return usage_error("--reuse " + std::to_string(o.reuse) + ": fewer than the " + std::to_string(n) + " ids are expected");
+  if (o.reuse >= n && o.reuse > 0)
+    return usage_error("--reuse " + std::to_string(o.reuse) + ": fewer than the " +
+                       std::to_string(n) + " ids are expected");
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
   RunnerOptions runner = o.model.runner(n + 16);
-  HADAL_TRY(const int64_t model_limit, checkpoint->config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX));
+  HADAL_TRY(const int64_t model_limit,
+            checkpoint->config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX));
   if (!o.model.ctx) {
     if (n > model_limit)
-      return memory_error("the prompt has " + std::to_string(n) + " tokens, the model's limit is " + std::to_string(model_limit));
+      return memory_error("the prompt has " + std::to_string(n) + " tokens, the model's limit is " +
+                          std::to_string(model_limit));
     runner.context = std::min(runner.context, model_limit);
   }
   runner.max_sequences = o.batch;
@@ -56,7 +65,8 @@ Status run(const Options& o) {
   runner.max_tokens = std::min<int64_t>(512, n * o.batch + o.batch);
   runner.max_logit_rows = std::min<int64_t>(64, n) + o.batch;
   runner.eager = o.eager;
-  HADAL_TRY(const std::unique_ptr<Engine> engine, Engine::load(*checkpoint, runner, progress_bar()));
+  HADAL_TRY(const std::unique_ptr<Engine> engine,
+            Engine::load(*checkpoint, runner, progress_bar()));
 
   Request request;
   request.prompt.assign(ids.begin(), ids.end());
@@ -64,7 +74,8 @@ Status run(const Options& o) {
   request.reuse_prefix = o.reuse > 0;
   for (const int64_t id : ids)
     if (id >= engine->spec().vocab_size)
-      return usage_error("token id " + std::to_string(id) + " is outside the vocabulary of " + std::to_string(engine->spec().vocab_size));
+      return usage_error("token id " + std::to_string(id) + " is outside the vocabulary of " +
+                         std::to_string(engine->spec().vocab_size));
   HADAL_TRY(NpyWriter out, NpyWriter::create(o.out, engine->spec().vocab_size));
   Status written;
   int64_t next = 0;
@@ -94,13 +105,21 @@ Status run(const Options& o) {
 
 void add_logits(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("logits", "write the logits of every prompt position to a .npy file");
+  CLI::App* c =
+      app.add_subcommand("logits", "write the logits of every prompt position to a .npy file");
   o->model.declare(*c);
   c->add_option("--ids", o->ids, "the prompt's token ids, commas between")->required();
-  c->add_option("--out", o->out, "the .npy file to write: fp32 [ids, rows of the head]")->required();
-  c->add_option("--chunk", o->chunk, "cut the prompt: N, or a,b,c (the last repeats); 1: token by token");
-  c->add_option("--batch", o->batch, "this request is one of N, the others are random")->check(CLI::Range(1, 256))->capture_default_str();
-  c->add_option("--reuse", o->reuse, "run the first K ids first, then reuse them as a cached prefix")->check(CLI::Range(0, INT32_MAX))->capture_default_str();
+  c->add_option("--out", o->out, "the .npy file to write: fp32 [ids, rows of the head]")
+      ->required();
+  c->add_option("--chunk", o->chunk,
+                "cut the prompt: N, or a,b,c (the last repeats); 1: token by token");
+  c->add_option("--batch", o->batch, "this request is one of N, the others are random")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  c->add_option("--reuse", o->reuse,
+                "run the first K ids first, then reuse them as a cached prefix")
+      ->check(CLI::Range(0, INT32_MAX))
+      ->capture_default_str();
   c->add_flag("--eager", o->eager, "run operator by operator instead of from the tape");
   c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
 }

@@ -10,7 +10,8 @@
 namespace hadal::app {
 namespace {
 
-/// One line on stderr, control bytes escaped: a model file must not be able to write to the terminal.
+/// One line on stderr, control bytes escaped: a model file must not be able to write to the
+/// terminal.
 void print_error(const std::string& message) {
   std::string line = "hadal: ";
   for (const char c : message) {
@@ -27,10 +28,15 @@ void print_error(const std::string& message) {
 }
 
 int main_guarded(int argc, char** argv) {
-  CLI::App app("Hadal runs DeepSeek's models on whatever chip is there.\n\n  hadal run MODEL \"question\"     ask a model\n  hadal run MODEL                chat with it", "hadal");
+  CLI::App app(
+      "Hadal runs DeepSeek's models on whatever chip is there.\n\n  hadal run MODEL \"question\"   "
+      "  ask a model\n  hadal run MODEL                chat with it",
+      "hadal");
   app.set_version_flag("--version", "hadal " HADAL_VERSION);
   app.require_subcommand(1);
-  app.footer("hadal COMMAND --help tells a command's options. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 memory or context\ntoo small, 4 path or name not found, 130 interrupted.");
+  app.footer(
+      "hadal COMMAND --help tells a command's options. Exit codes: 0 ok, 1 failed, 2 wrong usage, "
+      "3 memory or context\ntoo small, 4 path or name not found, 130 interrupted.");
   app.get_formatter()->column_width(34);
   Run run;
   add_run(app, run);

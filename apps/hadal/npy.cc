@@ -9,20 +9,27 @@ namespace {
 
 constexpr long kHeaderBytes = 128;
 
-Error write_error(const std::string& path) { return failed(path + ": cannot write: " + std::strerror(errno)); }
+Error write_error(const std::string& path) {
+  return failed(path + ": cannot write: " + std::strerror(errno));
+}
 
 }  // namespace
 
 Result<NpyWriter> NpyWriter::create(const std::string& path, int64_t cols) {
   std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (!file) return Error{errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kFailed, path + ": cannot create: " + std::strerror(errno)};
+  if (!file)
+    return Error{errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kFailed,
+                 path + ": cannot create: " + std::strerror(errno)};
   NpyWriter writer(path, file, cols);
   HADAL_TRY(writer.write_header());
   return writer;
 }
 
 NpyWriter::NpyWriter(NpyWriter&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, nullptr)), cols_(other.cols_), rows_(other.rows_) {}
+    : path_(std::move(other.path_)),
+      file_(std::exchange(other.file_, nullptr)),
+      cols_(other.cols_),
+      rows_(other.rows_) {}
 
 NpyWriter::~NpyWriter() {
   if (file_) std::fclose(file_);
@@ -30,16 +37,21 @@ NpyWriter::~NpyWriter() {
 
 Status NpyWriter::write_header() {
   // Format version 1.0; padded, so that the final number of rows fits in the same place.
-  std::string dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(rows_) + ", " + std::to_string(cols_) + "), }";
+  std::string dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(rows_) +
+                     ", " + std::to_string(cols_) + "), }";
   dict.resize(kHeaderBytes - 10 - 1, ' ');
   dict += '\n';
-  const std::string head = std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(dict.size()) + '\0' + dict;
-  if (std::fseek(file_, 0, SEEK_SET) != 0 || std::fwrite(head.data(), 1, head.size(), file_) != head.size()) return write_error(path_);
+  const std::string head =
+      std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(dict.size()) + '\0' + dict;
+  if (std::fseek(file_, 0, SEEK_SET) != 0 ||
+      std::fwrite(head.data(), 1, head.size(), file_) != head.size())
+    return write_error(path_);
   return {};
 }
 
 Status NpyWriter::append(std::span<const float> row) {
-  if (std::fwrite(row.data(), sizeof(float), row.size(), file_) != row.size()) return write_error(path_);
+  if (std::fwrite(row.data(), sizeof(float), row.size(), file_) != row.size())
+    return write_error(path_);
   ++rows_;
   return {};
 }
@@ -47,7 +59,11 @@ Status NpyWriter::append(std::span<const float> row) {
 Status NpyWriter::truncate(int64_t rows) {
   HADAL_CHECK(rows <= rows_);
   rows_ = rows;
-  if (std::fseek(file_, kHeaderBytes + static_cast<long>(rows * cols_ * static_cast<int64_t>(sizeof(float))), SEEK_SET) != 0) return write_error(path_);
+  if (std::fseek(
+          file_,
+          kHeaderBytes + static_cast<long>(rows * cols_ * static_cast<int64_t>(sizeof(float))),
+          SEEK_SET) != 0)
+    return write_error(path_);
   return {};
 }
 

@@ -1,4 +1,5 @@
-// A growing .npy file of fp32 rows: header first, rows as they come, the number of rows filled in at the end.
+// A growing .npy file of fp32 rows: header first, rows as they come, the number of rows filled in
+// at the end.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ class NpyWriter {
   Status finish();
 
  private:
-  NpyWriter(std::string path, std::FILE* file, int64_t cols) : path_(std::move(path)), file_(file), cols_(cols) {}
+  NpyWriter(std::string path, std::FILE* file, int64_t cols)
+      : path_(std::move(path)), file_(file), cols_(cols) {}
   Status write_header();
   std::string path_;
   std::FILE* file_;

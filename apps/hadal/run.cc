@@ -1,8 +1,8 @@
 // hadal run: ask a model one question, or chat with it.
 #include <unistd.h>
 
-#include <cstdio>
 #include <histedit.h>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -14,7 +14,8 @@
 namespace hadal::app {
 namespace {
 
-constexpr int64_t kFirstContext = 8192;  ///< tokens of cache at the start; it grows up to the model's limit
+constexpr int64_t kFirstContext =
+    8192;  ///< tokens of cache at the start; it grows up to the model's limit
 
 struct Options {
   ModelOptions model;
@@ -28,7 +29,10 @@ struct Options {
 /// Prints an answer as it comes: content plain, thoughts dim on a terminal.
 class AnswerPrinter {
  public:
-  AnswerPrinter(bool stream, bool hide_thinking) : stream_(stream), hide_(hide_thinking), color_(stream && ::isatty(STDOUT_FILENO) != 0 && !std::getenv("NO_COLOR")) {}
+  AnswerPrinter(bool stream, bool hide_thinking)
+      : stream_(stream),
+        hide_(hide_thinking),
+        color_(stream && ::isatty(STDOUT_FILENO) != 0 && !std::getenv("NO_COLOR")) {}
 
   void print(const OutputDelta& delta) {
     reasoning += delta.reasoning;
@@ -60,8 +64,10 @@ class AnswerPrinter {
  private:
   void switch_to(bool thinking) {
     if (thinking == thinking_) return;
-    if (thinking) write(color_ ? "\033[2m" : "<think>\n");
-    else write(color_ ? "\033[0m\n\n" : "\n</think>\n\n");
+    if (thinking)
+      write(color_ ? "\033[2m" : "<think>\n");
+    else
+      write(color_ ? "\033[0m\n\n" : "\n</think>\n\n");
     thinking_ = thinking;
   }
   static void write(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
@@ -91,21 +97,25 @@ class Chat {
   /// Asks and prints; the answer becomes part of the conversation.
   Status ask(const std::string& question, bool interactive) {
     messages_.push_back({.role = "user", .content = question});
-    ChatRequest chat{.messages = messages_, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
+    ChatRequest chat{
+        .messages = messages_, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
     chat.chat_template = checkpoint_->tokenizer().chat_template;
     HADAL_TRY(const Prompt prompt, format_->render(chat, tokenizer_.get()));
     Request request;
     request.prompt = encode_prompt(prompt, *tokenizer_);
     const int64_t room = engine_->runner().context() - static_cast<int64_t>(request.prompt.size());
     if (room < 1)
-      return memory_error("the conversation has " + std::to_string(request.prompt.size()) + " tokens, the context holds " +
+      return memory_error("the conversation has " + std::to_string(request.prompt.size()) +
+                          " tokens, the context holds " +
                           std::to_string(engine_->runner().context()));
     request.max_new_tokens = o_.max_new > 0 ? o_.max_new : room;
     request.ending = tokenizer_->ending();
     for (const std::string_view stop : format_->stops)
       if (const auto id = tokenizer_->id_of(stop)) request.ending.push_back(*id);
-    HADAL_TRY(request.sampling, o_.sampling.params(checkpoint_->tokenizer(), format_->name, o_.model.model));
-    HADAL_TRY(const std::unique_ptr<OutputParser> parser, make_output_parser(format_->output_parser, prompt.thinking));
+    HADAL_TRY(request.sampling,
+              o_.sampling.params(checkpoint_->tokenizer(), format_->name, o_.model.model));
+    HADAL_TRY(const std::unique_ptr<OutputParser> parser,
+              make_output_parser(format_->output_parser, prompt.thinking));
 
     AnswerPrinter printer(!o_.json, o_.hide_thinking);
     StreamDecoder decoder(*tokenizer_, false);
@@ -123,20 +133,23 @@ class Chat {
     if (!stops.hit()) printer.print(parser->push(stops.push(decoder.finish()) + stops.finish()));
     printer.print(parser->finish());
     printer.end();
-    messages_.push_back({.role = "assistant", .content = printer.content, .reasoning = printer.reasoning});
+    messages_.push_back(
+        {.role = "assistant", .content = printer.content, .reasoning = printer.reasoning});
     report(*result, printer);
     if (result->interrupted && !interactive) return Error{ErrorCode::kInterrupted, "interrupted"};
     return {};
   }
 
-  void forget() { std::erase_if(messages_, [](const ChatMessage& m) { return m.role != "system"; }); }
+  void forget() {
+    std::erase_if(messages_, [](const ChatMessage& m) { return m.role != "system"; });
+  }
   /// Takes back a question that got no answer.
   void take_back() {
     if (!messages_.empty() && messages_.back().role == "user") messages_.pop_back();
   }
   [[nodiscard]] std::string greeting() const {
-    return o_.model.model + ": " + engine_->spec().family + ", chat format " + std::string(format_->name) + ", context " +
-           std::to_string(engine_->runner().context());
+    return o_.model.model + ": " + engine_->spec().family + ", chat format " +
+           std::string(format_->name) + ", context " + std::to_string(engine_->runner().context());
   }
 
  private:
@@ -157,9 +170,10 @@ class Chat {
       return;
     }
     if (o_.quiet) return;
-    std::fprintf(stderr, "[%lld prompt + %lld new tokens, %.1f tokens/s, first token after %.2f s, %s]\n",
-                 static_cast<long long>(outcome.prompt_tokens), static_cast<long long>(outcome.new_tokens), outcome.tokens_per_second(),
-                 outcome.first_token_seconds, outcome.finish_text().c_str());
+    std::fprintf(
+        stderr, "[%lld prompt + %lld new tokens, %.1f tokens/s, first token after %.2f s, %s]\n",
+        static_cast<long long>(outcome.prompt_tokens), static_cast<long long>(outcome.new_tokens),
+        outcome.tokens_per_second(), outcome.first_token_seconds, outcome.finish_text().c_str());
   }
 
   const Options& o_;
@@ -174,10 +188,11 @@ class Chat {
 class LineEditor {
  public:
   LineEditor() : editor_(el_init("hadal", stdin, stdout, stderr)), history_(history_init()) {
-    el_set(editor_, EL_PROMPT, +[](EditLine*) -> char* {
-      static char prompt[] = ">>> ";
-      return prompt;
-    });
+    el_set(
+        editor_, EL_PROMPT, +[](EditLine*) -> char* {
+          static char prompt[] = ">>> ";
+          return prompt;
+        });
     el_set(editor_, EL_EDITOR, "emacs");
     el_set(editor_, EL_SIGNAL, 1);
     HistEvent event;
@@ -211,7 +226,10 @@ class LineEditor {
 };
 
 Status interact(Chat& chat) {
-  std::fprintf(stderr, "%s\n/clear forgets the conversation, /exit or Ctrl-D ends, Ctrl-C stops an answer.\n", chat.greeting().c_str());
+  std::fprintf(
+      stderr,
+      "%s\n/clear forgets the conversation, /exit or Ctrl-D ends, Ctrl-C stops an answer.\n",
+      chat.greeting().c_str());
   LineEditor editor;
   while (auto line = editor.read()) {
     if (line->empty()) continue;
@@ -251,9 +269,12 @@ void add_run(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("run", "ask a model one question, or chat with it");
   o->model.declare(*c);
-  c->add_option("PROMPT", o->prompt, "the question; without it standard input, or a chat on a terminal");
+  c->add_option("PROMPT", o->prompt,
+                "the question; without it standard input, or a chat on a terminal");
   c->add_option("--system", o->system, "system message");
-  c->add_option("--max-new", o->max_new, "most tokens to generate; 0: until the context is full")->check(CLI::Range(int64_t{0}, int64_t{1} << 24))->capture_default_str();
+  c->add_option("--max-new", o->max_new, "most tokens to generate; 0: until the context is full")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
   c->add_option("--thinking", o->thinking, "true or false, for models that know both");
   c->add_option("--effort", o->effort, "reasoning effort, for models that know it");
   c->add_flag("--hide-thinking", o->hide_thinking, "do not show the model's thoughts");

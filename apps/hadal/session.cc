@@ -16,7 +16,8 @@ void on_interrupt(int) {
 }
 
 /// `given`, else the recommendation's number, else `otherwise`.
-Result<float> choose(const std::optional<float>& given, const Config& recommended, const char* key, float otherwise) {
+Result<float> choose(const std::optional<float>& given, const Config& recommended, const char* key,
+                     float otherwise) {
   if (given) return *given;
   HADAL_TRY(const double value, recommended.real(key, static_cast<double>(otherwise)));
   return static_cast<float>(value);
@@ -28,29 +29,41 @@ void SamplingOptions::declare(CLI::App& command) {
   const char* group = "Sampling (default: what the model recommends)";
   command.add_option("--temperature", temperature, "0: greedy")->group(group);
   command.add_option("--top-k", top_k, "keep the k most likely; 0: off")->group(group);
-  command.add_option("--top-p", top_p, "keep the most likely whose probabilities sum to p")->group(group);
-  command.add_option("--min-p", min_p, "keep those at least p times as likely as the best")->group(group);
+  command.add_option("--top-p", top_p, "keep the most likely whose probabilities sum to p")
+      ->group(group);
+  command.add_option("--min-p", min_p, "keep those at least p times as likely as the best")
+      ->group(group);
   command.add_option("--repetition-penalty", repetition_penalty, "1: off")->group(group);
   command.add_option("--presence-penalty", presence_penalty, "0: off")->group(group);
   command.add_option("--frequency-penalty", frequency_penalty, "0: off")->group(group);
-  command.add_option("--seed", seed, "same seed, same answer; by default a random one")->group(group);
-  command.add_option("--stop", stop, "end the answer before this text (may be repeated)")->group(group)->allow_extra_args(false);
+  command.add_option("--seed", seed, "same seed, same answer; by default a random one")
+      ->group(group);
+  command.add_option("--stop", stop, "end the answer before this text (may be repeated)")
+      ->group(group)
+      ->allow_extra_args(false);
   command.add_flag("--greedy", greedy, "always the most likely token")->group(group);
 }
 
-Result<SamplingParams> SamplingOptions::params(const TokenizerData& data, std::string_view chat_format, const std::string& origin) const {
+Result<SamplingParams> SamplingOptions::params(const TokenizerData& data,
+                                               std::string_view chat_format,
+                                               const std::string& origin) const {
   Config recommended;
   if (!data.generation_config_json.empty()) {
-    HADAL_TRY(recommended, Config::parse(data.generation_config_json, origin + " (generation_config)"));
+    HADAL_TRY(recommended,
+              Config::parse(data.generation_config_json, origin + " (generation_config)"));
   }
   HADAL_TRY(const bool do_sample, recommended.boolean("do_sample", true));
   SamplingParams s;
   // DeepSeek's recommendation for its reasoning models stands where nothing else is known.
-  const RecommendedSampling usual = recommended_sampling(chat_format).value_or(RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F});
-  HADAL_TRY(s.temperature, choose(temperature, recommended, "temperature", do_sample ? usual.temperature : 0.0F));
+  const RecommendedSampling usual =
+      recommended_sampling(chat_format)
+          .value_or(RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F});
+  HADAL_TRY(s.temperature,
+            choose(temperature, recommended, "temperature", do_sample ? usual.temperature : 0.0F));
   HADAL_TRY(s.top_p, choose(top_p, recommended, "top_p", usual.top_p));
   HADAL_TRY(s.min_p, choose(min_p, recommended, "min_p", usual.min_p));
-  HADAL_TRY(s.repetition_penalty, choose(repetition_penalty, recommended, "repetition_penalty", 1.0F));
+  HADAL_TRY(s.repetition_penalty,
+            choose(repetition_penalty, recommended, "repetition_penalty", 1.0F));
   HADAL_TRY(s.presence_penalty, choose(presence_penalty, recommended, "presence_penalty", 0.0F));
   HADAL_TRY(s.frequency_penalty, choose(frequency_penalty, recommended, "frequency_penalty", 0.0F));
   HADAL_TRY(const int64_t k, recommended.integer("top_k", 0, INT32_MAX, usual.top_k));
@@ -83,7 +96,8 @@ Result<int64_t> model_context(const Checkpoint& checkpoint) {
   return checkpoint.config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX);
 }
 
-Result<Outcome> run_request(Engine& engine, Request request, const std::function<bool(TokenId)>& on_token) {
+Result<Outcome> run_request(Engine& engine, Request request,
+                            const std::function<bool(TokenId)>& on_token) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
@@ -117,7 +131,7 @@ Result<Outcome> run_request(Engine& engine, Request request, const std::function
 
 InterruptGuard::InterruptGuard(Engine& engine) {
   interruptible = &engine;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, nullptr);
 }

@@ -1,4 +1,5 @@
-// Session: an opened checkpoint with its tokenizer, and an engine on it; and how one request is run to its end.
+// Session: an opened checkpoint with its tokenizer, and an engine on it; and how one request is run
+// to its end.
 #pragma once
 
 #include <functional>
@@ -14,17 +15,22 @@
 
 namespace hadal::app {
 
-/// Sampling as the command line gives it; what is not given comes from the model's own recommendation.
+/// Sampling as the command line gives it; what is not given comes from the model's own
+/// recommendation.
 struct SamplingOptions {
-  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty,
+      frequency_penalty;
   std::optional<int32_t> top_k;
   std::optional<uint64_t> seed;
   bool greedy = false;
   std::vector<std::string> stop;
 
   void declare(CLI::App& command);
-  /// The command line's values, over generation_config.json, over what is recommended for the chat format (may be "").
-  [[nodiscard]] Result<SamplingParams> params(const TokenizerData& data, std::string_view chat_format, const std::string& origin) const;
+  /// The command line's values, over generation_config.json, over what is recommended for the chat
+  /// format (may be "").
+  [[nodiscard]] Result<SamplingParams> params(const TokenizerData& data,
+                                              std::string_view chat_format,
+                                              const std::string& origin) const;
 };
 
 /// Tokens, times and the reason of the end of one request.
@@ -40,7 +46,8 @@ struct Outcome {
 };
 
 /// The format that --chat-format names, else the checkpoint's own.
-Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name, const Checkpoint& checkpoint);
+Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name,
+                                             const Checkpoint& checkpoint);
 
 /// Help text of --chat-format: the formats with their descriptions.
 std::string chat_format_help();
@@ -48,8 +55,10 @@ std::string chat_format_help();
 /// Model's limit of positions, read before anything is loaded.
 Result<int64_t> model_context(const Checkpoint& checkpoint);
 
-/// Runs one request; on_token returns false to stop. An interrupt ends the request and is reported in the outcome.
-Result<Outcome> run_request(Engine& engine, Request request, const std::function<bool(TokenId)>& on_token);
+/// Runs one request; on_token returns false to stop. An interrupt ends the request and is reported
+/// in the outcome.
+Result<Outcome> run_request(Engine& engine, Request request,
+                            const std::function<bool(TokenId)>& on_token);
 
 /// While it lives, Ctrl-C makes the running step of `engine` give up.
 class InterruptGuard {
@@ -60,7 +69,8 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 };
 
-/// Holds back text that may turn into one of the stop strings, and ends at the first that is complete.
+/// Holds back text that may turn into one of the stop strings, and ends at the first that is
+/// complete.
 class StopStrings {
  public:
   explicit StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {}

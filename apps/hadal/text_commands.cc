@@ -15,7 +15,8 @@ namespace hadal::app {
 
 std::string chat_format_help() {
   std::string text = "chat format, instead of the one recognised:";
-  for (const ChatFormat& f : chat_formats()) text += "\n" + std::string(f.name) + ": " + std::string(f.description);
+  for (const ChatFormat& f : chat_formats())
+    text += "\n" + std::string(f.name) + ": " + std::string(f.description);
   return text;
 }
 
@@ -51,7 +52,8 @@ Result<Json> parse_line(const std::string& line) {
         return !deep;
       },
       false);
-  if (deep || j.is_discarded()) return usage_error(deep ? "JSON nested deeper than 64" : "no valid JSON");
+  if (deep || j.is_discarded())
+    return usage_error(deep ? "JSON nested deeper than 64" : "no valid JSON");
   return j;
 }
 
@@ -94,7 +96,8 @@ Status run_tokenize(const TokenizeOptions& o) {
     std::printf("%s\n", dump(Json(ids)).c_str());
     return {};
   }
-  for (const TokenId id : ids) std::printf("%8d  %s\n", id, dump(Json(tokenizer->token_bytes(id))).c_str());
+  for (const TokenId id : ids)
+    std::printf("%8d  %s\n", id, dump(Json(tokenizer->token_bytes(id))).c_str());
   std::printf("%zu tokens\n", ids.size());
   return {};
 }
@@ -107,7 +110,8 @@ struct EncodeOptions {
 Status run_encode(const EncodeOptions& o) {
   if (o.messages != "-") return usage_error("--messages reads standard input: give -");
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
-  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::create(checkpoint->tokenizer(), o.model));
+  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer,
+            Tokenizer::create(checkpoint->tokenizer(), o.model));
   HADAL_TRY(const ChatFormat* format, choose_chat_format(o.chat_format, *checkpoint));
   return each_line([&](const std::string& line) -> Status {
     HADAL_TRY(ChatRequest request, parse_chat_request(line));
@@ -131,7 +135,8 @@ struct ParseOptions {
 void collect(const OutputDelta& delta, std::string& reasoning, std::string& content, Json& calls) {
   reasoning += delta.reasoning;
   content += delta.content;
-  for (const ToolCall& call : delta.tool_calls) calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
+  for (const ToolCall& call : delta.tool_calls)
+    calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
 }
 
 Status run_parse(const ParseOptions& o) {
@@ -144,7 +149,8 @@ Status run_parse(const ParseOptions& o) {
     std::string reasoning, content;
     Json calls = Json::array();
     for (const Json& piece : pieces) {
-      if (!piece.is_string()) return usage_error("a JSON list of text pieces is expected, one is no string");
+      if (!piece.is_string())
+        return usage_error("a JSON list of text pieces is expected, one is no string");
       collect(parser->push(piece.get<std::string>()), reasoning, content, calls);
     }
     collect(parser->finish(), reasoning, content, calls);
@@ -159,11 +165,13 @@ Status run_parse(const ParseOptions& o) {
 
 }  // namespace
 
-Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name, const Checkpoint& checkpoint) {
+Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name,
+                                             const Checkpoint& checkpoint) {
   if (name) {
     if (const ChatFormat* format = find_chat_format(*name)) return format;
     std::string known;
-    for (const ChatFormat& f : chat_formats()) known += (known.empty() ? "" : ", ") + std::string(f.name);
+    for (const ChatFormat& f : chat_formats())
+      known += (known.empty() ? "" : ", ") + std::string(f.name);
     return usage_error("--chat-format '" + *name + "' is unknown; known are " + known);
   }
   HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
@@ -175,7 +183,8 @@ void add_tokenize(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("tokenize", "text to token ids");
   c->add_option("MODEL", o->model, "a model, or a tokenizer.json")->required();
   c->add_option("--text", o->text, "the text; prints ids and pieces for people");
-  c->add_flag("--stdin-json", o->stdin_json, "a JSON string a line in, a JSON list of ids a line out");
+  c->add_flag("--stdin-json", o->stdin_json,
+              "a JSON string a line in, a JSON list of ids a line out");
   c->add_flag("--plain", o->plain, "do not recognise added tokens in the text");
   c->add_flag("--bos", o->bos, "put the beginning-of-sequence token in front");
   c->add_flag("--json", o->json, "with --text: print the ids as a JSON list");
@@ -187,7 +196,8 @@ void add_encode(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("encode", "chat messages to prompt and ids");
   c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
   c->add_option("--messages", o->messages,
-                "-: a JSON object a line on standard input {messages, tools, thinking, effort, add_generation_prompt};\nout: {prompt, ids, format}")
+                "-: a JSON object a line on standard input {messages, tools, thinking, effort, "
+                "add_generation_prompt};\nout: {prompt, ids, format}")
       ->required();
   c->add_option("--chat-format", o->chat_format, chat_format_help());
   c->callback([o, &chosen] { chosen = [o] { return run_encode(*o); }; });
@@ -195,7 +205,8 @@ void add_encode(CLI::App& app, Run& chosen) {
 
 void add_parse(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<ParseOptions>();
-  CLI::App* c = app.add_subcommand("parse", "split what a model wrote into reasoning, content and tool calls");
+  CLI::App* c = app.add_subcommand(
+      "parse", "split what a model wrote into reasoning, content and tool calls");
   c->add_option("--format,--chat-format", o->format, chat_format_help())->required();
   c->add_flag("--thinking", o->thinking, "the answer starts inside a thought");
   c->add_flag("--no-thinking", o->no_thinking, "it does not");

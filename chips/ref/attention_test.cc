@@ -19,26 +19,33 @@ struct Case {
 };
 
 // The formula once more, over plain arrays in long double, with a softmax that takes no maximum.
-std::vector<long double> expected(const Case& c, const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v,
+std::vector<long double> expected(const Case& c, const std::vector<float>& q,
+                                  const std::vector<float>& k, const std::vector<float>& v,
                                   const std::vector<float>& sink) {
   std::vector<long double> out;
   for (size_t t = 0; t < c.position.size(); ++t)
     for (int64_t h = 0; h < kHeads; ++h) {
       const int64_t kv = h / (kHeads / kKvHeads);
       const auto s = static_cast<size_t>(c.row_seq[t]);
-      long double total = c.sink ? std::exp(static_cast<long double>(sink[static_cast<size_t>(h)])) : 0;
+      long double total =
+          c.sink ? std::exp(static_cast<long double>(sink[static_cast<size_t>(h)])) : 0;
       std::vector<long double> sum(kDv, 0);
       for (int32_t j = 0; j <= c.position[t]; ++j) {
-        if (j < c.first[s] || (c.window != 0 && j + static_cast<int32_t>(c.window) <= c.position[t])) continue;
-        const int64_t at = c.block_table[s * 3 + static_cast<size_t>(j / kSlots)] * kSlots + j % kSlots;
+        if (j < c.first[s] ||
+            (c.window != 0 && j + static_cast<int32_t>(c.window) <= c.position[t]))
+          continue;
+        const int64_t at =
+            c.block_table[s * 3 + static_cast<size_t>(j / kSlots)] * kSlots + j % kSlots;
         long double score = 0;
         for (int64_t i = 0; i < kD; ++i)
-          score += static_cast<long double>(q[static_cast<size_t>((static_cast<int64_t>(t) * kHeads + h) * kD + i)]) *
+          score += static_cast<long double>(
+                       q[static_cast<size_t>((static_cast<int64_t>(t) * kHeads + h) * kD + i)]) *
                    static_cast<long double>(k[static_cast<size_t>((at * kKvHeads + kv) * kD + i)]);
         const long double p = std::exp(0.75L * score);
         total += p;
         for (int64_t i = 0; i < kDv; ++i)
-          sum[static_cast<size_t>(i)] += p * static_cast<long double>(v[static_cast<size_t>((at * kKvHeads + kv) * kDv + i)]);
+          sum[static_cast<size_t>(i)] +=
+              p * static_cast<long double>(v[static_cast<size_t>((at * kKvHeads + kv) * kDv + i)]);
       }
       for (const long double x : sum) out.push_back(x / total);
     }
@@ -66,7 +73,8 @@ void check(const Case& c) {
   const auto found = rig.floats(HADAL_GQA_ATTENTION_OUT);
   const auto wanted = expected(c, q, k, v, sink);
   ASSERT_EQ(found.size(), wanted.size());
-  for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(static_cast<double>(found[i]), static_cast<double>(wanted[i]), 0x1p-24) << i;
+  for (size_t i = 0; i < found.size(); ++i)
+    EXPECT_NEAR(static_cast<double>(found[i]), static_cast<double>(wanted[i]), 0x1p-24) << i;
 }
 
 TEST(RefAttention, SequencesInShuffledBlocks) { check({}); }

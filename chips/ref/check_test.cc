@@ -26,7 +26,8 @@ class Attention : public ::testing::Test {
   std::string check() {
     hadal_tensor tensors[HADAL_MAX_OPERANDS] = {};
     for (size_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
-      if (rig.op.operands[i] >= 0) tensors[i] = rig.tensors[static_cast<size_t>(rig.op.operands[i])];
+      if (rig.op.operands[i] >= 0)
+        tensors[i] = rig.tensors[static_cast<size_t>(rig.op.operands[i])];
     hadal_error error{};
     error.size = sizeof error;
     const hadal_status status = hadal::host_chip::check_operands(rig.op, tensors, &error);
@@ -83,7 +84,8 @@ TEST(CheckOperands, RanksGoTogether) {
   rig.weight(HADAL_MATMUL_W, {4, 3}, w, HADAL_F32);
   rig.f32(HADAL_MATMUL_OUT, {2, 1, 4}, {});
   EXPECT_EQ(rig.run(), HADAL_INVALID);
-  EXPECT_NE(std::strstr(rig.error.text, "w has rank 2, expected [N, K] or [B, N, K]"), nullptr) << rig.error.text;
+  EXPECT_NE(std::strstr(rig.error.text, "w has rank 2, expected [N, K] or [B, N, K]"), nullptr)
+      << rig.error.text;
 }
 
 TEST(CheckOperands, QuotientsAndConstants) {
@@ -92,14 +94,18 @@ TEST(CheckOperands, QuotientsAndConstants) {
   rig.f32(HADAL_ROPE_X, {1, 1, 8}, {});
   rig.i32(HADAL_ROPE_POSITION, {1}, {});
   rig.weight(HADAL_ROPE_INV_FREQ, {3}, inv_freq, HADAL_F32);
-  rig.op.attr.rope = {.first = 0, .dims = 6, .interleaved = 0, .inverse = 0, .ratio = 1, .amplitude = 1};
+  rig.op.attr.rope = {
+      .first = 0, .dims = 6, .interleaved = 0, .inverse = 0, .ratio = 1, .amplitude = 1};
   EXPECT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   rig.op.attr.rope.dims = 8;
   EXPECT_EQ(rig.run(), HADAL_INVALID);
-  EXPECT_NE(std::strstr(rig.error.text, "inv_freq: extent 0 is 3, dims / 2 is 4"), nullptr) << rig.error.text;
-  rig.op.attr.rope = {.first = 4, .dims = 6, .interleaved = 0, .inverse = 0, .ratio = 1, .amplitude = 1};
+  EXPECT_NE(std::strstr(rig.error.text, "inv_freq: extent 0 is 3, dims / 2 is 4"), nullptr)
+      << rig.error.text;
+  rig.op.attr.rope = {
+      .first = 4, .dims = 6, .interleaved = 0, .inverse = 0, .ratio = 1, .amplitude = 1};
   EXPECT_EQ(rig.run(), HADAL_INVALID);
-  EXPECT_NE(std::strstr(rig.error.text, "first + dims is more than a head has"), nullptr) << rig.error.text;
+  EXPECT_NE(std::strstr(rig.error.text, "first + dims is more than a head has"), nullptr)
+      << rig.error.text;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The table of the chip `ref`: one device, one synchronous queue, operators run one after the other.
+// The table of the chip `ref`: one device, one synchronous queue, operators run one after the
+// other.
 #include <unistd.h>
 
 #include <array>
@@ -7,8 +8,8 @@
 #include <limits>
 #include <new>
 
-#include "base/dtype.h"
 #include "base/builtin_chips.h"
+#include "base/dtype.h"
 #include "ref.h"
 
 struct hadal_device {
@@ -27,31 +28,50 @@ using Operator = hadal_status (*)(const Call&);
 
 Operator find_operator(uint32_t id) {
   switch (id) {
-    case HADAL_OP_EMBED: return embed;
-    case HADAL_OP_MATMUL: return matmul;
-    case HADAL_OP_NORM: return norm;
-    case HADAL_OP_ROPE: return rope;
-    case HADAL_OP_SWIGLU: return swiglu;
-    case HADAL_OP_GATED_MATMUL: return gated_matmul;
-    case HADAL_OP_ADD: return add;
-    case HADAL_OP_KV_WRITE: return kv_write;
-    case HADAL_OP_GQA_ATTENTION: return gqa_attention;
-    case HADAL_OP_GATHER_ROWS: return gather_rows;
-    case HADAL_OP_COPY_BLOCKS: return copy_blocks;
-    case HADAL_OP_CONVERT: return convert;
-    case HADAL_OP_SAMPLE: return sample;
-    default: return nullptr;
+    case HADAL_OP_EMBED:
+      return embed;
+    case HADAL_OP_MATMUL:
+      return matmul;
+    case HADAL_OP_NORM:
+      return norm;
+    case HADAL_OP_ROPE:
+      return rope;
+    case HADAL_OP_SWIGLU:
+      return swiglu;
+    case HADAL_OP_GATED_MATMUL:
+      return gated_matmul;
+    case HADAL_OP_ADD:
+      return add;
+    case HADAL_OP_KV_WRITE:
+      return kv_write;
+    case HADAL_OP_GQA_ATTENTION:
+      return gqa_attention;
+    case HADAL_OP_GATHER_ROWS:
+      return gather_rows;
+    case HADAL_OP_COPY_BLOCKS:
+      return copy_blocks;
+    case HADAL_OP_CONVERT:
+      return convert;
+    case HADAL_OP_SAMPLE:
+      return sample;
+    default:
+      return nullptr;
   }
 }
 
 int32_t device_count(hadal_chip*) { return 1; }
 
-hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* options, hadal_device** out, hadal_error* error) {
+hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* options,
+                         hadal_device** out, hadal_error* error) {
   *out = nullptr;
-  if (index != 0) return report(error, HADAL_INVALID, "ref has one device, number 0, not number " + std::to_string(index));
+  if (index != 0)
+    return report(error, HADAL_INVALID,
+                  "ref has one device, number 0, not number " + std::to_string(index));
   if (options && options->size > offsetof(hadal_device_options, kernels) && options->kernels &&
       std::strcmp(options->kernels, "ref") != 0)
-    return report(error, HADAL_UNSUPPORTED, "ref has one kernel table, \"ref\", not \"" + std::string(options->kernels) + "\"");
+    return report(
+        error, HADAL_UNSUPPORTED,
+        "ref has one kernel table, \"ref\", not \"" + std::string(options->kernels) + "\"");
   *out = new (std::nothrow) hadal_device;
   return *out ? HADAL_OK : report(error, HADAL_OUT_OF_MEMORY, "no memory left for a device");
 }
@@ -97,10 +117,11 @@ bool fits(const hadal_tensor& t) {
   return desc.batch == t.extents[0] && desc.rows == t.extents[1] && desc.cols == t.extents[2];
 }
 
-hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors, const int64_t*, uint64_t* workspace_bytes,
-                      hadal_error* error) try {
+hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors,
+                      const int64_t*, uint64_t* workspace_bytes, hadal_error* error) try {
   *workspace_bytes = 0;
-  if (!find_operator(op->id)) return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op->id));
+  if (!find_operator(op->id))
+    return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op->id));
   return host_chip::check_operands(*op, tensors, error);
 } catch (const std::exception& e) {
   return report(error, HADAL_OUT_OF_MEMORY, e.what());
@@ -110,39 +131,56 @@ hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* ten
 bool lies_inside(const host_chip::View& v, const hadal_tensor& t, const hadal_step& step) {
   hadal_memory* base = nullptr;
   switch (t.space) {
-    case HADAL_SPACE_SCRATCH: base = step.scratch; break;
-    case HADAL_SPACE_INPUT: base = step.inputs; break;
-    case HADAL_SPACE_OUTPUT: base = step.outputs; break;
-    case HADAL_SPACE_PLANE: base = t.index < step.plane_count ? step.planes[t.index] : nullptr; break;
-    default: return false;
+    case HADAL_SPACE_SCRATCH:
+      base = step.scratch;
+      break;
+    case HADAL_SPACE_INPUT:
+      base = step.inputs;
+      break;
+    case HADAL_SPACE_OUTPUT:
+      base = step.outputs;
+      break;
+    case HADAL_SPACE_PLANE:
+      base = t.index < step.plane_count ? step.planes[t.index] : nullptr;
+      break;
+    default:
+      return false;
   }
   int64_t last = dtype_info(v.dtype)->block_bytes;
   for (uint32_t d = 0; d < v.rank; ++d) {
     if (v.extents[d] == 0) return true;
     int64_t span = 0;
-    if (__builtin_mul_overflow(v.extents[d] - 1, v.strides[d], &span) || __builtin_add_overflow(last, span, &last)) return false;
+    if (__builtin_mul_overflow(v.extents[d] - 1, v.strides[d], &span) ||
+        __builtin_add_overflow(last, span, &last))
+      return false;
   }
   if (!base) return false;
   const host_chip::Memory* m = host_chip::memory(base);
   return t.offset <= m->bytes && static_cast<uint64_t>(last) <= m->bytes - t.offset;
 }
 
-hadal_status run_one(const hadal_tape& tape, const hadal_op& op, const hadal_step& step, hadal_error* error) {
+hadal_status run_one(const hadal_tape& tape, const hadal_op& op, const hadal_step& step,
+                     hadal_error* error) {
   std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
   Call call{.op = &op, .operands = {}, .error = error};
   const Operator run = find_operator(op.id);
-  if (!run) return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op.id));
+  if (!run)
+    return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op.id));
   for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
-    if (op.operands[i] >= static_cast<int32_t>(tape.tensor_count)) return call.invalid("operand is not in the tape");
+    if (op.operands[i] >= static_cast<int32_t>(tape.tensor_count))
+      return call.invalid("operand is not in the tape");
     if (op.operands[i] >= 0) tensors[i] = tape.tensors[op.operands[i]];
   }
-  if (const hadal_status status = host_chip::check_operands(op, tensors.data(), error); status != HADAL_OK) return status;
+  if (const hadal_status status = host_chip::check_operands(op, tensors.data(), error);
+      status != HADAL_OK)
+    return status;
   for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
     const hadal_tensor& t = tensors[i];
     if (t.space == HADAL_SPACE_NONE) continue;
     const std::string name = host_chip::operand_name(op.id, i);
     if (t.space == HADAL_SPACE_WEIGHT) {
-      if (!t.weight || !fits(t)) return call.invalid(name + " does not have the shape and dtype of its handle");
+      if (!t.weight || !fits(t))
+        return call.invalid(name + " does not have the shape and dtype of its handle");
     } else if (t.space == HADAL_SPACE_PLANE && t.index >= step.plane_count) {
       return call.invalid(name + " is in a plane that the step does not bring");
     }
@@ -153,17 +191,21 @@ hadal_status run_one(const hadal_tape& tape, const hadal_op& op, const hadal_ste
   return run(call);
 }
 
-hadal_status op_run(hadal_queue*, const hadal_tape* tape, uint32_t first, uint32_t count, const hadal_step* step, hadal_error* error) try {
+hadal_status op_run(hadal_queue*, const hadal_tape* tape, uint32_t first, uint32_t count,
+                    const hadal_step* step, hadal_error* error) try {
   if (first > tape->op_count || count > tape->op_count - first)
-    return report(error, HADAL_INVALID, "operators " + std::to_string(first) + " + " + std::to_string(count) + " of a tape of " +
-                                            std::to_string(tape->op_count));
+    return report(error, HADAL_INVALID,
+                  "operators " + std::to_string(first) + " + " + std::to_string(count) +
+                      " of a tape of " + std::to_string(tape->op_count));
   for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
     if (step->rows[dim] < 0 || step->rows[dim] > tape->limits[dim])
-      return report(error, HADAL_INVALID, "the step brings " + std::to_string(step->rows[dim]) + " rows, the tape's limit is " +
-                                              std::to_string(tape->limits[dim]));
+      return report(error, HADAL_INVALID,
+                    "the step brings " + std::to_string(step->rows[dim]) +
+                        " rows, the tape's limit is " + std::to_string(tape->limits[dim]));
   for (uint32_t i = first; i < first + count; ++i) {
     if (step->stop && *step->stop != 0) return report(error, HADAL_STOPPED, "stopped");
-    if (const hadal_status status = run_one(*tape, tape->ops[i], *step, error); status != HADAL_OK) return status;
+    if (const hadal_status status = run_one(*tape, tape->ops[i], *step, error); status != HADAL_OK)
+      return status;
   }
   return HADAL_OK;
 } catch (const std::bad_alloc&) {
@@ -181,8 +223,9 @@ hadal_status Call::invalid(const std::string& text) const {
 }
 
 hadal_status Call::outside(size_t operand, int64_t index, int64_t value, int64_t end) const {
-  return invalid(std::string(host_chip::operand_name(op->id, static_cast<uint32_t>(operand))) + "[" + std::to_string(index) +
-                 "] = " + std::to_string(value) + " is outside [0, " + std::to_string(end) + ")");
+  return invalid(std::string(host_chip::operand_name(op->id, static_cast<uint32_t>(operand))) +
+                 "[" + std::to_string(index) + "] = " + std::to_string(value) + " is outside [0, " +
+                 std::to_string(end) + ")");
 }
 
 std::vector<float> read_vector(const host_chip::View& v) {

@@ -30,7 +30,8 @@ TEST(RefChip, UnknownOperatorsAreDeclinedWithAReason) {
   const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
   uint64_t workspace = 1;
   rig.error.size = sizeof rig.error;
-  EXPECT_EQ(rig.chip.op_query(rig.device, &rig.op, tensors, limits, &workspace, &rig.error), HADAL_UNSUPPORTED);
+  EXPECT_EQ(rig.chip.op_query(rig.device, &rig.op, tensors, limits, &workspace, &rig.error),
+            HADAL_UNSUPPORTED);
   EXPECT_STREQ(rig.error.text, "ref does not know operator 60");
   EXPECT_EQ(workspace, 0u);
 }
@@ -76,7 +77,9 @@ TEST(RefChip, WeightsAreCheckedAgainstTheirMemory) {
   piece.row_stride = 12;
   hadal_weight* w = nullptr;
   rig.error.size = sizeof rig.error;
-  const auto create = [&] { return rig.chip.weight_create(rig.device, &desc, &piece, 1, &w, &rig.error); };
+  const auto create = [&] {
+    return rig.chip.weight_create(rig.device, &desc, &piece, 1, &w, &rig.error);
+  };
   ASSERT_EQ(create(), HADAL_OK) << rig.error.text;
   rig.chip.weight_destroy(w);
   piece.offset = 4;

@@ -1,4 +1,5 @@
-// matmul and gated_matmul: each weight row is decoded once a call, then multiplied with every row of x.
+// matmul and gated_matmul: each weight row is decoded once a call, then multiplied with every row
+// of x.
 #include <cmath>
 #include <vector>
 
@@ -7,7 +8,8 @@
 namespace hadal::ref {
 namespace {
 
-// x[., b] of all rows as doubles, [M, K], so that products are exact and the inner loop only multiplies and adds.
+// x[., b] of all rows as doubles, [M, K], so that products are exact and the inner loop only
+// multiplies and adds.
 std::vector<double> read_rows(const host_chip::View& x, int64_t b, int64_t k) {
   std::vector<double> rows(static_cast<size_t>(x.extents[0] * k));
   for (int64_t m = 0; m < x.extents[0]; ++m) {
@@ -21,7 +23,8 @@ std::vector<double> read_rows(const host_chip::View& x, int64_t b, int64_t k) {
 // One weight row as doubles.
 class RowReader {
  public:
-  explicit RowReader(const Weight& w) : w_(w), f32_(static_cast<size_t>(w.desc.cols)), f64_(static_cast<size_t>(w.desc.cols)) {}
+  explicit RowReader(const Weight& w)
+      : w_(w), f32_(static_cast<size_t>(w.desc.cols)), f64_(static_cast<size_t>(w.desc.cols)) {}
   const double* read(int64_t row) {
     w_.decode_row(row, f32_.data());
     const float* from = f32_.data();
@@ -67,7 +70,8 @@ hadal_status matmul(const Call& call) {
       for (int64_t m = 0; m < x.extents[0]; ++m) {
         double sum = dot(rows.data() + m * k, w_row, k);
         if (!bias.empty()) sum += static_cast<double>(bias[static_cast<size_t>(i)]);
-        if (add.present()) sum += static_cast<double>((batched ? add.row<float>(m, b) : add.row<float>(m))[i]);
+        if (add.present())
+          sum += static_cast<double>((batched ? add.row<float>(m, b) : add.row<float>(m))[i]);
         (batched ? out.row<float>(m, b) : out.row<float>(m))[i] = static_cast<float>(sum);
       }
     }

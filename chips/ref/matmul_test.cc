@@ -43,9 +43,11 @@ TEST(RefMatmul, BatchedAgainstPlainLoops) {
 }
 
 TEST(RefMatmul, BlockScalesWithPartialLastBlocksInTwoPieces) {
-  // FP8 e4m3 ones (0x38) in blocks of 2 x 4; pieces of 3 and 2 rows, 6 columns: 2 and 1 rows of scales, 2 a row.
+  // FP8 e4m3 ones (0x38) in blocks of 2 x 4; pieces of 3 and 2 rows, 6 columns: 2 and 1 rows of
+  // scales, 2 a row.
   const std::vector<uint8_t> data(30, 0x38);
-  const std::vector<uint16_t> first = {f32_to_bf16(1), f32_to_bf16(2), f32_to_bf16(4), f32_to_bf16(8)};
+  const std::vector<uint16_t> first = {f32_to_bf16(1), f32_to_bf16(2), f32_to_bf16(4),
+                                       f32_to_bf16(8)};
   const std::vector<uint16_t> second = {f32_to_bf16(16), f32_to_bf16(32)};
   for (const uint32_t keeps : {0u, 1u}) {
     Rig rig(HADAL_OP_MATMUL);
@@ -65,7 +67,8 @@ TEST(RefMatmul, BlockScalesWithPartialLastBlocksInTwoPieces) {
     pieces[1] = {elements, 18, 2, 6, rig.import(second), 0, 4};
     hadal_tensor w = Rig::tensor({5, 6}, HADAL_F8_E4M3, HADAL_SPACE_WEIGHT);
     rig.error.size = sizeof rig.error;
-    ASSERT_EQ(rig.chip.weight_create(rig.device, &desc, pieces, 2, &w.weight, &rig.error), HADAL_OK) << rig.error.text;
+    ASSERT_EQ(rig.chip.weight_create(rig.device, &desc, pieces, 2, &w.weight, &rig.error), HADAL_OK)
+        << rig.error.text;
     rig.put(HADAL_MATMUL_W, w);
     rig.f32(HADAL_MATMUL_X, {1, 6}, {1, 1, 1, 1, 100, 100});
     rig.f32(HADAL_MATMUL_OUT, {1, 5}, {});
@@ -83,7 +86,8 @@ TEST(RefMatmul, RowsDoNotDependOnTheirNeighbours) {
   for (int64_t row = -1; row < 9; ++row) {
     const int64_t m = row < 0 ? 9 : 1;
     Rig rig(HADAL_OP_MATMUL);
-    rig.f32(HADAL_MATMUL_X, {m, k}, row < 0 ? x : std::vector<float>(x.begin() + row * k, x.begin() + (row + 1) * k));
+    rig.f32(HADAL_MATMUL_X, {m, k},
+            row < 0 ? x : std::vector<float>(x.begin() + row * k, x.begin() + (row + 1) * k));
     rig.weight(HADAL_MATMUL_W, {n, k}, w, HADAL_F32);
     rig.f32(HADAL_MATMUL_OUT, {m, n}, {});
     ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
@@ -102,7 +106,8 @@ TEST(RefMatmul, ShapesThatDoNotFitAreRefusedWithTheirNames) {
   rig.weight(HADAL_MATMUL_W, {2, 3}, w, HADAL_F32);
   rig.f32(HADAL_MATMUL_OUT, {1, 2}, {});
   EXPECT_EQ(rig.run(), HADAL_INVALID);
-  EXPECT_STREQ(rig.error.text, "matmul(x [1, 4] F32, w [2, 3] F32, out [1, 2] F32): w: extent 1 is 3, K is 4");
+  EXPECT_STREQ(rig.error.text,
+               "matmul(x [1, 4] F32, w [2, 3] F32, out [1, 2] F32): w: extent 1 is 3, K is 4");
   rig[HADAL_MATMUL_X].extents[1] = 3;
   EXPECT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   rig[HADAL_MATMUL_OUT].offset = uint64_t{1} << 40;

@@ -9,8 +9,8 @@ namespace hadal::ref {
 namespace {
 
 // One row of norm. `r` is x, or x + residual.
-void norm_row(const std::vector<float>& r, const hadal_norm_attr& attr, const std::vector<float>& w, const std::vector<float>& b,
-              float* out) {
+void norm_row(const std::vector<float>& r, const hadal_norm_attr& attr, const std::vector<float>& w,
+              const std::vector<float>& b, float* out) {
   const size_t n = r.size();
   double mean = 0;
   if (attr.layer) {
@@ -18,7 +18,8 @@ void norm_row(const std::vector<float>& r, const hadal_norm_attr& attr, const st
     mean /= static_cast<double>(n);
   }
   double squares = 0;
-  for (const float v : r) squares += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+  for (const float v : r)
+    squares += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
   const double root = std::sqrt(squares / static_cast<double>(n) + static_cast<double>(attr.eps));
   for (size_t i = 0; i < n; ++i) {
     double value = (static_cast<double>(r[i]) - mean) / root;
@@ -30,7 +31,8 @@ void norm_row(const std::vector<float>& r, const hadal_norm_attr& attr, const st
 
 }  // namespace
 
-// r = x (+ residual; residual <- r); out = r / sqrt(mean(r^2) + eps) * w, or (r - mean) / sqrt(var + eps) * w + b
+// r = x (+ residual; residual <- r); out = r / sqrt(mean(r^2) + eps) * w, or (r - mean) / sqrt(var
+// + eps) * w + b
 hadal_status norm(const Call& call) {
   const auto& x = call[HADAL_NORM_X];
   const auto& residual = call[HADAL_NORM_RESIDUAL];
@@ -54,7 +56,8 @@ hadal_status norm(const Call& call) {
   return HADAL_OK;
 }
 
-// (a, b) <- (a cos - b sin, b cos + a sin) for each pair of each head; the angle is position * inv_freq, rounded to fp32
+// (a, b) <- (a cos - b sin, b cos + a sin) for each pair of each head; the angle is position *
+// inv_freq, rounded to fp32
 hadal_status rope(const Call& call) {
   const auto& x = call[HADAL_ROPE_X];
   const auto& position = call[HADAL_ROPE_POSITION];
@@ -69,7 +72,8 @@ hadal_status rope(const Call& call) {
     for (size_t i = 0; i < pairs; ++i) {
       const float angle = turned * inv_freq[i];
       const float c = static_cast<float>(std::cos(static_cast<double>(angle))) * attr.amplitude;
-      const float s = static_cast<float>(std::sin(static_cast<double>(angle))) * (attr.inverse ? -attr.amplitude : attr.amplitude);
+      const float s = static_cast<float>(std::sin(static_cast<double>(angle))) *
+                      (attr.inverse ? -attr.amplitude : attr.amplitude);
       const size_t first = attr.first + (attr.interleaved ? 2 * i : i);
       const size_t second = first + (attr.interleaved ? 1 : pairs);
       for (int64_t h = 0; h < x.extents[1]; ++h) {
@@ -90,7 +94,8 @@ float swiglu_value(float gate, float up, float clamp, float row_weight) {
     up = std::clamp(up, -clamp, clamp);
   }
   const auto g = static_cast<double>(gate);
-  return static_cast<float>(g / (1.0 + std::exp(-g)) * static_cast<double>(up) * static_cast<double>(row_weight));
+  return static_cast<float>(g / (1.0 + std::exp(-g)) * static_cast<double>(up) *
+                            static_cast<double>(row_weight));
 }
 
 // out = silu(gate) * up (* weight[m])
@@ -102,7 +107,8 @@ hadal_status swiglu(const Call& call) {
   for (int64_t m = 0; m < gate.extents[0]; ++m) {
     const float scale = row_weight.present() ? *row_weight.row<float>(m) : 1.0f;
     for (int64_t i = 0; i < gate.extents[1]; ++i)
-      out.row<float>(m)[i] = swiglu_value(gate.row<float>(m)[i], up.row<float>(m)[i], call.op->attr.swiglu.clamp, scale);
+      out.row<float>(m)[i] = swiglu_value(gate.row<float>(m)[i], up.row<float>(m)[i],
+                                          call.op->attr.swiglu.clamp, scale);
   }
   return HADAL_OK;
 }

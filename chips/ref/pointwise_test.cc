@@ -10,7 +10,9 @@ namespace {
 void expect_close(const std::vector<float>& found, const std::vector<long double>& expected) {
   ASSERT_EQ(found.size(), expected.size());
   for (size_t i = 0; i < found.size(); ++i)
-    EXPECT_LE(std::fabs(static_cast<long double>(found[i]) - expected[i]), 0x1p-23L * std::fabs(expected[i]) + 1e-37L) << i;
+    EXPECT_LE(std::fabs(static_cast<long double>(found[i]) - expected[i]),
+              0x1p-23L * std::fabs(expected[i]) + 1e-37L)
+        << i;
 }
 
 TEST(RefNorm, RmsWithResidualInPlace) {
@@ -47,11 +49,17 @@ TEST(RefNorm, LayerNormPerHeadOfAView) {
   for (size_t m = 0; m < 2; ++m)
     for (size_t h = 0; h < 2; ++h) {
       const float* r = &x[m * 8 + h * 3];
-      const long double mean = (static_cast<long double>(r[0]) + static_cast<long double>(r[1]) + static_cast<long double>(r[2])) / 3;
+      const long double mean = (static_cast<long double>(r[0]) + static_cast<long double>(r[1]) +
+                                static_cast<long double>(r[2])) /
+                               3;
       long double var = 0;
-      for (size_t i = 0; i < 3; ++i) var += (static_cast<long double>(r[i]) - mean) * (static_cast<long double>(r[i]) - mean) / 3;
       for (size_t i = 0; i < 3; ++i)
-        expected.push_back((static_cast<long double>(r[i]) - mean) / std::sqrt(var + static_cast<long double>(1e-3f)) * 2 + 1);
+        var +=
+            (static_cast<long double>(r[i]) - mean) * (static_cast<long double>(r[i]) - mean) / 3;
+      for (size_t i = 0; i < 3; ++i)
+        expected.push_back((static_cast<long double>(r[i]) - mean) /
+                               std::sqrt(var + static_cast<long double>(1e-3f)) * 2 +
+                           1);
     }
   expect_close(rig.floats(HADAL_NORM_OUT), expected);
 }
@@ -63,15 +71,22 @@ std::vector<float> turn(uint32_t interleaved, uint32_t inverse) {
   rig.f32(HADAL_ROPE_X, {1, 1, 5}, {9, 1, 2, 3, 4});
   rig.i32(HADAL_ROPE_POSITION, {1}, {1});
   rig.weight(HADAL_ROPE_INV_FREQ, {2}, inv_freq, HADAL_F32);
-  rig.op.attr.rope = {.first = 1, .dims = 4, .interleaved = interleaved, .inverse = inverse, .ratio = 1, .amplitude = 1.5f};
+  rig.op.attr.rope = {.first = 1,
+                      .dims = 4,
+                      .interleaved = interleaved,
+                      .inverse = inverse,
+                      .ratio = 1,
+                      .amplitude = 1.5f};
   EXPECT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   return rig.floats(HADAL_ROPE_X);
 }
 
 TEST(RefRope, PairsByHand) {
-  const double c0 = 1.5 * std::cos(0.5), s0 = 1.5 * std::sin(0.5), c1 = 1.5 * std::cos(2.0), s1 = 1.5 * std::sin(2.0);
+  const double c0 = 1.5 * std::cos(0.5), s0 = 1.5 * std::sin(0.5), c1 = 1.5 * std::cos(2.0),
+               s1 = 1.5 * std::sin(2.0);
   const auto near = [](const std::vector<float>& found, const std::vector<double>& expected) {
-    for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(static_cast<double>(found[i]), expected[i], 2e-6) << i;
+    for (size_t i = 0; i < found.size(); ++i)
+      EXPECT_NEAR(static_cast<double>(found[i]), expected[i], 2e-6) << i;
   };
   near(turn(0, 0), {9, c0 - 3 * s0, 2 * c1 - 4 * s1, 3 * c0 + s0, 4 * c1 + 2 * s1});
   near(turn(1, 0), {9, c0 - 2 * s0, 2 * c0 + s0, 3 * c1 - 4 * s1, 4 * c1 + 3 * s1});
@@ -84,7 +99,8 @@ TEST(RefRope, RatioTurnsOnlyTheLastOfEachGroup) {
   rig.f32(HADAL_ROPE_X, {3, 1, 2}, {1, 0, 1, 0, 1, 0});
   rig.i32(HADAL_ROPE_POSITION, {3}, {2, 3, 7});
   rig.weight(HADAL_ROPE_INV_FREQ, {1}, inv_freq, HADAL_F32);
-  rig.op.attr.rope = {.first = 0, .dims = 2, .interleaved = 1, .inverse = 0, .ratio = 4, .amplitude = 1};
+  rig.op.attr.rope = {
+      .first = 0, .dims = 2, .interleaved = 1, .inverse = 0, .ratio = 4, .amplitude = 1};
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   const auto c = static_cast<float>(std::cos(4.0));
   const auto s = static_cast<float>(std::sin(4.0));

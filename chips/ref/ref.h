@@ -1,9 +1,12 @@
-// The chip `ref`: plain loops, the definition of the contract. What the operators of this folder share.
+// The chip `ref`: plain loops, the definition of the contract. What the operators of this folder
+// share.
 //
-// Owns nothing but readability: no tiling, no threads, no instruction sets. Values are read as fp32, products and sums are
-// kept in double, results are rounded once to their dtype. Every sum runs in an order that depends on its length alone, so
-// the bits of a row never depend on its neighbours (row_invariant). Weights are decoded row by row, once a call.
-// It refuses what breaks the contract (an index out of range, an operand outside its memory) with HADAL_INVALID and a text.
+// Owns nothing but readability: no tiling, no threads, no instruction sets. Values are read as
+// fp32, products and sums are kept in double, results are rounded once to their dtype. Every sum
+// runs in an order that depends on its length alone, so the bits of a row never depend on its
+// neighbours (row_invariant). Weights are decoded row by row, once a call. It refuses what breaks
+// the contract (an index out of range, an operand outside its memory) with HADAL_INVALID and a
+// text.
 #pragma once
 
 #include <cstddef>
@@ -23,15 +26,18 @@ struct Piece {
   int64_t rows = 0;
   const std::byte* data = nullptr;  ///< any alignment
   int64_t row_stride = 0;
-  const std::byte* scales = nullptr;  ///< null: none; one row of them for each scale_block_rows rows of this piece
+  const std::byte* scales =
+      nullptr;  ///< null: none; one row of them for each scale_block_rows rows of this piece
   int64_t scale_row_stride = 0;
 };
 
-/// What a hadal_weight is. Rows of all matrices of a batch are numbered through: row = matrix * desc.rows + row in it.
+/// What a hadal_weight is. Rows of all matrices of a batch are numbered through: row = matrix *
+/// desc.rows + row in it.
 struct Weight {
   hadal_weight_desc desc{};
   std::vector<Piece> pieces;
-  std::vector<std::unique_ptr<std::byte[]>> copies;  ///< where the pieces lie if the source is not kept
+  std::vector<std::unique_ptr<std::byte[]>>
+      copies;  ///< where the pieces lie if the source is not kept
 
   /// Decodes one row of desc.cols values.
   void decode_row(int64_t row, float* out) const;
@@ -39,9 +45,10 @@ struct Weight {
 
 inline const Weight& weight(const hadal_weight* w) { return *reinterpret_cast<const Weight*>(w); }
 
-hadal_status weight_bytes(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes, hadal_error* error);
-hadal_status weight_create(hadal_device*, const hadal_weight_desc* desc, const hadal_piece* pieces, uint32_t piece_count,
-                           hadal_weight** out, hadal_error* error);
+hadal_status weight_bytes(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
+                          hadal_error* error);
+hadal_status weight_create(hadal_device*, const hadal_weight_desc* desc, const hadal_piece* pieces,
+                           uint32_t piece_count, hadal_weight** out, hadal_error* error);
 void weight_destroy(hadal_weight* w);
 
 /// One operator in one step: its operands and where to tell what is wrong.
@@ -53,7 +60,8 @@ struct Call {
   [[nodiscard]] const host_chip::View& operator[](size_t i) const { return operands[i]; }
   [[nodiscard]] hadal_status invalid(const std::string& text) const;
   /// "token[3] = 70000 is outside [0, 50000)"
-  [[nodiscard]] hadal_status outside(size_t operand, int64_t index, int64_t value, int64_t end) const;
+  [[nodiscard]] hadal_status outside(size_t operand, int64_t index, int64_t value,
+                                     int64_t end) const;
 };
 
 /// A vector operand (norm weight, bias, inverse frequencies) as fp32 values; empty if it is absent.
@@ -63,7 +71,8 @@ std::vector<float> read_vector(const host_chip::View& v);
 float load(const std::byte* data, hadal_dtype dtype, int64_t index);
 void store(std::byte* data, hadal_dtype dtype, int64_t index, float value);
 
-/// Sum of products in double: eight strided partial sums, then a fixed tree. The order depends on `n` alone.
+/// Sum of products in double: eight strided partial sums, then a fixed tree. The order depends on
+/// `n` alone.
 double dot(const double* a, const double* b, int64_t n);
 
 /// silu(gate) * up after the clamp (0: none), rounded once.

@@ -48,13 +48,16 @@ hadal_status gather_rows(const Call& call) {
   const auto& out = call[HADAL_GATHER_ROWS_OUT];
   for (int64_t r = 0; r < index.extents[0]; ++r) {
     const int32_t i = *index.row<int32_t>(r);
-    if (i < 0 || i >= x.extents[0]) return call.outside(HADAL_GATHER_ROWS_INDEX, r, i, x.extents[0]);
-    std::memcpy(out.row<float>(r), x.row<float>(i), static_cast<size_t>(x.extents[1]) * sizeof(float));
+    if (i < 0 || i >= x.extents[0])
+      return call.outside(HADAL_GATHER_ROWS_INDEX, r, i, x.extents[0]);
+    std::memcpy(out.row<float>(r), x.row<float>(i),
+                static_cast<size_t>(x.extents[1]) * sizeof(float));
   }
   return HADAL_OK;
 }
 
-// plane[block_table[s][p div slots]][p mod slots] <- x[t], s = row_seq[t], p = position[t] div ratio
+// plane[block_table[s][p div slots]][p mod slots] <- x[t], s = row_seq[t], p = position[t] div
+// ratio
 hadal_status kv_write(const Call& call) {
   const auto& x = call[HADAL_KV_WRITE_X];
   const auto& plane = call[HADAL_KV_WRITE_PLANE];
@@ -67,14 +70,16 @@ hadal_status kv_write(const Call& call) {
   for (int64_t t = 0; t < x.extents[0]; ++t) {
     const int32_t at = *position.row<int32_t>(t);
     const int32_t s = *row_seq.row<int32_t>(t);
-    if (s < 0 || s >= block_table.extents[0]) return call.outside(HADAL_KV_WRITE_ROW_SEQ, t, s, block_table.extents[0]);
+    if (s < 0 || s >= block_table.extents[0])
+      return call.outside(HADAL_KV_WRITE_ROW_SEQ, t, s, block_table.extents[0]);
     const int64_t end = block_table.extents[1] * slots * ratio;
     if (at < 0 || at >= end) return call.outside(HADAL_KV_WRITE_POSITION, t, at, end);
     if (at < *write_from.row<int32_t>(s) || (at + 1) % ratio != 0) continue;
     const int64_t p = at / ratio;
     const int32_t block = block_table.row<int32_t>(s)[p / slots];
     if (block == -1) continue;
-    if (block < 0 || block >= plane.extents[0]) return call.outside(HADAL_KV_WRITE_BLOCK_TABLE, p / slots, block, plane.extents[0]);
+    if (block < 0 || block >= plane.extents[0])
+      return call.outside(HADAL_KV_WRITE_BLOCK_TABLE, p / slots, block, plane.extents[0]);
     for (int64_t i = 0; i < plane.extents[2]; ++i)
       store(plane.row<std::byte>(block, p % slots), plane.dtype, i, x.row<float>(t)[i]);
   }
@@ -92,8 +97,10 @@ hadal_status copy_blocks(const Call& call) {
     const int32_t source = *from.row<int32_t>(i);
     const int32_t target = *to.row<int32_t>(i);
     if (source == -1 || target == -1) continue;
-    if (source < 0 || source >= blocks) return call.outside(HADAL_COPY_BLOCKS_FROM, i, source, blocks);
-    if (target < 0 || target >= blocks) return call.outside(HADAL_COPY_BLOCKS_TO, i, target, blocks);
+    if (source < 0 || source >= blocks)
+      return call.outside(HADAL_COPY_BLOCKS_FROM, i, source, blocks);
+    if (target < 0 || target >= blocks)
+      return call.outside(HADAL_COPY_BLOCKS_TO, i, target, blocks);
     for (int64_t slot = 0; slot < plane.extents[1]; ++slot)
       std::memmove(plane.row<std::byte>(target, slot), plane.row<std::byte>(source, slot), bytes);
   }

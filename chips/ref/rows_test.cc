@@ -10,7 +10,8 @@ namespace hadal::ref {
 namespace {
 
 TEST(RefEmbed, DecodesTheRowsOfItsTokens) {
-  const std::vector<uint16_t> table = {f32_to_bf16(1), f32_to_bf16(2), f32_to_bf16(3), f32_to_bf16(4)};  // [2, 2]
+  const std::vector<uint16_t> table = {f32_to_bf16(1), f32_to_bf16(2), f32_to_bf16(3),
+                                       f32_to_bf16(4)};  // [2, 2]
   Rig rig(HADAL_OP_EMBED);
   rig.i32(HADAL_EMBED_TOKEN, {3}, {1, 0, 1});
   rig.weight(HADAL_EMBED_TABLE, {2, 2}, table, HADAL_BF16);
@@ -27,7 +28,8 @@ TEST(RefEmbed, RefusesTokensOutsideTheVocabulary) {
     rig.weight(HADAL_EMBED_TABLE, {2, 2}, table, HADAL_F32);
     rig.f32(HADAL_EMBED_OUT, {2, 2}, {});
     EXPECT_EQ(rig.run(), HADAL_INVALID);
-    EXPECT_EQ(std::string(rig.error.text), "embed: token[1] = " + std::to_string(token) + " is outside [0, 2)");
+    EXPECT_EQ(std::string(rig.error.text),
+              "embed: token[1] = " + std::to_string(token) + " is outside [0, 2)");
   }
 }
 
@@ -53,7 +55,8 @@ TEST(RefGatherRows, RefusesAnIndexOutside) {
   EXPECT_EQ(rig.run(), HADAL_INVALID);
 }
 
-// Two sequences, blocks of two slots; row 0 is a shared prefix, row 3 lies in a block that is not mapped.
+// Two sequences, blocks of two slots; row 0 is a shared prefix, row 3 lies in a block that is not
+// mapped.
 TEST(RefKvWrite, FollowsTheBlockTable) {
   Rig rig(HADAL_OP_KV_WRITE);
   rig.f32(HADAL_KV_WRITE_X, {4, 1}, {10, 11, 12, 13});
@@ -77,7 +80,8 @@ TEST(RefKvWrite, WritesOneSlotForEveryRatioPositions) {
   rig.i32(HADAL_KV_WRITE_WRITE_FROM, {1}, {0});
   rig.op.attr.kv_write.ratio = 2;
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
-  EXPECT_EQ(rig.get<uint16_t>(HADAL_KV_WRITE_PLANE), (std::vector<uint16_t>{f32_to_f16(2), f32_to_f16(4), f32_to_f16(6), 0}));
+  EXPECT_EQ(rig.get<uint16_t>(HADAL_KV_WRITE_PLANE),
+            (std::vector<uint16_t>{f32_to_f16(2), f32_to_f16(4), f32_to_f16(6), 0}));
 }
 
 TEST(RefCopyBlocks, SkipsMinusOne) {
@@ -94,12 +98,14 @@ TEST(RefConvert, RoundsToNearestEvenAndOverflows) {
   rig.f32(HADAL_CONVERT_X, {1, 6}, {2049, 2051, 65519, 65520, 0x1p-24f, 0x1p-25f});
   rig.set(HADAL_CONVERT_OUT, {1, 6}, std::vector<uint16_t>(6, 0xffff), HADAL_F16);
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
-  EXPECT_EQ(rig.get<uint16_t>(HADAL_CONVERT_OUT), (std::vector<uint16_t>{0x6800, 0x6802, 0x7bff, 0x7c00, 0x0001, 0x0000}));
+  EXPECT_EQ(rig.get<uint16_t>(HADAL_CONVERT_OUT),
+            (std::vector<uint16_t>{0x6800, 0x6802, 0x7bff, 0x7c00, 0x0001, 0x0000}));
 }
 
 TEST(RefConvert, GoesFromF16ToBf16) {
   Rig rig(HADAL_OP_CONVERT);
-  rig.set(HADAL_CONVERT_X, {1, 2}, std::vector<uint16_t>{0x3c01, 0xfc00}, HADAL_F16);  // 1 + 2^-10, -infinity
+  rig.set(HADAL_CONVERT_X, {1, 2}, std::vector<uint16_t>{0x3c01, 0xfc00},
+          HADAL_F16);  // 1 + 2^-10, -infinity
   rig.set(HADAL_CONVERT_OUT, {1, 2}, std::vector<uint16_t>(2, 0xffff), HADAL_BF16);
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   EXPECT_EQ(rig.get<uint16_t>(HADAL_CONVERT_OUT), (std::vector<uint16_t>{0x3f80, 0xff80}));

@@ -12,14 +12,16 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// Philox-4x32-10 (Salmon et al. 2011): word `word` of the block at counter (position, block, 0, 0).
+/// Philox-4x32-10 (Salmon et al. 2011): word `word` of the block at counter (position, block, 0,
+/// 0).
 uint32_t philox(uint32_t key0, uint32_t key1, uint32_t position, uint32_t block, uint32_t word) {
   uint32_t c[4] = {position, block, 0, 0};
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53u} * c[0];
     const uint64_t b = uint64_t{0xCD9E8D57u} * c[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ key0, static_cast<uint32_t>(b),
-                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ key1, static_cast<uint32_t>(a)};
+    const uint32_t next[4] = {
+        static_cast<uint32_t>(b >> 32) ^ c[1] ^ key0, static_cast<uint32_t>(b),
+        static_cast<uint32_t>(a >> 32) ^ c[3] ^ key1, static_cast<uint32_t>(a)};
     std::copy(next, next + 4, c);
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
@@ -36,7 +38,8 @@ double gumbel(const uint32_t* seed, int32_t position, size_t token) {
 
 float number(float logit) { return std::isnan(logit) ? kMinusInfinity : logit; }
 
-/// Token ids ordered by logit, the likeliest first, ties by id; only the first `count` are in place.
+/// Token ids ordered by logit, the likeliest first, ties by id; only the first `count` are in
+/// place.
 std::vector<int32_t> order(const std::vector<float>& logits, size_t count) {
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
@@ -45,7 +48,9 @@ std::vector<int32_t> order(const std::vector<float>& logits, size_t count) {
     const float y = logits[static_cast<size_t>(b)];
     return x > y || (x == y && a < b);
   };
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min(count, ids.size())), ids.end(), before);
+  std::partial_sort(ids.begin(),
+                    ids.begin() + static_cast<std::ptrdiff_t>(std::min(count, ids.size())),
+                    ids.end(), before);
   return ids;
 }
 
@@ -70,13 +75,16 @@ struct Row {
 hadal_status Row::penalise() {
   const auto& entries = call[HADAL_SAMPLE_ENTRY];
   const int32_t* range = call[HADAL_SAMPLE_ENTRY_START].row<int32_t>(r);
-  if (range[0] < 0 || range[1] > entries.extents[0]) return call.outside(HADAL_SAMPLE_ENTRY_START, r, range[0], entries.extents[0]);
+  if (range[0] < 0 || range[1] > entries.extents[0])
+    return call.outside(HADAL_SAMPLE_ENTRY_START, r, range[0], entries.extents[0]);
   for (int64_t e = range[0]; e < range[1]; ++e) {
     const int32_t* entry = entries.row<int32_t>(e);
     const auto vocabulary = static_cast<int64_t>(logits.size());
-    if (entry[0] < 0 || entry[0] >= vocabulary) return call.outside(HADAL_SAMPLE_ENTRY, e, entry[0], vocabulary);
+    if (entry[0] < 0 || entry[0] >= vocabulary)
+      return call.outside(HADAL_SAMPLE_ENTRY, e, entry[0], vocabulary);
     float l = logits[static_cast<size_t>(entry[0])];
-    if (entry[1] > 0 || entry[2] > 0) l = l > 0 ? l / params[HADAL_PARAM_REPETITION] : l * params[HADAL_PARAM_REPETITION];
+    if (entry[1] > 0 || entry[2] > 0)
+      l = l > 0 ? l / params[HADAL_PARAM_REPETITION] : l * params[HADAL_PARAM_REPETITION];
     if (entry[2] > 0) {
       l -= params[HADAL_PARAM_PRESENCE];
       l -= params[HADAL_PARAM_FREQUENCY] * static_cast<float>(entry[2]);
@@ -105,7 +113,9 @@ void Row::cut() {
   if (keep == v && top_p >= 1 && min_p <= 0) return;
   const std::vector<int32_t> ids = order(logits, top_p < 1 || min_p > 0 ? v : keep);
   const auto largest = static_cast<double>(logits[static_cast<size_t>(ids[0])]);
-  const auto weight_of = [&](size_t i) { return std::exp(static_cast<double>(logits[static_cast<size_t>(ids[i])]) - largest); };
+  const auto weight_of = [&](size_t i) {
+    return std::exp(static_cast<double>(logits[static_cast<size_t>(ids[i])]) - largest);
+  };
   if (top_p < 1) {
     double total = 0;
     for (size_t i = 0; i < keep; ++i) total += weight_of(i);
@@ -140,7 +150,9 @@ void Row::report_raw(size_t token, const std::vector<float>& raw) const {
   double total = 0;
   for (const float l : raw) total += std::exp(static_cast<double>(l) - largest);
   const auto log_probability = [&](size_t i) {
-    return raw[i] == kMinusInfinity ? kMinusInfinity : static_cast<float>(static_cast<double>(raw[i]) - largest - std::log(total));
+    return raw[i] == kMinusInfinity
+               ? kMinusInfinity
+               : static_cast<float>(static_cast<double>(raw[i]) - largest - std::log(total));
   };
   *call[HADAL_SAMPLE_TOKEN].row<int32_t>(r) = static_cast<int32_t>(token);
   *call[HADAL_SAMPLE_LOGPROB].row<float>(r) = log_probability(token);

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "base/dtype.h"
 #include "base/builtin_chips.h"
+#include "base/dtype.h"
 #include "hadal/chip.h"
 
 namespace hadal::ref {
@@ -36,7 +36,8 @@ class Rig {
 
   /// An operand with its values; for outputs the values that stand there before.
   template <typename T>
-  void set(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<T>& values, hadal_dtype dtype) {
+  void set(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<T>& values,
+           hadal_dtype dtype) {
     hadal_tensor t = tensor(shape, dtype, HADAL_SPACE_SCRATCH);
     int64_t stride = static_cast<int64_t>(sizeof(T));
     for (uint32_t d = t.rank; d-- > 0;) {
@@ -48,10 +49,12 @@ class Rig {
     used_ += (static_cast<uint64_t>(stride) + 63) / 64 * 64;
     put(operand, t);
   }
-  void f32(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<float>& values) {
+  void f32(uint32_t operand, std::initializer_list<int64_t> shape,
+           const std::vector<float>& values) {
     set(operand, shape, values, HADAL_F32);
   }
-  void i32(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<int32_t>& values) {
+  void i32(uint32_t operand, std::initializer_list<int64_t> shape,
+           const std::vector<int32_t>& values) {
     set(operand, shape, values, HADAL_I32);
   }
   /// The memory of `operand` again.
@@ -59,7 +62,8 @@ class Rig {
 
   /// A weight of one piece. `bytes` must outlive the rig.
   template <typename T>
-  void weight(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<T>& data, hadal_dtype dtype) {
+  void weight(uint32_t operand, std::initializer_list<int64_t> shape, const std::vector<T>& data,
+              hadal_dtype dtype) {
     hadal_tensor t = tensor(shape, dtype, HADAL_SPACE_WEIGHT);
     hadal_weight_desc desc{};
     desc.size = sizeof desc;
@@ -111,12 +115,15 @@ class Rig {
     return values;
   }
   std::vector<float> floats(uint32_t operand) { return get<float>(operand); }
-  hadal_tensor& operator[](uint32_t operand) { return tensors[static_cast<size_t>(op.operands[operand])]; }
+  hadal_tensor& operator[](uint32_t operand) {
+    return tensors[static_cast<size_t>(op.operands[operand])];
+  }
   void put(uint32_t operand, const hadal_tensor& t) {
     op.operands[operand] = static_cast<int32_t>(tensors.size());
     tensors.push_back(t);
   }
-  static hadal_tensor tensor(std::initializer_list<int64_t> shape, hadal_dtype dtype, hadal_space space) {
+  static hadal_tensor tensor(std::initializer_list<int64_t> shape, hadal_dtype dtype,
+                             hadal_space space) {
     hadal_tensor t{};
     t.dtype = dtype;
     t.space = space;

@@ -19,7 +19,9 @@ void after_matmul(Call& call) {
   const int64_t n = out.extents[out.rank - 1];
   size_t i = 0;
   switch (call.fault) {
-    case kRoundsToHalf: each(out, [](float* v) { *v = f16_to_f32(f32_to_f16(*v)); }); break;
+    case kRoundsToHalf:
+      each(out, [](float* v) { *v = f16_to_f32(f32_to_f16(*v)); });
+      break;
     case kDependsOnRows:
       if (rows > 1) each(out, next_bit);
       break;
@@ -27,7 +29,8 @@ void after_matmul(Call& call) {
       if (call.threads == 3) each(out, next_bit);
       break;
     case kReadsOutput:
-      if (!call.view(HADAL_MATMUL_ADD).present()) each(out, [&](float* v) { *v += 0 * call.saved[i++]; });
+      if (!call.view(HADAL_MATMUL_ADD).present())
+        each(out, [&](float* v) { *v += 0 * call.saved[i++]; });
       break;
     case kWritesPastEnd:
       if (rows > 0) out.row<float>(rows - 1, out.rank == 3 ? out.extents[1] - 1 : 0)[n] = 0;
@@ -37,20 +40,25 @@ void after_matmul(Call& call) {
       break;
     case kLimitsForRows: {
       const hadal_tensor& t = call.tape->tensors[call.op.operands[HADAL_MATMUL_OUT]];
-      for (int64_t m = rows; m < t.extents[0] * call.tape->limits[t.row_dim]; ++m) *out.row<float>(m) = 0;
+      for (int64_t m = rows; m < t.extents[0] * call.tape->limits[t.row_dim]; ++m)
+        *out.row<float>(m) = 0;
       break;
     }
     case kOverwritesInput:
       if (rows > 0) *x.row<float>(0) = 0;
       break;
     case kReadsWorkspace:
-      if (rows > 0 && call.step->workspace) *out.row<float>(0) += *reinterpret_cast<float*>(host_chip::memory(call.step->workspace)->data);
+      if (rows > 0 && call.step->workspace)
+        *out.row<float>(0) +=
+            *reinterpret_cast<float*>(host_chip::memory(call.step->workspace)->data);
       break;
     case kFirstMatrixOnly:
       for (int64_t m = 0; out.rank == 3 && m < rows; ++m)
-        for (int64_t b = 1; b < out.extents[1]; ++b) std::copy_n(out.row<float>(m, 0), n, out.row<float>(m, b));
+        for (int64_t b = 1; b < out.extents[1]; ++b)
+          std::copy_n(out.row<float>(m, 0), n, out.row<float>(m, b));
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -64,9 +72,12 @@ void turn_in_double(Call& call) {
     const int32_t position = *call.view(HADAL_ROPE_POSITION).row<int32_t>(t);
     if ((position + 1) % static_cast<int32_t>(a.ratio) != 0) continue;
     for (uint32_t i = 0; i < a.dims / 2; ++i) {
-      const double frequency = static_cast<double>(std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(a.dims)));
-      const double angle = (position + 1 - static_cast<int32_t>(a.ratio)) * frequency * (a.inverse ? -1 : 1);
-      const double c = std::cos(angle) * static_cast<double>(a.amplitude), s = std::sin(angle) * static_cast<double>(a.amplitude);
+      const double frequency = static_cast<double>(
+          std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(a.dims)));
+      const double angle =
+          (position + 1 - static_cast<int32_t>(a.ratio)) * frequency * (a.inverse ? -1 : 1);
+      const double c = std::cos(angle) * static_cast<double>(a.amplitude),
+                   s = std::sin(angle) * static_cast<double>(a.amplitude);
       for (int64_t h = 0; h < x.extents[1]; ++h) {
         float* one = x.row<float>(t, h) + a.first + (a.interleaved ? 2 * i : i);
         float* other = one + (a.interleaved ? 1 : a.dims / 2);
@@ -89,7 +100,8 @@ void after_sample(Call& call) {
     if (call.fault == kTiesToHigherId && params[HADAL_PARAM_TEMPERATURE] == 0 && untouched)
       for (int32_t i = 0; i < logits.extents[1]; ++i)
         if (row[i] == row[*token]) *token = i;
-    if (call.fault == kWrongLogprob && params[HADAL_PARAM_TEMPERATURE] > 0) *call.view(HADAL_SAMPLE_LOGPROB).row<float>(r) /= params[HADAL_PARAM_TEMPERATURE];
+    if (call.fault == kWrongLogprob && params[HADAL_PARAM_TEMPERATURE] > 0)
+      *call.view(HADAL_SAMPLE_LOGPROB).row<float>(r) /= params[HADAL_PARAM_TEMPERATURE];
   }
 }
 
@@ -99,21 +111,26 @@ void after_convert(Call& call) {
   if (call.fault != kSaturates || out.dtype != HADAL_F16 || x.dtype != HADAL_F32) return;
   for (int64_t m = 0; m < x.extents[0]; ++m)
     for (int64_t i = 0; i < x.extents[1]; ++i)
-      if (uint16_t* h = out.row<uint16_t>(m) + i; std::isfinite(x.row<float>(m)[i]) && (*h & 0x7fff) == 0x7c00) *h = static_cast<uint16_t>(*h - 1);
+      if (uint16_t* h = out.row<uint16_t>(m) + i;
+          std::isfinite(x.row<float>(m)[i]) && (*h & 0x7fff) == 0x7c00)
+        *h = static_cast<uint16_t>(*h - 1);
 }
 
 }  // namespace
 
 void after(Call& call) {
   switch (call.op.id) {
-    case HADAL_OP_MATMUL: after_matmul(call); break;
+    case HADAL_OP_MATMUL:
+      after_matmul(call);
+      break;
     case HADAL_OP_ROPE:
       if (call.fault == kDoubleAngle) turn_in_double(call);
       break;
     case HADAL_OP_NORM: {
       const View out = call.view(HADAL_NORM_OUT);
       const int64_t n = out.extents[out.rank - 1];
-      if (call.fault == kWritesGaps && out.extents[0] > 1 && out.strides[0] > (out.rank == 3 ? out.extents[1] * out.strides[1] : n * 4))
+      if (call.fault == kWritesGaps && out.extents[0] > 1 &&
+          out.strides[0] > (out.rank == 3 ? out.extents[1] * out.strides[1] : n * 4))
         *reinterpret_cast<float*>(out.data + out.strides[0] - 4) = 0;
       break;
     }
@@ -121,14 +138,22 @@ void after(Call& call) {
       if (call.fault == kAddsInexactly) each(call.view(HADAL_ADD_X), next_bit);
       break;
     case HADAL_OP_GQA_ATTENTION:
-      if (call.fault == kRoundsAttention) each(call.view(HADAL_GQA_ATTENTION_OUT), [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
+      if (call.fault == kRoundsAttention)
+        each(call.view(HADAL_GQA_ATTENTION_OUT),
+             [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
       break;
     case HADAL_OP_EMBED:
-      if (call.fault == kRoundsEmbedding) each(call.view(HADAL_EMBED_OUT), [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
+      if (call.fault == kRoundsEmbedding)
+        each(call.view(HADAL_EMBED_OUT), [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
       break;
-    case HADAL_OP_CONVERT: after_convert(call); break;
-    case HADAL_OP_SAMPLE: after_sample(call); break;
-    default: break;
+    case HADAL_OP_CONVERT:
+      after_convert(call);
+      break;
+    case HADAL_OP_SAMPLE:
+      after_sample(call);
+      break;
+    default:
+      break;
   }
   for (auto patch = call.patches.rbegin(); patch != call.patches.rend(); ++patch)
     __builtin_memcpy(patch->at, patch->old.data(), patch->old.size());

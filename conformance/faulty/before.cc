@@ -22,12 +22,14 @@ void change_ints(Call& call, uint32_t operand, Change change) {
 void clear_bits(Call& call, uint32_t operand, uint32_t mask) {
   each(call.view(operand), [&](float* x) {
     const uint32_t bits = __builtin_bit_cast(uint32_t, *x);
-    if (std::isfinite(*x)) call.patch(x, __builtin_bit_cast(float, bits & mask));
+    if (std::isfinite(*x)) call.patch(x, __builtin_bit_cast(float, bits& mask));
   });
 }
 
 // Bits of an fp32 number that a format of two bytes cannot hold.
-uint32_t kept_bits(hadal_dtype dtype) { return dtype == HADAL_F16 ? 0xffffe000u : dtype == HADAL_BF16 ? 0xffff0000u : 0xffffffffu; }
+uint32_t kept_bits(hadal_dtype dtype) {
+  return dtype == HADAL_F16 ? 0xffffe000u : dtype == HADAL_BF16 ? 0xffff0000u : 0xffffffffu;
+}
 
 void before_matmul(Call& call) {
   const View out = call.view(HADAL_MATMUL_OUT);
@@ -36,29 +38,44 @@ void before_matmul(Call& call) {
     case kDropsLastColumn:
       for (int64_t m = 0; m < out.extents[0]; ++m) call.keep(out.row<float>(m, 0) + last);
       break;
-    case kForgetsBias: call.op.operands[HADAL_MATMUL_BIAS] = -1; break;
-    case kForgetsAdd: call.op.operands[HADAL_MATMUL_ADD] = -1; break;
-    case kReadsOutput: each(out, [&](float* x) { call.saved.push_back(*x); }); break;
+    case kForgetsBias:
+      call.op.operands[HADAL_MATMUL_BIAS] = -1;
+      break;
+    case kForgetsAdd:
+      call.op.operands[HADAL_MATMUL_ADD] = -1;
+      break;
+    case kReadsOutput:
+      each(out, [&](float* x) { call.saved.push_back(*x); });
+      break;
     case kCoarseActivations: {
       const View x = call.view(HADAL_MATMUL_X);
       const View w = call.view(HADAL_MATMUL_W);
-      if (w.dtype == HADAL_F32 || w.dtype == HADAL_F16 || w.dtype == HADAL_BF16 || w.dtype == HADAL_F64 || x.rank != 2) break;
+      if (w.dtype == HADAL_F32 || w.dtype == HADAL_F16 || w.dtype == HADAL_BF16 ||
+          w.dtype == HADAL_F64 || x.rank != 2)
+        break;
       for (int64_t m = 0; m < x.extents[0]; ++m) {
         float amax = 0;
-        for (int64_t k = 0; k < x.extents[1]; ++k) amax = std::max(amax, std::fabs(x.row<float>(m)[k]));
-        for (int64_t k = 0; k < x.extents[1]; ++k) call.patch(x.row<float>(m) + k, std::round(x.row<float>(m)[k] / amax * 7) * amax / 7);
+        for (int64_t k = 0; k < x.extents[1]; ++k)
+          amax = std::max(amax, std::fabs(x.row<float>(m)[k]));
+        for (int64_t k = 0; k < x.extents[1]; ++k)
+          call.patch(x.row<float>(m) + k, std::round(x.row<float>(m)[k] / amax * 7) * amax / 7);
       }
       break;
     }
-    default: break;
+    default:
+      break;
   }
 }
 
 void before_norm(Call& call) {
   const View residual = call.view(HADAL_NORM_RESIDUAL);
   switch (call.fault) {
-    case kForgetsEps: call.op.attr.norm.eps = 0; break;
-    case kForgetsResidual: each(residual, [&](float* x) { call.keep(x); }); break;
+    case kForgetsEps:
+      call.op.attr.norm.eps = 0;
+      break;
+    case kForgetsResidual:
+      each(residual, [&](float* x) { call.keep(x); });
+      break;
     case kForgetsNormWeight:
       if (call.view(HADAL_NORM_X).rank == 3) call.op.operands[HADAL_NORM_W] = -1;
       break;
@@ -66,20 +83,34 @@ void before_norm(Call& call) {
       call.op.attr.norm.layer = 0;
       call.op.operands[HADAL_NORM_B] = -1;
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
 void before_rope(Call& call) {
   hadal_rope_attr& attr = call.op.attr.rope;
   switch (call.fault) {
-    case kWrongPairs: attr.interleaved ^= 1; break;
-    case kIgnoresInverse: attr.inverse = 0; break;
-    case kIgnoresAmplitude: attr.amplitude = 1; break;
-    case kIgnoresFirstDim: attr.first = 0; break;
-    case kIgnoresRopeRatio: attr.ratio = 1; break;
-    case kDoubleAngle: each(call.view(HADAL_ROPE_X), [&](float* x) { call.saved.push_back(*x); }); break;
-    default: break;
+    case kWrongPairs:
+      attr.interleaved ^= 1;
+      break;
+    case kIgnoresInverse:
+      attr.inverse = 0;
+      break;
+    case kIgnoresAmplitude:
+      attr.amplitude = 1;
+      break;
+    case kIgnoresFirstDim:
+      attr.first = 0;
+      break;
+    case kIgnoresRopeRatio:
+      attr.ratio = 1;
+      break;
+    case kDoubleAngle:
+      each(call.view(HADAL_ROPE_X), [&](float* x) { call.saved.push_back(*x); });
+      break;
+    default:
+      break;
   }
 }
 
@@ -92,26 +123,49 @@ void before_attention(Call& call) {
       const int64_t slots = call.view(HADAL_GQA_ATTENTION_K).extents[1];
       change_ints(call, HADAL_GQA_ATTENTION_POSITION, [&](int32_t at, int64_t t) {
         const int64_t block = (at + 1) / slots;
-        return block < table.extents[1] && table.row<int32_t>(*row_seq.row<int32_t>(t))[block] >= 0 ? at + 1 : at;
+        return block < table.extents[1] && table.row<int32_t>(*row_seq.row<int32_t>(t))[block] >= 0
+                   ? at + 1
+                   : at;
       });
       break;
     }
-    case kIgnoresFirst: change_ints(call, HADAL_GQA_ATTENTION_FIRST, [](int32_t, int64_t) { return 0; }); break;
-    case kIgnoresWindow: attr.window = 0; break;
-    case kWindowOffByOne: attr.window += attr.window ? 1 : 0; break;
-    case kIgnoresSink: call.op.operands[HADAL_GQA_ATTENTION_SINK] = -1; break;
-    case kFirstSequenceOnly: change_ints(call, HADAL_GQA_ATTENTION_ROW_SEQ, [](int32_t, int64_t) { return 0; }); break;
-    default: break;
+    case kIgnoresFirst:
+      change_ints(call, HADAL_GQA_ATTENTION_FIRST, [](int32_t, int64_t) { return 0; });
+      break;
+    case kIgnoresWindow:
+      attr.window = 0;
+      break;
+    case kWindowOffByOne:
+      attr.window += attr.window ? 1 : 0;
+      break;
+    case kIgnoresSink:
+      call.op.operands[HADAL_GQA_ATTENTION_SINK] = -1;
+      break;
+    case kFirstSequenceOnly:
+      change_ints(call, HADAL_GQA_ATTENTION_ROW_SEQ, [](int32_t, int64_t) { return 0; });
+      break;
+    default:
+      break;
   }
 }
 
 void before_kv_write(Call& call) {
   switch (call.fault) {
-    case kIgnoresWriteFrom: change_ints(call, HADAL_KV_WRITE_WRITE_FROM, [](int32_t, int64_t) { return 0; }); break;
-    case kWritesUnmapped: change_ints(call, HADAL_KV_WRITE_BLOCK_TABLE, [](int32_t b, int64_t) { return std::max(b, 0); }); break;
-    case kTruncatesKv: clear_bits(call, HADAL_KV_WRITE_X, kept_bits(call.view(HADAL_KV_WRITE_PLANE).dtype)); break;
-    case kIgnoresKvRatio: call.op.attr.kv_write.ratio = 1; break;
-    default: break;
+    case kIgnoresWriteFrom:
+      change_ints(call, HADAL_KV_WRITE_WRITE_FROM, [](int32_t, int64_t) { return 0; });
+      break;
+    case kWritesUnmapped:
+      change_ints(call, HADAL_KV_WRITE_BLOCK_TABLE,
+                  [](int32_t b, int64_t) { return std::max(b, 0); });
+      break;
+    case kTruncatesKv:
+      clear_bits(call, HADAL_KV_WRITE_X, kept_bits(call.view(HADAL_KV_WRITE_PLANE).dtype));
+      break;
+    case kIgnoresKvRatio:
+      call.op.attr.kv_write.ratio = 1;
+      break;
+    default:
+      break;
   }
 }
 
@@ -123,19 +177,31 @@ void set_param(Call& call, uint32_t param, float from, float to) {
 
 void before_sample(Call& call) {
   switch (call.fault) {
-    case kTopKOffByOne: set_param(call, HADAL_PARAM_TOP_K, 1, -1); break;
-    case kIgnoresMinP: set_param(call, HADAL_PARAM_MIN_P, 0, 0); break;
-    case kIgnoresTopP: set_param(call, HADAL_PARAM_TOP_P, -1, 1); break;
-    case kIgnoresMask: call.op.operands[HADAL_SAMPLE_MASK] = -1; break;
-    case kIgnoresPosition: change_ints(call, HADAL_SAMPLE_POSITION, [](int32_t, int64_t) { return 0; }); break;
+    case kTopKOffByOne:
+      set_param(call, HADAL_PARAM_TOP_K, 1, -1);
+      break;
+    case kIgnoresMinP:
+      set_param(call, HADAL_PARAM_MIN_P, 0, 0);
+      break;
+    case kIgnoresTopP:
+      set_param(call, HADAL_PARAM_TOP_P, -1, 1);
+      break;
+    case kIgnoresMask:
+      call.op.operands[HADAL_SAMPLE_MASK] = -1;
+      break;
+    case kIgnoresPosition:
+      change_ints(call, HADAL_SAMPLE_POSITION, [](int32_t, int64_t) { return 0; });
+      break;
     case kShortSeed: {
       const View seed = call.view(HADAL_SAMPLE_SEED);
-      for (int64_t r = 0; r < seed.extents[0]; ++r) call.patch(seed.row<uint32_t>(r) + 1, uint32_t{0});
+      for (int64_t r = 0; r < seed.extents[0]; ++r)
+        call.patch(seed.row<uint32_t>(r) + 1, uint32_t{0});
       break;
     }
     case kCountsPrompt: {
       const View entry = call.view(HADAL_SAMPLE_ENTRY);
-      for (int64_t e = 0; e < entry.extents[0]; ++e) call.patch(entry.row<int32_t>(e) + 2, entry.row<int32_t>(e)[1] + entry.row<int32_t>(e)[2]);
+      for (int64_t e = 0; e < entry.extents[0]; ++e)
+        call.patch(entry.row<int32_t>(e) + 2, entry.row<int32_t>(e)[1] + entry.row<int32_t>(e)[2]);
       break;
     }
     case kWrongRepetition: {
@@ -145,13 +211,16 @@ void before_sample(Call& call) {
         for (int32_t e = start.row<int32_t>(r)[0]; e < start.row<int32_t>(r)[1]; ++e) {
           const int32_t* entry = call.view(HADAL_SAMPLE_ENTRY).row<int32_t>(e);
           const float l = call.view(HADAL_SAMPLE_LOGITS).row<float>(r)[entry[0]];
-          const float repetition = call.view(HADAL_SAMPLE_PARAMS).row<float>(r)[HADAL_PARAM_REPETITION];
+          const float repetition =
+              call.view(HADAL_SAMPLE_PARAMS).row<float>(r)[HADAL_PARAM_REPETITION];
           float* bias = call.view(HADAL_SAMPLE_ENTRY_BIAS).row<float>(e);
-          if (l < 0 && (entry[1] > 0 || entry[2] > 0)) call.patch(bias, *bias + l / repetition - l * repetition);
+          if (l < 0 && (entry[1] > 0 || entry[2] > 0))
+            call.patch(bias, *bias + l / repetition - l * repetition);
         }
       break;
     }
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -159,39 +228,59 @@ void before_sample(Call& call) {
 
 void before(Call& call) {
   switch (call.op.id) {
-    case HADAL_OP_MATMUL: before_matmul(call); break;
-    case HADAL_OP_NORM: before_norm(call); break;
-    case HADAL_OP_ROPE: before_rope(call); break;
-    case HADAL_OP_GQA_ATTENTION: before_attention(call); break;
-    case HADAL_OP_KV_WRITE: before_kv_write(call); break;
-    case HADAL_OP_SAMPLE: before_sample(call); break;
+    case HADAL_OP_MATMUL:
+      before_matmul(call);
+      break;
+    case HADAL_OP_NORM:
+      before_norm(call);
+      break;
+    case HADAL_OP_ROPE:
+      before_rope(call);
+      break;
+    case HADAL_OP_GQA_ATTENTION:
+      before_attention(call);
+      break;
+    case HADAL_OP_KV_WRITE:
+      before_kv_write(call);
+      break;
+    case HADAL_OP_SAMPLE:
+      before_sample(call);
+      break;
     case HADAL_OP_SWIGLU:
       if (call.fault == kIgnoresClamp) call.op.attr.swiglu.clamp = 0;
       if (call.fault == kIgnoresRowWeight) call.op.operands[HADAL_SWIGLU_WEIGHT] = -1;
       break;
     case HADAL_OP_GATED_MATMUL:
       if (call.fault == kIgnoresGatedClamp) call.op.attr.swiglu.clamp = 0;
-      if (call.fault == kSwapsGateAndUp) std::swap(call.op.operands[HADAL_GATED_MATMUL_GATE], call.op.operands[HADAL_GATED_MATMUL_UP]);
+      if (call.fault == kSwapsGateAndUp)
+        std::swap(call.op.operands[HADAL_GATED_MATMUL_GATE],
+                  call.op.operands[HADAL_GATED_MATMUL_UP]);
       break;
     case HADAL_OP_EMBED:
       if (call.fault == kClampsToken) {
         const auto v = static_cast<int32_t>(call.view(HADAL_EMBED_TABLE).extents[0]);
-        change_ints(call, HADAL_EMBED_TOKEN, [v](int32_t id, int64_t) { return std::clamp(id, 0, v - 1); });
+        change_ints(call, HADAL_EMBED_TOKEN,
+                    [v](int32_t id, int64_t) { return std::clamp(id, 0, v - 1); });
       }
       break;
     case HADAL_OP_GATHER_ROWS:
       if (call.fault == kClampsIndex) {
         const auto m = static_cast<int32_t>(call.view(HADAL_GATHER_ROWS_X).extents[0]);
-        change_ints(call, HADAL_GATHER_ROWS_INDEX, [m](int32_t i, int64_t) { return std::clamp(i, 0, m - 1); });
+        change_ints(call, HADAL_GATHER_ROWS_INDEX,
+                    [m](int32_t i, int64_t) { return std::clamp(i, 0, m - 1); });
       }
       break;
     case HADAL_OP_COPY_BLOCKS:
-      if (call.fault == kCopiesMinusOne) change_ints(call, HADAL_COPY_BLOCKS_FROM, [](int32_t b, int64_t) { return std::max(b, 0); });
+      if (call.fault == kCopiesMinusOne)
+        change_ints(call, HADAL_COPY_BLOCKS_FROM,
+                    [](int32_t b, int64_t) { return std::max(b, 0); });
       break;
     case HADAL_OP_CONVERT:
-      if (call.fault == kTruncates && call.view(HADAL_CONVERT_X).dtype == HADAL_F32) clear_bits(call, HADAL_CONVERT_X, kept_bits(call.view(HADAL_CONVERT_OUT).dtype));
+      if (call.fault == kTruncates && call.view(HADAL_CONVERT_X).dtype == HADAL_F32)
+        clear_bits(call, HADAL_CONVERT_X, kept_bits(call.view(HADAL_CONVERT_OUT).dtype));
       break;
-    default: break;
+    default:
+      break;
   }
 }
 

@@ -1,7 +1,9 @@
-// A chip with one planted fault: a wrapper around a good chip whose memory is host memory. For testing the kit, never used else.
+// A chip with one planted fault: a wrapper around a good chip whose memory is host memory. For
+// testing the kit, never used else.
 //
-// The environment variable HADAL_FAULT chooses a line of faults.inc when the plug-in is queried; 0 is no fault. A fault
-// either changes what the good chip is told (before.cc) or what it wrote (after.cc).
+// The environment variable HADAL_FAULT chooses a line of faults.inc when the plug-in is queried; 0
+// is no fault. A fault either changes what the good chip is told (before.cc) or what it wrote
+// (after.cc).
 #pragma once
 
 #include <cstddef>
@@ -28,7 +30,9 @@ struct Call {
   hadal_step* step = nullptr;  ///< a copy
   hadal_op op{};               ///< a copy
 
-  [[nodiscard]] host_chip::View view(uint32_t operand) const { return host_chip::view(*tape, op.operands[operand], *step); }
+  [[nodiscard]] host_chip::View view(uint32_t operand) const {
+    return host_chip::view(*tape, op.operands[operand], *step);
+  }
 
   /// Writes `value` at `at` until the operator has run.
   template <typename T>
@@ -40,7 +44,9 @@ struct Call {
   }
   /// Undoes, after the run, whatever happens to *at.
   template <typename T>
-  void keep(T* at) { patch(at, *at); }
+  void keep(T* at) {
+    patch(at, *at);
+  }
 
   struct Patch {
     std::byte* at;
@@ -59,7 +65,8 @@ void each(const host_chip::View& v, Visit visit) {
   if (!v.present() || !v.data) return;
   for (int64_t i = 0; i < v.extents[0]; ++i)
     for (int64_t j = 0; j < (v.rank == 3 ? v.extents[1] : 1); ++j)
-      for (int64_t k = 0; k < (v.rank == 1 ? 1 : v.extents[v.rank - 1]); ++k) visit(v.row<float>(i, v.rank == 3 ? j : 0) + k);
+      for (int64_t k = 0; k < (v.rank == 1 ? 1 : v.extents[v.rank - 1]); ++k)
+        visit(v.row<float>(i, v.rank == 3 ? j : 0) + k);
 }
 
 }  // namespace hadal::faulty

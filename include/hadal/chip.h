@@ -1,18 +1,23 @@
-/* The Hadal chip contract: what an inference chip gives to run every DeepSeek model. C11; nothing but C crosses it.
+/* The Hadal chip contract: what an inference chip gives to run every DeepSeek model. C11; nothing
+ * but C crosses it.
  *
- * A chip is a table of functions, filled by one exported symbol, hadal_chip_query(). Every struct that may grow begins with
- * its size: the caller writes the size that it knows, the callee fills at most that, an unknown tail is zero and means
- * "absent". Fields are only appended. Nothing aborts, exits or throws across this border: a function returns a hadal_status
- * and, where it takes one, fills a hadal_error that names the operator, the shapes, the limit that was broken, the remedy.
+ * A chip is a table of functions, filled by one exported symbol, hadal_chip_query(). Every struct
+ * that may grow begins with its size: the caller writes the size that it knows, the callee fills at
+ * most that, an unknown tail is zero and means "absent". Fields are only appended. Nothing aborts,
+ * exits or throws across this border: a function returns a hadal_status and, where it takes one,
+ * fills a hadal_error that names the operator, the shapes, the limit that was broken, the remedy.
  *
- * Words. A *tape* is one step of a model: an array of operators over an array of tensors, in program order. It is recorded
- * once per model, chip and options and is valid for every step up to its limits; nothing in it is patched. What changes from
- * step to step lies in the *step*: row counts, and the memories that tensors are relative to. A tensor's first extent is
- * a constant, or a multiple of one of the step's row counts (T token rows, S sequences, R rows whose logits are wanted, U rows
- * of the layers after the model's tail): 0 rows are legal. *Planes* are caches, paged: [blocks, slots, width] per layer.
+ * Words. A *tape* is one step of a model: an array of operators over an array of tensors, in
+ * program order. It is recorded once per model, chip and options and is valid for every step up to
+ * its limits; nothing in it is patched. What changes from step to step lies in the *step*: row
+ * counts, and the memories that tensors are relative to. A tensor's first extent is a constant, or
+ * a multiple of one of the step's row counts (T token rows, S sequences, R rows whose logits are
+ * wanted, U rows of the layers after the model's tail): 0 rows are legal. *Planes* are caches,
+ * paged: [blocks, slots, width] per layer.
  *
- * The rule of bits, for a chip that declares row_invariant: the bits of a row are a function of the weights, the chip's
- * kernel table and that row's own inputs; never of the batch, the cut of a prompt, the number of threads, or a neighbour.
+ * The rule of bits, for a chip that declares row_invariant: the bits of a row are a function of the
+ * weights, the chip's kernel table and that row's own inputs; never of the batch, the cut of a
+ * prompt, the number of threads, or a neighbour.
  */
 #ifndef HADAL_CHIP_H
 #define HADAL_CHIP_H
@@ -31,7 +36,9 @@ extern "C" {
 #define HADAL_MAX_OPERANDS 16
 #define HADAL_MAX_RANK 4
 
-/* ---- element types ------------------------------------------------------------------------------------------------- */
+/* ---- element types
+ * -------------------------------------------------------------------------------------------------
+ */
 
 typedef enum hadal_dtype {
   HADAL_DTYPE_NONE = 0,
@@ -41,12 +48,15 @@ typedef enum hadal_dtype {
   HADAL_DTYPE_FORCE_32BIT = 0x7fffffff
 } hadal_dtype;
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 typedef enum hadal_status {
   HADAL_OK = 0,
-  HADAL_UNSUPPORTED = 1,   /* a no that carries its reason: this shape, type or attribute is not taken */
-  HADAL_INVALID = 2,       /* the call breaks the contract */
+  HADAL_UNSUPPORTED =
+      1,             /* a no that carries its reason: this shape, type or attribute is not taken */
+  HADAL_INVALID = 2, /* the call breaks the contract */
   HADAL_OUT_OF_MEMORY = 3,
   HADAL_DEVICE_FAILED = 4, /* the device is in a failed state from now on */
   HADAL_STOPPED = 5,       /* the stop flag was seen; the step's outputs are undefined */
@@ -59,7 +69,8 @@ typedef struct hadal_error {
   char text[508]; /* one line, UTF-8, NUL at its end */
 } hadal_error;
 
-/* ---- opaque objects of the chip ------------------------------------------------------------------------------------- */
+/* ---- opaque objects of the chip
+ * ------------------------------------------------------------------------------------- */
 
 typedef struct hadal_device hadal_device;
 typedef struct hadal_queue hadal_queue;
@@ -67,7 +78,8 @@ typedef struct hadal_memory hadal_memory;
 typedef struct hadal_weight hadal_weight;
 typedef struct hadal_program hadal_program;
 
-/* ---- tensors, operators, tapes -------------------------------------------------------------------------------------- */
+/* ---- tensors, operators, tapes
+ * -------------------------------------------------------------------------------------- */
 
 /* The row counts of a step. */
 typedef enum hadal_dim {
@@ -75,7 +87,7 @@ typedef enum hadal_dim {
   HADAL_DIM_T = 1,     /* token rows of this step */
   HADAL_DIM_S = 2,     /* sequences */
   HADAL_DIM_R = 3,     /* rows whose logits are wanted */
-  HADAL_DIM_U = 4,     /* rows that the layers after the tail compute (T unless the model has a tail) */
+  HADAL_DIM_U = 4, /* rows that the layers after the tail compute (T unless the model has a tail) */
   HADAL_DIM_COUNT = 5
 } hadal_dim;
 
@@ -85,9 +97,10 @@ typedef enum hadal_space {
   HADAL_SPACE_SCRATCH = 1, /* temporaries of the tape */
   HADAL_SPACE_INPUT = 2,   /* the flat block of step inputs */
   HADAL_SPACE_OUTPUT = 3,  /* the flat block of step outputs */
-  HADAL_SPACE_PLANE = 4,   /* step->planes[index]: one layer of a cache plane, [blocks, slots, width]; the memory may hold
-                              fewer blocks than the extent says, which is a limit: block tables name only what it holds */
-  HADAL_SPACE_WEIGHT = 5   /* a weight handle */
+  HADAL_SPACE_PLANE = 4, /* step->planes[index]: one layer of a cache plane, [blocks, slots, width];
+                            the memory may hold fewer blocks than the extent says, which is a limit:
+                            block tables name only what it holds */
+  HADAL_SPACE_WEIGHT = 5 /* a weight handle */
 } hadal_space;
 
 typedef struct hadal_tensor {
@@ -96,9 +109,10 @@ typedef struct hadal_tensor {
   uint32_t rank;    /* 1 … HADAL_MAX_RANK */
   uint32_t row_dim; /* hadal_dim: extents[0] is multiplied by the step's count of it */
   int64_t extents[HADAL_MAX_RANK]; /* outermost first; unused ones are 1 */
-  int64_t strides[HADAL_MAX_RANK]; /* bytes; the innermost is the element's size, except in weights, where strides are 0 */
-  uint64_t offset;  /* bytes from the start of the space's memory */
-  uint32_t index;   /* HADAL_SPACE_PLANE: which of step->planes */
+  int64_t strides[HADAL_MAX_RANK]; /* bytes; the innermost is the element's size, except in weights,
+                                      where strides are 0 */
+  uint64_t offset;                 /* bytes from the start of the space's memory */
+  uint32_t index;                  /* HADAL_SPACE_PLANE: which of step->planes */
   uint32_t reserved;
   hadal_weight* weight; /* HADAL_SPACE_WEIGHT; NULL while only op_query is asked */
 } hadal_tensor;
@@ -120,7 +134,10 @@ typedef enum hadal_op_id {
 /* Operand positions: HADAL_MATMUL_X, HADAL_MATMUL_W, …, HADAL_MATMUL_OPERANDS (their number). */
 #define HADAL_OP(name, code, level, formula, detail) typedef enum hadal_operands_##name {
 #define HADAL_OPERAND(op, name, role, shape, dtypes, text) HADAL_##op##_##name,
-#define HADAL_OP_END(op) HADAL_##op##_OPERANDS } hadal_operands_##op;
+#define HADAL_OP_END(op) \
+  HADAL_##op##_OPERANDS  \
+  }                      \
+  hadal_operands_##op;
 #define HADAL_OP_COST(op, flops, bytes)
 #include "hadal/ops_table.inc"
 #undef HADAL_OP
@@ -150,8 +167,9 @@ typedef struct hadal_rope_attr {
   uint32_t dims;        /* how many turn, even */
   uint32_t interleaved; /* 1: pairs (2i, 2i+1); 0: pairs (i, i + dims/2) */
   uint32_t inverse;     /* 1: by the negative angle */
-  uint32_t ratio;       /* position is t + 1 - ratio, only rows with (t+1) mod ratio = 0 are turned; 1: every row */
-  float amplitude;      /* cos and sin are multiplied by it */
+  uint32_t ratio;  /* position is t + 1 - ratio, only rows with (t+1) mod ratio = 0 are turned; 1:
+                      every row */
+  float amplitude; /* cos and sin are multiplied by it */
 } hadal_rope_attr;
 
 typedef struct hadal_swiglu_attr {
@@ -196,7 +214,8 @@ typedef struct hadal_tape {
   uint32_t reserved;
   const hadal_tensor* tensors;
   const hadal_op* ops;
-  int64_t limits[HADAL_DIM_COUNT]; /* the most rows of each kind that a step may bring; [CONST] is 1 */
+  int64_t
+      limits[HADAL_DIM_COUNT]; /* the most rows of each kind that a step may bring; [CONST] is 1 */
   uint64_t scratch_bytes;
   uint64_t input_bytes;
   uint64_t output_bytes;
@@ -204,7 +223,8 @@ typedef struct hadal_tape {
   uint32_t reserved2;
 } hadal_tape;
 
-/* Row of per-row sampling parameters (the PARAMS operand of sample): fp32 [R, HADAL_PARAM_COUNT]. */
+/* Row of per-row sampling parameters (the PARAMS operand of sample): fp32 [R, HADAL_PARAM_COUNT].
+ */
 typedef enum hadal_sample_param {
   HADAL_PARAM_TEMPERATURE = 0, /* 0: greedy */
   HADAL_PARAM_TOP_K,           /* 0: off; 1: greedy */
@@ -225,12 +245,14 @@ typedef struct hadal_step {
   hadal_memory* scratch;
   hadal_memory* inputs;
   hadal_memory* outputs;
-  hadal_memory* workspace;      /* for op_run: at least what op_query asked; NULL for a program */
+  hadal_memory* workspace; /* for op_run: at least what op_query asked; NULL for a program */
   hadal_memory* const* planes;
   const volatile int32_t* stop; /* non-zero: give up at the next natural border; may be NULL */
 } hadal_step;
 
-/* ---- weights --------------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 #define HADAL_USE_MATMUL 1u
 #define HADAL_USE_GATHER 2u
@@ -241,7 +263,7 @@ typedef struct hadal_piece {
   hadal_memory* memory; /* imported */
   uint64_t offset;
   int64_t rows;
-  int64_t row_stride; /* bytes from row to row */
+  int64_t row_stride;         /* bytes from row to row */
   hadal_memory* scale_memory; /* block scales (FP8 and FP4 checkpoints), or NULL */
   uint64_t scale_offset;
   int64_t scale_row_stride; /* bytes from one row of blocks to the next */
@@ -250,20 +272,30 @@ typedef struct hadal_piece {
 typedef struct hadal_weight_desc {
   uint32_t size;
   uint32_t dtype;
-  uint32_t uses; /* HADAL_USE_… bits */
-  uint32_t keeps_source; /* 1: the pieces stay readable while the handle lives, so that they may be read in place */
-  int64_t batch; /* matrices in the handle (experts, heads); 1 for a plain one. Pieces hold batch · rows rows in all */
+  uint32_t uses;         /* HADAL_USE_… bits */
+  uint32_t keeps_source; /* 1: the pieces stay readable while the handle lives, so that they may be
+                            read in place */
+  int64_t batch; /* matrices in the handle (experts, heads); 1 for a plain one. Pieces hold batch ·
+                    rows rows in all */
   int64_t rows;  /* output features of a matrix; of a vector: 1 */
   int64_t cols;  /* input features */
   uint32_t scale_dtype; /* HADAL_DTYPE_NONE: no block scales */
   uint32_t reserved;
-  int64_t scale_block_rows; /* value = element · scale[row div block_rows][col div block_cols]; the last may be partial */
+  int64_t scale_block_rows; /* value = element · scale[row div block_rows][col div block_cols]; the
+                               last may be partial */
   int64_t scale_block_cols;
 } hadal_weight_desc;
 
-/* ---- the table -------------------------------------------------------------------------------------------------------- */
+/* ---- the table
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-typedef enum hadal_log_level { HADAL_LOG_DEBUG = 0, HADAL_LOG_INFO = 1, HADAL_LOG_WARNING = 2, HADAL_LOG_ERROR = 3 } hadal_log_level;
+typedef enum hadal_log_level {
+  HADAL_LOG_DEBUG = 0,
+  HADAL_LOG_INFO = 1,
+  HADAL_LOG_WARNING = 2,
+  HADAL_LOG_ERROR = 3
+} hadal_log_level;
 
 typedef struct hadal_host {
   uint32_t size;
@@ -274,22 +306,25 @@ typedef struct hadal_host {
 
 typedef struct hadal_device_options {
   uint32_t size;
-  int32_t threads;     /* workers of a CPU-like chip; 0: the chip chooses within the limits of its process */
-  const char* kernels; /* name of a kernel table to force, as reported in device_info; NULL: the best */
+  int32_t threads; /* workers of a CPU-like chip; 0: the chip chooses within the limits of its
+                      process */
+  const char*
+      kernels; /* name of a kernel table to force, as reported in device_info; NULL: the best */
 } hadal_device_options;
 
 typedef struct hadal_device_info {
   uint32_t size;
   int32_t threads;
   char name[128];
-  char kernels[64];        /* the kernel table in use */
-  char all_kernels[192];   /* every table built in that this device can run, best first, blanks between */
+  char kernels[64];      /* the kernel table in use */
+  char all_kernels[192]; /* every table built in that this device can run, best first, blanks
+                            between */
   char instruction_sets[256];
   uint64_t memory_total;
   uint64_t memory_free;
-  uint32_t host_memory;    /* 1: device memory is host memory, mem_host gives pointers */
-  uint32_t row_invariant;  /* the rule of bits is kept */
-  uint32_t alignment;      /* of offsets within memories */
+  uint32_t host_memory;   /* 1: device memory is host memory, mem_host gives pointers */
+  uint32_t row_invariant; /* the rule of bits is kept */
+  uint32_t alignment;     /* of offsets within memories */
   uint32_t reserved;
 } hadal_device_info;
 
@@ -312,46 +347,60 @@ typedef struct hadal_profile_table {
 
 typedef struct hadal_chip {
   uint32_t size;
-  uint32_t abi; /* the highest minor that both sides know */
+  uint32_t abi;                      /* the highest minor that both sides know */
   void (*close)(struct hadal_chip*); /* stays here for ever */
   void* context;
   char name[32];
 
   int32_t (*device_count)(struct hadal_chip*);
-  hadal_status (*device_open)(struct hadal_chip*, int32_t index, const hadal_device_options*, hadal_device** out, hadal_error*);
+  hadal_status (*device_open)(struct hadal_chip*, int32_t index, const hadal_device_options*,
+                              hadal_device** out, hadal_error*);
   void (*device_close)(hadal_device*);
   hadal_status (*device_info)(hadal_device*, hadal_device_info* out);
 
   hadal_status (*mem_alloc)(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_error*);
-  /* Host memory that the chip may read in place (the mapped file). `bytes` stay valid until mem_free. */
-  hadal_status (*mem_import)(hadal_device*, const void* data, uint64_t bytes, hadal_memory** out, hadal_error*);
+  /* Host memory that the chip may read in place (the mapped file). `bytes` stay valid until
+   * mem_free. */
+  hadal_status (*mem_import)(hadal_device*, const void* data, uint64_t bytes, hadal_memory** out,
+                             hadal_error*);
   void (*mem_free)(hadal_memory*);
-  void* (*mem_host)(hadal_memory*); /* its address if the host may touch it (after queue_sync), else NULL */
-  hadal_status (*copy_in)(hadal_queue*, hadal_memory* to, uint64_t offset, const void* from, uint64_t bytes, hadal_error*);
-  hadal_status (*copy_out)(hadal_queue*, void* to, hadal_memory* from, uint64_t offset, uint64_t bytes, hadal_error*);
-  hadal_status (*copy)(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from, uint64_t from_offset, uint64_t bytes, hadal_error*);
-  hadal_status (*fill)(hadal_queue*, hadal_memory*, uint64_t offset, uint64_t bytes, uint8_t value, hadal_error*);
+  void* (*mem_host)(
+      hadal_memory*); /* its address if the host may touch it (after queue_sync), else NULL */
+  hadal_status (*copy_in)(hadal_queue*, hadal_memory* to, uint64_t offset, const void* from,
+                          uint64_t bytes, hadal_error*);
+  hadal_status (*copy_out)(hadal_queue*, void* to, hadal_memory* from, uint64_t offset,
+                           uint64_t bytes, hadal_error*);
+  hadal_status (*copy)(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
+                       uint64_t from_offset, uint64_t bytes, hadal_error*);
+  hadal_status (*fill)(hadal_queue*, hadal_memory*, uint64_t offset, uint64_t bytes, uint8_t value,
+                       hadal_error*);
 
   hadal_status (*queue_create)(hadal_device*, hadal_queue** out, hadal_error*);
   void (*queue_destroy)(hadal_queue*);
   hadal_status (*queue_sync)(hadal_queue*, hadal_error*);
 
   /* Bytes that the handle will need beside its source; HADAL_UNSUPPORTED: convert it first. */
-  hadal_status (*weight_bytes)(hadal_device*, const hadal_weight_desc*, uint64_t* bytes, hadal_error*);
-  hadal_status (*weight_create)(hadal_device*, const hadal_weight_desc*, const hadal_piece* pieces, uint32_t piece_count, hadal_weight** out, hadal_error*);
+  hadal_status (*weight_bytes)(hadal_device*, const hadal_weight_desc*, uint64_t* bytes,
+                               hadal_error*);
+  hadal_status (*weight_create)(hadal_device*, const hadal_weight_desc*, const hadal_piece* pieces,
+                                uint32_t piece_count, hadal_weight** out, hadal_error*);
   void (*weight_destroy)(hadal_weight*);
 
-  /* Is this operator taken with these operands (tensors[i] for operand i, absent ones HADAL_SPACE_NONE), rows at their limits? */
-  hadal_status (*op_query)(hadal_device*, const hadal_op*, const hadal_tensor* tensors, const int64_t* limits, uint64_t* workspace_bytes, hadal_error*);
-  /* Runs ops [first, first + count) of a tape in order. May return before the work is done: queue_sync. */
-  hadal_status (*op_run)(hadal_queue*, const hadal_tape*, uint32_t first, uint32_t count, const hadal_step*, hadal_error*);
+  /* Is this operator taken with these operands (tensors[i] for operand i, absent ones
+   * HADAL_SPACE_NONE), rows at their limits? */
+  hadal_status (*op_query)(hadal_device*, const hadal_op*, const hadal_tensor* tensors,
+                           const int64_t* limits, uint64_t* workspace_bytes, hadal_error*);
+  /* Runs ops [first, first + count) of a tape in order. May return before the work is done:
+   * queue_sync. */
+  hadal_status (*op_run)(hadal_queue*, const hadal_tape*, uint32_t first, uint32_t count,
+                         const hadal_step*, hadal_error*);
 
   const hadal_program_table* program; /* NULL: absent */
   const hadal_profile_table* profile; /* NULL: absent */
 } hadal_chip;
 
-/* The one exported symbol of a plug-in. `abi`: the host's; out->size: what the host knows. HADAL_OK, or HADAL_UNSUPPORTED for
- * another major version. */
+/* The one exported symbol of a plug-in. `abi`: the host's; out->size: what the host knows.
+ * HADAL_OK, or HADAL_UNSUPPORTED for another major version. */
 typedef hadal_status (*hadal_chip_query_fn)(const hadal_host* host, uint32_t abi, hadal_chip* out);
 
 #ifdef __cplusplus

@@ -39,9 +39,12 @@ std::string cgroup_path(const std::string& controller) {
   while (std::getline(file, line)) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string names = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+    const std::string names = line.substr(first + 1, second - first - 1),
+                      path = line.substr(second + 1);
     if (names.empty() && controller.empty()) return "/sys/fs/cgroup" + path;
-    if (!controller.empty() && ("," + names + ",").find("," + controller + ",") != std::string::npos) return "/sys/fs/cgroup/" + controller + path;
+    if (!controller.empty() &&
+        ("," + names + ",").find("," + controller + ",") != std::string::npos)
+      return "/sys/fs/cgroup/" + controller + path;
   }
   return "";
 }
@@ -67,7 +70,8 @@ uint64_t stat_value(const std::string& path, const std::string& key) {
   return 0;
 }
 
-/// What is left under a limit. The page cache counts as use there, but is given up when memory is asked for.
+/// What is left under a limit. The page cache counts as use there, but is given up when memory is
+/// asked for.
 uint64_t left_of(uint64_t limit, uint64_t use, uint64_t page_cache) {
   if (limit == kNone || use == kNone) return limit;
   use -= std::min(use, page_cache);
@@ -79,10 +83,12 @@ uint64_t left_of(uint64_t limit, uint64_t use, uint64_t page_cache) {
 uint64_t available_memory() {
   uint64_t least = meminfo("MemAvailable:");
   least = std::min(least, least_up(cgroup_path(""), [](const std::string& d) {
-                     return left_of(number_in(d + "/memory.max"), number_in(d + "/memory.current"), stat_value(d + "/memory.stat", "file"));
+                     return left_of(number_in(d + "/memory.max"), number_in(d + "/memory.current"),
+                                    stat_value(d + "/memory.stat", "file"));
                    }));
   least = std::min(least, least_up(cgroup_path("memory"), [](const std::string& d) {
-                     return left_of(number_in(d + "/memory.limit_in_bytes"), number_in(d + "/memory.usage_in_bytes"),
+                     return left_of(number_in(d + "/memory.limit_in_bytes"),
+                                    number_in(d + "/memory.usage_in_bytes"),
                                     stat_value(d + "/memory.stat", "total_cache"));
                    }));
   return least;
@@ -92,17 +98,22 @@ int32_t available_processors() {
   int32_t count = static_cast<int32_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (::sched_getaffinity(0, sizeof mask, &mask) == 0) count = std::min(count, std::max(1, CPU_COUNT(&mask)));
+  if (::sched_getaffinity(0, sizeof mask, &mask) == 0)
+    count = std::min(count, std::max(1, CPU_COUNT(&mask)));
   const auto quota = [](const std::string& quota_file, const std::string& period_file) -> uint64_t {
     // v2: "max 100000" or "200000 100000" in one file; v1: two files, -1 for none.
     std::ifstream file(quota_file);
     double allowed = 0, period = 0;
     if (!(file >> allowed) || allowed <= 0) return kNone;
-    if (period_file.empty() ? !(file >> period) : !(std::ifstream(period_file) >> period)) return kNone;
+    if (period_file.empty() ? !(file >> period) : !(std::ifstream(period_file) >> period))
+      return kNone;
     return period > 0 ? static_cast<uint64_t>(std::max(1.0, std::ceil(allowed / period))) : kNone;
   };
-  const uint64_t v2 = least_up(cgroup_path(""), [&](const std::string& d) { return quota(d + "/cpu.max", ""); });
-  const uint64_t v1 = least_up(cgroup_path("cpu"), [&](const std::string& d) { return quota(d + "/cpu.cfs_quota_us", d + "/cpu.cfs_period_us"); });
+  const uint64_t v2 =
+      least_up(cgroup_path(""), [&](const std::string& d) { return quota(d + "/cpu.max", ""); });
+  const uint64_t v1 = least_up(cgroup_path("cpu"), [&](const std::string& d) {
+    return quota(d + "/cpu.cfs_quota_us", d + "/cpu.cfs_period_us");
+  });
   const uint64_t least = std::min(v1, v2);
   return least < static_cast<uint64_t>(count) ? static_cast<int32_t>(least) : count;
 }

@@ -5,10 +5,12 @@
 
 namespace hadal {
 
-/// Bytes that can still be allocated without swapping: the least of MemAvailable and the cgroup's limit less its use.
+/// Bytes that can still be allocated without swapping: the least of MemAvailable and the cgroup's
+/// limit less its use.
 uint64_t available_memory();
 
-/// Processors that this process may run on at once: the least of its affinity mask and its cgroup's quota, at least 1.
+/// Processors that this process may run on at once: the least of its affinity mask and its cgroup's
+/// quota, at least 1.
 int32_t available_processors();
 
 }  // namespace hadal

@@ -6,7 +6,8 @@ namespace hadal {
 namespace {
 
 constexpr auto kTable = std::to_array<DTypeInfo>({
-#define HADAL_DTYPE(name, code, values, bytes, ggml, st) {HADAL_##name, #name, values, bytes, ggml, st},
+#define HADAL_DTYPE(name, code, values, bytes, ggml, st) \
+  {HADAL_##name, #name, values, bytes, ggml, st},
 #include "hadal/dtypes.inc"
 #undef HADAL_DTYPE
 });
@@ -25,7 +26,9 @@ const DTypeInfo* dtype_info(DType dtype) {
 }
 
 const DTypeInfo* dtype_from_ggml(uint32_t ggml_id) {
-  return find([=](const DTypeInfo& r) { return r.ggml_id >= 0 && static_cast<uint32_t>(r.ggml_id) == ggml_id; });
+  return find([=](const DTypeInfo& r) {
+    return r.ggml_id >= 0 && static_cast<uint32_t>(r.ggml_id) == ggml_id;
+  });
 }
 
 const DTypeInfo* dtype_from_safetensors(std::string_view name) {
@@ -41,7 +44,9 @@ std::optional<int64_t> row_bytes(DType dtype, int64_t values) {
   const DTypeInfo* row = dtype_info(dtype);
   if (!row || values < 0 || values % row->block_values != 0) return std::nullopt;
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(values / row->block_values, static_cast<int64_t>(row->block_bytes), &bytes)) return std::nullopt;
+  if (__builtin_mul_overflow(values / row->block_values, static_cast<int64_t>(row->block_bytes),
+                             &bytes))
+    return std::nullopt;
   return bytes;
 }
 

@@ -1,4 +1,5 @@
-// Element types: names, block sizes, and where they come from. One row a type in include/hadal/dtypes.inc.
+// Element types: names, block sizes, and where they come from. One row a type in
+// include/hadal/dtypes.inc.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ const DTypeInfo* dtype_from_safetensors(std::string_view name);
 /// The name, or "?" for an unknown code.
 std::string_view dtype_name(DType dtype);
 
-/// Bytes of one row of `values` values; nullopt if they are no whole number of blocks, or if the size overflows.
+/// Bytes of one row of `values` values; nullopt if they are no whole number of blocks, or if the
+/// size overflows.
 std::optional<int64_t> row_bytes(DType dtype, int64_t values);
 
 /// True for types that hold plain numbers, one a block (F32, BF16, I8, …), false for block formats.

@@ -31,7 +31,7 @@ Error io_error(const std::filesystem::path& path, const char* what) {
 Result<int64_t> open_regular(const std::filesystem::path& path, Descriptor& out) {
   out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (out.fd < 0) return io_error(path, "cannot open");
-  struct stat info {};
+  struct stat info{};
   if (::fstat(out.fd, &info) != 0) return io_error(path, "cannot read its size");
   if (!S_ISREG(info.st_mode)) return failed(path.string() + ": not a regular file");
   return static_cast<int64_t>(info.st_size);
@@ -76,7 +76,8 @@ Result<std::string> read_text_file(const std::filesystem::path& path, int64_t li
   Descriptor file;
   HADAL_TRY(const int64_t size, open_regular(path, file));
   if (size > limit)
-    return failed(path.string() + ": " + std::to_string(size) + " bytes, more than the " + std::to_string(limit) + " that such a file may have");
+    return failed(path.string() + ": " + std::to_string(size) + " bytes, more than the " +
+                  std::to_string(limit) + " that such a file may have");
   std::string text(static_cast<size_t>(size), '\0');
   size_t done = 0;
   while (done < text.size()) {

@@ -11,17 +11,21 @@
 
 namespace hadal {
 
-/// A size or offset that came from outside. Arithmetic that overflows, goes negative or was invalid to begin with
-/// yields an invalid size, and only `get()` of a valid one gives a number: no check can be forgotten in between.
+/// A size or offset that came from outside. Arithmetic that overflows, goes negative or was invalid
+/// to begin with yields an invalid size, and only `get()` of a valid one gives a number: no check
+/// can be forgotten in between.
 class CheckedSize {
  public:
   constexpr CheckedSize() = default;
-  constexpr CheckedSize(uint64_t v) : value_(static_cast<int64_t>(v)), ok_(v <= INT64_MAX) {}  // NOLINT: implicit on purpose
+  constexpr CheckedSize(uint64_t v)
+      : value_(static_cast<int64_t>(v)), ok_(v <= INT64_MAX) {}  // NOLINT: implicit on purpose
   static constexpr CheckedSize invalid() { return CheckedSize(UINT64_MAX); }
 
   [[nodiscard]] constexpr bool ok() const { return ok_; }
   /// The number, or `otherwise` when the size is not valid.
-  [[nodiscard]] constexpr int64_t get_or(int64_t otherwise) const { return ok_ ? value_ : otherwise; }
+  [[nodiscard]] constexpr int64_t get_or(int64_t otherwise) const {
+    return ok_ ? value_ : otherwise;
+  }
   /// True if this size is valid and at most `limit`.
   [[nodiscard]] constexpr bool at_most(int64_t limit) const { return ok_ && value_ <= limit; }
 
@@ -59,7 +63,8 @@ class MappedFile {
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  /// Gives the pages that lie wholly inside `part` back to the system; they are read again from the file when touched.
+  /// Gives the pages that lie wholly inside `part` back to the system; they are read again from the
+  /// file when touched.
   void drop(std::span<const std::byte> part) const;
 
  private:
@@ -69,7 +74,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A small text file (configuration, tokenizer) as a string; fails if it is larger than `limit` bytes.
-Result<std::string> read_text_file(const std::filesystem::path& path, int64_t limit = int64_t{256} << 20);
+/// A small text file (configuration, tokenizer) as a string; fails if it is larger than `limit`
+/// bytes.
+Result<std::string> read_text_file(const std::filesystem::path& path,
+                                   int64_t limit = int64_t{256} << 20);
 
 }  // namespace hadal

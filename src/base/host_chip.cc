@@ -39,7 +39,8 @@ constexpr OpRow kOps[] = {
 };
 constexpr OperandRow kOperands[] = {
 #define HADAL_OP(name, code, level, formula, detail)
-#define HADAL_OPERAND(op, name, role, shape, dtypes, text) {HADAL_OP_##op, #name, HADAL_ROLE_##role, shape, dtypes},
+#define HADAL_OPERAND(op, name, role, shape, dtypes, text) \
+  {HADAL_OP_##op, #name, HADAL_ROLE_##role, shape, dtypes},
 #include "hadal/ops_table.inc"
 #undef HADAL_OP
 #undef HADAL_OPERAND
@@ -56,7 +57,8 @@ struct Name {
 constexpr Name lower(const char* from) {
   Name name{};
   for (size_t i = 0; from[i] != '\0' && i + 1 < sizeof name.text; ++i)
-    name.text[i] = from[i] >= 'A' && from[i] <= 'Z' ? static_cast<char>(from[i] - 'A' + 'a') : from[i];
+    name.text[i] =
+        from[i] >= 'A' && from[i] <= 'Z' ? static_cast<char>(from[i] - 'A' + 'a') : from[i];
   return name;
 }
 constexpr auto kOpNames = [] {
@@ -80,11 +82,15 @@ constexpr auto kFirst = [] {
   return first;
 }();
 
-bool in_range(const Memory& m, uint64_t offset, uint64_t bytes) { return offset <= m.bytes && bytes <= m.bytes - offset; }
+bool in_range(const Memory& m, uint64_t offset, uint64_t bytes) {
+  return offset <= m.bytes && bytes <= m.bytes - offset;
+}
 
-hadal_status out_of_range(hadal_error* error, const char* what, const Memory& m, uint64_t offset, uint64_t bytes) {
-  return report(error, HADAL_INVALID, std::string(what) + ": bytes " + std::to_string(offset) + " + " + std::to_string(bytes) +
-                                          " lie outside a memory of " + std::to_string(m.bytes));
+hadal_status out_of_range(hadal_error* error, const char* what, const Memory& m, uint64_t offset,
+                          uint64_t bytes) {
+  return report(error, HADAL_INVALID,
+                std::string(what) + ": bytes " + std::to_string(offset) + " + " +
+                    std::to_string(bytes) + " lie outside a memory of " + std::to_string(m.bytes));
 }
 
 hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_error* error) {
@@ -92,10 +98,13 @@ hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_
   auto* m = new (std::nothrow) Memory;
   void* data = MAP_FAILED;
   const uint64_t size = std::max<uint64_t>(bytes, 64);
-  if (m) data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (m)
+    data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     delete m;
-    return report(error, HADAL_OUT_OF_MEMORY, "no " + std::to_string(bytes) + " bytes of memory left");
+    return report(error, HADAL_OUT_OF_MEMORY,
+                  "no " + std::to_string(bytes) + " bytes of memory left");
   }
   if (size >= (uint64_t{4} << 20)) ::madvise(data, size, MADV_HUGEPAGE);
   *m = {static_cast<std::byte*>(data), size, true};
@@ -103,7 +112,8 @@ hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_
   return HADAL_OK;
 }
 
-hadal_status mem_import(hadal_device*, const void* data, uint64_t bytes, hadal_memory** out, hadal_error* error) {
+hadal_status mem_import(hadal_device*, const void* data, uint64_t bytes, hadal_memory** out,
+                        hadal_error* error) {
   auto* m = new (std::nothrow) Memory;
   if (!m) return report(error, HADAL_OUT_OF_MEMORY, "no memory left for a handle");
   *m = {static_cast<std::byte*>(const_cast<void*>(data)), bytes, false};
@@ -120,28 +130,37 @@ void mem_free(hadal_memory* handle) {
 
 void* mem_host(hadal_memory* handle) { return memory(handle)->data; }
 
-hadal_status copy_in(hadal_queue*, hadal_memory* to, uint64_t offset, const void* from, uint64_t bytes, hadal_error* error) {
-  if (!in_range(*memory(to), offset, bytes)) return out_of_range(error, "copy_in", *memory(to), offset, bytes);
+hadal_status copy_in(hadal_queue*, hadal_memory* to, uint64_t offset, const void* from,
+                     uint64_t bytes, hadal_error* error) {
+  if (!in_range(*memory(to), offset, bytes))
+    return out_of_range(error, "copy_in", *memory(to), offset, bytes);
   if (bytes != 0) std::memcpy(memory(to)->data + offset, from, bytes);
   return HADAL_OK;
 }
 
-hadal_status copy_out(hadal_queue*, void* to, hadal_memory* from, uint64_t offset, uint64_t bytes, hadal_error* error) {
-  if (!in_range(*memory(from), offset, bytes)) return out_of_range(error, "copy_out", *memory(from), offset, bytes);
+hadal_status copy_out(hadal_queue*, void* to, hadal_memory* from, uint64_t offset, uint64_t bytes,
+                      hadal_error* error) {
+  if (!in_range(*memory(from), offset, bytes))
+    return out_of_range(error, "copy_out", *memory(from), offset, bytes);
   if (bytes != 0) std::memcpy(to, memory(from)->data + offset, bytes);
   return HADAL_OK;
 }
 
-hadal_status copy(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from, uint64_t from_offset, uint64_t bytes,
-                  hadal_error* error) {
-  if (!in_range(*memory(to), to_offset, bytes)) return out_of_range(error, "copy", *memory(to), to_offset, bytes);
-  if (!in_range(*memory(from), from_offset, bytes)) return out_of_range(error, "copy", *memory(from), from_offset, bytes);
-  if (bytes != 0) std::memmove(memory(to)->data + to_offset, memory(from)->data + from_offset, bytes);
+hadal_status copy(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
+                  uint64_t from_offset, uint64_t bytes, hadal_error* error) {
+  if (!in_range(*memory(to), to_offset, bytes))
+    return out_of_range(error, "copy", *memory(to), to_offset, bytes);
+  if (!in_range(*memory(from), from_offset, bytes))
+    return out_of_range(error, "copy", *memory(from), from_offset, bytes);
+  if (bytes != 0)
+    std::memmove(memory(to)->data + to_offset, memory(from)->data + from_offset, bytes);
   return HADAL_OK;
 }
 
-hadal_status fill(hadal_queue*, hadal_memory* to, uint64_t offset, uint64_t bytes, uint8_t value, hadal_error* error) {
-  if (!in_range(*memory(to), offset, bytes)) return out_of_range(error, "fill", *memory(to), offset, bytes);
+hadal_status fill(hadal_queue*, hadal_memory* to, uint64_t offset, uint64_t bytes, uint8_t value,
+                  hadal_error* error) {
+  if (!in_range(*memory(to), offset, bytes))
+    return out_of_range(error, "fill", *memory(to), offset, bytes);
   if (bytes != 0) std::memset(memory(to)->data + offset, value, bytes);
   return HADAL_OK;
 }
@@ -150,7 +169,8 @@ hadal_status fill(hadal_queue*, hadal_memory* to, uint64_t offset, uint64_t byte
 
 hadal_status report(hadal_error* error, hadal_status status, const std::string& text) {
   if (error && error->size > offsetof(hadal_error, text)) {
-    const size_t room = std::min<size_t>(error->size, sizeof(hadal_error)) - offsetof(hadal_error, text);
+    const size_t room =
+        std::min<size_t>(error->size, sizeof(hadal_error)) - offsetof(hadal_error, text);
     const size_t n = std::min(room - 1, text.size());
     std::memcpy(error->text, text.data(), n);
     error->text[n] = '\0';
@@ -184,20 +204,33 @@ View view(const hadal_tape& tape, int32_t index, const hadal_step& step) {
   v.weight = t.weight;
   hadal_memory* base = nullptr;
   switch (t.space) {
-    case HADAL_SPACE_SCRATCH: base = step.scratch; break;
-    case HADAL_SPACE_INPUT: base = step.inputs; break;
-    case HADAL_SPACE_OUTPUT: base = step.outputs; break;
-    case HADAL_SPACE_PLANE: base = step.planes[t.index]; break;
-    default: break;
+    case HADAL_SPACE_SCRATCH:
+      base = step.scratch;
+      break;
+    case HADAL_SPACE_INPUT:
+      base = step.inputs;
+      break;
+    case HADAL_SPACE_OUTPUT:
+      base = step.outputs;
+      break;
+    case HADAL_SPACE_PLANE:
+      base = step.planes[t.index];
+      break;
+    default:
+      break;
   }
   if (base) v.data = memory(base)->data + t.offset;
   // A plane's memory may hold fewer blocks than its limit.
   if (t.space == HADAL_SPACE_PLANE && t.strides[0] > 0)
-    v.extents[0] = std::min(t.extents[0], static_cast<int64_t>((memory(base)->bytes - t.offset) / static_cast<uint64_t>(t.strides[0])));
+    v.extents[0] =
+        std::min(t.extents[0], static_cast<int64_t>((memory(base)->bytes - t.offset) /
+                                                    static_cast<uint64_t>(t.strides[0])));
   return v;
 }
 
-const char* op_name(uint32_t id) { return id < kMaxOpId && kOpNames[id].text[0] ? kOpNames[id].text : "?"; }
+const char* op_name(uint32_t id) {
+  return id < kMaxOpId && kOpNames[id].text[0] ? kOpNames[id].text : "?";
+}
 
 uint32_t operand_count(uint32_t id) { return id < kMaxOpId ? kFirst[id + 1] - kFirst[id] : 0; }
 
@@ -218,7 +251,8 @@ std::string describe(const hadal_op& op, const hadal_tensor* const* tensors) {
     if (!first) text += ", ";
     first = false;
     text += std::string(operand_name(op.id, i)) + " [";
-    for (uint32_t d = 0; d < t->rank && d < HADAL_MAX_RANK; ++d) text += (d ? ", " : "") + std::to_string(t->extents[d]);
+    for (uint32_t d = 0; d < t->rank && d < HADAL_MAX_RANK; ++d)
+      text += (d ? ", " : "") + std::to_string(t->extents[d]);
     text += "] " + std::string(dtype_name(static_cast<DType>(t->dtype)));
   }
   return text + ")";
@@ -226,9 +260,11 @@ std::string describe(const hadal_op& op, const hadal_tensor* const* tensors) {
 
 namespace {
 
-// ---- the shapes of ops_table.inc: "[M, K] or [M, B, K]", "as X", "[(V + 31) / 32]" -----------------------------------------
+// ---- the shapes of ops_table.inc: "[M, K] or [M, B, K]", "as X", "[(V + 31) / 32]"
+// -----------------------------------------
 
-/// A name in a shape, and what it stands for in this call. `dim` is the step's row count that multiplies it.
+/// A name in a shape, and what it stands for in this call. `dim` is the step's row count that
+/// multiplies it.
 struct Symbol {
   std::string_view name;
   int64_t value = 0;
@@ -243,30 +279,39 @@ std::string_view trim(std::string_view text) {
 
 std::vector<std::string_view> split(std::string_view text, std::string_view separator) {
   std::vector<std::string_view> parts;
-  for (size_t at = 0; (at = text.find(separator)) != std::string_view::npos; text.remove_prefix(at + separator.size()))
+  for (size_t at = 0; (at = text.find(separator)) != std::string_view::npos;
+       text.remove_prefix(at + separator.size()))
     parts.push_back(trim(text.substr(0, at)));
   parts.push_back(trim(text));
   return parts;
 }
 
-std::vector<std::string_view> extents_of(std::string_view shape) { return split(shape.substr(1, shape.size() - 2), ","); }
+std::vector<std::string_view> extents_of(std::string_view shape) {
+  return split(shape.substr(1, shape.size() - 2), ",");
+}
 
-bool is_expression(std::string_view item) { return item.find_first_of("*/+(") != std::string_view::npos; }
-bool is_number(std::string_view item) { return item.find_first_not_of("0123456789") == std::string_view::npos; }
+bool is_expression(std::string_view item) {
+  return item.find_first_of("*/+(") != std::string_view::npos;
+}
+bool is_number(std::string_view item) {
+  return item.find_first_not_of("0123456789") == std::string_view::npos;
+}
 
 class ShapeCheck {
  public:
   ShapeCheck(const hadal_op& op, const hadal_tensor* tensors) : op_(op), tensors_(tensors) {
     symbols_.push_back({"HADAL_PARAM_COUNT", HADAL_PARAM_COUNT});
     if (op.id == HADAL_OP_ROPE) symbols_.push_back({"dims", op.attr.rope.dims});
-    if (op.id == HADAL_OP_GQA_ATTENTION) symbols_.push_back({"kv_heads", op.attr.attention.kv_heads});
+    if (op.id == HADAL_OP_GQA_ATTENTION)
+      symbols_.push_back({"kv_heads", op.attr.attention.kv_heads});
     if (op.id == HADAL_OP_SAMPLE) symbols_.push_back({"top", op.attr.sample.top});
   }
 
   /// Why the shapes do not fit together; empty if they do.
   std::string run() {
     std::string why;
-    for (const bool expressions : {false, true})  // an expression may name what a later operand binds
+    for (const bool expressions :
+         {false, true})  // an expression may name what a later operand binds
       for (uint32_t i = 0; why.empty() && i < operand_count(op_.id); ++i)
         if (tensors_[i].space != HADAL_SPACE_NONE) why = check(i, expressions);
     return why;
@@ -275,20 +320,24 @@ class ShapeCheck {
  private:
   std::string check(uint32_t i, bool expressions) {
     const std::string_view shape = kOperands[kFirst[op_.id] + i].shape;
-    if (shape.starts_with("as ")) return expressions ? std::string() : check_same(i, shape.substr(3));
+    if (shape.starts_with("as "))
+      return expressions ? std::string() : check_same(i, shape.substr(3));
     const auto variants = split(shape, " or ");
     for (size_t v = 0; v < variants.size(); ++v) {
       const auto items = extents_of(variants[v]);
       if (items.size() != tensors_[i].rank) continue;
-      if (variants.size() > 1 && variant_ != kNoVariant && variant_ != v) break;  // rank 2 here, rank 3 there
+      if (variants.size() > 1 && variant_ != kNoVariant && variant_ != v)
+        break;  // rank 2 here, rank 3 there
       if (variants.size() > 1) variant_ = v;
       for (uint32_t d = 0; d < items.size(); ++d) {
-        std::string why = is_expression(items[d]) == expressions ? check_extent(i, d, items[d]) : std::string();
+        std::string why =
+            is_expression(items[d]) == expressions ? check_extent(i, d, items[d]) : std::string();
         if (!why.empty()) return why;
       }
       return {};
     }
-    return operand(i) + " has rank " + std::to_string(tensors_[i].rank) + ", expected " + std::string(shape);
+    return operand(i) + " has rank " + std::to_string(tensors_[i].rank) + ", expected " +
+           std::string(shape);
   }
 
   std::string check_extent(uint32_t i, uint32_t d, std::string_view item) {
@@ -298,16 +347,18 @@ class ShapeCheck {
     if (is_expression(item)) {
       expected = evaluate(item);
     } else if (is_number(item)) {
-      for (expected = 0; !item.empty(); item.remove_prefix(1)) expected = expected * 10 + (item.front() - '0');
+      for (expected = 0; !item.empty(); item.remove_prefix(1))
+        expected = expected * 10 + (item.front() - '0');
     } else if (const Symbol* known = lookup(item)) {
       expected = known->value;
-      if (d == 0 && known->dim != dim) return operand(i) + ": " + std::string(item) + " is another row count of the step there";
+      if (d == 0 && known->dim != dim)
+        return operand(i) + ": " + std::string(item) + " is another row count of the step there";
     } else {
       symbols_.push_back({item, found, dim});
     }
     if (found == expected) return {};
-    return operand(i) + ": extent " + std::to_string(d) + " is " + std::to_string(found) + ", " + std::string(item) + " is " +
-           std::to_string(expected);
+    return operand(i) + ": extent " + std::to_string(d) + " is " + std::to_string(found) + ", " +
+           std::string(item) + " is " + std::to_string(expected);
   }
 
   std::string check_same(uint32_t i, std::string_view as) {
@@ -315,7 +366,8 @@ class ShapeCheck {
       if (as != kOperands[kFirst[op_.id] + j].name) continue;
       const hadal_tensor& a = tensors_[i];
       const hadal_tensor& b = tensors_[j];
-      if (a.rank != b.rank || a.row_dim != b.row_dim || !std::equal(a.extents, a.extents + a.rank, b.extents))
+      if (a.rank != b.rank || a.row_dim != b.row_dim ||
+          !std::equal(a.extents, a.extents + a.rank, b.extents))
         return operand(i) + " must have the shape of " + operand(j);
     }
     return {};
@@ -339,7 +391,10 @@ class ShapeCheck {
         if (is_number(item))
           for (; !item.empty(); item.remove_prefix(1)) term = term * 10 + (item.front() - '0');
       }
-      value = sign == '+' ? value + term : sign == '*' ? value * term : term != 0 ? value / term : 0;
+      value = sign == '+'   ? value + term
+              : sign == '*' ? value * term
+              : term != 0   ? value / term
+                            : 0;
       text = trim(text);
       if (text.empty()) break;
       sign = text.front();
@@ -349,7 +404,8 @@ class ShapeCheck {
   }
 
   const Symbol* lookup(std::string_view name) const {
-    const auto it = std::find_if(symbols_.begin(), symbols_.end(), [&](const Symbol& s) { return s.name == name; });
+    const auto it = std::find_if(symbols_.begin(), symbols_.end(),
+                                 [&](const Symbol& s) { return s.name == name; });
     return it == symbols_.end() ? nullptr : &*it;
   }
   std::string operand(uint32_t i) const { return operand_name(op_.id, i); }
@@ -370,33 +426,45 @@ bool takes_dtype(std::string_view list, DType dtype) {
 // One operand by itself: where it lies, its type, its strides.
 std::string check_tensor(const hadal_tensor& t, const OperandRow& row) {
   const bool weight = row.role == HADAL_ROLE_WEIGHT || row.role == HADAL_ROLE_OPT_WEIGHT;
-  if (weight != (t.space == HADAL_SPACE_WEIGHT)) return weight ? "must be a weight" : "must not be a weight";
+  if (weight != (t.space == HADAL_SPACE_WEIGHT))
+    return weight ? "must be a weight" : "must not be a weight";
   if (t.rank < 1 || t.rank > HADAL_MAX_RANK) return "has rank " + std::to_string(t.rank);
   if (t.row_dim >= HADAL_DIM_COUNT) return "has an unknown row count";
-  if (t.row_dim != HADAL_DIM_CONST && (weight || t.space == HADAL_SPACE_PLANE)) return "cannot change its size from step to step";
+  if (t.row_dim != HADAL_DIM_CONST && (weight || t.space == HADAL_SPACE_PLANE))
+    return "cannot change its size from step to step";
   const DTypeInfo* info = dtype_info(static_cast<DType>(t.dtype));
   if (!info) return "has an unknown dtype";
-  if (!takes_dtype(row.dtypes, info->dtype)) return "is " + std::string(info->name) + ", expected " + std::string(row.dtypes);
+  if (!takes_dtype(row.dtypes, info->dtype))
+    return "is " + std::string(info->name) + ", expected " + std::string(row.dtypes);
   for (uint32_t d = 0; d < t.rank; ++d)
     if (t.extents[d] < 0) return "has a negative extent";
   if (weight) return t.offset != 0 ? "is a weight with an offset" : "";
-  if (t.strides[t.rank - 1] != info->block_bytes) return "must be contiguous along its innermost extent";
+  if (t.strides[t.rank - 1] != info->block_bytes)
+    return "must be contiguous along its innermost extent";
   for (uint32_t d = 0; d < t.rank; ++d)
-    if (t.strides[d] < 0 || t.strides[d] % info->block_bytes != 0) return "has a stride that is no multiple of its element";
-  return t.offset % static_cast<uint64_t>(info->block_bytes) != 0 ? "has an offset that is no multiple of its element" : "";
+    if (t.strides[d] < 0 || t.strides[d] % info->block_bytes != 0)
+      return "has a stride that is no multiple of its element";
+  return t.offset % static_cast<uint64_t>(info->block_bytes) != 0
+             ? "has an offset that is no multiple of its element"
+             : "";
 }
 
 std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
   const hadal_attributes& a = op.attr;
   switch (op.id) {
     case HADAL_OP_NORM:
-      if (!(a.norm.eps >= 0) || !std::isfinite(a.norm.eps)) return "eps must be a finite number, not negative";
+      if (!(a.norm.eps >= 0) || !std::isfinite(a.norm.eps))
+        return "eps must be a finite number, not negative";
       if (a.norm.layer > 1) return "layer must be 0 or 1";
-      return !a.norm.layer && t[HADAL_NORM_B].space != HADAL_SPACE_NONE ? "b belongs to a layer norm only" : "";
+      return !a.norm.layer && t[HADAL_NORM_B].space != HADAL_SPACE_NONE
+                 ? "b belongs to a layer norm only"
+                 : "";
     case HADAL_OP_ROPE:
       if (a.rope.dims % 2 != 0) return "dims must be even";
-      if (static_cast<int64_t>(a.rope.first) + a.rope.dims > t[HADAL_ROPE_X].extents[2]) return "first + dims is more than a head has";
-      if (a.rope.interleaved > 1 || a.rope.inverse > 1) return "interleaved and inverse must be 0 or 1";
+      if (static_cast<int64_t>(a.rope.first) + a.rope.dims > t[HADAL_ROPE_X].extents[2])
+        return "first + dims is more than a head has";
+      if (a.rope.interleaved > 1 || a.rope.inverse > 1)
+        return "interleaved and inverse must be 0 or 1";
       return a.rope.ratio < 1 ? "ratio must be at least 1" : "";
     case HADAL_OP_SWIGLU:
     case HADAL_OP_GATED_MATMUL:
@@ -404,12 +472,15 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
     case HADAL_OP_KV_WRITE:
       return a.kv_write.ratio < 1 ? "ratio must be at least 1" : "";
     case HADAL_OP_GQA_ATTENTION:
-      if (a.attention.kv_heads < 1 || t[HADAL_GQA_ATTENTION_Q].extents[1] % a.attention.kv_heads != 0)
+      if (a.attention.kv_heads < 1 ||
+          t[HADAL_GQA_ATTENTION_Q].extents[1] % a.attention.kv_heads != 0)
         return "the heads must be a multiple of kv_heads";
       return std::isfinite(a.attention.scale) ? "" : "scale must be finite";
     case HADAL_OP_SAMPLE:
       if (t[HADAL_SAMPLE_LOGITS].extents[1] < 1) return "a row of logits must hold at least one";
-      return static_cast<int64_t>(a.sample.top) > t[HADAL_SAMPLE_LOGITS].extents[1] ? "top is more than there are tokens" : "";
+      return static_cast<int64_t>(a.sample.top) > t[HADAL_SAMPLE_LOGITS].extents[1]
+                 ? "top is more than there are tokens"
+                 : "";
     default:
       return "";
   }
@@ -419,11 +490,14 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
 
 hadal_status check_operands(const hadal_op& op, const hadal_tensor* tensors, hadal_error* error) {
   const uint32_t n = operand_count(op.id);
-  if (n == 0) return report(error, HADAL_UNSUPPORTED, "operator " + std::to_string(op.id) + " is unknown to this chip");
+  if (n == 0)
+    return report(error, HADAL_UNSUPPORTED,
+                  "operator " + std::to_string(op.id) + " is unknown to this chip");
   std::string why;
   for (uint32_t i = 0; why.empty() && i < n; ++i) {
     const OperandRow& row = kOperands[kFirst[op.id] + i];
-    const bool optional = row.role == HADAL_ROLE_OPT_IN || row.role == HADAL_ROLE_OPT_INOUT || row.role == HADAL_ROLE_OPT_WEIGHT;
+    const bool optional = row.role == HADAL_ROLE_OPT_IN || row.role == HADAL_ROLE_OPT_INOUT ||
+                          row.role == HADAL_ROLE_OPT_WEIGHT;
     if (tensors[i].space == HADAL_SPACE_NONE)
       why = optional ? "" : " is missing";
     else if (const std::string wrong = check_tensor(tensors[i], row); !wrong.empty())

@@ -1,7 +1,9 @@
-// What chips whose memory is host memory share: memories, queues, errors, and the view of an operand in a step.
+// What chips whose memory is host memory share: memories, queues, errors, and the view of an
+// operand in a step.
 //
-// Owns nothing of the mathematics. Used by chips/ref and chips/cpu, and by anybody who writes such a chip. Everything here
-// keeps the rule of the contract: no exception crosses it, failures come as hadal_status with a text.
+// Owns nothing of the mathematics. Used by chips/ref and chips/cpu, and by anybody who writes such
+// a chip. Everything here keeps the rule of the contract: no exception crosses it, failures come as
+// hadal_status with a text.
 #pragma once
 
 #include <cstddef>
@@ -24,11 +26,12 @@ inline Memory* memory(hadal_memory* m) { return reinterpret_cast<Memory*>(m); }
 /// Writes `text` to `error` (may be null) and returns `status`.
 hadal_status report(hadal_error* error, hadal_status status, const std::string& text);
 
-/// Fills the memory and copy functions of the table. Anonymous memory is mapped lazily, zeroed, 64-byte aligned.
-/// Copies happen at once: queues of such chips are synchronous.
+/// Fills the memory and copy functions of the table. Anonymous memory is mapped lazily, zeroed,
+/// 64-byte aligned. Copies happen at once: queues of such chips are synchronous.
 void fill_memory_functions(hadal_chip& chip);
 
-/// Copies `from` to `*out`, at most as many bytes as out->size says, and keeps that size. For structs that begin with their size.
+/// Copies `from` to `*out`, at most as many bytes as out->size says, and keeps that size. For
+/// structs that begin with their size.
 template <typename T>
 void copy_sized(T* out, const T& from) {
   const uint32_t size = out->size;
@@ -48,9 +51,13 @@ struct View {
 
   [[nodiscard]] bool present() const { return rank != 0; }
   template <typename T>
-  [[nodiscard]] T* row(int64_t i) const { return reinterpret_cast<T*>(data + i * strides[0]); }
+  [[nodiscard]] T* row(int64_t i) const {
+    return reinterpret_cast<T*>(data + i * strides[0]);
+  }
   template <typename T>
-  [[nodiscard]] T* row(int64_t i, int64_t j) const { return reinterpret_cast<T*>(data + i * strides[0] + j * strides[1]); }
+  [[nodiscard]] T* row(int64_t i, int64_t j) const {
+    return reinterpret_cast<T*>(data + i * strides[0] + j * strides[1]);
+  }
 };
 
 /// `index`: hadal_op.operands[i]; -1 gives an absent View.
@@ -65,8 +72,9 @@ const char* operand_name(uint32_t id, uint32_t operand);
 uint32_t operand_count(uint32_t id);
 hadal_role operand_role(uint32_t id, uint32_t operand);
 
-/// Checks what holds for every chip: number and presence of operands, dtypes and shapes as ops_table.inc says, strides.
-/// HADAL_OK, or HADAL_INVALID with a text. tensors[i] belongs to operand i; absent ones have space NONE.
+/// Checks what holds for every chip: number and presence of operands, dtypes and shapes as
+/// ops_table.inc says, strides. HADAL_OK, or HADAL_INVALID with a text. tensors[i] belongs to
+/// operand i; absent ones have space NONE.
 hadal_status check_operands(const hadal_op& op, const hadal_tensor* tensors, hadal_error* error);
 
 }  // namespace hadal::host_chip

@@ -1,4 +1,5 @@
-// Lattice points of the IQ types. Written by tools/make_quant_grids.py from the Python package gguf 0.19.0.
+// Lattice points of the IQ types. Written by tools/make_quant_grids.py from the Python package gguf
+// 0.19.0.
 #include "base/quant_blocks.h"
 
 namespace hadal {

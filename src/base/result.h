@@ -1,8 +1,10 @@
-// Result<T> and Error: how everything that comes from outside (file, request, plug-in, option) reports failure.
+// Result<T> and Error: how everything that comes from outside (file, request, plug-in, option)
+// reports failure.
 //
-// Owns the error codes and the one macro HADAL_TRY. The names follow std::expected, which the compilers of Debian 12
-// lack. What only a mistake of ours can cause is HADAL_CHECK: it throws std::logic_error, which the C library and the
-// programs catch at their border, so that the process that embeds us lives on.
+// Owns the error codes and the one macro HADAL_TRY. The names follow std::expected, which the
+// compilers of Debian 12 lack. What only a mistake of ours can cause is HADAL_CHECK: it throws
+// std::logic_error, which the C library and the programs catch at their border, so that the process
+// that embeds us lives on.
 #pragma once
 
 #include <cstdint>
@@ -83,7 +85,8 @@ class [[nodiscard]] Result<void> {
 using Status = Result<void>;
 
 [[noreturn]] inline void check_failed(const char* file, int line, const char* what) {
-  throw std::logic_error(std::string(file) + ":" + std::to_string(line) + ": internal error: " + what);
+  throw std::logic_error(std::string(file) + ":" + std::to_string(line) +
+                         ": internal error: " + what);
 }
 
 }  // namespace hadal
@@ -93,20 +96,23 @@ using Status = Result<void>;
 
 /// HADAL_TRY(expr): returns the error from the enclosing function if expr failed.
 /// HADAL_TRY(auto x, expr): and binds the value otherwise.
-#define HADAL_TRY_STATUS(expr)                                              \
-  do {                                                                      \
-    if (auto hadal_try_result = (expr); !hadal_try_result)                  \
-      return std::move(hadal_try_result).error();                           \
+#define HADAL_TRY_STATUS(expr)                             \
+  do {                                                     \
+    if (auto hadal_try_result = (expr); !hadal_try_result) \
+      return std::move(hadal_try_result).error();          \
   } while (false)
-#define HADAL_TRY_VALUE(decl, expr) HADAL_TRY_VALUE_INNER(decl, expr, HADAL_CONCAT(hadal_try_, __LINE__))
-#define HADAL_TRY_VALUE_INNER(decl, expr, tmp)   \
-  auto tmp = (expr);                             \
-  if (!(tmp)) return std::move(tmp).error();     \
+#define HADAL_TRY_VALUE(decl, expr) \
+  HADAL_TRY_VALUE_INNER(decl, expr, HADAL_CONCAT(hadal_try_, __LINE__))
+#define HADAL_TRY_VALUE_INNER(decl, expr, tmp) \
+  auto tmp = (expr);                           \
+  if (!(tmp)) return std::move(tmp).error();   \
   decl = *std::move(tmp)
 #define HADAL_TRY_PICK(_1, _2, name, ...) name
-#define HADAL_TRY(...) HADAL_TRY_PICK(__VA_ARGS__, HADAL_TRY_VALUE, HADAL_TRY_STATUS, 0)(__VA_ARGS__)
+#define HADAL_TRY(...) \
+  HADAL_TRY_PICK(__VA_ARGS__, HADAL_TRY_VALUE, HADAL_TRY_STATUS, 0)(__VA_ARGS__)
 
-#define HADAL_CHECK(cond) \
-  do {                                                                            \
-    if (!(cond)) [[unlikely]] ::hadal::check_failed(__FILE__, __LINE__, #cond);   \
+#define HADAL_CHECK(cond)                               \
+  do {                                                  \
+    if (!(cond)) [[unlikely]]                           \
+      ::hadal::check_failed(__FILE__, __LINE__, #cond); \
   } while (false)

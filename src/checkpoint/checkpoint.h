@@ -1,8 +1,10 @@
-// Checkpoint: one interface over what holds a model: a GGUF file (split files included) or a folder of safetensors.
+// Checkpoint: one interface over what holds a model: a GGUF file (split files included) or a folder
+// of safetensors.
 //
-// Owns the mappings. The whole header is validated before anything is returned: every tensor's type is known, its size fits
-// its shape, and its bytes lie inside the file. Refuses what lies, by name. Called by models/ (bind), text/ (tokenizer data)
-// and the programs. Weights and configuration bear the official names; what the file called them is kept for messages.
+// Owns the mappings. The whole header is validated before anything is returned: every tensor's type
+// is known, its size fits its shape, and its bytes lie inside the file. Refuses what lies, by name.
+// Called by models/ (bind), text/ (tokenizer data) and the programs. Weights and configuration bear
+// the official names; what the file called them is kept for messages.
 #pragma once
 
 #include <filesystem>
@@ -34,7 +36,8 @@ struct TensorInfo {
   [[nodiscard]] std::string shape_text() const;  ///< "[4096, 1024]"
 };
 
-/// What the tokenizer is made of. From a folder: the JSON files' texts. From a GGUF: the tokenizer.ggml.* fields.
+/// What the tokenizer is made of. From a folder: the JSON files' texts. From a GGUF: the
+/// tokenizer.ggml.* fields.
 struct TokenizerData {
   // folder
   std::string tokenizer_json;         ///< text of tokenizer.json, "" if there is none
@@ -43,13 +46,14 @@ struct TokenizerData {
   std::string gguf_model;  ///< "gpt2" for byte-level BPE, "" for a folder
   std::string gguf_pre;    ///< "llama-bpe", "qwen2", …
   std::vector<std::string> tokens;
-  std::vector<int32_t> token_types;  ///< 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  std::vector<std::string> merges;   ///< "a b"
+  std::vector<int32_t>
+      token_types;  ///< 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<std::string> merges;  ///< "a b"
   std::optional<int64_t> bos_token_id, eos_token_id, padding_token_id;
   std::vector<int64_t> extra_eos_token_ids;  ///< eot, eom and further ending tokens of a GGUF
   std::optional<bool> add_bos_token, add_eos_token;
   // both
-  std::string chat_template;        ///< Jinja text, "" if there is none: recognised, never executed
+  std::string chat_template;  ///< Jinja text, "" if there is none: recognised, never executed
   std::string generation_config_json;  ///< text of generation_config.json, "" if there is none
 
   [[nodiscard]] bool empty() const { return tokenizer_json.empty() && gguf_model.empty(); }
@@ -59,9 +63,10 @@ enum class CheckpointFormat { kGguf, kSafetensors };
 
 class Checkpoint {
  public:
-  /// Opens a .gguf file (the first of a split names the others; any part may be given), a folder with config.json and
-  /// *.safetensors (with or without an index), or a path to model.safetensors(.index.json) in such a folder.
-  /// Errors: kNotFound; kFailed with what is wrong and where (byte offset or key).
+  /// Opens a .gguf file (the first of a split names the others; any part may be given), a folder
+  /// with config.json and
+  /// *.safetensors (with or without an index), or a path to model.safetensors(.index.json) in such
+  /// a folder. Errors: kNotFound; kFailed with what is wrong and where (byte offset or key).
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path);
 
   [[nodiscard]] CheckpointFormat format() const { return format_; }
@@ -73,8 +78,11 @@ class Checkpoint {
   [[nodiscard]] const TensorInfo* find(std::string_view official_name) const;
   [[nodiscard]] const TokenizerData& tokenizer() const { return tokenizer_; }
   [[nodiscard]] std::span<const MappedFile> files() const { return files_; }
-  /// GGUF metadata, or the top level of config.json, as (key, printable value) in file order, for `inspect`.
-  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  /// GGUF metadata, or the top level of config.json, as (key, printable value) in file order, for
+  /// `inspect`.
+  [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& metadata() const {
+    return metadata_;
+  }
 
  private:
   friend struct CheckpointBuilder;  // gguf.cc, safetensors.cc fill it; nobody sees a half-built one

@@ -1,7 +1,8 @@
-// Config: what a checkpoint says about its model, under the names of the official config.json, whatever the file format.
+// Config: what a checkpoint says about its model, under the names of the official config.json,
+// whatever the file format.
 //
-// A GGUF's metadata is translated to these names by checkpoint/names.cc; models read nothing else. Every getter says in its
-// error which key, what was expected and what was found.
+// A GGUF's metadata is translated to these names by checkpoint/names.cc; models read nothing else.
+// Every getter says in its error which key, what was expected and what was found.
 #pragma once
 
 #include <cstddef>
@@ -20,13 +21,15 @@ class Config {
  public:
   /// An empty object.
   Config();
-  /// From the text of a config.json; `origin` names it in messages. Nesting deeper than 64 is refused.
+  /// From the text of a config.json; `origin` names it in messages. Nesting deeper than 64 is
+  /// refused.
   static Result<Config> parse(std::string_view json, std::string origin);
 
   [[nodiscard]] bool has(std::string_view key) const;  ///< present and not null
 
   /// A whole number in [low, high]; an absent or null key is an error unless `otherwise` is given.
-  Result<int64_t> integer(std::string_view key, int64_t low, int64_t high, std::optional<int64_t> otherwise = {}) const;
+  Result<int64_t> integer(std::string_view key, int64_t low, int64_t high,
+                          std::optional<int64_t> otherwise = {}) const;
   /// A finite number; whole numbers count.
   Result<double> real(std::string_view key, std::optional<double> otherwise = {}) const;
   Result<bool> boolean(std::string_view key, std::optional<bool> otherwise = {}) const;
@@ -38,14 +41,16 @@ class Config {
   /// A nested object; absent or null: an empty Config.
   Result<Config> object(std::string_view key) const;
 
-  /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling", R"({"factor": 4})").
+  /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling",
+  /// R"({"factor": 4})").
   void set(std::string_view key, std::string_view json_value);
   /// Sets a key to a string; bytes that are no UTF-8 become \xNN.
   void set_text(std::string_view key, std::string_view text);
 
   /// The keys of the top level, in file order.
   [[nodiscard]] std::vector<std::string> keys() const;
-  /// The value of a key as one printable line of about `limit` bytes at most; "" if there is no such key.
+  /// The value of a key as one printable line of about `limit` bytes at most; "" if there is no
+  /// such key.
   [[nodiscard]] std::string value_text(std::string_view key, size_t limit = 200) const;
 
   [[nodiscard]] const std::string& origin() const { return origin_; }

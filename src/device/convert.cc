@@ -22,7 +22,10 @@ hadal_weight_desc decoded(hadal_weight_desc desc) {
 
 /// Decodes all rows of `source` to fp32, block scales applied.
 Result<std::vector<float>> decode(const WeightSource& source) {
-  const auto fail = [&] { return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) + " holds no numbers"); };
+  const auto fail = [&] {
+    return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
+                  " holds no numbers");
+  };
   std::vector<float> values;
   try {
     values.resize(static_cast<size_t>(source.batch * source.rows * source.cols));
@@ -35,15 +38,22 @@ Result<std::vector<float>> decode(const WeightSource& source) {
   for (const WeightSource::Piece& piece : source.pieces) {
     for (int64_t row = 0; row < piece.rows; ++row, ++at) {
       float* out = values.data() + at * source.cols;
-      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, source.cols, out)) return fail();
+      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, source.cols, out))
+        return fail();
       if (source.scale_dtype == HADAL_DTYPE_NONE) continue;
       const int64_t blocks = ceil_div(source.cols, source.scale_block_cols);
       std::vector<float> scales(static_cast<size_t>(blocks));
       const auto scale_stride = row_bytes(source.scale_dtype, blocks);
       // Each matrix of a batch has its own rows of blocks.
-      const int64_t block_row = (row / source.rows) * ceil_div(source.rows, source.scale_block_rows) + (row % source.rows) / source.scale_block_rows;
-      if (!scale_stride || !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride, blocks, scales.data())) return fail();
-      for (int64_t k = 0; k < source.cols; ++k) out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
+      const int64_t block_row =
+          (row / source.rows) * ceil_div(source.rows, source.scale_block_rows) +
+          (row % source.rows) / source.scale_block_rows;
+      if (!scale_stride ||
+          !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride,
+                         blocks, scales.data()))
+        return fail();
+      for (int64_t k = 0; k < source.cols; ++k)
+        out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
     }
   }
   return values;
@@ -77,10 +87,12 @@ Result<DType> held_dtype(const Device& device, const WeightSource& source, Weigh
 Result<uint64_t> loaded_bytes(const Device& device, const WeightSource& source, WeightMode mode) {
   HADAL_TRY(const DType dtype, held_dtype(device, source, mode));
   const hadal_weight_desc desc = describe_weight(source);
-  return device.weight_bytes(dtype == source.dtype && mode == WeightMode::kNative ? desc : decoded(desc));
+  return device.weight_bytes(dtype == source.dtype && mode == WeightMode::kNative ? desc
+                                                                                  : decoded(desc));
 }
 
-Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source, WeightMode mode) {
+Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
+                                 WeightMode mode) {
   LoadedWeight loaded;
   HADAL_TRY(loaded.dtype, held_dtype(device, source, mode));
   if (loaded.dtype == HADAL_F32 && (source.dtype != HADAL_F32 || mode == WeightMode::kF32)) {
@@ -104,7 +116,8 @@ Result<LoadedWeight> load_weight(const Device& device, const WeightSource& sourc
     if (source.scale_dtype != HADAL_DTYPE_NONE) {
       HADAL_TRY(DeviceMemory scales, device.import(from.scales));
       piece.scale_memory = scales.get();
-      piece.scale_row_stride = row_bytes(source.scale_dtype, ceil_div(source.cols, source.scale_block_cols)).value_or(0);
+      piece.scale_row_stride =
+          row_bytes(source.scale_dtype, ceil_div(source.cols, source.scale_block_cols)).value_or(0);
       loaded.sources.push_back(std::move(scales));
     }
     pieces.push_back(piece);

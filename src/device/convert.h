@@ -1,4 +1,5 @@
-// Weights into what a chip takes: as stored where it can, decoded to fp32 (or bf16) where it cannot or where that is asked.
+// Weights into what a chip takes: as stored where it can, decoded to fp32 (or bf16) where it cannot
+// or where that is asked.
 #pragma once
 
 #include <span>

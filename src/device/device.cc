@@ -52,7 +52,9 @@ Result<hadal_chip_query_fn> find_chip(const std::string& name, void*& library) {
   if (name == "ref") return &hadal_ref_chip_query;
   if (name == "cpu") return &hadal_cpu_chip_query;
   if (name.find('/') == std::string::npos)
-    return usage_error("chip '" + name + "' is unknown; built in are cpu and ref, a plug-in is given by its path (./libname.so)");
+    return usage_error(
+        "chip '" + name +
+        "' is unknown; built in are cpu and ref, a plug-in is given by its path (./libname.so)");
   library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) return failed(name + ": cannot load the chip: " + ::dlerror());
   auto query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"));
@@ -62,14 +64,17 @@ Result<hadal_chip_query_fn> find_chip(const std::string& name, void*& library) {
 
 }  // namespace
 
-Error chip_error(std::string_view chip, std::string_view what, hadal_status status, const hadal_error& error) {
+Error chip_error(std::string_view chip, std::string_view what, hadal_status status,
+                 const hadal_error& error) {
   ErrorCode code = ErrorCode::kFailed;
   if (status == HADAL_OUT_OF_MEMORY) code = ErrorCode::kMemory;
   if (status == HADAL_STOPPED) code = ErrorCode::kInterrupted;
   std::string text = "chip " + std::string(chip) + ": " + std::string(what);
   if (status == HADAL_STOPPED) text += ": stopped";
-  if (error.text[0] != '\0') text += ": " + std::string(error.text);
-  else if (status != HADAL_STOPPED) text += ": failed with status " + std::to_string(status);
+  if (error.text[0] != '\0')
+    text += ": " + std::string(error.text);
+  else if (status != HADAL_STOPPED)
+    text += ": failed with status " + std::to_string(status);
   return {code, std::move(text)};
 }
 
@@ -122,12 +127,14 @@ void DeviceProgram::reset() {
 Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   std::unique_ptr<Device> device(new Device);
   HADAL_TRY(const hadal_chip_query_fn query, find_chip(options.chip, device->library_));
-  static constexpr hadal_host kHost = {sizeof(hadal_host), 0, nullptr, [](void*, uint32_t, const char*) {}};
+  static constexpr hadal_host kHost = {sizeof(hadal_host), 0, nullptr,
+                                       [](void*, uint32_t, const char*) {}};
   device->chip_.size = sizeof(hadal_chip);
-  if (query(&kHost, HADAL_ABI, &device->chip_) != HADAL_OK || device->chip_.abi >> 16 != HADAL_ABI_MAJOR) {
+  if (query(&kHost, HADAL_ABI, &device->chip_) != HADAL_OK ||
+      device->chip_.abi >> 16 != HADAL_ABI_MAJOR) {
     device->chip_ = {};
-    return failed("chip " + options.chip + ": speaks another version of the contract than " + std::to_string(HADAL_ABI_MAJOR) + "." +
-                  std::to_string(HADAL_ABI_MINOR));
+    return failed("chip " + options.chip + ": speaks another version of the contract than " +
+                  std::to_string(HADAL_ABI_MAJOR) + "." + std::to_string(HADAL_ABI_MINOR));
   }
   if (const char* name = missing_function(device->chip_))
     return failed("chip " + options.chip + ": lacks the mandatory function " + name);
@@ -135,16 +142,21 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   hadal_chip& chip = device->chip_;
   const int32_t count = chip.device_count(&chip);
   if (options.index < 0 || options.index >= count)
-    return not_found("chip " + options.chip + ": device " + std::to_string(options.index) + " does not exist; it has " + std::to_string(count));
+    return not_found("chip " + options.chip + ": device " + std::to_string(options.index) +
+                     " does not exist; it has " + std::to_string(count));
   hadal_device_options chip_options{};
   chip_options.size = sizeof chip_options;
   chip_options.threads = options.threads;
   chip_options.kernels = options.kernels.empty() ? nullptr : options.kernels.c_str();
   hadal_error error = empty_error();
-  HADAL_TRY(device->check(chip.device_open(&chip, options.index, &chip_options, &device->device_, &error), error, "cannot open the device"));
-  HADAL_TRY(device->check(chip.queue_create(device->device_, &device->queue_, &error), error, "cannot create a queue"));
+  HADAL_TRY(
+      device->check(chip.device_open(&chip, options.index, &chip_options, &device->device_, &error),
+                    error, "cannot open the device"));
+  HADAL_TRY(device->check(chip.queue_create(device->device_, &device->queue_, &error), error,
+                          "cannot create a queue"));
   device->info_.size = sizeof device->info_;
-  HADAL_TRY(device->check(chip.device_info(device->device_, &device->info_), error, "cannot tell what it is"));
+  HADAL_TRY(device->check(chip.device_info(device->device_, &device->info_), error,
+                          "cannot tell what it is"));
   return device;
 }
 
@@ -163,7 +175,8 @@ Status Device::check(hadal_status status, const hadal_error& error, std::string_
 Result<DeviceMemory> Device::allocate(uint64_t bytes) const {
   DeviceMemory memory;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.mem_alloc(device_, bytes, &memory.handle_, &error), error, "cannot allocate " + std::to_string(bytes) + " bytes"));
+  HADAL_TRY(check(chip_.mem_alloc(device_, bytes, &memory.handle_, &error), error,
+                  "cannot allocate " + std::to_string(bytes) + " bytes"));
   memory.device_ = this;
   memory.bytes_ = bytes;
   return memory;
@@ -172,25 +185,31 @@ Result<DeviceMemory> Device::allocate(uint64_t bytes) const {
 Result<DeviceMemory> Device::import(std::span<const std::byte> data) const {
   DeviceMemory memory;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.mem_import(device_, data.data(), data.size(), &memory.handle_, &error), error, "cannot import memory"));
+  HADAL_TRY(check(chip_.mem_import(device_, data.data(), data.size(), &memory.handle_, &error),
+                  error, "cannot import memory"));
   memory.device_ = this;
   memory.bytes_ = data.size();
   return memory;
 }
 
-Status Device::copy_in(const DeviceMemory& to, uint64_t offset, std::span<const std::byte> from) const {
+Status Device::copy_in(const DeviceMemory& to, uint64_t offset,
+                       std::span<const std::byte> from) const {
   hadal_error error = empty_error();
-  return check(chip_.copy_in(queue_, to.get(), offset, from.data(), from.size(), &error), error, "copy to the device");
+  return check(chip_.copy_in(queue_, to.get(), offset, from.data(), from.size(), &error), error,
+               "copy to the device");
 }
 
 Status Device::copy_out(std::span<std::byte> to, const DeviceMemory& from, uint64_t offset) const {
   hadal_error error = empty_error();
-  return check(chip_.copy_out(queue_, to.data(), from.get(), offset, to.size(), &error), error, "copy from the device");
+  return check(chip_.copy_out(queue_, to.data(), from.get(), offset, to.size(), &error), error,
+               "copy from the device");
 }
 
-Status Device::copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from, uint64_t from_offset, uint64_t bytes) const {
+Status Device::copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
+                    uint64_t from_offset, uint64_t bytes) const {
   hadal_error error = empty_error();
-  return check(chip_.copy(queue_, to.get(), to_offset, from.get(), from_offset, bytes, &error), error, "copy on the device");
+  return check(chip_.copy(queue_, to.get(), to_offset, from.get(), from_offset, bytes, &error),
+               error, "copy on the device");
 }
 
 Status Device::sync() const {
@@ -205,23 +224,30 @@ Result<uint64_t> Device::weight_bytes(const hadal_weight_desc& desc) const {
   return bytes;
 }
 
-Result<DeviceWeight> Device::create_weight(const hadal_weight_desc& desc, std::span<const hadal_piece> pieces) const {
+Result<DeviceWeight> Device::create_weight(const hadal_weight_desc& desc,
+                                           std::span<const hadal_piece> pieces) const {
   DeviceWeight weight;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.weight_create(device_, &desc, pieces.data(), static_cast<uint32_t>(pieces.size()), &weight.handle_, &error), error, "weight"));
+  HADAL_TRY(
+      check(chip_.weight_create(device_, &desc, pieces.data(), static_cast<uint32_t>(pieces.size()),
+                                &weight.handle_, &error),
+            error, "weight"));
   weight.device_ = this;
   return weight;
 }
 
-OpSupport Device::query(const hadal_op& op, std::span<const hadal_tensor> tensors, const int64_t* limits) const {
+OpSupport Device::query(const hadal_op& op, std::span<const hadal_tensor> tensors,
+                        const int64_t* limits) const {
   OpSupport support;
   hadal_error error = empty_error();
-  support.supported = chip_.op_query(device_, &op, tensors.data(), limits, &support.workspace_bytes, &error) == HADAL_OK;
+  support.supported = chip_.op_query(device_, &op, tensors.data(), limits, &support.workspace_bytes,
+                                     &error) == HADAL_OK;
   if (!support.supported) support.reason = error.text;
   return support;
 }
 
-Status Device::run_ops(const hadal_tape& tape, uint32_t first, uint32_t count, const hadal_step& step) const {
+Status Device::run_ops(const hadal_tape& tape, uint32_t first, uint32_t count,
+                       const hadal_step& step) const {
   hadal_error error = empty_error();
   return check(chip_.op_run(queue_, &tape, first, count, &step, &error), error, "step");
 }
@@ -229,7 +255,8 @@ Status Device::run_ops(const hadal_tape& tape, uint32_t first, uint32_t count, c
 Result<DeviceProgram> Device::prepare(const hadal_tape& tape) const {
   DeviceProgram program;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.program->prepare(device_, &tape, &program.handle_, &error), error, "cannot prepare the tape"));
+  HADAL_TRY(check(chip_.program->prepare(device_, &tape, &program.handle_, &error), error,
+                  "cannot prepare the tape"));
   program.device_ = this;
   return program;
 }
@@ -242,8 +269,10 @@ Status Device::run_program(const DeviceProgram& program, const hadal_step& step)
 Result<Device::Peaks> Device::measure() const {
   Peaks peaks;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.profile->measure(device_, &peaks.read_bytes_per_second, &peaks.int8_ops_per_second, &peaks.fp32_flops_per_second, &error),
-                  error, "cannot measure its peaks"));
+  HADAL_TRY(check(
+      chip_.profile->measure(device_, &peaks.read_bytes_per_second, &peaks.int8_ops_per_second,
+                             &peaks.fp32_flops_per_second, &error),
+      error, "cannot measure its peaks"));
   return peaks;
 }
 

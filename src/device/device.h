@@ -1,7 +1,9 @@
-// Devices: the host side of the chip contract. RAII over chip.h; every failure of a chip becomes an Error with its text.
+// Devices: the host side of the chip contract. RAII over chip.h; every failure of a chip becomes an
+// Error with its text.
 //
-// Owns the chip's table, one open device and one queue. Refuses chips of another ABI and devices that lack a mandatory
-// function. Called by ops/ (sinks), engine/ (weights, steps) and the programs (`chips`).
+// Owns the chip's table, one open device and one queue. Refuses chips of another ABI and devices
+// that lack a mandatory function. Called by ops/ (sinks), engine/ (weights, steps) and the programs
+// (`chips`).
 #pragma once
 
 #include <cstddef>
@@ -18,13 +20,15 @@
 namespace hadal {
 
 /// Error from a chip's status and text; `what` says what was asked of it.
-Error chip_error(std::string_view chip, std::string_view what, hadal_status status, const hadal_error& error);
+Error chip_error(std::string_view chip, std::string_view what, hadal_status status,
+                 const hadal_error& error);
 
 struct DeviceOptions {
-  std::string chip = "cpu";  ///< a built-in chip ("ref", "cpu") or the path of a plug-in (contains a '/')
-  int32_t index = 0;         ///< which of the chip's devices
-  int32_t threads = 0;       ///< 0: the chip chooses
-  std::string kernels;       ///< a kernel table by name; "": the best
+  std::string chip =
+      "cpu";          ///< a built-in chip ("ref", "cpu") or the path of a plug-in (contains a '/')
+  int32_t index = 0;  ///< which of the chip's devices
+  int32_t threads = 0;  ///< 0: the chip chooses
+  std::string kernels;  ///< a kernel table by name; "": the best
 };
 
 /// Names of the chips that are compiled in.
@@ -106,15 +110,19 @@ class Device {
   Result<DeviceMemory> import(std::span<const std::byte> data) const;
   Status copy_in(const DeviceMemory& to, uint64_t offset, std::span<const std::byte> from) const;
   Status copy_out(std::span<std::byte> to, const DeviceMemory& from, uint64_t offset) const;
-  Status copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from, uint64_t from_offset, uint64_t bytes) const;
+  Status copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
+              uint64_t from_offset, uint64_t bytes) const;
   Status sync() const;
 
   /// Bytes beside the source, or an error with kFailed when the chip does not take the format.
   Result<uint64_t> weight_bytes(const hadal_weight_desc& desc) const;
-  Result<DeviceWeight> create_weight(const hadal_weight_desc& desc, std::span<const hadal_piece> pieces) const;
+  Result<DeviceWeight> create_weight(const hadal_weight_desc& desc,
+                                     std::span<const hadal_piece> pieces) const;
 
-  OpSupport query(const hadal_op& op, std::span<const hadal_tensor> tensors, const int64_t* limits) const;
-  Status run_ops(const hadal_tape& tape, uint32_t first, uint32_t count, const hadal_step& step) const;
+  OpSupport query(const hadal_op& op, std::span<const hadal_tensor> tensors,
+                  const int64_t* limits) const;
+  Status run_ops(const hadal_tape& tape, uint32_t first, uint32_t count,
+                 const hadal_step& step) const;
 
   [[nodiscard]] bool has_program() const { return chip_.program != nullptr; }
   Result<DeviceProgram> prepare(const hadal_tape& tape) const;
@@ -132,7 +140,8 @@ class Device {
   friend class DeviceWeight;
   friend class DeviceProgram;
   Device() = default;
-  [[nodiscard]] Status check(hadal_status status, const hadal_error& error, std::string_view what) const;
+  [[nodiscard]] Status check(hadal_status status, const hadal_error& error,
+                             std::string_view what) const;
 
   void* library_ = nullptr;
   mutable hadal_chip chip_{};

@@ -6,7 +6,8 @@
 
 namespace hadal {
 
-/// One unit of reuse in the prefix tree: its tokens lead here from the parent, its blocks are held by one reference each.
+/// One unit of reuse in the prefix tree: its tokens lead here from the parent, its blocks are held
+/// by one reference each.
 struct BlockManager::Node {
   Node* parent = nullptr;
   std::vector<std::vector<int32_t>> blocks;  // a group
@@ -14,7 +15,8 @@ struct BlockManager::Node {
   uint64_t used = 0;
 };
 
-BlockManager::BlockManager(const ModelSpec& spec, std::vector<int64_t> capacity) : reuse_unit_(spec.reuse_unit), root_(new Node) {
+BlockManager::BlockManager(const ModelSpec& spec, std::vector<int64_t> capacity)
+    : reuse_unit_(spec.reuse_unit), root_(new Node) {
   for (size_t g = 0; g < spec.groups.size(); ++g) {
     Pool pool;
     pool.block_tokens = spec.groups[g].block_slots * spec.groups[g].ratio;
@@ -78,14 +80,16 @@ bool BlockManager::evict_one() {
     if (node == root_.get() || !node->children.empty()) continue;
     bool held = false;
     for (size_t g = 0; g < pools_.size(); ++g)
-      for (const int32_t b : node->blocks[g]) held = held || pools_[g].references[static_cast<size_t>(b)] > 1;
+      for (const int32_t b : node->blocks[g])
+        held = held || pools_[g].references[static_cast<size_t>(b)] > 1;
     if (!held && (!oldest || node->used < oldest->used)) oldest = node;
   }
   if (!oldest) return false;
   for (size_t g = 0; g < pools_.size(); ++g)
     for (const int32_t b : oldest->blocks[g]) drop(g, b);
   auto& siblings = oldest->parent->children;
-  siblings.erase(std::find_if(siblings.begin(), siblings.end(), [&](const auto& entry) { return entry.second.get() == oldest; }));
+  siblings.erase(std::find_if(siblings.begin(), siblings.end(),
+                              [&](const auto& entry) { return entry.second.get() == oldest; }));
   return true;
 }
 
@@ -114,7 +118,8 @@ bool BlockManager::reserve(Sequence& seq, int64_t end) {
     const auto wanted = static_cast<size_t>(blocks_for(g, end));
     while (seq.blocks[g].size() < wanted) {
       const int32_t block = take(g);
-      if (block < 0) return false;  // what was taken stays with the sequence and is released with it
+      if (block < 0)
+        return false;  // what was taken stays with the sequence and is released with it
       seq.blocks[g].push_back(block);
     }
   }

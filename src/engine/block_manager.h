@@ -1,8 +1,9 @@
 // Block manager and prefix cache: who holds which block of which plane group.
 //
-// Blocks are counted references. A full block of a finished or running prompt may stay in the prefix tree; its tokens are
-// compared one by one on a hit, so that no collision of hashes can hand out somebody else's cache. When blocks run out, the
-// least recently used leaf of the tree that nobody holds is given up. Knows nothing of what a plane contains.
+// Blocks are counted references. A full block of a finished or running prompt may stay in the
+// prefix tree; its tokens are compared one by one on a hit, so that no collision of hashes can hand
+// out somebody else's cache. When blocks run out, the least recently used leaf of the tree that
+// nobody holds is given up. Knows nothing of what a plane contains.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,11 @@ class BlockManager {
   BlockManager(const ModelSpec& spec, std::vector<int64_t> capacity);
   ~BlockManager();
 
-  /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole units of reuse.
+  /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole
+  /// units of reuse.
   void attach_prefix(Sequence& seq);
-  /// Makes sure that positions [0, end) of the sequence have blocks; false if there are too few even after giving up cached ones.
+  /// Makes sure that positions [0, end) of the sequence have blocks; false if there are too few
+  /// even after giving up cached ones.
   bool reserve(Sequence& seq, int64_t end);
   /// Leaves the sequence's full, computed blocks in the prefix tree.
   void remember(const Sequence& seq);

@@ -9,7 +9,8 @@ namespace {
 Status check_range(const char* name, double value, double low, double high) {
   if (value >= low && value <= high) return {};
   std::string text = std::to_string(value);
-  return usage_error(std::string(name) + " is " + text + ", expected a number from " + std::to_string(low) + " to " + std::to_string(high));
+  return usage_error(std::string(name) + " is " + text + ", expected a number from " +
+                     std::to_string(low) + " to " + std::to_string(high));
 }
 
 Status check_sampling(const SamplingParams& s) {
@@ -17,32 +18,41 @@ Status check_sampling(const SamplingParams& s) {
   HADAL_TRY(check_range("top_k", static_cast<double>(s.top_k), 0, 2147483647.0));
   HADAL_TRY(check_range("top_p", static_cast<double>(s.top_p), 0, 1));
   HADAL_TRY(check_range("min_p", static_cast<double>(s.min_p), 0, 1));
-  HADAL_TRY(check_range("repetition_penalty", static_cast<double>(s.repetition_penalty), 0.01, 100));
+  HADAL_TRY(
+      check_range("repetition_penalty", static_cast<double>(s.repetition_penalty), 0.01, 100));
   HADAL_TRY(check_range("presence_penalty", static_cast<double>(s.presence_penalty), -100, 100));
   return check_range("frequency_penalty", static_cast<double>(s.frequency_penalty), -100, 100);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::load(const Checkpoint& checkpoint, const RunnerOptions& options, const LoadProgress& progress) {
+Result<std::unique_ptr<Engine>> Engine::load(const Checkpoint& checkpoint,
+                                             const RunnerOptions& options,
+                                             const LoadProgress& progress) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options));
   HADAL_TRY(runner->load(progress));
   return std::make_unique<Engine>(std::move(runner));
 }
 
 Engine::Engine(std::unique_ptr<ModelRunner> runner)
-    : runner_(std::move(runner)), blocks_(runner_->spec(), runner_->blocks()), inputs_(runner_->layout()) {}
+    : runner_(std::move(runner)),
+      blocks_(runner_->spec(), runner_->blocks()),
+      inputs_(runner_->layout()) {}
 
 Result<SeqId> Engine::add(Request request) {
   const ModelSpec& spec = runner_->spec();
-  if (request.prompt.empty()) return usage_error("the prompt is empty: at least one token is needed");
-  const auto outside = std::find_if(request.prompt.begin(), request.prompt.end(), [&](TokenId id) { return id < 0 || id >= spec.vocab_size; });
+  if (request.prompt.empty())
+    return usage_error("the prompt is empty: at least one token is needed");
+  const auto outside = std::find_if(request.prompt.begin(), request.prompt.end(),
+                                    [&](TokenId id) { return id < 0 || id >= spec.vocab_size; });
   if (outside != request.prompt.end())
-    return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " + std::to_string(spec.vocab_size));
+    return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " +
+                       std::to_string(spec.vocab_size));
   HADAL_TRY(check_sampling(request.sampling));
   const auto size = static_cast<int64_t>(request.prompt.size());
   if (size > runner_->context())
-    return memory_error("the prompt has " + std::to_string(size) + " tokens, the context holds " + std::to_string(runner_->context()));
+    return memory_error("the prompt has " + std::to_string(size) + " tokens, the context holds " +
+                        std::to_string(runner_->context()));
   // A row that wants logits of everything must have been computed here, not taken from the cache.
   auto seq = std::make_unique<Sequence>();
   seq->id = {next_id_++};
@@ -73,7 +83,8 @@ Status Engine::make_room(std::vector<ScheduledRows>& rows) {
     for (size_t g = 0; !room && g < runner_->spec().groups.size(); ++g) {
       const int64_t had = blocks_.capacity(g), most = runner_->max_blocks(g);
       if (had >= most) continue;
-      const int64_t wanted = std::min(most, std::max(2 * had, had + blocks_.blocks_for(g, r.begin + r.rows)));
+      const int64_t wanted =
+          std::min(most, std::max(2 * had, had + blocks_.blocks_for(g, r.begin + r.rows)));
       HADAL_TRY(runner_->grow(g, wanted));
       blocks_.grow(g, wanted);
       room = blocks_.reserve(*r.seq, r.begin + r.rows);
@@ -128,7 +139,8 @@ void Engine::fill_inputs(const std::vector<ScheduledRows>& rows) {
       inputs_.at<int32_t>(l.write_from[g])[s] = static_cast<int32_t>(seq.shared_tokens);
       inputs_.at<int32_t>(l.first[g])[s] = 0;
       int32_t* table = inputs_.at<int32_t>(l.block_table[g]) + s * l.limits.max_blocks[g];
-      std::fill_n(std::copy(seq.blocks[g].begin(), seq.blocks[g].end(), table), l.limits.max_blocks[g] - static_cast<int64_t>(seq.blocks[g].size()), -1);
+      std::fill_n(std::copy(seq.blocks[g].begin(), seq.blocks[g].end(), table),
+                  l.limits.max_blocks[g] - static_cast<int64_t>(seq.blocks[g].size()), -1);
     }
     for (int64_t i = part.rows - part.logit_rows; i < part.rows; ++i, ++r) {
       inputs_.at<int32_t>(l.logit_row)[r] = static_cast<int32_t>(t - part.rows + i);
@@ -155,9 +167,12 @@ TokenEvent Engine::accept(Sequence& seq, TokenId token, float logprob) {
   if (seq.request.sampling.has_penalties()) ++seq.counts[token].second;
   TokenEvent event{.seq = seq.id, .token = token, .logprob = logprob};
   const auto& ending = seq.request.ending;
-  if (std::find(ending.begin(), ending.end(), token) != ending.end()) event.finish = FinishReason::kEnding;
-  else if (seq.generated() >= seq.request.max_new_tokens) event.finish = FinishReason::kLength;
-  else if (seq.size() > runner_->context()) event.finish = FinishReason::kContext;
+  if (std::find(ending.begin(), ending.end(), token) != ending.end())
+    event.finish = FinishReason::kEnding;
+  else if (seq.generated() >= seq.request.max_new_tokens)
+    event.finish = FinishReason::kLength;
+  else if (seq.size() > runner_->context())
+    event.finish = FinishReason::kContext;
   return event;
 }
 
@@ -190,8 +205,10 @@ Result<std::vector<TokenEvent>> Engine::step() {
     } else {
       events.push_back({.seq = seq.id, .finish = FinishReason::kLength});
     }
-    if (events.back().finish != FinishReason::kNone) done.push_back(&seq);
-    else if (seq.generated() == 1) blocks_.remember(seq);  // the prompt is there for others while this one goes on
+    if (events.back().finish != FinishReason::kNone)
+      done.push_back(&seq);
+    else if (seq.generated() == 1)
+      blocks_.remember(seq);  // the prompt is there for others while this one goes on
   }
   for (Sequence* seq : done) finish(*seq);
   return events;

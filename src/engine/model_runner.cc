@@ -7,13 +7,15 @@
 namespace hadal {
 namespace {
 
-// Fused operators are asked for with the model's own weights; a chip that declines one for any of them gets the lowered form.
+// Fused operators are asked for with the model's own weights; a chip that declines one for any of
+// them gets the lowered form.
 class SupportSink final : public Sink {
  public:
   SupportSink(const Device& device, const StepLayout& layout, Lowering& lowering)
       : device_(device), limits_(layout.limits.dims()), lowering_(lowering) {}
   void op(const hadal_op& op, std::span<const Tensor> tensors) override {
-    if (op.id == HADAL_OP_GATED_MATMUL && !device_.query(op, tensors, limits_.data()).supported) lowering_.gated_matmul = true;
+    if (op.id == HADAL_OP_GATED_MATMUL && !device_.query(op, tensors, limits_.data()).supported)
+      lowering_.gated_matmul = true;
   }
 
  private:
@@ -43,15 +45,19 @@ std::vector<std::pair<uint64_t, std::span<const std::byte>>> StepInputs::used() 
   const auto part = [&](uint64_t begin, uint64_t bytes) {
     return std::pair(begin, std::span(bytes_).subspan(begin, bytes));
   };
-  std::vector<std::pair<uint64_t, std::span<const std::byte>>> parts = {part(0, layout_.entry.offset)};
+  std::vector<std::pair<uint64_t, std::span<const std::byte>>> parts = {
+      part(0, layout_.entry.offset)};
   if (entries > 0) {
-    parts.push_back(part(layout_.entry.offset, static_cast<uint64_t>(entries * layout_.entry.strides[0])));
-    parts.push_back(part(layout_.entry_bias.offset, static_cast<uint64_t>(entries * layout_.entry_bias.strides[0])));
+    parts.push_back(
+        part(layout_.entry.offset, static_cast<uint64_t>(entries * layout_.entry.strides[0])));
+    parts.push_back(part(layout_.entry_bias.offset,
+                         static_cast<uint64_t>(entries * layout_.entry_bias.strides[0])));
   }
   return parts;
 }
 
-Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint, const RunnerOptions& options) {
+Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
+                                                       const RunnerOptions& options) {
   std::unique_ptr<ModelRunner> r(new ModelRunner);
   r->checkpoint_ = &checkpoint;
   r->options_ = options;
@@ -62,7 +68,8 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   const ModelSpec& spec = r->model_->spec();
   r->context_ = options.context > 0 ? options.context : spec.max_position_embeddings;
   if (r->context_ > spec.max_position_embeddings)
-    return memory_error("a context of " + std::to_string(r->context_) + " tokens is more than the model's limit of " +
+    return memory_error("a context of " + std::to_string(r->context_) +
+                        " tokens is more than the model's limit of " +
                         std::to_string(spec.max_position_embeddings));
   StepLimits limits;
   limits.tokens = std::max<int64_t>(1, options.max_tokens);
@@ -80,7 +87,8 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     r->blocks_.push_back((cached + block_tokens - 1) / block_tokens);
   }
   r->layout_ = std::make_unique<StepLayout>(limits);
-  for (const Plane& plane : spec.planes) r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
+  for (const Plane& plane : spec.planes)
+    r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
   r->step_planes_ = std::make_unique<StepPlanes>(spec, r->plane_dtypes_, r->max_blocks_);
 
   // Operands carry the dtype in which the device will hold the weight.
@@ -94,8 +102,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   const Plan worst = r->plan(limits.dims(), static_cast<double>(r->context_));
   if (!worst.declined.empty()) {
     const auto& [what, why] = *worst.declined.begin();
-    return failed("chip " + options.device.chip + " declines " + std::to_string(worst.declined.size()) + " operator(s) that this model needs; the first: " +
-                  what + ": " + why);
+    return failed("chip " + options.device.chip + " declines " +
+                  std::to_string(worst.declined.size()) +
+                  " operator(s) that this model needs; the first: " + what + ": " + why);
   }
   r->scratch_bytes_ = worst.scratch_bytes;
   r->workspace_bytes_ = worst.workspace_bytes;
@@ -118,7 +127,8 @@ Plan ModelRunner::plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context
 uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
   const ModelSpec& spec = model_->spec();
   const Plane& p = spec.planes[plane];
-  return static_cast<uint64_t>(blocks * spec.groups[p.group].block_slots) * static_cast<uint64_t>(row_bytes(plane_dtypes_[plane], p.width).value_or(0));
+  return static_cast<uint64_t>(blocks * spec.groups[p.group].block_slots) *
+         static_cast<uint64_t>(row_bytes(plane_dtypes_[plane], p.width).value_or(0));
 }
 
 Result<MemoryPlan> ModelRunner::memory_plan() {
@@ -132,7 +142,8 @@ Result<MemoryPlan> ModelRunner::memory_plan() {
     const PlaneGroup& group = spec.groups[spec.planes[p].group];
     const auto layers = static_cast<uint64_t>(spec.planes[p].layers);
     m.cache += layers * plane_layer_bytes(p, blocks_[spec.planes[p].group]);
-    m.cache_per_token += layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
+    m.cache_per_token +=
+        layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
   }
   m.scratch = scratch_bytes_;
   m.step = 2 * layout_->input_bytes + layout_->output_bytes;
@@ -144,15 +155,21 @@ Result<MemoryPlan> ModelRunner::memory_plan() {
 Status ModelRunner::check_memory() {
   HADAL_TRY(const MemoryPlan m, memory_plan());
   if (m.total() <= m.available) return {};
-  std::string text = checkpoint_->path().string() + " needs " + gib(m.total()) + " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
-                     ", working memory " + gib(m.scratch + m.step + m.workspace) + "), " + gib(m.available) + " are free";
+  std::string text = checkpoint_->path().string() + " needs " + gib(m.total()) +
+                     " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
+                     ", working memory " + gib(m.scratch + m.step + m.workspace) + "), " +
+                     gib(m.available) + " are free";
   const uint64_t fixed = m.total() - m.cache;
   if (fixed < m.available && m.cache_per_token > 0) {
     const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
-    if (tokens > 0) return memory_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit (--ctx " + std::to_string(tokens) + ")");
+    if (tokens > 0)
+      return memory_error(text + "; a context of " + std::to_string(tokens) +
+                          " tokens would fit (--ctx " + std::to_string(tokens) + ")");
   }
-  return memory_error(text + "; a file quantised to at most " + gib(m.available > m.total() - m.weights ? m.available - (m.total() - m.weights) : 0) +
-                      " of weights would fit");
+  return memory_error(
+      text + "; a file quantised to at most " +
+      gib(m.available > m.total() - m.weights ? m.available - (m.total() - m.weights) : 0) +
+      " of weights would fit");
 }
 
 Status ModelRunner::load_weights(const LoadProgress& progress) {
@@ -161,12 +178,15 @@ Status ModelRunner::load_weights(const LoadProgress& progress) {
   for (Weight& w : model_->weights()) {
     HADAL_TRY(LoadedWeight loaded, load_weight(*device_, w.source, options_.weights));
     w.tensor.weight = loaded.weight.get();
-    // A packed weight has left the mapped file: its pages are given back, so that no model is in memory twice.
+    // A packed weight has left the mapped file: its pages are given back, so that no model is in
+    // memory twice.
     HADAL_TRY(const uint64_t beside, loaded_bytes(*device_, w.source, options_.weights));
     if (beside > 0)
       for (const auto& piece : w.source.pieces)
         for (const MappedFile& file : checkpoint_->files())
-          if (piece.data.data() >= file.bytes().data() && piece.data.data() < file.bytes().data() + file.bytes().size()) file.drop(piece.data);
+          if (piece.data.data() >= file.bytes().data() &&
+              piece.data.data() < file.bytes().data() + file.bytes().size())
+            file.drop(piece.data);
     loaded_.push_back(std::move(loaded));
     done += source_bytes(w.source);
     if (progress) progress(done, total);
@@ -185,7 +205,8 @@ Status ModelRunner::load(const LoadProgress& progress) {
   const ModelSpec& spec = model_->spec();
   for (size_t p = 0; p < spec.planes.size(); ++p)
     for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer) {
-      HADAL_TRY(DeviceMemory memory, device_->allocate(plane_layer_bytes(p, blocks_[spec.planes[p].group])));
+      HADAL_TRY(DeviceMemory memory,
+                device_->allocate(plane_layer_bytes(p, blocks_[spec.planes[p].group])));
       plane_handles_.push_back(memory.get());
       planes_.push_back(std::move(memory));
     }
@@ -235,7 +256,8 @@ hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& ro
 }
 
 Status ModelRunner::run(const StepInputs& inputs) {
-  for (const auto& [offset, bytes] : inputs.used()) HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
+  for (const auto& [offset, bytes] : inputs.used())
+    HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
   const hadal_step step = make_step(inputs.rows);
   if (options_.eager) {
     EagerSink sink(*device_, step, step_planes_->count());

@@ -21,12 +21,13 @@ struct RunnerOptions {
   DeviceOptions device;
   WeightMode weights = WeightMode::kNative;
   DType kv_cache_dtype = HADAL_F16;
-  int64_t context = 0;             ///< longest sequence; 0: the model's limit
-  int64_t cached_tokens = 0;       ///< tokens of cache that exist at first, all sequences together; 0: `context`
-  int64_t max_tokens = 512;        ///< rows a step
+  int64_t context = 0;  ///< longest sequence; 0: the model's limit
+  int64_t cached_tokens =
+      0;  ///< tokens of cache that exist at first, all sequences together; 0: `context`
+  int64_t max_tokens = 512;  ///< rows a step
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
-  bool eager = false;              ///< run each operator at once instead of the tape
+  bool eager = false;  ///< run each operator at once instead of the tape
   bool check_memory = true;
 };
 
@@ -46,7 +47,9 @@ class StepInputs {
  public:
   explicit StepInputs(const StepLayout& layout);
   template <typename T>
-  T* at(const Tensor& part) { return reinterpret_cast<T*>(bytes_.data() + part.offset); }
+  T* at(const Tensor& part) {
+    return reinterpret_cast<T*>(bytes_.data() + part.offset);
+  }
   std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
   int64_t entries = 0;  ///< penalty entries filled
   /// The bytes that this step fills: everything up to and with the used entries.
@@ -59,8 +62,10 @@ class StepInputs {
 
 class ModelRunner {
  public:
-  /// Opens the device, binds the model, and plans; loads nothing yet. The checkpoint must outlive the runner.
-  static Result<std::unique_ptr<ModelRunner>> open(const Checkpoint& checkpoint, const RunnerOptions& options);
+  /// Opens the device, binds the model, and plans; loads nothing yet. The checkpoint must outlive
+  /// the runner.
+  static Result<std::unique_ptr<ModelRunner>> open(const Checkpoint& checkpoint,
+                                                   const RunnerOptions& options);
 
   [[nodiscard]] const ModelSpec& spec() const { return model_->spec(); }
   [[nodiscard]] const Device& device() const { return *device_; }
@@ -72,7 +77,8 @@ class ModelRunner {
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
   [[nodiscard]] Plan plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context);
   [[nodiscard]] Result<MemoryPlan> memory_plan();
-  /// An error of code kMemory that says what is needed, what there is and what would fit, unless it fits.
+  /// An error of code kMemory that says what is needed, what there is and what would fit, unless it
+  /// fits.
   Status check_memory();
 
   /// Hands the weights to the device, allocates, records the tape.
@@ -89,7 +95,9 @@ class ModelRunner {
   /// Copies a step output: rows [first, first + count) of `part`.
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
-    return device_->copy_out(std::as_writable_bytes(std::span(to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))), outputs_,
+    return device_->copy_out(std::as_writable_bytes(std::span(
+                                 to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))),
+                             outputs_,
                              part.offset + static_cast<uint64_t>(first * part.strides[0]));
   }
 
@@ -118,7 +126,8 @@ class ModelRunner {
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
   volatile int32_t stop_ = 0;
 
-  // Device objects: destroyed in reverse order, the program before the weights before the memories that they read.
+  // Device objects: destroyed in reverse order, the program before the weights before the memories
+  // that they read.
   DeviceMemory inputs_, outputs_, scratch_, workspace_;
   std::vector<DeviceMemory> planes_;  // a layer of a plane each
   std::vector<hadal_memory*> plane_handles_;

@@ -10,8 +10,8 @@ namespace hadal {
 
 using TokenId = int32_t;
 
-/// How the next token is chosen. The defaults are greedy decoding without penalties; a model's own recommendation is filled in
-/// by the program (engine/recommended.h).
+/// How the next token is chosen. The defaults are greedy decoding without penalties; a model's own
+/// recommendation is filled in by the program (engine/recommended.h).
 struct SamplingParams {
   float temperature = 0;         ///< 0: greedy
   int32_t top_k = 0;             ///< 0: off
@@ -21,7 +21,9 @@ struct SamplingParams {
   float presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
 
-  [[nodiscard]] bool has_penalties() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
+  [[nodiscard]] bool has_penalties() const {
+    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
 };
 
 /// Identifies a sequence within one engine.
@@ -31,13 +33,16 @@ struct SeqId {
 };
 
 struct Request {
-  std::vector<TokenId> prompt;      ///< at least one id, each inside the vocabulary
+  std::vector<TokenId> prompt;  ///< at least one id, each inside the vocabulary
   SamplingParams sampling;
-  int64_t max_new_tokens = 0;       ///< 0: only the prompt is run
-  std::vector<TokenId> ending;      ///< generation stops after one of these
-  bool reuse_prefix = true;         ///< look for the prompt's beginning in the prefix cache, and leave it there
-  std::vector<int64_t> chunks;      ///< cuts the prompt so (the last number repeats); empty: the engine chooses
-  /// Called for every prompt position (and every generated one) with the head's fp32 logits, in order of position.
+  int64_t max_new_tokens = 0;   ///< 0: only the prompt is run
+  std::vector<TokenId> ending;  ///< generation stops after one of these
+  bool reuse_prefix =
+      true;  ///< look for the prompt's beginning in the prefix cache, and leave it there
+  std::vector<int64_t>
+      chunks;  ///< cuts the prompt so (the last number repeats); empty: the engine chooses
+  /// Called for every prompt position (and every generated one) with the head's fp32 logits, in
+  /// order of position.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
 };
 

@@ -5,7 +5,8 @@
 namespace hadal {
 namespace {
 
-/// Rows left of the chunk of the prompt that the request asked for; the whole rest where it asked for none.
+/// Rows left of the chunk of the prompt that the request asked for; the whole rest where it asked
+/// for none.
 int64_t chunk_rows(Sequence& seq) {
   const std::vector<int64_t>& chunks = seq.request.chunks;
   if (chunks.empty()) return seq.size() - seq.computed;
@@ -18,12 +19,15 @@ int64_t chunk_rows(Sequence& seq) {
 
 }  // namespace
 
-std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> sequences, const StepLimits& limits) {
+std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> sequences,
+                                    const StepLimits& limits) {
   std::vector<ScheduledRows> step;
   int64_t tokens = limits.tokens, logits = limits.logit_rows;
   for (const bool prefilling : {false, true}) {
     for (const auto& seq : sequences) {
-      if (seq->prefilling() != prefilling || static_cast<int64_t>(step.size()) == limits.sequences || tokens == 0) continue;
+      if (seq->prefilling() != prefilling ||
+          static_cast<int64_t>(step.size()) == limits.sequences || tokens == 0)
+        continue;
       int64_t rows = std::min(prefilling ? chunk_rows(*seq) : seq->size() - seq->computed, tokens);
       const bool every = static_cast<bool>(seq->request.on_logits);
       const bool last = seq->computed + rows == seq->size();

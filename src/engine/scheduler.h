@@ -1,5 +1,6 @@
-// Scheduler: which rows of which sequences make the next step. Running sequences decode first, then prompts are cut into chunks
-// in order of arrival. How a prompt is cut changes no bit of the result: the rule of bits.
+// Scheduler: which rows of which sequences make the next step. Running sequences decode first, then
+// prompts are cut into chunks in order of arrival. How a prompt is cut changes no bit of the
+// result: the rule of bits.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct ScheduledRows {
 };
 
 /// Chooses the rows of a step within the limits. Empty when there is nothing to run.
-std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> sequences, const StepLimits& limits);
+std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> sequences,
+                                    const StepLimits& limits);
 
 }  // namespace hadal

@@ -16,10 +16,12 @@
 
 namespace hadal {
 
-/// The planes of one step as operands: planes.of(plane, layer) is [blocks, slots, width] of that layer.
+/// The planes of one step as operands: planes.of(plane, layer) is [blocks, slots, width] of that
+/// layer.
 class StepPlanes {
  public:
-  /// dtypes[i]: of plane i. blocks[g]: the most blocks that group g can have (a limit, not an allocation).
+  /// dtypes[i]: of plane i. blocks[g]: the most blocks that group g can have (a limit, not an
+  /// allocation).
   StepPlanes(const ModelSpec& spec, std::span<const DType> dtypes, std::span<const int64_t> blocks);
   [[nodiscard]] const Tensor& of(size_t plane, int64_t layer) const;
   /// Layers of all planes together: the number of memories that a step carries.
@@ -35,7 +37,8 @@ class Model {
   virtual ~Model() = default;
   [[nodiscard]] virtual const ModelSpec& spec() const = 0;
 
-  /// Binds the weight slots to the checkpoint's tensors; one error lists all that is missing, surplus, misshapen.
+  /// Binds the weight slots to the checkpoint's tensors; one error lists all that is missing,
+  /// surplus, misshapen.
   virtual Status bind(const Checkpoint& checkpoint) = 0;
   /// The slots, in the order in which they should be loaded.
   [[nodiscard]] std::deque<Weight>& weights() { return weights_; }

@@ -9,7 +9,8 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  std::string_view architecture;  ///< as in config.json's `architectures`, for configs without model_type
+  std::string_view
+      architecture;  ///< as in config.json's `architectures`, for configs without model_type
   Result<std::unique_ptr<Model>> (*make)(const Config&);
 };
 
@@ -31,11 +32,13 @@ Result<std::unique_ptr<Model>> make_model(const Config& config) {
   HADAL_TRY(const std::vector<std::string> architectures, config.texts("architectures"));
   HADAL_TRY(const std::string type, config.text("model_type", ""));
   for (const Family& f : kFamilies) {
-    const bool named = type.empty() ? !architectures.empty() && architectures[0] == f.architecture : type == f.model_type;
+    const bool named = type.empty() ? !architectures.empty() && architectures[0] == f.architecture
+                                    : type == f.model_type;
     if (named) return f.make(config);
   }
   std::string known;
-  for (const Family& f : kFamilies) known += (known.empty() ? "" : ", ") + std::string(f.model_type);
+  for (const Family& f : kFamilies)
+    known += (known.empty() ? "" : ", ") + std::string(f.model_type);
   const std::string name = !type.empty() ? type : !architectures.empty() ? architectures[0] : "";
   if (name.empty()) return failed(config.origin() + ": names no architecture (model_type)");
   return failed(config.origin() + ": architecture '" + name + "' is not known; known are " + known);

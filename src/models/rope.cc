@@ -1,6 +1,7 @@
-// RoPE frequencies. Computed with fp32 rounding at each step, as transformers and DeepSeek's own code do: at large positions an
-// ulp of a frequency turns a pair by a visible angle, and "the same mathematics" means the same rounded frequencies.
-// Sources: YaRN (arXiv 2309.00071) as in DeepSeek-V3 inference/model.py; llama3 scaling as in Llama-3.1's reference.
+// RoPE frequencies. Computed with fp32 rounding at each step, as transformers and DeepSeek's own
+// code do: at large positions an ulp of a frequency turns a pair by a visible angle, and "the same
+// mathematics" means the same rounded frequencies. Sources: YaRN (arXiv 2309.00071) as in
+// DeepSeek-V3 inference/model.py; llama3 scaling as in Llama-3.1's reference.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -24,7 +25,9 @@ std::vector<float> wave_lengths(double theta, int64_t dims) {
 
 /// The dimension whose pair turns `rotations` times within the original context.
 double correction_dim(double rotations, const RopeSpec& s) {
-  return static_cast<double>(s.dims) * std::log(s.original_max_position_embeddings / (rotations * 2 * kPi)) / (2 * std::log(s.theta));
+  return static_cast<double>(s.dims) *
+         std::log(s.original_max_position_embeddings / (rotations * 2 * kPi)) /
+         (2 * std::log(s.theta));
 }
 
 std::vector<float> yarn(const RopeSpec& s) {
@@ -39,7 +42,9 @@ std::vector<float> yarn(const RopeSpec& s) {
   const auto factor = static_cast<float>(s.factor);
   std::vector<float> inv = wave_lengths(s.theta, s.dims);
   for (size_t i = 0; i < inv.size(); ++i) {
-    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f);
+    const float ramp = std::clamp(
+        (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f,
+        1.0f);
     const float keep = 1.0f - ramp;
     const float interpolated = 1.0f / (factor * inv[i]), original = 1.0f / inv[i];
     inv[i] = interpolated * (1.0f - keep) + original * keep;
@@ -48,7 +53,8 @@ std::vector<float> yarn(const RopeSpec& s) {
 }
 
 void llama3(const RopeSpec& s, std::vector<float>& inv) {
-  const auto factor = static_cast<float>(s.factor), low = static_cast<float>(s.low_freq_factor), high = static_cast<float>(s.high_freq_factor);
+  const auto factor = static_cast<float>(s.factor), low = static_cast<float>(s.low_freq_factor),
+             high = static_cast<float>(s.high_freq_factor);
   const auto context = static_cast<float>(s.original_max_position_embeddings);
   for (float& f : inv) {
     const float wave = static_cast<float>(2 * kPi) / f;
@@ -61,7 +67,9 @@ void llama3(const RopeSpec& s, std::vector<float>& inv) {
   }
 }
 
-double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 /// The amplitude of cos and sin that a YaRN section asks for.
 Result<double> yarn_amplitude(const Config& scaling, double factor) {
@@ -70,20 +78,27 @@ Result<double> yarn_amplitude(const Config& scaling, double factor) {
   HADAL_TRY(const double multiplier, scaling.real("attn_factor", 1.0));
   HADAL_TRY(const double mscale, scaling.real("mscale", 0.0));
   HADAL_TRY(const double mscale_all_dim, scaling.real("mscale_all_dim", 0.0));
-  if (mscale != 0 && mscale_all_dim != 0) return multiplier * yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim);
+  if (mscale != 0 && mscale_all_dim != 0)
+    return multiplier * yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim);
   return multiplier * yarn_mscale(factor, 1.0);
 }
 
-Error bad_value(const Config& config, const std::string& what) { return failed(config.origin() + ": rope_scaling: " + what); }
+Error bad_value(const Config& config, const std::string& what) {
+  return failed(config.origin() + ": rope_scaling: " + what);
+}
 
 }  // namespace
 
 Result<RopeSpec> RopeSpec::from_config(const Config& config, int64_t dims) {
   RopeSpec s;
   HADAL_TRY(s.theta, config.real("rope_theta", 10000.0));
-  if (!(s.theta > 1)) return failed(config.origin() + ": rope_theta is " + std::to_string(s.theta) + ", expected more than 1");
+  if (!(s.theta > 1))
+    return failed(config.origin() + ": rope_theta is " + std::to_string(s.theta) +
+                  ", expected more than 1");
   HADAL_TRY(s.dims, config.integer("rope_dim", 2, dims, dims));
-  if (s.dims % 2 != 0) return failed(config.origin() + ": the rotary width is " + std::to_string(s.dims) + ", expected an even number");
+  if (s.dims % 2 != 0)
+    return failed(config.origin() + ": the rotary width is " + std::to_string(s.dims) +
+                  ", expected an even number");
   HADAL_TRY(s.interleaved, config.boolean("rope_interleave", false));
   HADAL_TRY(const Config scaling, config.object("rope_scaling"));
   HADAL_TRY(const std::string old_type, scaling.text("type", "default"));
@@ -91,18 +106,23 @@ Result<RopeSpec> RopeSpec::from_config(const Config& config, int64_t dims) {
   if (s.type == "none") s.type = "default";
   if (s.type == "default") return s;
   if (s.type != "linear" && s.type != "llama3" && s.type != "yarn")
-    return bad_value(config, "type '" + s.type + "' is not known; known are default, linear, llama3, yarn");
+    return bad_value(config,
+                     "type '" + s.type + "' is not known; known are default, linear, llama3, yarn");
 
   HADAL_TRY(s.factor, scaling.real("factor"));
-  if (!(s.factor >= 1)) return bad_value(config, "factor is " + std::to_string(s.factor) + ", expected 1 or more");
+  if (!(s.factor >= 1))
+    return bad_value(config, "factor is " + std::to_string(s.factor) + ", expected 1 or more");
   if (s.type == "linear") return s;
   std::optional<double> known_context;
   if (s.type == "yarn") {
     HADAL_TRY(known_context, config.real("max_position_embeddings"));
   }
-  HADAL_TRY(s.original_max_position_embeddings, scaling.real("original_max_position_embeddings", known_context));
+  HADAL_TRY(s.original_max_position_embeddings,
+            scaling.real("original_max_position_embeddings", known_context));
   if (!(s.original_max_position_embeddings >= 1))
-    return bad_value(config, "original_max_position_embeddings is " + std::to_string(s.original_max_position_embeddings) + ", expected 1 or more");
+    return bad_value(config, "original_max_position_embeddings is " +
+                                 std::to_string(s.original_max_position_embeddings) +
+                                 ", expected 1 or more");
   if (s.type == "llama3") {
     HADAL_TRY(s.low_freq_factor, scaling.real("low_freq_factor"));
     HADAL_TRY(s.high_freq_factor, scaling.real("high_freq_factor"));
@@ -112,10 +132,13 @@ Result<RopeSpec> RopeSpec::from_config(const Config& config, int64_t dims) {
   }
   HADAL_TRY(s.beta_fast, scaling.real("beta_fast", 32.0));
   HADAL_TRY(s.beta_slow, scaling.real("beta_slow", 1.0));
-  if (!(s.beta_fast > 0) || !(s.beta_slow > 0)) return bad_value(config, "beta_fast and beta_slow must be above 0");
+  if (!(s.beta_fast > 0) || !(s.beta_slow > 0))
+    return bad_value(config, "beta_fast and beta_slow must be above 0");
   HADAL_TRY(s.truncate, scaling.boolean("truncate", true));
   HADAL_TRY(s.amplitude, yarn_amplitude(scaling, s.factor));
-  if (!(s.amplitude > 0)) return bad_value(config, "the attention factor is " + std::to_string(s.amplitude) + ", expected more than 0");
+  if (!(s.amplitude > 0))
+    return bad_value(config, "the attention factor is " + std::to_string(s.amplitude) +
+                                 ", expected more than 0");
   return s;
 }
 
@@ -130,10 +153,13 @@ std::vector<float> RopeSpec::inv_freq() const {
 }
 
 std::string RopeSpec::text() const {
-  std::string out = type + ", theta " + std::to_string(static_cast<int64_t>(theta)) + ", " + std::to_string(dims) + " dimensions, " +
+  std::string out = type + ", theta " + std::to_string(static_cast<int64_t>(theta)) + ", " +
+                    std::to_string(dims) + " dimensions, " +
                     (interleaved ? "interleaved" : "half-split");
   if (type != "default") out += ", factor " + std::to_string(factor);
-  if (original_max_position_embeddings > 0) out += ", original context " + std::to_string(static_cast<int64_t>(original_max_position_embeddings));
+  if (original_max_position_embeddings > 0)
+    out += ", original context " +
+           std::to_string(static_cast<int64_t>(original_max_position_embeddings));
   if (amplitude != 1) out += ", amplitude " + std::to_string(amplitude);
   return out;
 }

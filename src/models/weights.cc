@@ -22,14 +22,23 @@ void append_list(std::string& text, const char* what, const std::vector<std::str
 }
 
 bool matches(std::string_view pattern, std::string_view name) {
-  if (!pattern.empty() && pattern.back() == '*') return name.starts_with(pattern.substr(0, pattern.size() - 1));
+  if (!pattern.empty() && pattern.back() == '*')
+    return name.starts_with(pattern.substr(0, pattern.size() - 1));
   return name == pattern;
 }
 
 bool is_float(DType dtype) {
   switch (dtype) {
-    case HADAL_I8: case HADAL_I16: case HADAL_I32: case HADAL_I64: case HADAL_U8: case HADAL_U16: case HADAL_U32: case HADAL_U64:
-    case HADAL_BOOL: case HADAL_F8_E8M0:
+    case HADAL_I8:
+    case HADAL_I16:
+    case HADAL_I32:
+    case HADAL_I64:
+    case HADAL_U8:
+    case HADAL_U16:
+    case HADAL_U32:
+    case HADAL_U64:
+    case HADAL_BOOL:
+    case HADAL_F8_E8M0:
       return false;
     default:
       return true;
@@ -38,7 +47,8 @@ bool is_float(DType dtype) {
 
 }  // namespace
 
-const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<int64_t>& shape, bool optional) {
+const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<int64_t>& shape,
+                                     bool optional) {
   const TensorInfo* info = checkpoint_.find(name);
   if (!info) {
     if (!optional) missing_.push_back(name);
@@ -46,11 +56,13 @@ const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<
   }
   used_.insert(name);
   if (info->shape != shape) {
-    misshapen_.push_back(name + " is " + shape_text(info->shape) + ", expected " + shape_text(shape));
+    misshapen_.push_back(name + " is " + shape_text(info->shape) + ", expected " +
+                         shape_text(shape));
     return nullptr;
   }
   if (!is_float(info->dtype)) {
-    misshapen_.push_back(name + " is of type " + std::string(dtype_name(info->dtype)) + ", expected numbers with a fraction");
+    misshapen_.push_back(name + " is of type " + std::string(dtype_name(info->dtype)) +
+                         ", expected numbers with a fraction");
     return nullptr;
   }
   return info;
@@ -69,7 +81,8 @@ Weight* WeightBinder::matrix(const std::string& name, int64_t rows, int64_t cols
   if (info->dtype == HADAL_F8_E4M3) {
     constexpr int64_t kBlock = 128;
     const std::string scale_name = name + "_scale_inv";
-    const TensorInfo* scale = take(scale_name, {(rows + kBlock - 1) / kBlock, (cols + kBlock - 1) / kBlock}, false);
+    const TensorInfo* scale =
+        take(scale_name, {(rows + kBlock - 1) / kBlock, (cols + kBlock - 1) / kBlock}, false);
     if (!scale) return nullptr;
     w.source.scale_dtype = scale->dtype;
     w.source.scale_block_rows = w.source.scale_block_cols = kBlock;
@@ -93,7 +106,9 @@ Weight* WeightBinder::vector(const std::string& name, int64_t n) {
   return &w;
 }
 
-Weight* WeightBinder::optional_vector(const std::string& name, int64_t n) { return has(name) ? vector(name, n) : nullptr; }
+Weight* WeightBinder::optional_vector(const std::string& name, int64_t n) {
+  return has(name) ? vector(name, n) : nullptr;
+}
 
 Weight* WeightBinder::table(std::string name, std::vector<float> values) {
   Weight& w = slots_.emplace_back();
@@ -112,7 +127,9 @@ Status WeightBinder::finish() const {
   std::vector<std::string> surplus;
   for (const TensorInfo& t : checkpoint_.tensors()) {
     if (used_.contains(t.name)) continue;
-    if (std::any_of(unused_.begin(), unused_.end(), [&](const std::string& p) { return matches(p, t.name); })) continue;
+    if (std::any_of(unused_.begin(), unused_.end(),
+                    [&](const std::string& p) { return matches(p, t.name); }))
+      continue;
     surplus.push_back(t.name);
   }
   std::string text;

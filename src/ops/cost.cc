@@ -5,7 +5,8 @@
 namespace hadal {
 namespace {
 
-OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
+OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
+                 const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
   OpShape s;
   const auto count = static_cast<uint32_t>(tensors.size());
   for (uint32_t i = 0; i < count; ++i) {
@@ -15,7 +16,8 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const std:
     for (uint32_t d = 0; d < t.rank; ++d) values *= static_cast<double>(t.extents[d]);
     const DTypeInfo* type = dtype_info(static_cast<DType>(t.dtype));
     const double bytes = values / type->block_values * type->block_bytes;
-    // A block table and the like are read sparsely; a table that is gathered from costs its rows, counted at the output.
+    // A block table and the like are read sparsely; a table that is gathered from costs its rows,
+    // counted at the output.
     if (op.id == HADAL_OP_EMBED && i == HADAL_EMBED_TABLE) continue;
     if (t.space == HADAL_SPACE_INPUT && t.rank == 2 && t.row_dim == HADAL_DIM_S) continue;
     (t.space == HADAL_SPACE_WEIGHT ? s.w_bytes : s.io_bytes) += bytes;
@@ -28,7 +30,8 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const std:
   if (op.id == HADAL_OP_MATMUL || op.id == HADAL_OP_GATED_MATMUL) {
     const Tensor& w = tensors[1];
     s.k = static_cast<double>(w.extents[w.rank - 1]);
-    s.n = static_cast<double>(w.extents[w.rank - 2]) * (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
+    s.n = static_cast<double>(w.extents[w.rank - 2]) *
+          (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
   }
   if (op.id == HADAL_OP_GQA_ATTENTION) {
     s.h = static_cast<double>(x.extents[1]);
@@ -36,14 +39,16 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const std:
     s.c = context;
     // Each sequence's cache is read once a step.
     for (const uint32_t i : {HADAL_GQA_ATTENTION_K, HADAL_GQA_ATTENTION_V})
-      s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * context * static_cast<double>(tensors[i].strides[1]);
+      s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * context *
+                    static_cast<double>(tensors[i].strides[1]);
   }
   return s;
 }
 
 }  // namespace
 
-OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors, const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
+OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors,
+               const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
   const OpShape s = shape_of(op, tensors, rows, context);
   switch (op.id) {
 #define HADAL_OP(name, code, level, formula, detail)

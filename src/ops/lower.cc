@@ -1,5 +1,5 @@
-// The fused operators that a chip may decline, spelt in smaller ones. A chip that takes the fused form must give the same
-// result within the bounds of the parts.
+// The fused operators that a chip may decline, spelt in smaller ones. A chip that takes the fused
+// form must give the same result within the bounds of the parts.
 #include "ops/ops.h"
 
 namespace hadal {

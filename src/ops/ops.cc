@@ -7,7 +7,8 @@
 
 namespace hadal {
 
-void Ops::emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands, const hadal_attributes& attr) {
+void Ops::emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+               const hadal_attributes& attr) {
   HADAL_CHECK(operands.size() == host_chip::operand_count(id));
   hadal_op op{};
   op.id = id;
@@ -26,7 +27,8 @@ void Ops::emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operand
 
 void Ops::embed(Tensor table, Tensor out) { emit(HADAL_OP_EMBED, {inputs_.token, table, out}); }
 
-void Ops::matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias, std::optional<Tensor> add) {
+void Ops::matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias,
+                 std::optional<Tensor> add) {
   emit(HADAL_OP_MATMUL, {x, w, bias, add, out});
 }
 
@@ -52,7 +54,8 @@ void Ops::rope(Tensor x, const Rope& rope) {
   emit(HADAL_OP_ROPE, {x, inputs_.position, rope.inv_freq}, attr);
 }
 
-void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp, std::optional<Tensor> row_weight) {
+void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp,
+                 std::optional<Tensor> row_weight) {
   hadal_attributes attr{};
   attr.swiglu.clamp = static_cast<float>(clamp);
   emit(HADAL_OP_SWIGLU, {gate, up, row_weight, out}, attr);
@@ -71,27 +74,34 @@ void Ops::kv_write(Tensor x, Tensor plane, size_t group) {
   hadal_attributes attr{};
   attr.kv_write.ratio = 1;
   emit(HADAL_OP_KV_WRITE,
-       {x, plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group], inputs_.write_from[group]}, attr);
+       {x, plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group],
+        inputs_.write_from[group]},
+       attr);
 }
 
-void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out,
-                        int64_t window) {
+void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
+                        double scale, Tensor out, int64_t window) {
   hadal_attributes attr{};
   attr.attention.scale = static_cast<float>(scale);
   attr.attention.kv_heads = static_cast<uint32_t>(kv_heads);
   attr.attention.window = static_cast<uint32_t>(window);
   emit(HADAL_OP_GQA_ATTENTION,
-       {q, k_plane, v_plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group], inputs_.first[group], std::nullopt, out}, attr);
+       {q, k_plane, v_plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group],
+        inputs_.first[group], std::nullopt, out},
+       attr);
 }
 
-void Ops::gather_logit_rows(Tensor x, Tensor out) { emit(HADAL_OP_GATHER_ROWS, {x, inputs_.logit_row, out}); }
+void Ops::gather_logit_rows(Tensor x, Tensor out) {
+  emit(HADAL_OP_GATHER_ROWS, {x, inputs_.logit_row, out});
+}
 
 void Ops::sample() {
   hadal_attributes attr{};
   attr.sample.top = static_cast<uint32_t>(inputs_.limits.top);
   emit(HADAL_OP_SAMPLE,
-       {inputs_.logits, inputs_.sample_params, inputs_.sample_seed, inputs_.sample_position, inputs_.entry_start, inputs_.entry,
-        inputs_.entry_bias, std::nullopt, inputs_.sampled, inputs_.logprob, inputs_.top_token, inputs_.top_logprob},
+       {inputs_.logits, inputs_.sample_params, inputs_.sample_seed, inputs_.sample_position,
+        inputs_.entry_start, inputs_.entry, inputs_.entry_bias, std::nullopt, inputs_.sampled,
+        inputs_.logprob, inputs_.top_token, inputs_.top_logprob},
        attr);
 }
 
@@ -102,7 +112,8 @@ Tensor Scratch::rows(hadal_dim dim, int64_t width) {
 
 Tensor Scratch::like(const Tensor& t) {
   HADAL_CHECK(t.rank == 2);
-  Tensor out = make_tensor(static_cast<DType>(t.dtype), HADAL_SPACE_SCRATCH, static_cast<hadal_dim>(t.row_dim), {t.extents[0], t.extents[1]});
+  Tensor out = make_tensor(static_cast<DType>(t.dtype), HADAL_SPACE_SCRATCH,
+                           static_cast<hadal_dim>(t.row_dim), {t.extents[0], t.extents[1]});
   const int64_t rows = out.extents[0] * ops_.inputs_.limits.dims()[out.row_dim];
   out.offset = ops_.scratch_top_;
   ops_.scratch_top_ += (static_cast<uint64_t>(rows * out.strides[0]) + 63) / 64 * 64;

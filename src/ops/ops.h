@@ -1,8 +1,10 @@
-// Ops: the operator vocabulary in which model families are written. One class, one method per operator of ops_table.inc.
+// Ops: the operator vocabulary in which model families are written. One class, one method per
+// operator of ops_table.inc.
 //
-// A method fills a plain descriptor, lowers it (ops/lower.cc) if the chip declined the fused form, and hands it to a sink.
-// Rules: a forward function branches on its specification alone, never on device data or this step's row counts; program order
-// is execution order; scratch is a stack. Formulas, rounding and bounds: include/hadal/ops_table.inc.
+// A method fills a plain descriptor, lowers it (ops/lower.cc) if the chip declined the fused form,
+// and hands it to a sink. Rules: a forward function branches on its specification alone, never on
+// device data or this step's row counts; program order is execution order; scratch is a stack.
+// Formulas, rounding and bounds: include/hadal/ops_table.inc.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,8 @@ struct Rope {
 
 class Ops {
  public:
-  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering) : sink_(sink), inputs_(inputs), lowering_(lowering) {}
+  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering)
+      : sink_(sink), inputs_(inputs), lowering_(lowering) {}
   Ops(const Ops&) = delete;
   Ops& operator=(const Ops&) = delete;
 
@@ -42,8 +45,10 @@ class Ops {
 
   /// out[t] = table[token[t]].   table [V, d], out [T, d]
   void embed(Tensor table, Tensor out);
-  /// out = x wᵀ (+ bias) (+ add).   x [M, K], w [N, K], bias [N], out [M, N]; batched: x [M, B, K], w [B, N, K], out [M, B, N]
-  void matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias = {}, std::optional<Tensor> add = {});
+  /// out = x wᵀ (+ bias) (+ add).   x [M, K], w [N, K], bias [N], out [M, N]; batched: x [M, B, K],
+  /// w [B, N, K], out [M, B, N]
+  void matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias = {},
+              std::optional<Tensor> add = {});
   /// out = rms_norm(x) ⊙ w over the last extent; w may be absent. x may be out.
   void rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out);
   /// residual += x; out = rms_norm(residual) ⊙ w.
@@ -51,23 +56,28 @@ class Ops {
   /// Turns x [T, H, D] in place by the rows' positions.
   void rope(Tensor x, const Rope& rope);
   /// out = silu(gate) ⊙ up.   all [M, n]; clamp 0: none
-  void swiglu(Tensor gate, Tensor up, Tensor out, double clamp = 0, std::optional<Tensor> row_weight = {});
+  void swiglu(Tensor gate, Tensor up, Tensor out, double clamp = 0,
+              std::optional<Tensor> row_weight = {});
   /// out = silu(x gateᵀ) ⊙ (x upᵀ).   x [M, K], gate and up [N, K], out [M, N]
   void gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp = 0);
   /// x += y
   void add(Tensor x, Tensor y);
   /// Writes the rows x [T, width] to one layer of a plane of `group`.
   void kv_write(Tensor x, Tensor plane, size_t group);
-  /// out = softmax(scale q kᵀ) v over the row's own sequence; window 0: all of it.   q [T, H, D], out [T, H, Dv]
-  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads, double scale, Tensor out, int64_t window = 0);
+  /// out = softmax(scale q kᵀ) v over the row's own sequence; window 0: all of it.   q [T, H, D],
+  /// out [T, H, Dv]
+  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
+                     double scale, Tensor out, int64_t window = 0);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
-  /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token, top_logprob.
+  /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,
+  /// top_logprob.
   void sample();
 
  private:
   friend class Scratch;
-  void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands, const hadal_attributes& attr = {});
+  void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+            const hadal_attributes& attr = {});
   void lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp);
 
   Sink& sink_;
@@ -78,7 +88,8 @@ class Ops {
   uint64_t emitted_ = 0;
 };
 
-/// A scope of temporaries: hands them out, and returns them and marks their last use when it closes.
+/// A scope of temporaries: hands them out, and returns them and marks their last use when it
+/// closes.
 class Scratch {
  public:
   explicit Scratch(Ops& ops) : ops_(ops), bottom_(ops.scratch_top_), opened_(ops.emitted_) {}

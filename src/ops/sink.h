@@ -15,12 +15,14 @@
 
 namespace hadal {
 
-/// Receives one operator after another, in program order. tensors[i] belongs to operand i; absent ones have space NONE.
+/// Receives one operator after another, in program order. tensors[i] belongs to operand i; absent
+/// ones have space NONE.
 class Sink {
  public:
   virtual ~Sink() = default;
   virtual void op(const hadal_op& op, std::span<const Tensor> tensors) = 0;
-  /// The scratch bytes [begin, end), used by the last `ops_in_scope` operators, are dead from here on.
+  /// The scratch bytes [begin, end), used by the last `ops_in_scope` operators, are dead from here
+  /// on.
   virtual void release(uint64_t /*begin*/, uint64_t /*end*/, uint64_t /*ops_in_scope*/) {}
 };
 
@@ -52,7 +54,7 @@ struct Plan {
     int64_t count = 0;
     double flops = 0, bytes = 0;
   };
-  std::map<std::string, OpTotal> ops;      ///< by operator name, for the rows the plan was made for
+  std::map<std::string, OpTotal> ops;  ///< by operator name, for the rows the plan was made for
   std::map<std::string, std::string> declined;  ///< operator with shapes -> the chip's reason
   double flops = 0, bytes = 0;
   uint64_t scratch_bytes = 0, workspace_bytes = 0;
@@ -62,8 +64,13 @@ struct Plan {
 class PlanSink final : public Sink {
  public:
   /// rows: the row counts to cost for; context: positions that attention reads.
-  PlanSink(const Device& device, const StepLayout& layout, std::array<int64_t, HADAL_DIM_COUNT> rows, double context, Plan& plan)
-      : device_(device), limits_(layout.limits.dims()), rows_(rows), context_(context), plan_(plan) {}
+  PlanSink(const Device& device, const StepLayout& layout,
+           std::array<int64_t, HADAL_DIM_COUNT> rows, double context, Plan& plan)
+      : device_(device),
+        limits_(layout.limits.dims()),
+        rows_(rows),
+        context_(context),
+        plan_(plan) {}
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
 
  private:
@@ -76,7 +83,8 @@ class PlanSink final : public Sink {
 /// Runs each operator at once.
 class EagerSink final : public Sink {
  public:
-  EagerSink(const Device& device, const hadal_step& step, uint32_t planes) : device_(device), step_(step), planes_(planes) {}
+  EagerSink(const Device& device, const hadal_step& step, uint32_t planes)
+      : device_(device), step_(step), planes_(planes) {}
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
   /// The first failure; operators after it are not run.
   [[nodiscard]] const Status& status() const { return status_; }

@@ -44,7 +44,8 @@ void TapeSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
 }
 
 void TapeSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
-  // Every byte of the range dies; the operator of the scope that touched a tensor of it last gets the mark.
+  // Every byte of the range dies; the operator of the scope that touched a tensor of it last gets
+  // the mark.
   HADAL_CHECK(ops_in_scope <= tape_.ops.size());
   std::vector<uint64_t> seen;
   for (size_t back = 1; back <= ops_in_scope; ++back) {

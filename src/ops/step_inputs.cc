@@ -10,7 +10,8 @@ namespace {
 /// Lays parts out one after another, each at a multiple of 64 bytes.
 class Block {
  public:
-  Block(hadal_space space, const StepLimits& limits, uint64_t& bytes) : space_(space), dims_(limits.dims()), bytes_(bytes) {}
+  Block(hadal_space space, const StepLimits& limits, uint64_t& bytes)
+      : space_(space), dims_(limits.dims()), bytes_(bytes) {}
 
   hadal_tensor part(hadal_dtype dtype, hadal_dim dim, std::initializer_list<int64_t> extents) {
     hadal_tensor t = make_tensor(dtype, space_, dim, extents);

@@ -1,7 +1,9 @@
-// StepInputs: everything that differs from step to step, in one flat block: the layout, made once, and the host copy.
+// StepInputs: everything that differs from step to step, in one flat block: the layout, made once,
+// and the host copy.
 //
-// A step advances many sequences by some rows each. The layout is fixed at load from the limits; a step fills the front of
-// each part and the engine moves what is used to the device. Tapes refer to parts by offset, so nothing in them is patched.
+// A step advances many sequences by some rows each. The layout is fixed at load from the limits; a
+// step fills the front of each part and the engine moves what is used to the device. Tapes refer to
+// parts by offset, so nothing in them is patched.
 #pragma once
 
 #include <array>
@@ -17,15 +19,17 @@ namespace hadal {
 
 /// The most rows of each kind that a step may bring, and the widths of the tables.
 struct StepLimits {
-  int64_t tokens = 0;        ///< T, and U
-  int64_t sequences = 0;     ///< S
-  int64_t logit_rows = 0;    ///< R
-  int64_t entries = 0;       ///< penalty entries of all rows together
+  int64_t tokens = 0;      ///< T, and U
+  int64_t sequences = 0;   ///< S
+  int64_t logit_rows = 0;  ///< R
+  int64_t entries = 0;     ///< penalty entries of all rows together
   int64_t vocab = 0;
-  int64_t top = 0;           ///< most likely tokens reported a row
+  int64_t top = 0;                  ///< most likely tokens reported a row
   std::vector<int64_t> max_blocks;  ///< a plane group: blocks of the longest sequence
 
-  [[nodiscard]] std::array<int64_t, HADAL_DIM_COUNT> dims() const { return {1, tokens, sequences, logit_rows, tokens}; }
+  [[nodiscard]] std::array<int64_t, HADAL_DIM_COUNT> dims() const {
+    return {1, tokens, sequences, logit_rows, tokens};
+  }
 };
 
 /// Where each input and output lies. Tensors of space INPUT and OUTPUT, ready to be operands.
@@ -34,18 +38,18 @@ struct StepLayout {
 
   StepLimits limits;
   // inputs
-  hadal_tensor token{}, position{}, row_seq{};          // [T] I32
-  std::vector<hadal_tensor> write_from, first;          // a group: [S] I32
-  std::vector<hadal_tensor> block_table;                // a group: [S, max blocks] I32
-  hadal_tensor logit_row{};                             // [R] I32, indexes the rows of U
+  hadal_tensor token{}, position{}, row_seq{};                     // [T] I32
+  std::vector<hadal_tensor> write_from, first;                     // a group: [S] I32
+  std::vector<hadal_tensor> block_table;                           // a group: [S, max blocks] I32
+  hadal_tensor logit_row{};                                        // [R] I32, indexes the rows of U
   hadal_tensor sample_params{}, sample_seed{}, sample_position{};  // [R, …]
-  hadal_tensor entry_start{};                           // [R, 2] I32
+  hadal_tensor entry_start{};                                      // [R, 2] I32
   // Large and seldom used: last, so that a step moves only what it fills.
-  hadal_tensor entry{}, entry_bias{};                   // [entries, 3] I32, [entries] F32
-  hadal_tensor mask{};                                  // [R, ceil(V / 32)] U32
+  hadal_tensor entry{}, entry_bias{};  // [entries, 3] I32, [entries] F32
+  hadal_tensor mask{};                 // [R, ceil(V / 32)] U32
   uint64_t input_bytes = 0;
   // outputs
-  hadal_tensor logits{};                                // [R, V] F32
+  hadal_tensor logits{};  // [R, V] F32
   hadal_tensor sampled{}, logprob{}, top_token{}, top_logprob{};
   uint64_t output_bytes = 0;
 };

@@ -6,10 +6,18 @@ namespace hadal {
 namespace {
 
 StepLayout layout() {
-  return StepLayout({.tokens = 4, .sequences = 2, .logit_rows = 2, .entries = 8, .vocab = 10, .top = 3, .max_blocks = {5}});
+  return StepLayout({.tokens = 4,
+                     .sequences = 2,
+                     .logit_rows = 2,
+                     .entries = 8,
+                     .vocab = 10,
+                     .top = 3,
+                     .max_blocks = {5}});
 }
 
-Tensor weight(std::initializer_list<int64_t> extents) { return make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, extents); }
+Tensor weight(std::initializer_list<int64_t> extents) {
+  return make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, extents);
+}
 
 TEST(Tape, NamesATensorOnceAndMarksItsLastUse) {
   const StepLayout inputs = layout();
@@ -54,7 +62,8 @@ TEST(Tape, LowersTheGatedMatmulThatAChipDeclines) {
   TapeSink sink(tape);
   Ops ops(sink, inputs, {.gated_matmul = true});
   Scratch scratch(ops);
-  ops.gated_matmul(scratch.rows(HADAL_DIM_T, 8), weight({6, 8}), weight({6, 8}), scratch.rows(HADAL_DIM_T, 6));
+  ops.gated_matmul(scratch.rows(HADAL_DIM_T, 8), weight({6, 8}), weight({6, 8}),
+                   scratch.rows(HADAL_DIM_T, 6));
   ASSERT_EQ(tape.ops.size(), 3U);
   EXPECT_EQ(tape.ops[0].id, static_cast<uint32_t>(HADAL_OP_MATMUL));
   EXPECT_EQ(tape.ops[2].id, static_cast<uint32_t>(HADAL_OP_SWIGLU));

@@ -1,4 +1,5 @@
-// Tensor: a small view passed by value. It is the contract's own struct; memory belongs to the step's spaces.
+// Tensor: a small view passed by value. It is the contract's own struct; memory belongs to the
+// step's spaces.
 #pragma once
 
 #include <initializer_list>
@@ -11,8 +12,10 @@ namespace hadal {
 
 using Tensor = hadal_tensor;
 
-/// A contiguous tensor of the given extents, the first a multiple of `dim`. `extents` has 1 to 4 numbers.
-inline Tensor make_tensor(DType dtype, hadal_space space, hadal_dim dim, std::initializer_list<int64_t> extents) {
+/// A contiguous tensor of the given extents, the first a multiple of `dim`. `extents` has 1 to 4
+/// numbers.
+inline Tensor make_tensor(DType dtype, hadal_space space, hadal_dim dim,
+                          std::initializer_list<int64_t> extents) {
   HADAL_CHECK(extents.size() >= 1 && extents.size() <= HADAL_MAX_RANK);
   Tensor t{};
   t.dtype = dtype;

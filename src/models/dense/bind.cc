@@ -10,10 +10,14 @@ Status apply_rope_factors(const Checkpoint& checkpoint, std::vector<float>& inv_
   if (!factors) return {};
   const auto n = static_cast<int64_t>(inv_freq.size());
   std::vector<float> values(inv_freq.size());
-  if (factors->shape != std::vector<int64_t>{n} || !decode_to_f32(factors->dtype, factors->data.data(), n, values.data()))
-    return failed(checkpoint.path().string() + ": rope_freqs.weight is " + factors->shape_text() + ", expected [" + std::to_string(n) + "] numbers");
+  if (factors->shape != std::vector<int64_t>{n} ||
+      !decode_to_f32(factors->dtype, factors->data.data(), n, values.data()))
+    return failed(checkpoint.path().string() + ": rope_freqs.weight is " + factors->shape_text() +
+                  ", expected [" + std::to_string(n) + "] numbers");
   for (size_t i = 0; i < inv_freq.size(); ++i) {
-    if (!(values[i] > 0)) return failed(checkpoint.path().string() + ": rope_freqs.weight holds " + std::to_string(values[i]) + ", expected more than 0");
+    if (!(values[i] > 0))
+      return failed(checkpoint.path().string() + ": rope_freqs.weight holds " +
+                    std::to_string(values[i]) + ", expected more than 0");
     inv_freq[i] /= values[i];
   }
   return {};
@@ -23,7 +27,8 @@ Status apply_rope_factors(const Checkpoint& checkpoint, std::vector<float>& inv_
 
 Status DenseModel::bind(const Checkpoint& checkpoint) {
   const DenseSpec& s = spec_;
-  const int64_t q_width = s.num_attention_heads * s.head_dim, kv_width = s.num_key_value_heads * s.head_dim;
+  const int64_t q_width = s.num_attention_heads * s.head_dim,
+                kv_width = s.num_key_value_heads * s.head_dim;
   WeightBinder b(checkpoint, weights_);
 
   std::vector<float> inv_freq = s.rope.inv_freq();
@@ -31,8 +36,9 @@ Status DenseModel::bind(const Checkpoint& checkpoint) {
   inv_freq_ = b.table("inv_freq", std::move(inv_freq));
   b.known_unused("rope_freqs.weight");
 
-  embed_tokens_ = b.matrix("model.embed_tokens.weight", s.model.vocab_size, s.hidden_size,
-                           s.tie_word_embeddings ? HADAL_USE_GATHER | HADAL_USE_MATMUL : HADAL_USE_GATHER);
+  embed_tokens_ =
+      b.matrix("model.embed_tokens.weight", s.model.vocab_size, s.hidden_size,
+               s.tie_word_embeddings ? HADAL_USE_GATHER | HADAL_USE_MATMUL : HADAL_USE_GATHER);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = "model.layers." + std::to_string(i) + ".";
     const std::string attn = p + "self_attn.", mlp = p + "mlp.";

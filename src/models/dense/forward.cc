@@ -6,14 +6,20 @@
 namespace hadal::dense {
 namespace {
 
-std::optional<Tensor> optional(const Weight* w) { return w ? std::optional<Tensor>(w->tensor) : std::nullopt; }
+std::optional<Tensor> optional(const Weight* w) {
+  return w ? std::optional<Tensor>(w->tensor) : std::nullopt;
+}
 
 }  // namespace
 
 // x += W_o Attn(h)
-void DenseModel::attention(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane, Tensor h, Tensor x) const {
+void DenseModel::attention(Ops& ops, const LayerWeights& w, const Tensor& k_plane,
+                           const Tensor& v_plane, Tensor h, Tensor x) const {
   const DenseSpec& s = spec_;
-  const Rope rope{.inv_freq = *inv_freq_, .dims = s.rope.dims, .interleaved = s.rope.interleaved, .amplitude = static_cast<float>(s.rope.amplitude)};
+  const Rope rope{.inv_freq = *inv_freq_,
+                  .dims = s.rope.dims,
+                  .interleaved = s.rope.interleaved,
+                  .amplitude = static_cast<float>(s.rope.amplitude)};
   Scratch scratch(ops);
   Tensor q = scratch.rows(HADAL_DIM_T, s.num_attention_heads * s.head_dim);
   Tensor k = scratch.rows(HADAL_DIM_T, s.num_key_value_heads * s.head_dim);
@@ -21,7 +27,8 @@ void DenseModel::attention(Ops& ops, const LayerWeights& w, const Tensor& k_plan
   ops.matmul(h, *w.q_proj, q, optional(w.q_bias));
   ops.matmul(h, *w.k_proj, k, optional(w.k_bias));
   ops.matmul(h, *w.v_proj, v, optional(w.v_bias));
-  Tensor q_heads = heads_view(q, s.num_attention_heads), k_heads = heads_view(k, s.num_key_value_heads);
+  Tensor q_heads = heads_view(q, s.num_attention_heads),
+         k_heads = heads_view(k, s.num_key_value_heads);
   if (s.qk_norm) {
     ops.rms_norm(q_heads, *w.q_norm, s.rms_norm_eps, q_heads);
     ops.rms_norm(k_heads, *w.k_norm, s.rms_norm_eps, k_heads);
@@ -31,7 +38,8 @@ void DenseModel::attention(Ops& ops, const LayerWeights& w, const Tensor& k_plan
   ops.kv_write(k, k_plane, 0);
   ops.kv_write(v, v_plane, 0);
   Tensor o = scratch.like(q);
-  ops.gqa_attention(q_heads, k_plane, v_plane, 0, s.num_key_value_heads, 1.0 / std::sqrt(static_cast<double>(s.head_dim)),
+  ops.gqa_attention(q_heads, k_plane, v_plane, 0, s.num_key_value_heads,
+                    1.0 / std::sqrt(static_cast<double>(s.head_dim)),
                     heads_view(o, s.num_attention_heads), w.window);
   ops.matmul(o, *w.o_proj, x, optional(w.o_bias), x);
 }
@@ -51,7 +59,8 @@ void DenseModel::feed_forward(Ops& ops, const LayerWeights& w, Tensor h, Tensor 
   ops.matmul(g, *w.down_proj, x, optional(w.down_bias), x);
 }
 
-void DenseModel::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane, Tensor x) const {
+void DenseModel::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_plane,
+                               const Tensor& v_plane, Tensor x) const {
   Scratch scratch(ops);
   Tensor h = scratch.like(x);
   ops.rms_norm(x, *w.input_layernorm, spec_.rms_norm_eps, h);

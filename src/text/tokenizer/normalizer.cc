@@ -17,6 +17,9 @@ const CodeSet& inert() {
   return set;
 }
 
+/// One below the first trailing jamo. It composes with nothing; utf8proc would swallow it behind a syllable.
+constexpr char32_t kHangulTBase = 0x11A7;
+
 /// Characters below this neither decompose canonically into something composed otherwise, nor combine: NFC leaves them.
 constexpr char32_t kFirstOfInterest = 0x300;
 
@@ -68,7 +71,7 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
   std::array<utf8proc_int32_t, 32> parts{};
   for (size_t at = 0; at < text.size();) {
     const char32_t code = utf8_next(text, at);
-    if (code >= kFirstOfInterest && inert().contains(code)) {
+    if (code == kHangulTBase || (code >= kFirstOfInterest && inert().contains(code))) {
       flush(codes, compose, out);
       utf8_append(out, code);
       continue;
