@@ -14,6 +14,7 @@ import argparse
 import json
 import pathlib
 import random
+import shutil
 import struct
 
 HIDDEN, FFN, HEADS, KV_HEADS, CONTEXT = 32, 64, 4, 2, 64
@@ -570,6 +571,8 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    if (args.out / "manifest.jsonl").exists():
+        shutil.rmtree(args.out)  # an earlier corpus
     args.out.mkdir(parents=True)  # a folder of its own: nothing of yours is overwritten
     rng = random.Random(args.seed)
     corpus = Corpus(args.out)

@@ -66,7 +66,7 @@ def judge(result, must_pass, may_pass, args):
 def check(entry, args):
     path = str(args.corpus / entry["path"])
     offenders = []
-    for command in (["inspect", path], ["generate", path, "--ids", "1", "--max-new", "1"]):
+    for command in (["inspect", path], ["generate", path, "--ids", "1", "--print-ids", "--max-new", "1"]):
         result = run([args.binary, *command], args.seconds)
         valid = entry["stage"] == "valid"
         fault = judge(result, valid, entry["stage"] == "bind" and command[0] == "inspect", args)

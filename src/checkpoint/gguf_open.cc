@@ -77,8 +77,8 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
     } else {
       std::error_code error;
       if (!fs::exists(part_path, error))
-        return not_found(fmt::format("{}: part {} of {} is missing (needed by {})",
-                                     part_path.string(), i, name->count, path.filename().string()));
+        return failed(fmt::format("{}: part {} of {} is missing (needed by {})", part_path.string(),
+                                  i, name->count, path.filename().string()));
       HADAL_TRY(Part part, open_part(part_path));
       HADAL_TRY(const Split own, split_of(part.header, part_path.string()));
       if (own.count != split.count || own.number != i - 1)

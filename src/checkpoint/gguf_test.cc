@@ -235,7 +235,7 @@ TEST(Gguf, SplitFiles) {
   const auto second = folder.path() / "m-00002-of-00002.gguf";
   const auto missing = Checkpoint::open(folder.path() / "m-00001-of-00002.gguf");
   ASSERT_FALSE(missing);
-  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(missing.error().code, ErrorCode::kFailed);
   EXPECT_NE(missing.error().message.find("part 2 of 2 is missing"), std::string::npos);
 
   folder.write(second.filename().string(), split_part(1, 2, 2, "blk.0.attn_q.bias").str());
@@ -259,8 +259,9 @@ TEST(Gguf, SplitFiles) {
 }
 
 TEST(Gguf, RopeAndLists) {
-  Bytes file = gguf_start(0, 7);
+  Bytes file = gguf_start(0, 8);
   file.text("general.architecture", "qwen3")
+      .f32("qwen3.attention.layer_norm_rms_epsilon", 1e-6f)
       .u32("qwen3.attention.key_length", 16)
       .u32("qwen3.rope.dimension_count", 8);
   file.text("qwen3.rope.scaling.type", "yarn")

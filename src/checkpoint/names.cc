@@ -373,6 +373,9 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
   config.set_text("model_type", known ? known->model_type : *architecture);
   const Keys keys(file, std::string(*architecture), origin);
   HADAL_TRY(keys.copy(kCommonKeys, config));
+  if (known && facts.embedding_rows > 0 && !config.has("rms_norm_eps"))
+    return failed(fmt::format("{}: key \"{}.attention.layer_norm_rms_epsilon\" is missing", origin,
+                              *architecture));
   if (!config.has("num_key_value_heads") && config.has("num_attention_heads"))
     config.set("num_key_value_heads", config.value_text("num_attention_heads", SIZE_MAX));
   if (known && known->experts) HADAL_TRY(keys.copy(kExpertKeys, config));

@@ -55,7 +55,7 @@ Result<std::vector<std::string>> list_files(const fs::path& folder) {
     const auto split = parse_split_name(name);
     for (int32_t i = 1; split && i <= split->count; ++i)
       if (!std::binary_search(names.begin(), names.end(), split->name(i)))
-        return not_found(
+        return failed(
             fmt::format("{}: missing (needed by {})", (folder / split->name(i)).string(), name));
   }
   return names;
@@ -64,7 +64,7 @@ Result<std::vector<std::string>> list_files(const fs::path& folder) {
 Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsIndex* index,
                 size_t number) {
   if (index && !is_there(path))
-    return not_found(fmt::format("{}: missing (named by the index)", path.string()));
+    return failed(fmt::format("{}: missing (named by the index)", path.string()));
   HADAL_TRY(MappedFile file, MappedFile::open(path));
   HADAL_TRY(std::vector<SafetensorsEntry> entries, parse_safetensors(file.bytes(), path.string()));
   CheckpointBuilder::files(checkpoint).push_back(std::move(file));

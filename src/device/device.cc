@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <filesystem>
 #include <utility>
 
 #include "base/builtin_chips.h"
@@ -55,6 +56,8 @@ Result<hadal_chip_query_fn> find_chip(const std::string& name, void*& library) {
     return usage_error(
         "chip '" + name +
         "' is unknown; built in are cpu and ref, a plug-in is given by its path (./libname.so)");
+  if (std::error_code unused; !std::filesystem::exists(name, unused))
+    return not_found(name + ": no such file; expected a chip's plug-in");
   library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) return failed(name + ": cannot load the chip: " + ::dlerror());
   auto query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"));

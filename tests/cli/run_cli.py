@@ -152,14 +152,17 @@ class Text(Program):
         self.assertEqual((found[0], found[-1]), (316, 318))
 
     def test_encode(self) -> None:
-        messages = json.dumps([{"role": "user", "content": "How deep?"}])
-        self.expect(OK, "encode", QWEN3, "--messages", "-", stdin=messages)
+        messages = json.dumps({"messages": [{"role": "user", "content": "How deep?"}]})
+        said = json.loads(self.expect(OK, "encode", QWEN3, "--messages", "-", "--chat-format", "deepseek-r1", stdin=messages).stdout)
+        self.assertEqual(said["format"], "deepseek-r1")
+        self.assertIn("<｜User｜>How deep?<｜Assistant｜>", said["prompt"])
+        self.assertIn("--chat-format", self.expect(FAILED, "encode", QWEN3, "--messages", "-", stdin=messages).stderr)
         for broken in ("", "{", "[1]", '[{"role":"user"}]', "[" * 100000):
             with self.subTest(broken=broken[:20]):
                 self.assertIn(hadal("encode", QWEN3, "--messages", "-", stdin=broken).returncode, (FAILED, USAGE))
 
     def test_run_answers(self) -> None:
-        done = self.expect(OK, "run", QWEN3, "How deep is it?", "--max-new", "8")
+        done = self.expect(OK, "run", QWEN3, "How deep is it?", "--max-new", "8", "--chat-format", "deepseek-r1")
         self.assertTrue(done.stdout.endswith("\n"))
 
     def test_inspect_and_plan(self) -> None:

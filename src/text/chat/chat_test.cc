@@ -325,7 +325,7 @@ TEST(Chat, AnUnknownTemplateIsNamed) {
 std::unique_ptr<Tokenizer> byte_tokenizer() {
   TokenizerData data;
   data.gguf_model = "gpt2";
-  data.gguf_pre = "smollm";
+  data.gguf_pre = "qwen2";
   const auto utf8 = [](int code) {
     return code < 0x80 ? std::string(1, static_cast<char>(code))
                        : std::string{static_cast<char>(0xC0 | (code >> 6)),

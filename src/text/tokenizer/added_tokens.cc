@@ -59,9 +59,8 @@ ByteTrie::Hit ByteTrie::longest(std::string_view text) const {
 
 void AddedTokens::add(AddedToken token, int32_t id) {
   by_content_.insert_or_assign(token.content, id);
-  by_id_.insert_or_assign(id, token);
-  if (token.special) special_.try_emplace(token.content, true);
-  order_.emplace_back(std::move(token), id);
+  if (token.special) special_.insert(token.content);
+  by_id_.insert_or_assign(id, std::move(token));
 }
 
 // As the library: a match that is no single word is passed over whole; spaces that the token before took are not taken again.

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -48,12 +49,7 @@ class AddedTokens {
   /// After the last token: builds the tries. `normalize` makes of a token's text what is looked for.
   template <typename Normalize>
   void finish(Normalize&& normalize) {
-    for (const bool special : {true, false}) {
-      for (const auto& [token, id] : order_) {
-        if (special_.contains(token.content) != special) continue;
-        token.normalized ? normalized_.add(normalize(token.content), id) : raw_.add(token.content, id);
-      }
-    }
+    for (const auto& [id, token] : by_id_) token.normalized ? normalized_.add(normalize(token.content), id) : raw_.add(token.content, id);
   }
 
   /// A stretch of text, or one token.
@@ -73,8 +69,7 @@ class AddedTokens {
  private:
   std::map<int32_t, AddedToken> by_id_;
   std::map<std::string, int32_t, std::less<>> by_content_;
-  std::map<std::string, bool, std::less<>> special_;
-  std::vector<std::pair<AddedToken, int32_t>> order_;
+  std::set<std::string, std::less<>> special_;  ///< once special, a string stays so
   ByteTrie raw_, normalized_;
 };
 

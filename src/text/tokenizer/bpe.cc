@@ -65,7 +65,7 @@ const BpeModel::Merge* BpeModel::find(int32_t left, int32_t right) const {
   }
 }
 
-Status BpeModel::add_merge(std::string_view left, std::string_view right, bool keep_first) {
+Status BpeModel::add_merge(std::string_view left, std::string_view right) {
   const uint32_t rank = next_rank_++;
   const auto missing = [&](std::string_view token) {
     return failed(fmt::format("merge {} ({} and {}): {} is not in the vocabulary", rank, quote(left, 40), quote(right, 40), quote(token, 40)));
@@ -82,11 +82,7 @@ Status BpeModel::add_merge(std::string_view left, std::string_view right, bool k
   if (!id) return missing(whole);
   grow(count_ + 1);
   Merge& merge = slot(pair_of(*a, *b));
-  if (merge.pair == kNoPair) {
-    ++count_;
-  } else if (keep_first) {
-    return {};
-  }
+  if (merge.pair == kNoPair) ++count_;
   merge = {pair_of(*a, *b), rank, *id};
   return {};
 }

@@ -50,9 +50,9 @@ class BpeModel {
   std::vector<bool> hidden;  ///< by id: special tokens, which ignore_merges must not make of plain text; may be shorter
 
   void reserve_merges(size_t count);
-  /// The merge of two tokens of the vocabulary, in the order of their ranks. `keep_first`: a pair that is there keeps its rank.
+  /// The merge of two tokens of the vocabulary, in the order of their ranks; the last of equal pairs counts.
   /// Errors: a part or the whole that is not in the vocabulary.
-  Status add_merge(std::string_view left, std::string_view right, bool keep_first = false);
+  Status add_merge(std::string_view left, std::string_view right);
   /// After the last token and merge: derives what encoding looks up.
   void finish();
 

@@ -57,12 +57,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data, 
 void add_token(Tokenizer::Impl& impl, AddedToken token) {
   if (token.content.empty()) return;
   std::optional<int32_t> id = impl.added.id_of(token.content);
-  if (id && *impl.added.find(*id) == token) return;
   if (!id) id = impl.model.vocab.find(token.content);
-  if (!id) {
-    const auto vocabulary = static_cast<int32_t>(impl.model.vocab.count());
-    id = std::max(vocabulary, impl.added.largest_id() + 1);
-  }
+  if (!id) id = static_cast<int32_t>(impl.model.vocab.count()) + impl.new_ids++;
   impl.added.add(std::move(token), *id);
 }
 

@@ -17,6 +17,7 @@ namespace hadal {
 struct Tokenizer::Impl {
   BpeModel model;
   AddedTokens added;
+  int32_t new_ids = 0;  ///< ids that went to added tokens unknown to the vocabulary
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   bool byte_level = true;  ///< tokens are spelled in the byte alphabet
@@ -31,7 +32,8 @@ struct Tokenizer::Impl {
 Status load_tokenizer_json(const TokenizerData& data, Tokenizer::Impl& impl);
 Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl);
 
-/// Adds a token as the library does: one that the vocabulary knows keeps its id, another gets the next.
+/// Adds a token as the library does: one that the vocabulary knows keeps its id, another gets the next behind as many ids as the
+/// vocabulary has tokens, even where ids are missing among those and the vocabulary gave this one away.
 void add_token(Tokenizer::Impl& impl, AddedToken token);
 
 /// Ids that end a generation: EOS, generation_config.json's, and known ending tokens.
