@@ -266,7 +266,11 @@ class Variants:
         if kind == "Prepend":
             part["prepend"] = self.string(2)
         elif kind == "Replace":
-            part |= {"pattern": self.pattern(), "content": self.string(2) if self.chance(.8) else ""}
+            # never an empty match: what is inserted in front of the text, the library's ByteLevel doubles
+            pattern = self.pattern()
+            if "Regex" in pattern:
+                pattern["Regex"] = f"(?:{pattern['Regex']}){self.item(False)}"
+            part |= {"pattern": pattern, "content": self.string(2) if self.chance(.8) else ""}
         elif kind == "Strip":
             part |= {"strip_left": self.chance(.5), "strip_right": self.chance(.5)}
         elif kind == "Sequence":

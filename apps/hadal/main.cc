@@ -4,6 +4,7 @@
 #include <exception>
 #include <string>
 
+#include "checkpoint/printable.h"
 #include "command.h"
 #include "hadal/version.h"
 
@@ -51,6 +52,15 @@ int main_guarded(int argc, char** argv) {
   add_chips(app, run);
   add_version(app, run);
   add_completion(app, run);
+  if (argc < 2 || (argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1]))) {
+    std::string commands;
+    for (const CLI::App* command : app.get_subcommands(nullptr))
+      commands += (commands.empty() ? "" : ", ") + command->get_name();
+    const std::string given =
+        argc < 2 ? "no command" : "unknown command '" + printable(argv[1], 40) + "'";
+    print_error(given + "; the commands are " + commands + " (hadal --help tells more)");
+    return static_cast<int>(ErrorCode::kUsage);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

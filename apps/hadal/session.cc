@@ -56,7 +56,7 @@ Result<SamplingParams> SamplingOptions::params(const TokenizerData& data,
   SamplingParams s;
   // DeepSeek's recommendation for its reasoning models stands where nothing else is known.
   const RecommendedSampling usual =
-      recommended_sampling(chat_format)
+      recommended_sampling(chat_format, data.chat_template)
           .value_or(RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F});
   HADAL_TRY(s.temperature,
             choose(temperature, recommended, "temperature", do_sample ? usual.temperature : 0.0F));

@@ -83,6 +83,7 @@ std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text, b
       begin = std::max(begin, done);
     }
     while (token.rstrip && starts_with(text, end, space_set())) utf8_next(text, end);
+    if (begin >= end) continue;  // a token of spaces that the one before took
     if (done < begin) out.push_back({{done, begin}, -1});
     out.push_back({{begin, end}, hit.value});
     done = end;
