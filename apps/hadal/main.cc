@@ -52,10 +52,13 @@ int main_guarded(int argc, char** argv) {
   add_chips(app, run);
   add_version(app, run);
   add_completion(app, run);
-  if (argc < 2 || (argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1]))) {
-    std::string commands;
-    for (const CLI::App* command : app.get_subcommands(nullptr))
-      commands += (commands.empty() ? "" : ", ") + command->get_name();
+  bool known = argc >= 2 && argv[1][0] == '-';
+  std::string commands;
+  for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    known = known || (argc >= 2 && command->get_name() == argv[1]);
+    commands += (commands.empty() ? "" : ", ") + command->get_name();
+  }
+  if (!known) {
     const std::string given =
         argc < 2 ? "no command" : "unknown command '" + printable(argv[1], 40) + "'";
     print_error(given + "; the commands are " + commands + " (hadal --help tells more)");
