@@ -52,15 +52,16 @@ int main_guarded(int argc, char** argv) {
   add_chips(app, run);
   add_version(app, run);
   add_completion(app, run);
-  bool known = argc >= 2 && argv[1][0] == '-';
+  const std::string first = argc < 2 ? "" : argv[1];
+  bool known = first == "-h" || first == "--help" || first == "--version";
   std::string commands;
   for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
-    known = known || (argc >= 2 && command->get_name() == argv[1]);
+    known = known || command->get_name() == first;
     commands += (commands.empty() ? "" : ", ") + command->get_name();
   }
   if (!known) {
     const std::string given =
-        argc < 2 ? "no command" : "unknown command '" + printable(argv[1], 40) + "'";
+        first.empty() ? "no command" : "unknown command '" + printable(first, 40) + "'";
     print_error(given + "; the commands are " + commands + " (hadal --help tells more)");
     return static_cast<int>(ErrorCode::kUsage);
   }

@@ -129,23 +129,7 @@ hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* ten
 
 // The bytes that a view spans must lie in the memory that it is relative to.
 bool lies_inside(const host_chip::View& v, const hadal_tensor& t, const hadal_step& step) {
-  hadal_memory* base = nullptr;
-  switch (t.space) {
-    case HADAL_SPACE_SCRATCH:
-      base = step.scratch;
-      break;
-    case HADAL_SPACE_INPUT:
-      base = step.inputs;
-      break;
-    case HADAL_SPACE_OUTPUT:
-      base = step.outputs;
-      break;
-    case HADAL_SPACE_PLANE:
-      base = t.index < step.plane_count ? step.planes[t.index] : nullptr;
-      break;
-    default:
-      return false;
-  }
+  hadal_memory* base = host_chip::memory_of(t, step);
   int64_t last = dtype_info(v.dtype)->block_bytes;
   for (uint32_t d = 0; d < v.rank; ++d) {
     if (v.extents[d] == 0) return true;

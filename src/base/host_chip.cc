@@ -189,6 +189,21 @@ void fill_memory_functions(hadal_chip& chip) {
   chip.fill = fill;
 }
 
+hadal_memory* memory_of(const hadal_tensor& t, const hadal_step& step) {
+  switch (t.space) {
+    case HADAL_SPACE_SCRATCH:
+      return step.scratch;
+    case HADAL_SPACE_INPUT:
+      return step.inputs;
+    case HADAL_SPACE_OUTPUT:
+      return step.outputs;
+    case HADAL_SPACE_PLANE:
+      return t.index < step.plane_count ? step.planes[t.index] : nullptr;
+    default:
+      return nullptr;
+  }
+}
+
 View view(const hadal_tape& tape, int32_t index, const hadal_step& step) {
   View v;
   if (index < 0) return v;
@@ -202,26 +217,10 @@ View view(const hadal_tape& tape, int32_t index, const hadal_step& step) {
   }
   v.extents[0] = t.extents[0] * step.rows[t.row_dim];
   v.weight = t.weight;
-  hadal_memory* base = nullptr;
-  switch (t.space) {
-    case HADAL_SPACE_SCRATCH:
-      base = step.scratch;
-      break;
-    case HADAL_SPACE_INPUT:
-      base = step.inputs;
-      break;
-    case HADAL_SPACE_OUTPUT:
-      base = step.outputs;
-      break;
-    case HADAL_SPACE_PLANE:
-      base = step.planes[t.index];
-      break;
-    default:
-      break;
-  }
+  hadal_memory* base = memory_of(t, step);
   if (base) v.data = memory(base)->data + t.offset;
   // A plane's memory may hold fewer blocks than its limit.
-  if (t.space == HADAL_SPACE_PLANE && t.strides[0] > 0)
+  if (base && t.space == HADAL_SPACE_PLANE && t.strides[0] > 0)
     v.extents[0] =
         std::min(t.extents[0], static_cast<int64_t>((memory(base)->bytes - t.offset) /
                                                     static_cast<uint64_t>(t.strides[0])));

@@ -60,6 +60,10 @@ struct View {
   }
 };
 
+/// The memory that `t.offset` counts from; null for a weight, an absent operand, or a plane that
+/// the step lacks.
+hadal_memory* memory_of(const hadal_tensor& t, const hadal_step& step);
+
 /// `index`: hadal_op.operands[i]; -1 gives an absent View.
 View view(const hadal_tape& tape, int32_t index, const hadal_step& step);
 

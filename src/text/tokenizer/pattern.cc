@@ -20,7 +20,10 @@ using pattern::Node;
 
 constexpr size_t kMaxPattern = 1u << 16;
 constexpr size_t kMaxKinds = 255;
-constexpr size_t kBlock = 256;  // code points a block of the table of kinds
+constexpr size_t kBlock = 256;         // code points a block of the table of kinds
+constexpr int64_t kUncounted = 100;    // rounds of a set that need not count as steps
+constexpr size_t kStepsPerCharacter = 1000;  // all known patterns need less than 20
+constexpr uint32_t kFirstSteps = 256;        // of one match, before it has to ask for more
 
 void collect(const Node& node, std::vector<const CodeSet*>& sets) {
   if (node.kind == Node::kSet && std::none_of(sets.begin(), sets.end(), [&](const CodeSet* s) { return *s == node.set; }))
@@ -85,9 +88,9 @@ class Writer {
   /// everywhere in the run: the ends it can reach are fewer. So it is tried at the begin alone, or a run of n characters
   /// that does not match would cost n * n steps.
   std::string top(const Node& node) {
-    if (node.kind != Node::kAlternate) return guard(node) + write(node);
+    if (node.kind != Node::kAlternate) return guard(node) + write(node, false);
     std::string out;
-    for (const Node& child : node.children) out += (out.empty() ? "" : "|") + guard(child) + write(child);
+    for (const Node& child : node.children) out += (out.empty() ? "" : "|") + guard(child) + write(child, false);
     return out;
   }
 
@@ -107,40 +110,70 @@ class Writer {
     return out.size() == 4 ? out : "[" + out + "]";
   }
 
-  std::string group(std::string_view open, const Node& node) { return std::string(open) + write(node.children[0]) + ")"; }
+  static bool can_fail(const Node& node) {
+    const auto fails = [](const Node& child) { return can_fail(child); };
+    switch (node.kind) {
+      case Node::kEmpty:
+        return false;
+      case Node::kRepeat:
+        return node.min > 0 && can_fail(node.children[0]);
+      case Node::kAlternate:
+        return std::all_of(node.children.begin(), node.children.end(), fails);
+      case Node::kConcat:
+      case Node::kAtomic:
+        return std::any_of(node.children.begin(), node.children.end(), fails);
+      default:
+        return true;
+    }
+  }
 
-  std::string write(const Node& node) {
+  /// `retried`: what follows may fail, or nothing of what matches here is consumed.
+  std::string repeat(const Node& node, bool retried) {
+    const Node& child = node.children[0];
+    // PCRE2 counts the rounds of a group and not those of a set. A long run that is scanned in vain must count, or the limit
+    // of a match would not bound its time.
+    const bool counted = child.kind != Node::kSet || (retried && (node.max < 0 || node.max > kUncounted));
+    const std::string inside = write(child, retried || node.max < 0 || node.max > 1);
+    std::string out = counted ? "(?:" + inside + ")" : inside;
+    out += node.max < 0 ? fmt::format("{{{},}}", node.min) : fmt::format("{{{},{}}}", node.min, node.max);
+    return out + (node.greed == Node::kLazy ? "?" : node.greed == Node::kPossessive ? "+" : "");
+  }
+
+  std::string concat(const Node& node, bool retried) {
+    std::string out;
+    for (auto child = node.children.rbegin(); child != node.children.rend(); ++child) {
+      out.insert(0, write(*child, retried));
+      retried = retried || can_fail(*child);
+    }
+    return out;
+  }
+
+  std::string write(const Node& node, bool retried) {
+    const auto group = [&](std::string_view open) { return std::string(open) + write(node.children[0], true) + ")"; };
     switch (node.kind) {
       case Node::kEmpty:
         return "";
       case Node::kSet:
         return set(node.set);
-      case Node::kConcat: {
-        std::string out;
-        for (const Node& child : node.children) out += child.kind == Node::kAlternate ? "(?:" + write(child) + ")" : write(child);
-        return out;
-      }
+      case Node::kConcat:
+        return concat(node, retried);
       case Node::kAlternate: {
         std::string out = "(?:";
-        for (size_t i = 0; i < node.children.size(); ++i) out += (i == 0 ? "" : "|") + write(node.children[i]);
+        for (size_t i = 0; i < node.children.size(); ++i) out += (i == 0 ? "" : "|") + write(node.children[i], retried);
         return out + ")";
       }
-      case Node::kRepeat: {
-        const Node& child = node.children[0];
-        std::string out = child.kind == Node::kSet ? write(child) : "(?:" + write(child) + ")";
-        out += node.max < 0 ? fmt::format("{{{},}}", node.min) : fmt::format("{{{},{}}}", node.min, node.max);
-        return out + (node.greed == Node::kLazy ? "?" : node.greed == Node::kPossessive ? "+" : "");
-      }
+      case Node::kRepeat:
+        return repeat(node, retried);
       case Node::kAtomic:
-        return group("(?>", node);
+        return group("(?>");
       case Node::kAhead:
-        return group("(?=", node);
+        return group("(?=");
       case Node::kNotAhead:
-        return group("(?!", node);
+        return group("(?!");
       case Node::kBehind:
-        return group("(?<=", node);
+        return group("(?<=");
       case Node::kNotBehind:
-        return group("(?<!", node);
+        return group("(?<!");
       case Node::kTextBegin:
         return "\\A";
       case Node::kTextEnd:
@@ -179,6 +212,7 @@ struct Pattern::Scratch::Memory {
 
   Memory() {
     if (!data || !context) throw std::bad_alloc();
+    pcre2_set_heap_limit(context, 1u << 20);  // KiB; of a build of PCRE2 without JIT
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -188,27 +222,32 @@ struct Pattern::Scratch::Memory {
     if (stack) pcre2_jit_stack_free(stack);
   }
 
-  /// A match of `code` at or behind `start`: 1 found, 0 none.
-  bool match(const Code& pattern, size_t start) {
+  int run(const Code& pattern, size_t start) {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(kinds.data());
-    pcre2_set_match_limit(context, static_cast<uint32_t>(std::min<size_t>(50'000'000 + kinds.size() * 100, 2'000'000'000)));
-    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (pattern.jit) {
+    if (!pattern.jit) return pcre2_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+    int rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
+      // The 32 KiB of the machine stack do not do: one that grows with the text, kept for the rest of this call.
+      stack = pcre2_jit_stack_create(64 << 10, std::min<size_t>((64 << 20) + kinds.size() * 256, size_t{1} << 30), nullptr);
+      if (!stack) throw std::bad_alloc();
+      pcre2_jit_stack_assign(context, nullptr, stack);
       rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
-      if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
-        // The 32 KiB of the machine stack do not do: one that grows with the text, kept for the rest of this call.
-        stack = pcre2_jit_stack_create(64 << 10, std::min<size_t>((64 << 20) + kinds.size() * 256, size_t{1} << 30), nullptr);
-        if (stack) {
-          pcre2_jit_stack_assign(context, nullptr, stack);
-          rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
-        }
-      }
     }
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-      rc = pcre2_match(pattern.code.get(), subject, kinds.size(), start, PCRE2_NO_JIT, data, context);
-    if (rc >= 0) return true;
-    if (rc == PCRE2_ERROR_NOMATCH) return false;
-    throw std::runtime_error(fmt::format("a pre-tokenizer pattern gave up on a text of {} characters (PCRE2 error {})", kinds.size(), rc));
+    return rc;
+  }
+
+  /// Whether `code` matches at or behind `start`. A match that takes more than its first steps takes them from `steps`.
+  bool match(const Code& pattern, size_t start, size_t& steps) {
+    for (size_t limit = kFirstSteps;; limit *= 16) {
+      limit = std::min<size_t>({limit, steps, UINT32_MAX});
+      pcre2_set_match_limit(context, static_cast<uint32_t>(limit));
+      const int rc = run(pattern, start);
+      if (rc >= 0) return true;
+      if (rc == PCRE2_ERROR_NOMATCH) return false;
+      if (rc != PCRE2_ERROR_MATCHLIMIT || limit >= steps)
+        throw std::runtime_error(fmt::format("a pattern of the tokenizer gave up on a text of {} characters (PCRE2 error {})", kinds.size(), rc));
+      steps -= limit;
+    }
   }
 };
 
@@ -287,9 +326,10 @@ void Pattern::find(std::string_view text, Piece piece, Scratch& scratch, std::ve
     return byte;
   };
   const size_t count = memory.kinds.size();
+  size_t steps = (count + 1) * kStepsPerCharacter;
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(memory.data);
   size_t last_end = SIZE_MAX;
-  for (size_t start = 0; start <= count && memory.match(*code_, start);) {
+  for (size_t start = 0; start <= count && memory.match(*code_, start, steps);) {
     const size_t begin = bounds[0], end = bounds[1];
     if (begin == end && end == last_end) {
       ++start;

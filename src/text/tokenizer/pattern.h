@@ -57,7 +57,7 @@ class Pattern {
 
   /// All matches in text[piece], leftmost first, not overlapping, empty ones too (one never stands right behind the last match),
   /// appended to `out` as bytes of `text`. `text` is valid UTF-8. Throws std::runtime_error when the pattern needs more
-  /// backtracking than is allowed: the caller's border turns that into an error.
+  /// than 1000 steps a character: the caller's border turns that into an error.
   void find(std::string_view text, Piece piece, Scratch& scratch, std::vector<Piece>& out) const;
 
  private:
