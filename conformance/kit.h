@@ -44,7 +44,6 @@ class Random {
 };
 
 // ---- the chip under test
-// ------------------------------------------------------------------------------------------------
 
 /// One open device with its queue. `threads`: what was asked for.
 struct Device {
@@ -76,7 +75,6 @@ class Chip {
 };
 
 // ---- cases
-// ----------------------------------------------------------------------------------------------------------------
 
 /// A weight with its sources: where pieces lie (on purpose at odd addresses), and its values.
 struct WeightData {
@@ -169,7 +167,6 @@ void attention_cases(Random& random, bool quick, std::vector<Case>& cases);
 void sample_cases(Random& random, bool quick, std::vector<Case>& cases);
 
 // ---- running a case
-// -------------------------------------------------------------------------------------------------------
 
 /// The memories of one step, as bytes on the host.
 struct Images {
@@ -212,7 +209,6 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
 std::string wrong_token(const Case& c, int64_t r, int32_t token);
 
 // ---- the report
-// -----------------------------------------------------------------------------------------------------------
 
 struct Line {
   int64_t cases = 0;

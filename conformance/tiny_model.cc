@@ -35,7 +35,6 @@ TinyModel::~TinyModel() {
 }
 
 // ---- recording
-// ------------------------------------------------------------------------------------------------------------
 
 int32_t TinyModel::tensor(uint32_t dtype, uint32_t space, uint32_t row_dim,
                           std::vector<int64_t> extents) {
@@ -241,7 +240,6 @@ void TinyModel::record() {
 }
 
 // ---- building
-// -------------------------------------------------------------------------------------------------------------
 
 bool TinyModel::build() {
   const hadal_chip& t = chip_.table;
@@ -344,7 +342,6 @@ bool TinyModel::build() {
 }
 
 // ---- running
-// --------------------------------------------------------------------------------------------------------------
 
 template <typename T>
 T* TinyModel::input(int32_t index) {

@@ -107,7 +107,6 @@ hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, 
 }
 
 // ---- a program that loops over op_run, for the faults of programs
-// ------------------------------------------------------------
 
 struct Program {
   const hadal_tape* tape;

@@ -36,9 +36,7 @@ extern "C" {
 #define HADAL_MAX_OPERANDS 16
 #define HADAL_MAX_RANK 4
 
-/* ---- element types
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- element types ---- */
 
 typedef enum hadal_dtype {
   HADAL_DTYPE_NONE = 0,
@@ -48,9 +46,7 @@ typedef enum hadal_dtype {
   HADAL_DTYPE_FORCE_32BIT = 0x7fffffff
 } hadal_dtype;
 
-/* ---- errors
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- errors ---- */
 
 typedef enum hadal_status {
   HADAL_OK = 0,
@@ -69,8 +65,7 @@ typedef struct hadal_error {
   char text[508]; /* one line, UTF-8, NUL at its end */
 } hadal_error;
 
-/* ---- opaque objects of the chip
- * ------------------------------------------------------------------------------------- */
+/* ---- opaque objects of the chip ---- */
 
 typedef struct hadal_device hadal_device;
 typedef struct hadal_queue hadal_queue;
@@ -78,8 +73,7 @@ typedef struct hadal_memory hadal_memory;
 typedef struct hadal_weight hadal_weight;
 typedef struct hadal_program hadal_program;
 
-/* ---- tensors, operators, tapes
- * -------------------------------------------------------------------------------------- */
+/* ---- tensors, operators, tapes ---- */
 
 /* The row counts of a step. */
 typedef enum hadal_dim {
@@ -250,9 +244,7 @@ typedef struct hadal_step {
   const volatile int32_t* stop; /* non-zero: give up at the next natural border; may be NULL */
 } hadal_step;
 
-/* ---- weights
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- weights ---- */
 
 #define HADAL_USE_MATMUL 1u
 #define HADAL_USE_GATHER 2u
@@ -286,9 +278,7 @@ typedef struct hadal_weight_desc {
   int64_t scale_block_cols;
 } hadal_weight_desc;
 
-/* ---- the table
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- the table ---- */
 
 typedef enum hadal_log_level {
   HADAL_LOG_DEBUG = 0,

@@ -260,7 +260,6 @@ std::string describe(const hadal_op& op, const hadal_tensor* const* tensors) {
 namespace {
 
 // ---- the shapes of ops_table.inc: "[M, K] or [M, B, K]", "as X", "[(V + 31) / 32]"
-// -----------------------------------------
 
 /// A name in a shape, and what it stands for in this call. `dim` is the step's row count that
 /// multiplies it.

@@ -6,7 +6,6 @@ namespace hadal {
 namespace {
 
 // --- blocks of 32
-// ---------------------------------------------------------------------------------------------------------
 // The low nibbles of 16 bytes are values 0 to 15, the high nibbles values 16 to 31.
 
 void decode_q4_0(const uint8_t* block, float* out) {
@@ -64,7 +63,6 @@ void decode_q1_0(const uint8_t* block, float* out) {
 }
 
 // --- K formats: blocks of 256
-// ----------------------------------------------------------------------------------------------
 
 // 16 × (4 bits scale, 4 bits minimum); 64 bytes of 2-bit values; f16 d, dmin
 void decode_q2_k(const uint8_t* block, float* out) {
@@ -171,7 +169,6 @@ void decode_q8_k(const uint8_t* block, float* out) {
 }
 
 // --- ternary
-// ---------------------------------------------------------------------------------------------------------------
 
 /// Digit number `place` (from the most significant) of a byte that holds five ternary digits as a
 /// fraction of 256; less 1.
@@ -206,7 +203,6 @@ void decode_tq2_0(const uint8_t* block, float* out) {
 }
 
 // --- four-bit floats
-// -------------------------------------------------------------------------------------------------------
 
 /// Twice the e2m1 value of a nibble; the code for -0 gives 0, as in ggml.
 constexpr std::array<float, 16> kE2m1Doubled = {0, 1,  2,  3,  4,  6,  8,  12,
@@ -244,7 +240,6 @@ void decode_f4(const uint8_t* block, float* out) {
 }
 
 // --- all of them
-// -----------------------------------------------------------------------------------------------------------
 
 /// A loop over blocks into which the decoder is inlined.
 template <int kValues, int kBytes, BlockDecoder decode>

@@ -12,7 +12,6 @@ namespace hadal {
 namespace {
 
 // --- tensors
-// -------------------------------------------------------------------------------------------------------------
 
 struct NameRow {
   std::string_view gguf;
@@ -72,7 +71,6 @@ constexpr auto kWhole = std::to_array<NameRow>({
 });
 
 // --- metadata
-// ------------------------------------------------------------------------------------------------------------
 
 enum class Kind { kInteger, kIntegerOrList, kReal, kBool };
 
@@ -121,7 +119,6 @@ constexpr auto kScalingKeys = std::to_array<KeyRow>({
 });
 
 // --- architectures
-// -------------------------------------------------------------------------------------------------------
 
 struct Architecture {
   std::string_view gguf;
