@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
 
 #include "plan.h"
 
@@ -19,42 +20,116 @@ using host_chip::View;
 constexpr int64_t kT = kAttentionTile;
 constexpr int64_t kQueries =
     48;  ///< queries (rows x heads of a group) of a task at most, or one row's
+constexpr int64_t kMostHeads = 64;  ///< of a task of latent attention
 constexpr float kMinus = -std::numeric_limits<float>::infinity();
 
-struct Views {
-  View q, k, v, position, row_seq, table, first, out;
-  const float* sink;
-  int64_t rows, heads, kv_heads, group, dim, dim_v, slots;
-  float scale;
-  int64_t window;
+/// One cache that attention looks at. Entries are numbered by position div ratio, or by their place
+/// in a list.
+struct Segment {
+  View k, v, table, first, list;
+  int64_t slots = 1, ratio = 1, window = 0;
 
-  Views(const Run& run, const hadal_op& op)
-      : q(run.view(op, HADAL_GQA_ATTENTION_Q)),
-        k(run.view(op, HADAL_GQA_ATTENTION_K)),
-        v(run.view(op, HADAL_GQA_ATTENTION_V)),
-        position(run.view(op, HADAL_GQA_ATTENTION_POSITION)),
-        row_seq(run.view(op, HADAL_GQA_ATTENTION_ROW_SEQ)),
-        table(run.view(op, HADAL_GQA_ATTENTION_BLOCK_TABLE)),
-        first(run.view(op, HADAL_GQA_ATTENTION_FIRST)),
-        out(run.view(op, HADAL_GQA_ATTENTION_OUT)) {
-    const View s = run.view(op, HADAL_GQA_ATTENTION_SINK);
-    sink = s.present() ? weight_of(s.weight)->values() : nullptr;
+  /// Entries [low, high) are seen by a query at `position` of sequence `s`; without a list.
+  [[nodiscard]] int64_t high(int64_t position) const { return (position + 1) / ratio; }
+  [[nodiscard]] int64_t low(int64_t position, int64_t s) const {
+    const int64_t from = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
+    return window > 0 ? std::max(from, high(position) - window) : from;
+  }
+};
+
+/// The operands of gqa_attention or latent_attention. In the latter every head reads the same
+/// entries, V is the front of K, and `kv_heads` is the number of runs of heads that are tasks of
+/// their own: no bit depends on it.
+struct Views {
+  View q, tail, position, row_seq, out;
+  Segment segments[2];
+  int segment_count = 1;
+  const float* sink = nullptr;
+  bool latent = false, lists = false;
+  int64_t rows, heads, kv_heads, group, dim, dim_v;
+  float scale;
+
+  Views(const Run& run, const hadal_op& op) : latent(op.id == HADAL_OP_LATENT_ATTENTION) {
+    latent ? read_latent(run, op) : read_gqa(run, op);
     rows = q.extents[0];
     heads = q.extents[1];
-    kv_heads = op.attr.attention.kv_heads;
-    group = heads / kv_heads;
-    dim = q.extents[2];
     dim_v = out.extents[2];
-    slots = k.extents[1];
-    scale = op.attr.attention.scale;
-    window = op.attr.attention.window;
+    if (latent) kv_heads = head_runs(run.workers);
+    group = heads / kv_heads;
   }
   [[nodiscard]] int64_t sequence(int64_t row) const { return *row_seq.row<int32_t>(row); }
-  [[nodiscard]] int64_t high(int64_t row) const { return int64_t{*position.row<int32_t>(row)} + 1; }
-  [[nodiscard]] int64_t low(int64_t row) const {
-    int64_t lo = std::max<int64_t>(0, *first.row<int32_t>(sequence(row)));
-    if (window > 0) lo = std::max(lo, high(row) - window);
-    return lo;
+  /// Entries of the segment that a row sees: indices into the list if there is one.
+  [[nodiscard]] int64_t high(const Segment& g, int64_t row) const {
+    const int64_t end = g.high(*position.row<int32_t>(row));
+    if (!g.list.present()) return end;
+    const int32_t* list = g.list.row<int32_t>(row);
+    int64_t i = 0;
+    while (i < g.list.extents[1] && list[i] >= 0 && list[i] < end) ++i;
+    return i;
+  }
+  [[nodiscard]] int64_t low(const Segment& g, int64_t row) const {
+    const int64_t begin = g.low(*position.row<int32_t>(row), sequence(row));
+    if (!g.list.present()) return begin;
+    const int32_t* list = g.list.row<int32_t>(row);
+    int64_t i = 0;
+    while (i < g.list.extents[1] && list[i] >= 0 && list[i] < begin) ++i;
+    return i;
+  }
+
+ private:
+  void read_gqa(const Run& run, const hadal_op& op) {
+    q = run.view(op, HADAL_GQA_ATTENTION_Q);
+    position = run.view(op, HADAL_GQA_ATTENTION_POSITION);
+    row_seq = run.view(op, HADAL_GQA_ATTENTION_ROW_SEQ);
+    out = run.view(op, HADAL_GQA_ATTENTION_OUT);
+    Segment& g = segments[0];
+    g.k = run.view(op, HADAL_GQA_ATTENTION_K);
+    g.v = run.view(op, HADAL_GQA_ATTENTION_V);
+    g.table = run.view(op, HADAL_GQA_ATTENTION_BLOCK_TABLE);
+    g.first = run.view(op, HADAL_GQA_ATTENTION_FIRST);
+    g.slots = g.k.extents[1];
+    g.window = op.attr.attention.window;
+    read_sink(run.view(op, HADAL_GQA_ATTENTION_SINK));
+    kv_heads = op.attr.attention.kv_heads;
+    dim = q.extents[2];
+    scale = op.attr.attention.scale;
+  }
+  void read_latent(const Run& run, const hadal_op& op) {
+    q = run.view(op, HADAL_LATENT_ATTENTION_Q);
+    tail = run.view(op, HADAL_LATENT_ATTENTION_TAIL);
+    position = run.view(op, HADAL_LATENT_ATTENTION_POSITION);
+    row_seq = run.view(op, HADAL_LATENT_ATTENTION_ROW_SEQ);
+    out = run.view(op, HADAL_LATENT_ATTENTION_OUT);
+    for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2}) {
+      const int i = plane == HADAL_LATENT_ATTENTION_PLANE ? 0 : 1;
+      Segment& g = segments[i];
+      g.k = run.view(op, plane);
+      if (!g.k.present()) continue;
+      segment_count = i + 1;
+      g.table = run.view(op, plane + 1);
+      g.first = run.view(op, plane + 2);
+      g.list = run.view(op, plane + 3);
+      g.slots = g.k.extents[1];
+      g.ratio = op.attr.latent.segments[i].ratio;
+      g.window = op.attr.latent.segments[i].window;
+      lists = lists || g.list.present();
+    }
+    read_sink(run.view(op, HADAL_LATENT_ATTENTION_SINK));
+    dim = segments[0].k.extents[2];
+    scale = op.attr.latent.scale;
+  }
+  void read_sink(const View& s) {
+    if (s.present()) sink = weight_of(s.weight)->values();
+  }
+  // Runs of at most kMostHeads heads; shorter ones, down to eight, where there are too few tasks.
+  [[nodiscard]] int64_t head_runs(int workers) const {
+    int64_t runs = 1;
+    const auto enough = [&] {
+      const int64_t run = heads / runs;
+      return run <= kMostHeads && (run <= 8 || rows * runs >= int64_t{2} * workers);
+    };
+    while (runs < heads && (heads % runs != 0 || !enough())) ++runs;
+    return runs;
   }
 };
 
@@ -78,14 +153,17 @@ struct Temp {
   }
 };
 
-/// Positions [lo, hi) of a tile as floats, at index position - base.
+/// Entries [lo, hi) of a tile as floats, at index entry - base. `list`: what the entries stand for;
+/// null: themselves.
 void load_tile(const Run& run, const View& plane, const int32_t* blocks, int64_t slots,
-               int64_t head, int64_t dim, int64_t base, int64_t lo, int64_t hi, float* out) {
+               const int32_t* list, int64_t head, int64_t dim, int64_t base, int64_t lo, int64_t hi,
+               float* out) {
   const int64_t element = plane.strides[2];
-  for (int64_t p = lo; p < hi; ++p) {
+  for (int64_t i = lo; i < hi; ++i) {
+    const int64_t p = list ? list[i] : i;
     const std::byte* from = plane.data + blocks[p / slots] * plane.strides[0] +
                             p % slots * plane.strides[1] + head * dim * element;
-    float* to = out + (p - base) * dim;
+    float* to = out + (i - base) * dim;
     switch (plane.dtype) {
       case HADAL_F16:
         run.kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim);
@@ -129,17 +207,17 @@ void finish_query(const KernelTable& kernels, float* o, float m, float l, const 
   std::memcpy(out, o, static_cast<size_t>(dim) * sizeof(float));
 }
 
-/// One tile for rows [from, to) of one sequence and one KV head: parts in temp.part, m and l of
-/// each query in tm, tl (tm = -inf: the row sees nothing of this tile).
-void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, int64_t to,
-                int64_t head, int64_t tile, float* tm, float* tl) {
+/// One tile of a segment for rows [from, to) of one sequence and one KV head: parts in temp.part, m
+/// and l of each query in tm, tl (tm = -inf: the row sees nothing of this tile).
+void tile_parts(const Run& run, const Views& a, const Segment& g, const Temp& temp, int64_t from,
+                int64_t to, int64_t head, int64_t tile, float* tm, float* tl) {
   const int64_t base = tile * kT;
   int64_t lo = kT, hi = 0;
   bool same = true;
   int64_t lows[kQueries], highs[kQueries];
   for (int64_t r = from; r < to; ++r) {
-    const int64_t x = std::clamp<int64_t>(a.low(r) - base, 0, kT),
-                  y = std::clamp<int64_t>(a.high(r) - base, 0, kT);
+    const int64_t x = std::clamp<int64_t>(a.low(g, r) - base, 0, kT),
+                  y = std::clamp<int64_t>(a.high(g, r) - base, 0, kT);
     lows[r - from] = x;
     highs[r - from] = std::max(x, y);
     if (x < y) {
@@ -153,9 +231,20 @@ void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, 
     std::fill(tm, tm + queries, kMinus);
     return;
   }
-  const int32_t* blocks = a.table.row<int32_t>(a.sequence(from));
-  load_tile(run, a.k, blocks, a.slots, head, a.dim, base, base + lo, base + hi, temp.k);
-  load_tile(run, a.v, blocks, a.slots, head, a.dim_v, base, base + lo, base + hi, temp.v);
+  const int32_t* blocks = g.table.row<int32_t>(a.sequence(from));
+  const int32_t* list = g.list.present() ? g.list.row<int32_t>(from) : nullptr;
+  load_tile(run, g.k, blocks, g.slots, list, a.latent ? 0 : head, a.dim, base, base + lo, base + hi,
+            temp.k);
+  const float* v = temp.v;
+  if (!a.latent) {
+    load_tile(run, g.v, blocks, g.slots, list, head, a.dim_v, base, base + lo, base + hi, temp.v);
+  } else if (a.dim == a.dim_v) {
+    v = temp.k;
+  } else {
+    for (int64_t e = lo; e < hi; ++e)
+      std::memcpy(temp.v + e * a.dim_v, temp.k + e * a.dim,
+                  static_cast<size_t>(a.dim_v) * sizeof(float));
+  }
   run.kernels.scores(temp.q, a.dim, queries, temp.k + lo * a.dim, a.dim, hi - lo, a.scale,
                      temp.s + lo);
   for (int64_t i = 0; i < queries; ++i) {
@@ -166,21 +255,26 @@ void tile_parts(const Run& run, const Views& a, const Temp& temp, int64_t from, 
       tm[i] = kMinus;
   }
   if (same) {
-    run.kernels.weigh(temp.s, queries, temp.v, a.dim_v, lo, hi, temp.part, a.dim_v);
+    run.kernels.weigh(temp.s, queries, v, a.dim_v, lo, hi, temp.part, a.dim_v);
     return;
   }
   for (int64_t r = 0; r < to - from; ++r)
     if (lows[r] < highs[r])
-      run.kernels.weigh(temp.s + r * a.group * kT, a.group, temp.v, a.dim_v, lows[r], highs[r],
+      run.kernels.weigh(temp.s + r * a.group * kT, a.group, v, a.dim_v, lows[r], highs[r],
                         temp.part + r * a.group * a.dim_v, a.dim_v);
 }
 
 void load_queries(const Views& a, const Temp& temp, int64_t from, int64_t to, int64_t head) {
+  const int64_t front = a.q.extents[2];
   for (int64_t r = from; r < to; ++r)
-    for (int64_t g = 0; g < a.group; ++g)
-      std::memcpy(temp.q + ((r - from) * a.group + g) * a.dim,
-                  a.q.row<float>(r, head * a.group + g),
-                  static_cast<size_t>(a.dim) * sizeof(float));
+    for (int64_t g = 0; g < a.group; ++g) {
+      float* query = temp.q + ((r - from) * a.group + g) * a.dim;
+      const int64_t h = head * a.group + g;
+      std::memcpy(query, a.q.row<float>(r, h), static_cast<size_t>(front) * sizeof(float));
+      if (front < a.dim)
+        std::memcpy(query + front, a.tail.row<float>(r, h),
+                    static_cast<size_t>(a.dim - front) * sizeof(float));
+    }
 }
 
 /// Rows [from, to) of one sequence, one KV head, all tiles.
@@ -191,16 +285,18 @@ void whole_rows(const Run& run, const Views& a, const Temp& temp, int64_t from, 
   std::fill(temp.m, temp.m + queries, kMinus);
   std::fill(temp.l, temp.l + queries, 0.0f);
   std::fill(temp.o, temp.o + queries * a.dim_v, 0.0f);
-  int64_t lo = std::numeric_limits<int64_t>::max(), hi = 0;
-  for (int64_t r = from; r < to; ++r) {
-    lo = std::min(lo, a.low(r));
-    hi = std::max(hi, a.high(r));
-  }
-  for (int64_t tile = lo / kT; tile * kT < hi; ++tile) {
-    tile_parts(run, a, temp, from, to, head, tile, tm, tl);
-    for (int64_t i = 0; i < queries; ++i)
-      merge_part(run.kernels, temp.o + i * a.dim_v, temp.m + i, temp.l + i, temp.part + i * a.dim_v,
-                 tm[i], tl[i], a.dim_v);
+  for (const Segment& g : std::span(a.segments, static_cast<size_t>(a.segment_count))) {
+    int64_t lo = std::numeric_limits<int64_t>::max(), hi = 0;
+    for (int64_t r = from; r < to; ++r) {
+      lo = std::min(lo, a.low(g, r));
+      hi = std::max(hi, a.high(g, r));
+    }
+    for (int64_t tile = lo / kT; tile * kT < hi; ++tile) {
+      tile_parts(run, a, g, temp, from, to, head, tile, tm, tl);
+      for (int64_t i = 0; i < queries; ++i)
+        merge_part(run.kernels, temp.o + i * a.dim_v, temp.m + i, temp.l + i,
+                   temp.part + i * a.dim_v, tm[i], tl[i], a.dim_v);
+    }
   }
   for (int64_t i = 0; i < queries; ++i) {
     const int64_t h = head * a.group + i % a.group;
@@ -215,7 +311,7 @@ struct Parts {
   int64_t tiles, width;
   Parts(const Run& run, const Stage& stage, const Views& a)
       : data(reinterpret_cast<float*>(run.workspace + stage.buffer)),
-        tiles((a.table.extents[1] * a.slots + kT - 1) / kT),
+        tiles((a.segments[0].table.extents[1] * a.segments[0].slots + kT - 1) / kT),
         width(a.dim_v + 2) {}
   [[nodiscard]] float* at(const Views& a, int64_t row, int64_t head, int64_t tile) const {
     return data + ((row * a.heads + head) * tiles + tile) * width;
@@ -226,8 +322,7 @@ constexpr int64_t kTilesOfTask = 4;
 
 }  // namespace
 
-uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t heads, int64_t kv_heads) {
-  const int64_t group = heads / std::max<int64_t>(1, kv_heads);
+uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t group) {
   return static_cast<uint64_t>(Temp::floats(dim, dim_v, group) + 2 * Temp::queries(group)) *
          sizeof(float);
 }
@@ -249,7 +344,8 @@ bool attention_splits(const Run& run, const hadal_op& op, const Stage& stage) {
   if (a.rows == 0 || a.rows > kSplitRows || a.rows * a.kv_heads >= 8 * run.workers) return false;
   int64_t tiles = 0;
   for (int64_t r = 0; r < a.rows; ++r)
-    tiles = std::max(tiles, (a.high(r) + kT - 1) / kT - a.low(r) / kT);
+    tiles =
+        std::max(tiles, (a.high(a.segments[0], r) + kT - 1) / kT - a.low(a.segments[0], r) / kT);
   return tiles >= 2 * kTilesOfTask;
 }
 
@@ -261,17 +357,18 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
   float* tm = temp.l + Temp::queries(a.group);
   float* tl = tm + Temp::queries(a.group);
   if (attention_splits(run, op, stage)) {
+    const Segment& segment = a.segments[0];
     const Parts parts(run, stage, a);
     const int64_t pieces = (parts.tiles + kTilesOfTask - 1) / kTilesOfTask;
     run.share(index, a.rows * a.kv_heads * pieces, [&](int64_t task) {
       const int64_t r = task / pieces / a.kv_heads, head = task / pieces % a.kv_heads,
                     piece = task % pieces;
-      const int64_t begin = std::max(piece * kTilesOfTask, a.low(r) / kT);
-      const int64_t end = std::min((piece + 1) * kTilesOfTask, (a.high(r) + kT - 1) / kT);
+      const int64_t begin = std::max(piece * kTilesOfTask, a.low(segment, r) / kT);
+      const int64_t end = std::min((piece + 1) * kTilesOfTask, (a.high(segment, r) + kT - 1) / kT);
       if (begin >= end) return;
       load_queries(a, temp, r, r + 1, head);
       for (int64_t tile = begin; tile < end; ++tile) {
-        tile_parts(run, a, temp, r, r + 1, head, tile, tm, tl);
+        tile_parts(run, a, segment, temp, r, r + 1, head, tile, tm, tl);
         for (int64_t g = 0; g < a.group; ++g) {
           float* to = parts.at(a, r, head * a.group + g, tile);
           to[0] = tm[g];
@@ -284,7 +381,8 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
     return;
   }
   // Rows of a task: as many as share a decoded tile well, fewer if there would be too few tasks.
-  const int64_t most = std::max<int64_t>(1, kQueries / a.group);
+  // A list belongs to one row.
+  const int64_t most = a.lists ? 1 : std::max<int64_t>(1, kQueries / a.group);
   const int64_t block =
       std::clamp<int64_t>(a.rows * a.kv_heads / (int64_t{4} * run.workers), 1, most);
   const int64_t blocks = (a.rows + block - 1) / block;
@@ -309,7 +407,8 @@ void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage,
     const int64_t r = task / a.heads, head = task % a.heads;
     float m = kMinus, l = 0.0f;
     std::fill(o, o + a.dim_v, 0.0f);
-    for (int64_t tile = a.low(r) / kT; tile * kT < a.high(r); ++tile) {
+    for (int64_t tile = a.low(a.segments[0], r) / kT; tile * kT < a.high(a.segments[0], r);
+         ++tile) {
       const float* part = parts.at(a, r, head, tile);
       merge_part(run.kernels, o, &m, &l, part + 2, part[0], part[1], a.dim_v);
     }

@@ -9,7 +9,9 @@
 namespace hadal::cpu {
 
 uint64_t matmul_temp_bytes();
-uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t heads, int64_t kv_heads);
+uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t group);
+uint64_t grouped_temp_bytes(int64_t k);
+uint64_t router_temp_bytes(int64_t experts);
 uint64_t sample_temp_bytes(int64_t vocab);
 
 namespace {
@@ -337,6 +339,26 @@ void check_shapes(Checker& c, const hadal_op& op) {
     case HADAL_OP_SAMPLE:
       check_sample(c, op);
       break;
+    // Shapes and types of what follows are as ops_table.inc says: host_chip::check_operands.
+    case HADAL_OP_ROUTER:
+      c.vector(HADAL_ROUTER_BIAS, c.extent(HADAL_ROUTER_LOGITS, 1));
+      break;
+    case HADAL_OP_MOE_SORT:
+    case HADAL_OP_MOE_COMBINE:
+      break;
+    case HADAL_OP_GROUPED_MATMUL: {
+      const hadal_tensor& w = c[HADAL_GROUPED_MATMUL_W];
+      c.require(w.extents[0] > 0 && w.extents[1] > 0 && w.extents[2] > 0,
+                "E, N and K must be at least 1");
+      c.matrix(HADAL_GROUPED_MATMUL_W, HADAL_USE_MATMUL, w.extents[0], w.extents[1], w.extents[2]);
+      break;
+    }
+    case HADAL_OP_LATENT_ATTENTION:
+      for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
+        if (c.present(plane)) c.plane(plane);
+      c.require(c.extent(HADAL_LATENT_ATTENTION_Q, 1) > 0, "there must be at least one head");
+      c.vector(HADAL_LATENT_ATTENTION_SINK, c.extent(HADAL_LATENT_ATTENTION_Q, 1));
+      break;
     default:
       c.require(false, "this chip does not have the operator");
   }
@@ -414,6 +436,83 @@ std::string check_attention_indices(const hadal_tape& tape, const hadal_op& op,
   return {};
 }
 
+std::string check_latent_indices(const hadal_tape& tape, const hadal_op& op,
+                                 const hadal_step& step) {
+  const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
+  const View position = view(HADAL_LATENT_ATTENTION_POSITION),
+             row_seq = view(HADAL_LATENT_ATTENTION_ROW_SEQ);
+  for (const uint32_t operand : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2}) {
+    const View plane = view(operand), table = view(operand + 1), first = view(operand + 2),
+               list = view(operand + 3);
+    if (!plane.present()) continue;
+    const hadal_segment_attr& a =
+        op.attr.latent.segments[operand == HADAL_LATENT_ATTENTION_PLANE ? 0 : 1];
+    const int64_t slots = plane.extents[1], ratio = a.ratio, window = a.window;
+    const int64_t entries = table.extents[1] * slots;
+    HADAL_RETURN_IF_TEXT(
+        check_range(op, row_seq, HADAL_LATENT_ATTENTION_ROW_SEQ, 0, table.extents[0]));
+    HADAL_RETURN_IF_TEXT(
+        check_range(op, position, HADAL_LATENT_ATTENTION_POSITION, 0, entries * ratio));
+    for (int64_t t = 0; t < position.extents[0]; ++t) {
+      const int64_t s = *row_seq.row<int32_t>(t);
+      const auto mapped = [&](int64_t block) {
+        return outside(op, operand + 1, block, table.row<int32_t>(s)[block], 0, plane.extents[0]);
+      };
+      const int64_t end = (int64_t{*position.row<int32_t>(t)} + 1) / ratio;
+      int64_t begin = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
+      if (window > 0) begin = std::max(begin, end - window);
+      if (!list.present()) {
+        for (int64_t i = begin / slots; i * slots < end; ++i) HADAL_RETURN_IF_TEXT(mapped(i));
+        continue;
+      }
+      int64_t last = -1;
+      for (int64_t i = 0; i < list.extents[1] && list.row<int32_t>(t)[i] >= 0; ++i) {
+        const int64_t e = list.row<int32_t>(t)[i];
+        HADAL_RETURN_IF_TEXT(outside(op, operand + 3, i, e, last + 1, entries));
+        last = e;
+        if (e >= begin && e < end) HADAL_RETURN_IF_TEXT(mapped(e / slots));
+      }
+    }
+  }
+  return {};
+}
+
+std::string check_expert_indices(const hadal_tape& tape, const hadal_op& op,
+                                 const hadal_step& step) {
+  const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
+  if (op.id == HADAL_OP_ROUTER) {
+    const View token = view(HADAL_ROUTER_TOKEN), hash = view(HADAL_ROUTER_HASH);
+    if (!hash.present()) return {};
+    HADAL_RETURN_IF_TEXT(check_range(op, token, HADAL_ROUTER_TOKEN, 0, hash.extents[0]));
+    const int64_t experts = view(HADAL_ROUTER_LOGITS).extents[1];
+    for (int64_t t = 0; t < token.extents[0]; ++t)
+      for (int64_t j = 0; j < hash.extents[1]; ++j)
+        HADAL_RETURN_IF_TEXT(outside(op, HADAL_ROUTER_HASH, t,
+                                     hash.row<int32_t>(*token.row<int32_t>(t))[j], 0, experts));
+    return {};
+  }
+  if (op.id == HADAL_OP_MOE_SORT) {
+    const View expert = view(HADAL_MOE_SORT_EXPERT);
+    const int64_t experts = view(HADAL_MOE_SORT_OFFSET).extents[0] - 1;
+    for (int64_t t = 0; t < expert.extents[0]; ++t)
+      for (int64_t j = 0; j < expert.extents[1]; ++j)
+        HADAL_RETURN_IF_TEXT(
+            outside(op, HADAL_MOE_SORT_EXPERT, t, expert.row<int32_t>(t)[j], 0, experts));
+    return {};
+  }
+  if (op.id == HADAL_OP_MOE_COMBINE)
+    return check_range(op, view(HADAL_MOE_COMBINE_PLACE), HADAL_MOE_COMBINE_PLACE, 0,
+                       view(HADAL_MOE_COMBINE_X).extents[0]);
+  const View offset = view(HADAL_GROUPED_MATMUL_OFFSET), order = view(HADAL_GROUPED_MATMUL_ORDER);
+  const int64_t rows = view(HADAL_GROUPED_MATMUL_OUT).extents[0];
+  for (int64_t e = 0; e < offset.extents[0]; ++e)
+    HADAL_RETURN_IF_TEXT(outside(op, HADAL_GROUPED_MATMUL_OFFSET, e, *offset.row<int32_t>(e),
+                                 e == 0 ? 0 : *offset.row<int32_t>(e - 1), rows + 1));
+  if (!order.present()) return {};
+  return check_range(op, order, HADAL_GROUPED_MATMUL_ORDER, 0,
+                     view(HADAL_GROUPED_MATMUL_X).extents[0] * op.attr.experts.fan);
+}
+
 std::string check_sample_indices(const hadal_tape& tape, const hadal_op& op,
                                  const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
@@ -455,6 +554,13 @@ std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hada
     }
     case HADAL_OP_SAMPLE:
       return check_sample_indices(tape, op, step);
+    case HADAL_OP_LATENT_ATTENTION:
+      return check_latent_indices(tape, op, step);
+    case HADAL_OP_ROUTER:
+    case HADAL_OP_MOE_SORT:
+    case HADAL_OP_GROUPED_MATMUL:
+    case HADAL_OP_MOE_COMBINE:
+      return check_expert_indices(tape, op, step);
     default:
       return {};
   }
@@ -468,9 +574,17 @@ uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* t) {
     case HADAL_OP_ROPE:
       return op.attr.rope.dims * sizeof(float) + 64;
     case HADAL_OP_GQA_ATTENTION:
-      return attention_temp_bytes(t[HADAL_GQA_ATTENTION_Q].extents[2],
-                                  t[HADAL_GQA_ATTENTION_OUT].extents[2],
-                                  t[HADAL_GQA_ATTENTION_Q].extents[1], op.attr.attention.kv_heads);
+      return attention_temp_bytes(
+          t[HADAL_GQA_ATTENTION_Q].extents[2], t[HADAL_GQA_ATTENTION_OUT].extents[2],
+          t[HADAL_GQA_ATTENTION_Q].extents[1] / std::max(1u, op.attr.attention.kv_heads));
+    case HADAL_OP_LATENT_ATTENTION:
+      return attention_temp_bytes(t[HADAL_LATENT_ATTENTION_PLANE].extents[2],
+                                  t[HADAL_LATENT_ATTENTION_OUT].extents[2],
+                                  t[HADAL_LATENT_ATTENTION_Q].extents[1]);
+    case HADAL_OP_GROUPED_MATMUL:
+      return grouped_temp_bytes(t[HADAL_GROUPED_MATMUL_X].extents[1]);
+    case HADAL_OP_ROUTER:
+      return router_temp_bytes(t[HADAL_ROUTER_LOGITS].extents[1]);
     case HADAL_OP_SAMPLE:
       return sample_temp_bytes(t[HADAL_SAMPLE_LOGITS].extents[1]);
     default:

@@ -2,6 +2,7 @@
 // arithmetic is in the kernels.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "plan.h"
 
@@ -158,6 +159,10 @@ uint64_t matmul_temp_bytes() {
   return static_cast<uint64_t>(2 * kOutFloats + kAccFloats + 2 * kDecodeFloats) * sizeof(float);
 }
 
+uint64_t grouped_temp_bytes(int64_t k) {
+  return matmul_temp_bytes() + static_cast<uint64_t>(kTile * k) * sizeof(float);
+}
+
 void run_quantise(const Run& run, const hadal_op& op, const Stage& stage, size_t index) {
   const Matrices x =
       matrices(run.view(op, HADAL_MATMUL_X));  // gated_matmul has X at the same place
@@ -193,6 +198,51 @@ void run_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t i
                              to, count);
         }
       });
+}
+
+// A task is some panels of one expert, for all its rows. The rows are gathered into the worker's
+// own memory, quantised where the weights ask for it, so that no barrier is needed.
+void run_grouped_matmul(const Run& run, const hadal_op& op, size_t index, Worker& worker) {
+  const host_chip::View x = run.view(op, HADAL_GROUPED_MATMUL_X),
+                        out = run.view(op, HADAL_GROUPED_MATMUL_OUT),
+                        offset = run.view(op, HADAL_GROUPED_MATMUL_OFFSET),
+                        order = run.view(op, HADAL_GROUPED_MATMUL_ORDER);
+  const Weight& w = *weight_of(run.view(op, HADAL_GROUPED_MATMUL_W).weight);
+  const int64_t k = w.desc.cols, fan = op.attr.experts.fan;
+  const int64_t panels = (w.desc.rows + kPanel - 1) / kPanel;
+  const auto begin = [&](int64_t e) { return int64_t{*offset.row<int32_t>(e)}; };
+  std::vector<int64_t> active;
+  for (int64_t e = 0; e < w.desc.batch; ++e)
+    if (begin(e) < begin(e + 1)) active.push_back(e);
+  const auto experts = static_cast<int64_t>(active.size());
+  const int64_t chunk = std::max<int64_t>(1, experts * panels / (int64_t{16} * run.workers));
+  const int64_t chunks = (panels + chunk - 1) / chunk;
+  const Temp temp(worker.temp);
+  float* gathered = reinterpret_cast<float*>(worker.temp + matmul_temp_bytes());
+  run.share(index, experts * chunks, [&](int64_t task) {
+    const int64_t e = active[static_cast<size_t>(task / chunks)];
+    const int64_t first = task % chunks * chunk, last = std::min(panels, first + chunk);
+    for (int64_t from = begin(e); from < begin(e + 1); from += kTile) {
+      const int64_t rows = std::min<int64_t>(kTile, begin(e + 1) - from);
+      for (int64_t m = 0; m < rows; ++m) {
+        const int64_t source = order.present() ? *order.row<int32_t>(from + m) / fan : from + m;
+        if (w.quantises())
+          run.kernels.quantize(x.row<float>(source), k, reinterpret_cast<uint8_t*>(gathered), rows,
+                               m);
+        else
+          std::memcpy(gathered + m * k, x.row<float>(source),
+                      static_cast<size_t>(k) * sizeof(float));
+      }
+      const Acts acts{gathered, k, reinterpret_cast<const uint8_t*>(gathered), rows};
+      for (int64_t panel = first; panel < last; ++panel) {
+        multiply(run, w, e, panel, acts, 0, rows, temp, temp.out);
+        const int64_t n = panel * kPanel, count = std::min<int64_t>(kPanel, w.desc.rows - n);
+        for (int64_t m = 0; m < rows; ++m)
+          std::memcpy(out.row<float>(from + m) + n, temp.out + m * kPanel,
+                      static_cast<size_t>(count) * sizeof(float));
+      }
+    }
+  });
 }
 
 void run_gated_matmul(const Run& run, const hadal_op& op, const Stage& stage, size_t index,

@@ -74,6 +74,11 @@ bool has_indices(uint32_t id) {
     case HADAL_OP_GQA_ATTENTION:
     case HADAL_OP_COPY_BLOCKS:
     case HADAL_OP_SAMPLE:
+    case HADAL_OP_ROUTER:
+    case HADAL_OP_MOE_SORT:
+    case HADAL_OP_GROUPED_MATMUL:
+    case HADAL_OP_MOE_COMBINE:
+    case HADAL_OP_LATENT_ATTENTION:
       return true;
     default:
       return false;
@@ -174,6 +179,21 @@ class PlanBuilder {
         break;
       case HADAL_OP_CONVERT:
         s.kind = StageKind::kConvert;
+        break;
+      case HADAL_OP_LATENT_ATTENTION:
+        s.kind = StageKind::kAttention;
+        break;
+      case HADAL_OP_ROUTER:
+        s.kind = StageKind::kRouter;
+        break;
+      case HADAL_OP_MOE_SORT:
+        s.kind = StageKind::kMoeSort;
+        break;
+      case HADAL_OP_GROUPED_MATMUL:
+        s.kind = StageKind::kGroupedMatmul;
+        break;
+      case HADAL_OP_MOE_COMBINE:
+        s.kind = StageKind::kMoeCombine;
         break;
       default:
         s.kind = StageKind::kSample;
@@ -419,10 +439,7 @@ hadal_status Plan::check_step(const hadal_step& step, hadal_error* error) const 
       if (op.operands[i] < 0) continue;
       const hadal_tensor& t = tensors_[static_cast<size_t>(op.operands[i])];
       if (t.space == HADAL_SPACE_WEIGHT || t.space == HADAL_SPACE_NONE) continue;
-      hadal_memory* base = t.space == HADAL_SPACE_SCRATCH  ? step.scratch
-                           : t.space == HADAL_SPACE_INPUT  ? step.inputs
-                           : t.space == HADAL_SPACE_OUTPUT ? step.outputs
-                                                           : step.planes[t.index];
+      hadal_memory* base = host_chip::memory_of(t, step);
       int64_t span = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
       for (uint32_t d = 0; d < t.rank; ++d) {
         // A plane's memory may hold fewer blocks than its limit: the block tables are checked
@@ -520,6 +537,18 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
         break;
       case StageKind::kSample:
         run_sample(run, op, i, worker);
+        break;
+      case StageKind::kRouter:
+        run_router(run, op, i, worker);
+        break;
+      case StageKind::kMoeSort:
+        run_moe_sort(run, op, i);
+        break;
+      case StageKind::kGroupedMatmul:
+        run_grouped_matmul(run, op, i, worker);
+        break;
+      case StageKind::kMoeCombine:
+        run_moe_combine(run, op, i);
         break;
     }
   }

@@ -45,6 +45,10 @@ enum class StageKind : uint8_t {
   kCopyBlocks,
   kConvert,
   kSample,
+  kRouter,
+  kMoeSort,
+  kGroupedMatmul,
+  kMoeCombine,
 };
 
 struct Stage {
@@ -157,6 +161,10 @@ void run_attention_merge(const Run& run, const hadal_op& op, const Stage& stage,
 void run_gather_rows(const Run& run, const hadal_op& op, size_t index);
 void run_copy_blocks(const Run& run, const hadal_op& op, size_t index);
 void run_convert(const Run& run, const hadal_op& op, size_t index, Worker& worker);
+void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker);
+void run_moe_sort(const Run& run, const hadal_op& op, size_t index);
+void run_grouped_matmul(const Run& run, const hadal_op& op, size_t index, Worker& worker);
+void run_moe_combine(const Run& run, const hadal_op& op, size_t index);
 void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 
 }  // namespace hadal::cpu

@@ -54,6 +54,16 @@ Operator find_operator(uint32_t id) {
       return convert;
     case HADAL_OP_SAMPLE:
       return sample;
+    case HADAL_OP_ROUTER:
+      return router;
+    case HADAL_OP_MOE_SORT:
+      return moe_sort;
+    case HADAL_OP_GROUPED_MATMUL:
+      return grouped_matmul;
+    case HADAL_OP_MOE_COMBINE:
+      return moe_combine;
+    case HADAL_OP_LATENT_ATTENTION:
+      return latent_attention;
     default:
       return nullptr;
   }
@@ -121,7 +131,8 @@ hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* ten
                       const int64_t*, uint64_t* workspace_bytes, hadal_error* error) try {
   *workspace_bytes = 0;
   if (!find_operator(op->id))
-    return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op->id));
+    return report(error, HADAL_UNSUPPORTED,
+                  std::string("ref has no operator ") + host_chip::op_name(op->id));
   return host_chip::check_operands(*op, tensors, error);
 } catch (const std::exception& e) {
   return report(error, HADAL_OUT_OF_MEMORY, e.what());

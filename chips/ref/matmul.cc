@@ -20,25 +20,6 @@ std::vector<double> read_rows(const host_chip::View& x, int64_t b, int64_t k) {
   return rows;
 }
 
-// One weight row as doubles.
-class RowReader {
- public:
-  explicit RowReader(const Weight& w)
-      : w_(w), f32_(static_cast<size_t>(w.desc.cols)), f64_(static_cast<size_t>(w.desc.cols)) {}
-  const double* read(int64_t row) {
-    w_.decode_row(row, f32_.data());
-    const float* from = f32_.data();
-    double* to = f64_.data();
-    for (int64_t i = 0; i < w_.desc.cols; ++i) to[i] = static_cast<double>(from[i]);
-    return to;
-  }
-
- private:
-  const Weight& w_;
-  std::vector<float> f32_;
-  std::vector<double> f64_;
-};
-
 }  // namespace
 
 double dot(const double* a, const double* b, int64_t n) {

@@ -45,6 +45,25 @@ struct Weight {
 
 inline const Weight& weight(const hadal_weight* w) { return *reinterpret_cast<const Weight*>(w); }
 
+/// Weight rows as doubles, one at a time.
+class RowReader {
+ public:
+  explicit RowReader(const Weight& w)
+      : w_(w), f32_(static_cast<size_t>(w.desc.cols)), f64_(static_cast<size_t>(w.desc.cols)) {}
+  const double* read(int64_t row) {
+    w_.decode_row(row, f32_.data());
+    const float* from = f32_.data();
+    double* to = f64_.data();
+    for (int64_t i = 0; i < w_.desc.cols; ++i) to[i] = static_cast<double>(from[i]);
+    return to;
+  }
+
+ private:
+  const Weight& w_;
+  std::vector<float> f32_;
+  std::vector<double> f64_;
+};
+
 hadal_status weight_bytes(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
                           hadal_error* error);
 hadal_status weight_create(hadal_device*, const hadal_weight_desc* desc, const hadal_piece* pieces,
@@ -98,5 +117,10 @@ hadal_status gather_rows(const Call& call);
 hadal_status copy_blocks(const Call& call);
 hadal_status convert(const Call& call);
 hadal_status sample(const Call& call);
+hadal_status router(const Call& call);
+hadal_status moe_sort(const Call& call);
+hadal_status grouped_matmul(const Call& call);
+hadal_status moe_combine(const Call& call);
+hadal_status latent_attention(const Call& call);
 
 }  // namespace hadal::ref

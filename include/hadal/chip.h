@@ -184,6 +184,36 @@ typedef struct hadal_sample_attr {
   uint32_t top; /* how many of the most likely tokens are reported: the width of TOP_TOKEN */
 } hadal_sample_attr;
 
+typedef enum hadal_router_score {
+  HADAL_ROUTER_SOFTMAX = 0,
+  HADAL_ROUTER_SIGMOID = 1,
+  HADAL_ROUTER_SQRT_SOFTPLUS = 2
+} hadal_router_score;
+
+typedef struct hadal_router_attr {
+  uint32_t score;       /* hadal_router_score */
+  uint32_t groups;      /* equal runs of experts; 1: no grouping */
+  uint32_t groups_kept; /* runs that are searched */
+  uint32_t group_best;  /* a run's score is the sum of its so many largest: 1 or 2 */
+  uint32_t normalise;   /* 1: the weights are divided by their sum */
+  float scale;
+} hadal_router_attr;
+
+typedef struct hadal_experts_attr {
+  float clamp;  /* of swiglu; 0: none */
+  uint32_t fan; /* pairs of a token row: experts chosen for it (grouped_matmul, moe_combine) */
+} hadal_experts_attr;
+
+typedef struct hadal_segment_attr {
+  uint32_t ratio;  /* positions an entry */
+  uint32_t window; /* only the last so many visible entries; 0: all */
+} hadal_segment_attr;
+
+typedef struct hadal_latent_attr {
+  float scale;
+  hadal_segment_attr segments[2]; /* the second counts if its plane is given */
+} hadal_latent_attr;
+
 typedef union hadal_attributes {
   hadal_norm_attr norm;
   hadal_rope_attr rope;
@@ -191,6 +221,9 @@ typedef union hadal_attributes {
   hadal_kv_write_attr kv_write;
   hadal_attention_attr attention;
   hadal_sample_attr sample;
+  hadal_router_attr router;
+  hadal_experts_attr experts; /* grouped_matmul, moe_combine, moe_experts */
+  hadal_latent_attr latent;   /* also mla_attention: its first segment */
   uint8_t bytes[64];
 } hadal_attributes;
 

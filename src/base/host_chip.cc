@@ -303,6 +303,11 @@ class ShapeCheck {
     if (op.id == HADAL_OP_GQA_ATTENTION)
       symbols_.push_back({"kv_heads", op.attr.attention.kv_heads});
     if (op.id == HADAL_OP_SAMPLE) symbols_.push_back({"top", op.attr.sample.top});
+    if (op.id == HADAL_OP_LATENT_ATTENTION &&
+        tensors[HADAL_LATENT_ATTENTION_TAIL].space == HADAL_SPACE_NONE)
+      symbols_.push_back({"Dr", 0});
+    if (op.id == HADAL_OP_MOE_SORT)
+      symbols_.push_back({"experts", tensors[HADAL_MOE_SORT_OFFSET].extents[0] - 1});
   }
 
   /// Why the shapes do not fit together; empty if they do.
@@ -447,6 +452,46 @@ std::string check_tensor(const hadal_tensor& t, const OperandRow& row) {
              : "";
 }
 
+std::string check_router(const hadal_router_attr& a, const hadal_tensor* t) {
+  const int64_t experts = t[HADAL_ROUTER_LOGITS].extents[1], k = t[HADAL_ROUTER_EXPERT].extents[1];
+  if (a.score > HADAL_ROUTER_SQRT_SOFTPLUS) return "score is unknown";
+  if (a.groups < 1 || experts % a.groups != 0) return "the experts must be a multiple of groups";
+  if (a.groups_kept < 1 || a.groups_kept > a.groups) return "groups_kept must be 1 to groups";
+  const int64_t run = experts / a.groups;
+  if (a.group_best < 1 || a.group_best > 2 || a.group_best > run)
+    return "group_best must be 1 or 2, and no more than a run has experts";
+  if (k < 1 || k > run * a.groups_kept) return "asks for more experts than the kept groups have";
+  if ((t[HADAL_ROUTER_HASH].space == HADAL_SPACE_NONE) !=
+      (t[HADAL_ROUTER_TOKEN].space == HADAL_SPACE_NONE))
+    return "token and hash go together";
+  return std::isfinite(a.scale) && a.normalise <= 1 ? "" : "scale must be finite, normalise 0 or 1";
+}
+
+/// `pairs` has `fan` rows for each row of `tokens`; without tokens as many as `plain`.
+std::string check_fan(const hadal_experts_attr& a, const hadal_tensor* tokens,
+                      const hadal_tensor& plain, const hadal_tensor& pairs) {
+  if (a.fan < 1) return "fan must be at least 1";
+  const hadal_tensor& from = tokens ? *tokens : plain;
+  const int64_t fan = tokens ? a.fan : 1;
+  return from.row_dim == pairs.row_dim && from.extents[0] * fan == pairs.extents[0]
+             ? ""
+             : "the rows of the pairs are not fan times those of the tokens";
+}
+
+std::string check_latent(const hadal_latent_attr& a, const hadal_tensor* t) {
+  const bool second = t[HADAL_LATENT_ATTENTION_PLANE2].space != HADAL_SPACE_NONE;
+  for (const int operand : {HADAL_LATENT_ATTENTION_BLOCK_TABLE2, HADAL_LATENT_ATTENTION_FIRST2})
+    if (second != (t[operand].space != HADAL_SPACE_NONE))
+      return "plane2, block_table2 and first2 go together";
+  if (!second && t[HADAL_LATENT_ATTENTION_LIST2].space != HADAL_SPACE_NONE)
+    return "list2 without plane2";
+  for (int i = 0; i <= (second ? 1 : 0); ++i)
+    if (a.segments[i].ratio < 1) return "ratio must be at least 1";
+  if (t[HADAL_LATENT_ATTENTION_OUT].extents[2] > t[HADAL_LATENT_ATTENTION_PLANE].extents[2])
+    return "the values are wider than the entries";
+  return std::isfinite(a.scale) ? "" : "scale must be finite";
+}
+
 std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
   const hadal_attributes& a = op.attr;
   switch (op.id) {
@@ -474,6 +519,23 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
           t[HADAL_GQA_ATTENTION_Q].extents[1] % a.attention.kv_heads != 0)
         return "the heads must be a multiple of kv_heads";
       return std::isfinite(a.attention.scale) ? "" : "scale must be finite";
+    case HADAL_OP_ROUTER:
+      return check_router(a.router, t);
+    case HADAL_OP_GROUPED_MATMUL:
+      return check_fan(a.experts,
+                       t[HADAL_GROUPED_MATMUL_ORDER].space == HADAL_SPACE_NONE
+                           ? nullptr
+                           : &t[HADAL_GROUPED_MATMUL_X],
+                       t[HADAL_GROUPED_MATMUL_X], t[HADAL_GROUPED_MATMUL_OUT]);
+    case HADAL_OP_MOE_COMBINE:
+      return check_fan(a.experts, &t[HADAL_MOE_COMBINE_OUT], t[HADAL_MOE_COMBINE_OUT],
+                       t[HADAL_MOE_COMBINE_X]);
+    case HADAL_OP_MOE_EXPERTS:
+      return a.experts.clamp >= 0 ? "" : "clamp must not be negative";
+    case HADAL_OP_LATENT_ATTENTION:
+      return check_latent(a.latent, t);
+    case HADAL_OP_MLA_ATTENTION:
+      return std::isfinite(a.latent.scale) ? "" : "scale must be finite";
     case HADAL_OP_SAMPLE:
       if (t[HADAL_SAMPLE_LOGITS].extents[1] < 1) return "a row of logits must hold at least one";
       return static_cast<int64_t>(a.sample.top) > t[HADAL_SAMPLE_LOGITS].extents[1]

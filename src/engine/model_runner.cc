@@ -14,8 +14,9 @@ class SupportSink final : public Sink {
   SupportSink(const Device& device, const StepLayout& layout, Lowering& lowering)
       : device_(device), limits_(layout.limits.dims()), lowering_(lowering) {}
   void op(const hadal_op& op, std::span<const Tensor> tensors) override {
-    if (op.id == HADAL_OP_GATED_MATMUL && !device_.query(op, tensors, limits_.data()).supported)
-      lowering_.gated_matmul = true;
+    if (bool* lowered = lowering_.of(op.id);
+        lowered && !device_.query(op, tensors, limits_.data()).supported)
+      *lowered = true;
   }
 
  private:

@@ -1,9 +1,15 @@
 #include "ops/cost.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/host_chip.h"
 
 namespace hadal {
 namespace {
+
+/// The part of `experts` that `pairs` random choices touch.
+double touched(double pairs, double experts) { return 1.0 - std::pow(1.0 - 1.0 / experts, pairs); }
 
 OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
                  const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
@@ -27,20 +33,70 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
   s.n = 1;
   for (uint32_t d = 1; d < x.rank; ++d) s.n *= static_cast<double>(x.extents[d]);
   s.k = s.n;
-  if (op.id == HADAL_OP_MATMUL || op.id == HADAL_OP_GATED_MATMUL) {
-    const Tensor& w = tensors[1];
-    s.k = static_cast<double>(w.extents[w.rank - 1]);
-    s.n = static_cast<double>(w.extents[w.rank - 2]) *
-          (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
-  }
-  if (op.id == HADAL_OP_GQA_ATTENTION) {
-    s.h = static_cast<double>(x.extents[1]);
-    s.k = static_cast<double>(x.extents[2]);
-    s.c = context;
+  const auto cache = [&](uint32_t plane, double entries) {
     // Each sequence's cache is read once a step.
-    for (const uint32_t i : {HADAL_GQA_ATTENTION_K, HADAL_GQA_ATTENTION_V})
-      s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * context *
-                    static_cast<double>(tensors[i].strides[1]);
+    s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * entries *
+                  static_cast<double>(tensors[plane].strides[1]);
+  };
+  switch (op.id) {
+    case HADAL_OP_MATMUL:
+    case HADAL_OP_GATED_MATMUL: {
+      const Tensor& w = tensors[1];
+      s.k = static_cast<double>(w.extents[w.rank - 1]);
+      s.n = static_cast<double>(w.extents[w.rank - 2]) *
+            (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
+      break;
+    }
+    case HADAL_OP_GROUPED_MATMUL: {
+      const Tensor &w = tensors[HADAL_GROUPED_MATMUL_W], &out = tensors[HADAL_GROUPED_MATMUL_OUT];
+      s.m = static_cast<double>(out.extents[0] * rows[out.row_dim]);
+      s.n = static_cast<double>(w.extents[1]);
+      s.k = static_cast<double>(w.extents[2]);
+      s.w_bytes *= touched(s.m, static_cast<double>(w.extents[0]));
+      break;
+    }
+    case HADAL_OP_MOE_EXPERTS: {
+      const Tensor& w = tensors[HADAL_MOE_EXPERTS_GATE];
+      s.m *= static_cast<double>(op.attr.experts.fan);
+      s.n = static_cast<double>(w.extents[1]);
+      s.k = static_cast<double>(w.extents[2]);
+      s.w_bytes *= touched(s.m, static_cast<double>(w.extents[0]));
+      break;
+    }
+    case HADAL_OP_GQA_ATTENTION:
+      s.h = static_cast<double>(x.extents[1]);
+      s.k = static_cast<double>(x.extents[2]);
+      s.c = context;
+      cache(HADAL_GQA_ATTENTION_K, context);
+      cache(HADAL_GQA_ATTENTION_V, context);
+      break;
+    case HADAL_OP_LATENT_ATTENTION: {
+      s.h = static_cast<double>(x.extents[1]);
+      s.k = static_cast<double>(tensors[HADAL_LATENT_ATTENTION_PLANE].extents[2]);
+      s.c = 0;
+      for (const int i : {0, 1}) {
+        const uint32_t plane =
+            i == 0 ? HADAL_LATENT_ATTENTION_PLANE : HADAL_LATENT_ATTENTION_PLANE2;
+        if (tensors[plane].space == HADAL_SPACE_NONE) continue;
+        const hadal_segment_attr& segment = op.attr.latent.segments[i];
+        double entries = context / segment.ratio;
+        if (segment.window != 0) entries = std::min(entries, static_cast<double>(segment.window));
+        const Tensor& list = tensors[plane + 3];
+        if (list.space != HADAL_SPACE_NONE)
+          entries = std::min(entries, static_cast<double>(list.extents[1]));
+        s.c += entries;
+        cache(plane, entries);
+      }
+      break;
+    }
+    case HADAL_OP_MLA_ATTENTION:
+      s.h = static_cast<double>(x.extents[1]);
+      s.k = static_cast<double>(tensors[HADAL_MLA_ATTENTION_PLANE].extents[2]);
+      s.c = context;
+      cache(HADAL_MLA_ATTENTION_PLANE, context);
+      break;
+    default:
+      break;
   }
   return s;
 }

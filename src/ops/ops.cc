@@ -91,6 +91,66 @@ void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, 
        attr);
 }
 
+void Ops::router(Tensor logits, std::optional<Tensor> bias, const Router& how, Tensor expert,
+                 Tensor weight) {
+  hadal_attributes attr{};
+  attr.router = {.score = how.score,
+                 .groups = static_cast<uint32_t>(how.groups),
+                 .groups_kept = static_cast<uint32_t>(how.groups_kept),
+                 .group_best = static_cast<uint32_t>(how.group_best),
+                 .normalise = how.normalise ? 1u : 0u,
+                 .scale = static_cast<float>(how.scale)};
+  emit(HADAL_OP_ROUTER, {logits, bias, std::nullopt, std::nullopt, expert, weight}, attr);
+}
+
+void Ops::moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
+                      Tensor out, double clamp, std::optional<Tensor> shared,
+                      std::optional<Tensor> add) {
+  if (lowering_.moe_experts)
+    return lower_moe_experts(x, expert, weight, gate, up, down, out, clamp, shared, add);
+  hadal_attributes attr{};
+  attr.experts.clamp = static_cast<float>(clamp);
+  attr.experts.fan = static_cast<uint32_t>(expert.extents[1]);
+  emit(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out}, attr);
+}
+
+void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
+                           double scale, Tensor out, std::optional<Tensor> sink,
+                           const LatentSegment* second) {
+  hadal_attributes attr{};
+  attr.latent.scale = static_cast<float>(scale);
+  std::optional<Tensor> plane2, table2, first2, list2;
+  for (const LatentSegment* s : {&segment, second}) {
+    if (!s) continue;
+    attr.latent.segments[s == second ? 1 : 0] = {.ratio = static_cast<uint32_t>(s->ratio),
+                                                 .window = static_cast<uint32_t>(s->window)};
+  }
+  if (second) {
+    plane2 = second->plane;
+    table2 = inputs_.block_table[second->group];
+    first2 = inputs_.first[second->group];
+    list2 = second->list;
+  }
+  emit(HADAL_OP_LATENT_ATTENTION,
+       {q, tail, inputs_.position, inputs_.row_seq, segment.plane,
+        inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, plane2,
+        table2, first2, list2, sink, out},
+       attr);
+}
+
+void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
+                        const LatentSegment& segment, double scale, Tensor out) {
+  if (lowering_.mla_attention)
+    return lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
+  hadal_attributes attr{};
+  attr.latent.scale = static_cast<float>(scale);
+  attr.latent.segments[0].ratio = 1;
+  emit(HADAL_OP_MLA_ATTENTION,
+       {q_nope, q_rope, w_uk, w_uv, segment.plane, inputs_.position, inputs_.row_seq,
+        inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, out},
+       attr);
+}
+
 void Ops::gather_logit_rows(Tensor x, Tensor out) {
   emit(HADAL_OP_GATHER_ROWS, {x, inputs_.logit_row, out});
 }
@@ -105,15 +165,14 @@ void Ops::sample() {
        attr);
 }
 
-Tensor Scratch::rows(hadal_dim dim, int64_t width) {
-  Tensor t = make_tensor(HADAL_F32, HADAL_SPACE_SCRATCH, dim, {1, width});
-  return like(t);
-}
-
 Tensor Scratch::like(const Tensor& t) {
   HADAL_CHECK(t.rank == 2);
-  Tensor out = make_tensor(static_cast<DType>(t.dtype), HADAL_SPACE_SCRATCH,
-                           static_cast<hadal_dim>(t.row_dim), {t.extents[0], t.extents[1]});
+  return make(static_cast<DType>(t.dtype), static_cast<hadal_dim>(t.row_dim),
+              {t.extents[0], t.extents[1]});
+}
+
+Tensor Scratch::make(DType dtype, hadal_dim dim, std::initializer_list<int64_t> extents) {
+  Tensor out = make_tensor(dtype, HADAL_SPACE_SCRATCH, dim, extents);
   const int64_t rows = out.extents[0] * ops_.inputs_.limits.dims()[out.row_dim];
   out.offset = ops_.scratch_top_;
   ops_.scratch_top_ += (static_cast<uint64_t>(rows * out.strides[0]) + 63) / 64 * 64;

@@ -19,7 +19,14 @@ namespace hadal {
 
 /// Which fused operators are lowered, found once by asking the chip.
 struct Lowering {
-  bool gated_matmul = false;
+  bool gated_matmul = false, moe_experts = false, mla_attention = false;
+  /// The flag of an operator; null for one that is never lowered.
+  bool* of(uint32_t op) {
+    return op == HADAL_OP_GATED_MATMUL    ? &gated_matmul
+           : op == HADAL_OP_MOE_EXPERTS   ? &moe_experts
+           : op == HADAL_OP_MLA_ATTENTION ? &mla_attention
+                                          : nullptr;
+  }
 };
 
 /// What the rope of one kind of layer is: which dimensions turn, how, and how fast.
@@ -28,6 +35,23 @@ struct Rope {
   int64_t first = 0, dims = 0;
   bool interleaved = false;
   float amplitude = 1;
+};
+
+/// How a row's experts are chosen.
+struct Router {
+  hadal_router_score score = HADAL_ROUTER_SOFTMAX;
+  int64_t groups = 1, groups_kept = 1;
+  int64_t group_best = 1;  ///< a group's score is the sum of its so many largest
+  bool normalise = false;
+  double scale = 1;
+};
+
+/// One cache that latent attention looks at.
+struct LatentSegment {
+  Tensor plane{};    ///< [blocks, slots, width]
+  size_t group = 0;  ///< of planes
+  int64_t ratio = 1, window = 0;
+  std::optional<Tensor> list = {};  ///< [T, listed] I32
 };
 
 class Ops {
@@ -68,6 +92,23 @@ class Ops {
   /// out [T, H, Dv]
   void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
                      double scale, Tensor out, int64_t window = 0);
+  /// The experts of each row and their weights.   logits [T, E], bias [E], expert and weight [T, k]
+  void router(Tensor logits, std::optional<Tensor> bias, const Router& how, Tensor expert,
+              Tensor weight);
+  /// out = sum of the experts' gated feed-forward, weighted (+ shared) (+ add).   x and out [T, d],
+  /// gate and up [E, n, d], down [E, d, n]
+  void moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
+                   Tensor out, double clamp = 0, std::optional<Tensor> shared = {},
+                   std::optional<Tensor> add = {});
+  /// out = softmax(scale [q; tail] entriesᵀ) entries[…, : Dv].   q [T, H, D], tail [T, H, Dr], out
+  /// [T, H, Dv]
+  void latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
+                        double scale, Tensor out, std::optional<Tensor> sink = {},
+                        const LatentSegment* second = nullptr);
+  /// MLA, absorbed: K is w_uk's latent, V its w_uv.   q_nope [T, H, dn], q_rope [T, H, dr], w_uk
+  /// [H, r, dn], w_uv [H, dv, r], out [T, H, dv]
+  void mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
+                     const LatentSegment& segment, double scale, Tensor out);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,
@@ -79,6 +120,11 @@ class Ops {
   void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
             const hadal_attributes& attr = {});
   void lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp);
+  void lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up,
+                         Tensor down, Tensor out, double clamp, std::optional<Tensor> shared,
+                         std::optional<Tensor> add);
+  void lower_mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
+                           const LatentSegment& segment, double scale, Tensor out);
 
   Sink& sink_;
   const StepLayout& inputs_;
@@ -98,7 +144,9 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   /// [rows of dim, width] fp32.
-  Tensor rows(hadal_dim dim, int64_t width);
+  Tensor rows(hadal_dim dim, int64_t width) { return make(HADAL_F32, dim, {1, width}); }
+  /// Any type and shape; the first extent is multiplied by the step's count of `dim`.
+  Tensor make(DType dtype, hadal_dim dim, std::initializer_list<int64_t> extents);
   /// A tensor of the shape of `t`, contiguous.
   Tensor like(const Tensor& t);
 

@@ -63,8 +63,10 @@ void AddedTokens::add(AddedToken token, int32_t id) {
   by_id_.insert_or_assign(id, std::move(token));
 }
 
-// As the library: a match that is no single word is passed over whole; spaces that the token before took are not taken again.
-std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text, bool normalized) const {
+// As the library: a match that is no single word is passed over whole; spaces that the token before
+// took are not taken again.
+std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text,
+                                                        bool normalized) const {
   const ByteTrie& trie = normalized ? normalized_ : raw_;
   std::vector<Section> out;
   size_t done = 0;
@@ -77,7 +79,9 @@ std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text, b
     size_t begin = at, end = at + hit.bytes;
     at = end;
     const AddedToken& token = by_id_.at(hit.value);
-    if (token.single_word && (ends_with(text, begin, word_set()) || starts_with(text, end, word_set()))) continue;
+    if (token.single_word &&
+        (ends_with(text, begin, word_set()) || starts_with(text, end, word_set())))
+      continue;
     if (token.lstrip) {
       while (begin > done && ends_with(text, begin, space_set())) begin = utf8_back(text, begin);
       begin = std::max(begin, done);

@@ -1,7 +1,8 @@
 // AddedTokens: the tokens that are recognised in the text itself, before the model sees it.
 //
-// Owns their flags and the two tries of the `tokenizers` library: tokens that are not normalised are found in the raw text,
-// the others afterwards in what the normaliser made of the rest. Leftmost, longest; single_word, lstrip and rstrip as there.
+// Owns their flags and the two tries of the `tokenizers` library: tokens that are not normalised
+// are found in the raw text, the others afterwards in what the normaliser made of the rest.
+// Leftmost, longest; single_word, lstrip and rstrip as there.
 #pragma once
 
 #include <cstdint>
@@ -46,10 +47,13 @@ class AddedTokens {
  public:
   /// `id`: what the library gives it. A token that is there takes these flags.
   void add(AddedToken token, int32_t id);
-  /// After the last token: builds the tries. `normalize` makes of a token's text what is looked for.
+  /// After the last token: builds the tries. `normalize` makes of a token's text what is looked
+  /// for.
   template <typename Normalize>
   void finish(Normalize&& normalize) {
-    for (const auto& [id, token] : by_id_) token.normalized ? normalized_.add(normalize(token.content), id) : raw_.add(token.content, id);
+    for (const auto& [id, token] : by_id_)
+      token.normalized ? normalized_.add(normalize(token.content), id)
+                       : raw_.add(token.content, id);
   }
 
   /// A stretch of text, or one token.
@@ -58,7 +62,9 @@ class AddedTokens {
     int32_t id = -1;  ///< -1: text
   };
   [[nodiscard]] std::vector<Section> sections(std::string_view text, bool normalized) const;
-  [[nodiscard]] bool has_any(bool normalized) const { return !(normalized ? normalized_ : raw_).empty(); }
+  [[nodiscard]] bool has_any(bool normalized) const {
+    return !(normalized ? normalized_ : raw_).empty();
+  }
 
   [[nodiscard]] const AddedToken* find(int32_t id) const;
   [[nodiscard]] std::optional<int32_t> id_of(std::string_view content) const;

@@ -25,7 +25,9 @@ size_t slot_hash(uint64_t pair) {
 
 int fallback_byte(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-  const auto value = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto value = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   const int high = value(token[3]), low = value(token[4]);
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
@@ -68,13 +70,15 @@ const BpeModel::Merge* BpeModel::find(int32_t left, int32_t right) const {
 Status BpeModel::add_merge(std::string_view left, std::string_view right) {
   const uint32_t rank = next_rank_++;
   const auto missing = [&](std::string_view token) {
-    return failed(fmt::format("merge {} ({} and {}): {} is not in the vocabulary", rank, quote(left, 40), quote(right, 40), quote(token, 40)));
+    return failed(fmt::format("merge {} ({} and {}): {} is not in the vocabulary", rank,
+                              quote(left, 40), quote(right, 40), quote(token, 40)));
   };
   const auto a = vocab.find(left), b = vocab.find(right);
   if (!a) return missing(left);
   if (!b) return missing(right);
   if (!right.starts_with(continuing_subword_prefix))
-    return failed(fmt::format("merge {}: {} does not begin with the continuing_subword_prefix {}", rank, quote(right, 40), quote(continuing_subword_prefix, 40)));
+    return failed(fmt::format("merge {}: {} does not begin with the continuing_subword_prefix {}",
+                              rank, quote(right, 40), quote(continuing_subword_prefix, 40)));
   std::string whole;
   whole.reserve(left.size() + right.size());
   whole.append(left).append(right.substr(continuing_subword_prefix.size()));
@@ -106,8 +110,9 @@ void BpeModel::push(Scratch& scratch, uint32_t position) const {
   std::push_heap(scratch.heap.begin(), scratch.heap.end(), std::greater<>());
 }
 
-// The lowest rank first, the leftmost first among equals. An entry is stale when its pair has changed since: symbols only
-// grow, so that the pair at a position never returns to a rank it has left.
+// The lowest rank first, the leftmost first among equals. An entry is stale when its pair has
+// changed since: symbols only grow, so that the pair at a position never returns to a rank it has
+// left.
 void BpeModel::merge(Scratch& scratch, std::vector<int32_t>& out) const {
   auto& symbols = scratch.symbols;
   auto& heap = scratch.heap;
@@ -117,7 +122,8 @@ void BpeModel::merge(Scratch& scratch, std::vector<int32_t>& out) const {
     symbols[i].previous = i == 0 ? kEnd : i - 1;
     symbols[i].next = i + 1 == count ? kEnd : i + 1;
     if (i + 1 == count) break;
-    if (const Merge* merge = find(symbols[i].id, symbols[i + 1].id)) heap.push_back((uint64_t{merge->rank} << 32) | i);
+    if (const Merge* merge = find(symbols[i].id, symbols[i + 1].id))
+      heap.push_back((uint64_t{merge->rank} << 32) | i);
   }
   std::make_heap(heap.begin(), heap.end(), std::greater<>());
   while (!heap.empty()) {
@@ -159,7 +165,9 @@ void BpeModel::symbols_of(std::string_view word, Scratch& scratch) const {
       add(*id);
       continue;
     }
-    if (byte_fallback && std::all_of(text.begin(), text.end(), [&](char c) { return fallback_[static_cast<unsigned char>(c)] >= 0; })) {
+    if (byte_fallback && std::all_of(text.begin(), text.end(), [&](char c) {
+          return fallback_[static_cast<unsigned char>(c)] >= 0;
+        })) {
       for (const char c : text) add(fallback_[static_cast<unsigned char>(c)]);
       continue;
     }
@@ -184,7 +192,8 @@ void BpeModel::encode(std::string_view word, Scratch& scratch, std::vector<int32
   merge(scratch, out);
 }
 
-void BpeModel::encode_bytes(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const {
+void BpeModel::encode_bytes(std::string_view word, Scratch& scratch,
+                            std::vector<int32_t>& out) const {
   if (word.empty()) return;
   Scratch::Known* row = nullptr;
   if (word.size() <= Scratch::kWordBytes && !scratch.known.empty()) {
@@ -202,7 +211,8 @@ void BpeModel::encode_bytes(std::string_view word, Scratch& scratch, std::vector
     encode(scratch.spelled, scratch, out);
   } else {
     scratch.symbols.clear();
-    for (const char c : word) scratch.symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 0, 0});
+    for (const char c : word)
+      scratch.symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 0, 0});
     merge(scratch, out);
   }
   const size_t ids = out.size() - before;

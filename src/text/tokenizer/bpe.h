@@ -1,8 +1,9 @@
 // BpeModel: the merge loop, from one pre-token to ids.
 //
-// Merges by rank with a heap over a linked list of symbols: O(n log n) for a word of n symbols (one letter a million times is
-// such a word). Equals the BPE model of the `tokenizers` library without dropout: unk_token, fuse_unk, byte_fallback,
-// ignore_merges, continuing_subword_prefix, end_of_word_suffix. Immutable; what a call needs lies in its Scratch.
+// Merges by rank with a heap over a linked list of symbols: O(n log n) for a word of n symbols (one
+// letter a million times is such a word). Equals the BPE model of the `tokenizers` library without
+// dropout: unk_token, fuse_unk, byte_fallback, ignore_merges, continuing_subword_prefix,
+// end_of_word_suffix. Immutable; what a call needs lies in its Scratch.
 #pragma once
 
 #include <array>
@@ -47,11 +48,12 @@ class BpeModel {
   std::optional<int32_t> unk;
   std::string continuing_subword_prefix, end_of_word_suffix;
   bool fuse_unk = false, byte_fallback = false, ignore_merges = false;
-  std::vector<bool> hidden;  ///< by id: special tokens, which ignore_merges must not make of plain text; may be shorter
+  std::vector<bool> hidden;  ///< by id: special tokens, which ignore_merges must not make of plain
+                             ///< text; may be shorter
 
   void reserve_merges(size_t count);
-  /// The merge of two tokens of the vocabulary, in the order of their ranks; the last of equal pairs counts.
-  /// Errors: a part or the whole that is not in the vocabulary.
+  /// The merge of two tokens of the vocabulary, in the order of their ranks; the last of equal
+  /// pairs counts. Errors: a part or the whole that is not in the vocabulary.
   Status add_merge(std::string_view left, std::string_view right);
   /// After the last token and merge: derives what encoding looks up.
   void finish();
@@ -69,7 +71,9 @@ class BpeModel {
     int32_t id = 0;
   };
   static constexpr uint64_t kNoPair = UINT64_MAX;
-  static uint64_t pair_of(int32_t left, int32_t right) { return (uint64_t{static_cast<uint32_t>(left)} << 32) | static_cast<uint32_t>(right); }
+  static uint64_t pair_of(int32_t left, int32_t right) {
+    return (uint64_t{static_cast<uint32_t>(left)} << 32) | static_cast<uint32_t>(right);
+  }
   [[nodiscard]] const Merge* find(int32_t left, int32_t right) const;
   Merge& slot(uint64_t pair);
   void grow(size_t count);

@@ -97,7 +97,9 @@ Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl) {
   model.ignore_merges = name->ignore_merges;
   for (size_t id = 0; id < data.token_types.size(); ++id) {
     const int32_t type = data.token_types[id];
-    if (type == kControl || type == kUserDefined) add_token(impl, {.content = data.tokens[id], .special = type == kControl});
+    if (type == kControl || type == kUserDefined) {
+      HADAL_TRY(add_token(impl, {.content = data.tokens[id], .special = type == kControl}));
+    }
   }
 
   if (name->nfc) impl.normalizer.steps.push_back({.kind = NormalizerStep::kNfc});

@@ -24,6 +24,9 @@ const Json& member(const Json& object, std::string_view key) {
   return found == object.end() ? null : *found;
 }
 
+/// Steps of a normaliser or a pre-tokenizer; the longest known has six. Each pattern costs a millisecond and some 50 KiB.
+constexpr size_t kMaxSteps = 64;
+
 Error wrong(std::string_view where, std::string_view expected) { return failed(fmt::format("tokenizer.json: {}: expected {}", where, expected)); }
 
 Result<std::string> text_of(const Json& object, std::string_view key, std::string_view where) {
@@ -70,6 +73,7 @@ Status add_normalizer(const Json& part, Normalizer& out) {
   if (part.is_null()) return {};
   HADAL_TRY(const std::string type, type_of(part, where));
   NormalizerStep step;
+  if (out.steps.size() >= kMaxSteps) return failed(fmt::format("the normalizer has more than {} steps", kMaxSteps));
   if (type == "Sequence") {
     HADAL_TRY(const Json* list, list_of(part, "normalizers", where));
     for (const Json& inner : *list) HADAL_TRY(add_normalizer(inner, out));
@@ -118,6 +122,7 @@ Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
   if (part.is_null()) return {};
   HADAL_TRY(const std::string type, type_of(part, where));
   PreTokenizerStep step;
+  if (out.steps.size() >= kMaxSteps) return failed(fmt::format("the pre-tokenizer has more than {} steps", kMaxSteps));
   const auto with = [&](Result<Pattern> pattern, SplitBehavior behavior) -> Status {
     if (!pattern) return std::move(pattern).error();
     step.pattern.push_back(std::move(*pattern));
@@ -259,7 +264,7 @@ Status add_added_tokens(const Json& list, Tokenizer::Impl& impl) {
     HADAL_TRY(token.rstrip, flag(entry, "rstrip", where));
     HADAL_TRY(token.special, flag(entry, "special", where));
     HADAL_TRY(token.normalized, flag(entry, "normalized", where, !token.special));
-    add_token(impl, std::move(token));
+    HADAL_TRY(add_token(impl, std::move(token)));
   }
   return {};
 }

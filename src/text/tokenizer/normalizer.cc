@@ -17,10 +17,12 @@ const CodeSet& inert() {
   return set;
 }
 
-/// One below the first trailing jamo. It composes with nothing; utf8proc would swallow it behind a syllable.
+/// One below the first trailing jamo. It composes with nothing; utf8proc would swallow it behind a
+/// syllable.
 constexpr char32_t kHangulTBase = 0x11A7;
 
-/// Characters below this neither decompose canonically into something composed otherwise, nor combine: NFC leaves them.
+/// Characters below this neither decompose canonically into something composed otherwise, nor
+/// combine: NFC leaves them.
 constexpr char32_t kFirstOfInterest = 0x300;
 
 int combining_class(char32_t code) {
@@ -36,9 +38,11 @@ void order(std::vector<utf8proc_int32_t>& codes) {
     }
     size_t end = i;
     while (end < codes.size() && combining_class(static_cast<char32_t>(codes[end])) != 0) ++end;
-    std::stable_sort(codes.begin() + static_cast<ptrdiff_t>(i), codes.begin() + static_cast<ptrdiff_t>(end), [](int32_t a, int32_t b) {
-      return combining_class(static_cast<char32_t>(a)) < combining_class(static_cast<char32_t>(b));
-    });
+    std::stable_sort(codes.begin() + static_cast<ptrdiff_t>(i),
+                     codes.begin() + static_cast<ptrdiff_t>(end), [](int32_t a, int32_t b) {
+                       return combining_class(static_cast<char32_t>(a)) <
+                              combining_class(static_cast<char32_t>(b));
+                     });
     i = end;
   }
 }
@@ -48,10 +52,12 @@ void flush(std::vector<utf8proc_int32_t>& codes, bool compose, std::string& out)
   order(codes);
   auto count = static_cast<utf8proc_ssize_t>(codes.size());
   if (compose && count > 0) {
-    count = utf8proc_normalize_utf32(codes.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+    count = utf8proc_normalize_utf32(
+        codes.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
     if (count < 0) throw std::runtime_error(utf8proc_errmsg(count));
   }
-  for (utf8proc_ssize_t i = 0; i < count; ++i) utf8_append(out, static_cast<char32_t>(codes[static_cast<size_t>(i)]));
+  for (utf8proc_ssize_t i = 0; i < count; ++i)
+    utf8_append(out, static_cast<char32_t>(codes[static_cast<size_t>(i)]));
   codes.clear();
 }
 
@@ -64,7 +70,8 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
   bool plain = true;
   for (size_t at = 0; plain && at < text.size();) plain = utf8_next(text, at) < first;
   if (plain) return std::string(text);
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0));
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
+                                                      (compatible ? UTF8PROC_COMPAT : 0));
   std::string out;
   out.reserve(text.size());
   std::vector<utf8proc_int32_t> codes;
@@ -77,8 +84,10 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
       continue;
     }
     int boundary = 0;
-    const utf8proc_ssize_t count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), parts.data(), parts.size(), options, &boundary);
-    if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size())) throw std::runtime_error("utf8proc_decompose_char failed");
+    const utf8proc_ssize_t count = utf8proc_decompose_char(
+        static_cast<utf8proc_int32_t>(code), parts.data(), parts.size(), options, &boundary);
+    if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size()))
+      throw std::runtime_error("utf8proc_decompose_char failed");
     codes.insert(codes.end(), parts.begin(), parts.begin() + count);
   }
   flush(codes, compose, out);
@@ -113,7 +122,8 @@ std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch) const
       case NormalizerStep::kStrip: {
         static const CodeSet space = *table_set("rust space");
         size_t begin = 0, end = text.size();
-        for (size_t at = 0; step.left && begin < end && space.contains(utf8_next(text, at)); begin = at) {
+        for (size_t at = 0; step.left && begin < end && space.contains(utf8_next(text, at));
+             begin = at) {
         }
         while (step.right && end > begin) {
           const size_t back = utf8_back(text, end);

@@ -20,24 +20,28 @@ using pattern::Node;
 
 constexpr size_t kMaxPattern = 1u << 16;
 constexpr size_t kMaxKinds = 255;
-constexpr size_t kBlock = 256;         // code points a block of the table of kinds
-constexpr int64_t kUncounted = 100;    // rounds of a set that need not count as steps
-constexpr size_t kStepsPerCharacter = 1000;  // all known patterns need less than 20
-constexpr uint32_t kFirstSteps = 256;        // of one match, before it has to ask for more
+constexpr size_t kBlock = 256;              // code points a block of the table of kinds
+constexpr int64_t kUncounted = 100;         // rounds of a set that need not count as steps
+constexpr size_t kStepsPerCharacter = 200;  // all known patterns need less than 20
+constexpr size_t kFirstSteps = 256;         // of one match, before they are counted
 
 void collect(const Node& node, std::vector<const CodeSet*>& sets) {
-  if (node.kind == Node::kSet && std::none_of(sets.begin(), sets.end(), [&](const CodeSet* s) { return *s == node.set; }))
+  if (node.kind == Node::kSet &&
+      std::none_of(sets.begin(), sets.end(), [&](const CodeSet* s) { return *s == node.set; }))
     sets.push_back(&node.set);
   for (const Node& child : node.children) collect(child, sets);
 }
 
-/// Which kind every code point is of: two code points are of one kind if every set holds both or neither.
+/// Which kind every code point is of: two code points are of one kind if every set holds both or
+/// neither.
 struct Kinds {
-  std::vector<uint16_t> blocks;          // by code point / kBlock, an index into cells / kBlock
+  std::vector<uint16_t> blocks;  // by code point / kBlock, an index into cells / kBlock
   std::vector<uint8_t> cells;
   std::vector<std::vector<bool>> signatures;  // by kind: which sets hold it
 
-  [[nodiscard]] uint8_t of(char32_t code) const { return cells[size_t{blocks[code / kBlock]} * kBlock + code % kBlock]; }
+  [[nodiscard]] uint8_t of(char32_t code) const {
+    return cells[size_t{blocks[code / kBlock]} * kBlock + code % kBlock];
+  }
 };
 
 Result<Kinds> divide(const std::vector<const CodeSet*>& sets) {
@@ -52,18 +56,21 @@ Result<Kinds> divide(const std::vector<const CodeSet*>& sets) {
       if (range.last < kLastCodePoint) changes.push_back({range.last + 1, i});
     }
   }
-  std::sort(changes.begin(), changes.end(), [](const Change& a, const Change& b) { return a.at < b.at; });
+  std::sort(changes.begin(), changes.end(),
+            [](const Change& a, const Change& b) { return a.at < b.at; });
   Kinds kinds;
   std::map<std::vector<bool>, uint8_t> known;
   std::vector<bool> signature(sets.size());
   std::vector<uint8_t> flat(size_t{kLastCodePoint} + 1);
   size_t next = 0;
   for (char32_t at = 0; at <= kLastCodePoint;) {
-    for (; next < changes.size() && changes[next].at == at; ++next) signature[changes[next].set] = !signature[changes[next].set];
+    for (; next < changes.size() && changes[next].at == at; ++next)
+      signature[changes[next].set] = !signature[changes[next].set];
     const char32_t end = next < changes.size() ? changes[next].at : kLastCodePoint + 1;
     const auto [entry, fresh] = known.try_emplace(signature, static_cast<uint8_t>(known.size()));
     if (fresh) {
-      if (known.size() > kMaxKinds) return failed(fmt::format("more than {} kinds of characters", kMaxKinds));
+      if (known.size() > kMaxKinds)
+        return failed(fmt::format("more than {} kinds of characters", kMaxKinds));
       kinds.signatures.push_back(signature);
     }
     std::fill(flat.begin() + at, flat.begin() + end, entry->second);
@@ -79,30 +86,61 @@ Result<Kinds> divide(const std::vector<const CodeSet*>& sets) {
   return kinds;
 }
 
-/// Writes the tree as a pattern over kinds.
+/// The sets that a match may begin with, appended to `out`. Returns whether it may be empty.
+bool beginnings(const Node& node, std::vector<const CodeSet*>& out) {
+  bool empty =
+      node.kind != Node::kSet && node.kind != Node::kNever && node.kind != Node::kAlternate;
+  switch (node.kind) {
+    case Node::kSet:
+      out.push_back(&node.set);
+      break;
+    case Node::kConcat:
+    case Node::kAtomic:
+      for (size_t i = 0; empty && i < node.children.size(); ++i)
+        empty = beginnings(node.children[i], out);
+      break;
+    case Node::kAlternate:
+      for (const Node& child : node.children) empty = beginnings(child, out) || empty;
+      break;
+    case Node::kRepeat:
+      empty = beginnings(node.children[0], out) || node.min == 0;
+      break;
+    default:
+      break;
+  }
+  return empty;
+}
+
+/// Writes the tree as a pattern over kinds, for a match at the begin of a search or for one behind
+/// it.
 class Writer {
  public:
-  Writer(const Kinds& kinds, const std::vector<const CodeSet*>& sets) : kinds_(kinds), sets_(sets) {}
+  Writer(const Kinds& kinds, const std::vector<const CodeSet*>& sets, bool behind)
+      : kinds_(kinds), sets_(sets), behind_(behind) {}
 
-  /// A repetition without bound of one set at the front of a branch that failed where a run of that set begins fails
-  /// everywhere in the run: the ends it can reach are fewer. So it is tried at the begin alone, or a run of n characters
-  /// that does not match would cost n * n steps.
+  /// A repetition without bound of one set at the front of a branch that failed where a run of that
+  /// set begins fails everywhere in the run: the ends it can reach are fewer. So it is tried at the
+  /// begin alone, or a run of n characters that does not match would cost n * n steps.
   std::string top(const Node& node) {
     if (node.kind != Node::kAlternate) return guard(node) + write(node, false);
     std::string out;
-    for (const Node& child : node.children) out += (out.empty() ? "" : "|") + guard(child) + write(child, false);
+    for (size_t i = 0; i < node.children.size(); ++i)
+      out += (i == 0 ? "" : "|") + guard(node.children[i]) + write(node.children[i], false);
     return out;
   }
 
  private:
   std::string guard(const Node& node) {
     const Node& first = node.kind == Node::kConcat ? node.children[0] : node;
-    if (first.kind != Node::kRepeat || first.max >= 0 || first.children[0].kind != Node::kSet) return "";
-    return "(?:\\G|(?<!" + set(first.children[0].set) + "))";
+    if (!behind_ || first.kind != Node::kRepeat || first.max >= 0 ||
+        first.children[0].kind != Node::kSet)
+      return "";
+    return "(?<!" + set(first.children[0].set) + ")";
   }
 
   std::string set(const CodeSet& wanted) {
-    const auto found = std::find_if(sets_.begin(), sets_.end(), [&](const CodeSet* s) { return *s == wanted; });
+    const auto found =
+        std::find_if(sets_.begin(), sets_.end(), [&](const CodeSet* s) { return *s == wanted; });
     const auto index = static_cast<size_t>(found - sets_.begin());
     std::string out;
     for (size_t kind = 0; kind < kinds_.signatures.size(); ++kind)
@@ -130,12 +168,16 @@ class Writer {
   /// `retried`: what follows may fail, or nothing of what matches here is consumed.
   std::string repeat(const Node& node, bool retried) {
     const Node& child = node.children[0];
-    // PCRE2 counts the rounds of a group and not those of a set. A long run that is scanned in vain must count, or the limit
-    // of a match would not bound its time.
-    const bool counted = child.kind != Node::kSet || (retried && (node.max < 0 || node.max > kUncounted));
+    // PCRE2's limit counts what is tried again, not how far each try goes. A long run that may be
+    // scanned in vain counts its characters itself, by a callout.
+    const bool counted =
+        (retried || child.kind != Node::kSet) && (node.max < 0 || node.max > kUncounted);
     const std::string inside = write(child, retried || node.max < 0 || node.max > 1);
-    std::string out = counted ? "(?:" + inside + ")" : inside;
-    out += node.max < 0 ? fmt::format("{{{},}}", node.min) : fmt::format("{{{},{}}}", node.min, node.max);
+    std::string out = counted                    ? "(?:(?C)" + inside + ")"
+                      : child.kind != Node::kSet ? "(?:" + inside + ")"
+                                                 : inside;
+    out += node.max < 0 ? fmt::format("{{{},}}", node.min)
+                        : fmt::format("{{{},{}}}", node.min, node.max);
     return out + (node.greed == Node::kLazy ? "?" : node.greed == Node::kPossessive ? "+" : "");
   }
 
@@ -149,7 +191,9 @@ class Writer {
   }
 
   std::string write(const Node& node, bool retried) {
-    const auto group = [&](std::string_view open) { return std::string(open) + write(node.children[0], true) + ")"; };
+    const auto group = [&](std::string_view open) {
+      return std::string(open) + write(node.children[0], true) + ")";
+    };
     switch (node.kind) {
       case Node::kEmpty:
         return "";
@@ -159,7 +203,8 @@ class Writer {
         return concat(node, retried);
       case Node::kAlternate: {
         std::string out = "(?:";
-        for (size_t i = 0; i < node.children.size(); ++i) out += (i == 0 ? "" : "|") + write(node.children[i], retried);
+        for (size_t i = 0; i < node.children.size(); ++i)
+          out += (i == 0 ? "" : "|") + write(node.children[i], retried);
         return out + ")";
       }
       case Node::kRepeat:
@@ -179,7 +224,7 @@ class Writer {
       case Node::kTextEnd:
         return "\\z";
       case Node::kSearchBegin:
-        return "\\G";
+        return behind_ ? "(?!)" : "";
       case Node::kNever:
         return "(?!)";
     }
@@ -188,6 +233,7 @@ class Writer {
 
   const Kinds& kinds_;
   const std::vector<const CodeSet*>& sets_;
+  bool behind_;
 };
 
 struct FreeCode {
@@ -197,10 +243,16 @@ struct FreeCode {
 }  // namespace
 
 struct Pattern::Code {
+  struct Program {
+    std::unique_ptr<pcre2_code, FreeCode> code;
+    bool jit = false;
+  };
   Kinds kinds;
-  std::unique_ptr<pcre2_code, FreeCode> code;
-  bool jit = false;
+  std::vector<bool>
+      begins;  ///< by kind: a match may begin so; one more for a match at the end of the text
+  Program at_begin, behind;  ///< of a search
 
+  static Result<Program> compile(const std::string& text);
   static Result<Pattern> build(const Node& tree);
 };
 
@@ -209,9 +261,16 @@ struct Pattern::Scratch::Memory {
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
   pcre2_jit_stack* stack = nullptr;
   std::vector<uint8_t> kinds;
+  size_t steps = 0;  ///< that are left for this text
+
+  static int count_step(pcre2_callout_block*, void* steps) {
+    auto& left = *static_cast<size_t*>(steps);
+    return left == 0 ? PCRE2_ERROR_CALLOUT : (--left, 0);
+  }
 
   Memory() {
     if (!data || !context) throw std::bad_alloc();
+    pcre2_set_callout(context, count_step, &steps);
     pcre2_set_heap_limit(context, 1u << 20);  // KiB; of a build of PCRE2 without JIT
   }
   Memory(const Memory&) = delete;
@@ -222,30 +281,35 @@ struct Pattern::Scratch::Memory {
     if (stack) pcre2_jit_stack_free(stack);
   }
 
-  int run(const Code& pattern, size_t start) {
+  int run(const Code::Program& pattern, size_t start, size_t count) {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(kinds.data());
-    if (!pattern.jit) return pcre2_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
-    int rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+    if (!pattern.jit)
+      return pcre2_match(pattern.code.get(), subject, count, start, 0, data, context);
+    int rc = pcre2_jit_match(pattern.code.get(), subject, count, start, 0, data, context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
-      // The 32 KiB of the machine stack do not do: one that grows with the text, kept for the rest of this call.
-      stack = pcre2_jit_stack_create(64 << 10, std::min<size_t>((64 << 20) + kinds.size() * 256, size_t{1} << 30), nullptr);
+      // The 32 KiB of the machine stack do not do: one that grows with the text, kept for the rest
+      // of this call.
+      stack = pcre2_jit_stack_create(
+          64 << 10, std::min<size_t>((64 << 20) + count * 256, size_t{1} << 30), nullptr);
       if (!stack) throw std::bad_alloc();
       pcre2_jit_stack_assign(context, nullptr, stack);
-      rc = pcre2_jit_match(pattern.code.get(), subject, kinds.size(), start, 0, data, context);
+      rc = pcre2_jit_match(pattern.code.get(), subject, count, start, 0, data, context);
     }
     return rc;
   }
 
-  /// Whether `code` matches at or behind `start`. A match that takes more than its first steps takes them from `steps`.
-  bool match(const Code& pattern, size_t start, size_t& steps) {
+  /// Whether `pattern` matches at `start`.
+  bool match(const Code::Program& pattern, size_t start, size_t count) {
     for (size_t limit = kFirstSteps;; limit *= 16) {
       limit = std::min<size_t>({limit, steps, UINT32_MAX});
       pcre2_set_match_limit(context, static_cast<uint32_t>(limit));
-      const int rc = run(pattern, start);
+      const int rc = run(pattern, start, count);
       if (rc >= 0) return true;
       if (rc == PCRE2_ERROR_NOMATCH) return false;
       if (rc != PCRE2_ERROR_MATCHLIMIT || limit >= steps)
-        throw std::runtime_error(fmt::format("a pattern of the tokenizer gave up on a text of {} characters (PCRE2 error {})", kinds.size(), rc));
+        throw std::runtime_error(fmt::format(
+            "a pattern of the tokenizer gave up on a text of {} characters (PCRE2 error {})", count,
+            rc));
       steps -= limit;
     }
   }
@@ -259,22 +323,40 @@ Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
-Result<Pattern> Pattern::Code::build(const Node& tree) {
-  std::vector<const CodeSet*> sets;
-  collect(tree, sets);
-  HADAL_TRY(Kinds kinds, divide(sets));
-  const std::string text = Writer(kinds, sets).top(tree);
+// Anchored: PCRE2 counts the steps of each place by itself, so it may not go on to the next without
+// us.
+Result<Pattern::Code::Program> Pattern::Code::compile(const std::string& text) {
   int error = 0;
   PCRE2_SIZE offset = 0;
-  Pattern out;
-  out.code_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, &error, &offset, nullptr));
-  if (!out.code_->code) {
+  Program out;
+  out.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                               PCRE2_ANCHORED, &error, &offset, nullptr));
+  if (!out.code) {
     std::array<PCRE2_UCHAR, 160> message{};
     pcre2_get_error_message(error, message.data(), message.size());
     return failed(reinterpret_cast<const char*>(message.data()));
   }
-  out.code_->jit = pcre2_jit_compile(out.code_->code.get(), PCRE2_JIT_COMPLETE) == 0;
-  out.code_->kinds = std::move(kinds);
+  out.jit = pcre2_jit_compile(out.code.get(), PCRE2_JIT_COMPLETE) == 0;
+  return out;
+}
+
+Result<Pattern> Pattern::Code::build(const Node& tree) {
+  std::vector<const CodeSet*> sets, first;
+  collect(tree, sets);
+  Pattern out;
+  Code& code = *out.code_;
+  HADAL_TRY(code.kinds, divide(sets));
+  HADAL_TRY(code.at_begin, compile(Writer(code.kinds, sets, false).top(tree)));
+  HADAL_TRY(code.behind, compile(Writer(code.kinds, sets, true).top(tree)));
+  const bool empty = beginnings(tree, first);
+  code.begins.assign(code.kinds.signatures.size() + 1, empty);
+  for (size_t i = 0; i < sets.size(); ++i) {
+    if (std::none_of(first.begin(), first.end(),
+                     [&](const CodeSet* set) { return *set == *sets[i]; }))
+      continue;
+    for (size_t kind = 0; kind + 1 < code.begins.size(); ++kind)
+      code.begins[kind] = code.begins[kind] || code.kinds.signatures[kind][i];
+  }
   return out;
 }
 
@@ -312,12 +394,13 @@ Result<Pattern> Pattern::words(const CodeSet& word, const CodeSet& space) {
 }
 
 // Empty matches as in the library: one right behind the last match is passed over by one character.
-void Pattern::find(std::string_view text, Piece piece, Scratch& scratch, std::vector<Piece>& out) const {
+void Pattern::find(std::string_view text, Piece piece, Scratch& scratch,
+                   std::vector<Piece>& out) const {
   Scratch::Memory& memory = *scratch.memory_;
   memory.kinds.clear();
-  for (size_t at = piece.begin; at < piece.end;) memory.kinds.push_back(code_->kinds.of(utf8_next(text, at)));
-  if (memory.kinds.empty()) memory.kinds.reserve(1);  // PCRE2 wants an address
-  size_t at = 0, byte = piece.begin;                  // the same place in characters and in bytes
+  for (size_t at = piece.begin; at < piece.end;)
+    memory.kinds.push_back(code_->kinds.of(utf8_next(text, at)));
+  size_t at = 0, byte = piece.begin;  // the same place in characters and in bytes
   const auto bytes_to = [&](size_t character) {
     for (; at < character; ++at) {
       const auto lead = static_cast<unsigned char>(text[byte]);
@@ -326,16 +409,23 @@ void Pattern::find(std::string_view text, Piece piece, Scratch& scratch, std::ve
     return byte;
   };
   const size_t count = memory.kinds.size();
-  size_t steps = (count + 1) * kStepsPerCharacter;
+  memory.kinds.push_back(static_cast<uint8_t>(code_->kinds.signatures.size()));  // the end
+  memory.steps = (count + 16) * kStepsPerCharacter;
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(memory.data);
   size_t last_end = SIZE_MAX;
-  for (size_t start = 0; start <= count && memory.match(*code_, start, steps);) {
+  for (size_t search = 0; search <= count;) {
+    size_t place = search;
+    while (place <= count &&
+           !(code_->begins[memory.kinds[place]] &&
+             memory.match(place == search ? code_->at_begin : code_->behind, place, count)))
+      ++place;
+    if (place > count) break;
     const size_t begin = bounds[0], end = bounds[1];
     if (begin == end && end == last_end) {
-      ++start;
+      ++search;
       continue;
     }
-    start = last_end = end;
+    search = last_end = end;
     const size_t first = bytes_to(begin);
     out.push_back({first, bytes_to(end)});
   }

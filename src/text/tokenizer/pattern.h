@@ -1,11 +1,14 @@
-// Pattern: a regular expression of a pre-tokenizer, as Oniguruma (Ruby's syntax) would run it, run by PCRE2 with JIT.
+// Pattern: a regular expression of a pre-tokenizer, as Oniguruma (Ruby's syntax) would run it, run
+// by PCRE2 with JIT.
 //
-// PCRE2 never sees a character. All sets of characters in the pattern divide Unicode into a few kinds (rarely more than 30);
-// text is turned into one byte per character, its kind, and the pattern into one over these bytes. So the Unicode of the
-// `tokenizers` library holds (unicode.h), a class costs one bit test whatever its size, and nested classes, && and (?i) need
-// nothing of PCRE2. Owns the translation (pattern_parse.cc) and the matching (pattern.cc).
-// Refuses by name: what Oniguruma refuses, back-references, \X, \K, conditions, absent operators, extended mode, a repetition
-// without bound inside another (time without bound), more than 255 kinds. Immutable; what a call needs lies in its Scratch.
+// PCRE2 never sees a character. All sets of characters in the pattern divide Unicode into a few
+// kinds (rarely more than 30); text is turned into one byte per character, its kind, and the
+// pattern into one over these bytes. So the Unicode of the `tokenizers` library holds (unicode.h),
+// a class costs one bit test whatever its size, and nested classes, && and (?i) need nothing of
+// PCRE2. Owns the translation (pattern_parse.cc) and the matching (pattern.cc). Refuses by name:
+// what Oniguruma refuses, back-references, \X, \K, conditions, absent operators, extended mode, a
+// repetition without bound inside another (time without bound), more than 255 kinds. Immutable;
+// what a call needs lies in its Scratch.
 #pragma once
 
 #include <array>
@@ -55,9 +58,10 @@ class Pattern {
   Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();
 
-  /// All matches in text[piece], leftmost first, not overlapping, empty ones too (one never stands right behind the last match),
-  /// appended to `out` as bytes of `text`. `text` is valid UTF-8. Throws std::runtime_error when the pattern needs more
-  /// than 1000 steps a character: the caller's border turns that into an error.
+  /// All matches in text[piece], leftmost first, not overlapping, empty ones too (one never stands
+  /// right behind the last match), appended to `out` as bytes of `text`. `text` is valid UTF-8.
+  /// Throws std::runtime_error when the pattern needs more than 200 steps a character: the caller's
+  /// border turns that into an error.
   void find(std::string_view text, Piece piece, Scratch& scratch, std::vector<Piece>& out) const;
 
  private:

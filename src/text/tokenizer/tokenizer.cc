@@ -16,14 +16,22 @@
 namespace hadal {
 namespace {
 
-/// Tokens that end an answer in the families we know, wherever the vocabulary has them as added tokens.
-constexpr std::array<std::string_view, 8> kEndingTokens = {
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|EOT|>", "<|end_of_text|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "<|end|>"};
+/// Tokens that end an answer in the families we know, wherever the vocabulary has them as added
+/// tokens.
+constexpr std::array<std::string_view, 8> kEndingTokens = {"<|im_end|>",
+                                                           "<|eot_id|>",
+                                                           "<|eom_id|>",
+                                                           "<|EOT|>",
+                                                           "<|end_of_text|>",
+                                                           "<|endoftext|>",
+                                                           "<｜end▁of▁sentence｜>",
+                                                           "<|end|>"};
 
 Status load(const TokenizerData& data, Tokenizer::Impl& impl) {
   if (!data.tokenizer_json.empty()) return load_tokenizer_json(data, impl);
   if (!data.gguf_model.empty()) return load_gguf_vocabulary(data, impl);
-  return failed("has no tokenizer: expected a tokenizer.json or the tokenizer.ggml fields of a GGUF");
+  return failed(
+      "has no tokenizer: expected a tokenizer.json or the tokenizer.ggml fields of a GGUF");
 }
 
 }  // namespace
@@ -31,19 +39,24 @@ Status load(const TokenizerData& data, Tokenizer::Impl& impl) {
 Tokenizer::Tokenizer() : impl_(std::make_unique<Impl>()) {}
 Tokenizer::~Tokenizer() = default;
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data, std::string origin) {
-  const auto refused = [&](const std::string& why) { return failed(origin + ": tokenizer: " + why); };
+Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data,
+                                                     std::string origin) {
+  const auto refused = [&](const std::string& why) {
+    return failed(origin + ": tokenizer: " + why);
+  };
   try {
     std::unique_ptr<Tokenizer> out(new Tokenizer());
     Impl& impl = *out->impl_;
     if (auto loaded = load(data, impl); !loaded) return refused(loaded.error().message);
     impl.model.hidden.resize(static_cast<size_t>(impl.model.vocab.size()));
     for (const auto& [id, token] : impl.added.by_id())
-      if (token.special && id < impl.model.vocab.size()) impl.model.hidden[static_cast<size_t>(id)] = true;
+      if (token.special && id < impl.model.vocab.size())
+        impl.model.hidden[static_cast<size_t>(id)] = true;
     impl.model.finish();
     {
       Pattern::Scratch scratch;
-      impl.added.finish([&](const std::string& content) { return impl.normalizer.apply(content, scratch); });
+      impl.added.finish(
+          [&](const std::string& content) { return impl.normalizer.apply(content, scratch); });
     }
     find_ending(data, impl);
     return out;
@@ -64,9 +77,11 @@ void add_token(Tokenizer::Impl& impl, AddedToken token) {
 
 void find_ending(const TokenizerData& data, Tokenizer::Impl& impl) {
   std::vector<TokenId> ids;
-  const int64_t size = std::max<int64_t>(impl.model.vocab.size(), int64_t{impl.added.largest_id()} + 1);
+  const int64_t size =
+      std::max<int64_t>(impl.model.vocab.size(), int64_t{impl.added.largest_id()} + 1);
   const auto put = [&](int64_t id) {
-    if (id >= 0 && id < size && std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(static_cast<TokenId>(id));
+    if (id >= 0 && id < size && std::find(ids.begin(), ids.end(), id) == ids.end())
+      ids.push_back(static_cast<TokenId>(id));
   };
   if (impl.eos) put(*impl.eos);
   for (const int64_t id : data.extra_eos_token_ids) put(id);
@@ -97,8 +112,10 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const auto plain = [&](std::string part) {
     const PreTokenizer::Words words = impl.pre_tokenizer.split(std::move(part), patterns);
     for (const Piece& piece : words.pieces) {
-      const std::string_view word = std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
-      words.bytes ? impl.model.encode_bytes(word, words_scratch, out) : impl.model.encode(word, words_scratch, out);
+      const std::string_view word =
+          std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
+      words.bytes ? impl.model.encode_bytes(word, words_scratch, out)
+                  : impl.model.encode(word, words_scratch, out);
     }
   };
   const auto sections = [&](std::string_view part, bool normalized, const auto& rest) {
@@ -107,11 +124,14 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
       if (section.id >= 0) {
         out.push_back(section.id);
       } else {
-        rest(std::string(part.substr(section.piece.begin, section.piece.end - section.piece.begin)));
+        rest(
+            std::string(part.substr(section.piece.begin, section.piece.end - section.piece.begin)));
       }
     }
   };
-  sections(text, false, [&](std::string part) { sections(impl.normalizer.apply(std::move(part), patterns), true, plain); });
+  sections(text, false, [&](std::string part) {
+    sections(impl.normalizer.apply(std::move(part), patterns), true, plain);
+  });
   return out;
 }
 
@@ -120,10 +140,12 @@ std::string Tokenizer::token_bytes(TokenId id) const {
   if (const AddedToken* added = impl.added.find(id)) return added->content;
   const std::string_view token = impl.model.vocab.token(id);
   if (impl.byte_level) return ByteAlphabet::get().bytes(token);
-  if (const int byte = impl.model.byte_fallback ? fallback_byte(token) : -1; byte >= 0) return {static_cast<char>(byte)};
+  if (const int byte = impl.model.byte_fallback ? fallback_byte(token) : -1; byte >= 0)
+    return {static_cast<char>(byte)};
   std::string text(token);
   for (const auto& [from, to] : impl.decode_replacements)
-    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
   return text;
 }
 
@@ -141,7 +163,9 @@ std::optional<TokenId> Tokenizer::id_of(std::string_view token) const {
 
 bool Tokenizer::is_special(TokenId id) const { return impl_->added.is_special(id); }
 
-int64_t Tokenizer::vocab_size() const { return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1); }
+int64_t Tokenizer::vocab_size() const {
+  return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1);
+}
 
 std::optional<TokenId> Tokenizer::bos() const { return impl_->bos; }
 std::optional<TokenId> Tokenizer::eos() const { return impl_->eos; }
@@ -149,7 +173,8 @@ const std::vector<TokenId>& Tokenizer::ending() const { return impl_->ending; }
 bool Tokenizer::add_bos() const { return impl_->add_bos; }
 
 std::string Tokenizer::description() const {
-  return fmt::format("{}BPE, {} tokens, pre-tokenizer {}", impl_->byte_level ? "byte-level " : "", vocab_size(), impl_->pre_name);
+  return fmt::format("{}BPE, {} tokens, pre-tokenizer {}", impl_->byte_level ? "byte-level " : "",
+                     vocab_size(), impl_->pre_name);
 }
 
 std::string StreamDecoder::push(TokenId id) {

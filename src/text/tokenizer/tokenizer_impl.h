@@ -1,4 +1,5 @@
-// The inside of Tokenizer: what the builders (load_json.cc, load_gguf.cc) fill and tokenizer.cc runs.
+// The inside of Tokenizer: what the builders (load_json.cc, load_gguf.cc) fill and tokenizer.cc
+// runs.
 #pragma once
 
 #include <optional>
@@ -21,19 +22,22 @@ struct Tokenizer::Impl {
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   bool byte_level = true;  ///< tokens are spelled in the byte alphabet
-  std::vector<std::pair<std::string, std::string>> decode_replacements;  ///< of a tokenizer that is not
+  std::vector<std::pair<std::string, std::string>>
+      decode_replacements;  ///< of a tokenizer that is not
   std::optional<TokenId> bos, eos;
   std::vector<TokenId> ending;
   bool add_bos = false;
   std::string pre_name;  ///< for description()
 };
 
-/// Fill `impl`, whose `added` is left without its tries. Errors: what is unknown, broken or too large, without the origin.
+/// Fill `impl`, whose `added` is left without its tries. Errors: what is unknown, broken or too
+/// large, without the origin.
 Status load_tokenizer_json(const TokenizerData& data, Tokenizer::Impl& impl);
 Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl);
 
-/// Adds a token as the library does: one that the vocabulary knows keeps its id, another gets the next behind as many ids as the
-/// vocabulary has tokens, even where ids are missing among those and the vocabulary gave this one away.
+/// Adds a token as the library does: one that the vocabulary knows keeps its id, another gets the
+/// next behind as many ids as the vocabulary has tokens, even where ids are missing among those and
+/// the vocabulary gave this one away.
 void add_token(Tokenizer::Impl& impl, AddedToken token);
 
 /// Ids that end a generation: EOS, generation_config.json's, and known ending tokens.
