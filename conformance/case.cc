@@ -36,6 +36,14 @@ std::vector<float> Random::normals(int64_t count, float scale) {
   return values;
 }
 
+std::vector<int32_t> Random::shuffled(int64_t count) {
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  std::iota(ids.begin(), ids.end(), 0);
+  for (size_t i = ids.size(); i > 1; --i)
+    std::swap(ids[i - 1], ids[static_cast<size_t>(range(0, static_cast<int64_t>(i) - 1))]);
+  return ids;
+}
+
 int64_t Operand::count() const {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
 }
@@ -207,6 +215,11 @@ Operand output(uint32_t dtype, std::vector<int64_t> shape, uint32_t row_dim) {
   return o;
 }
 
+Operand per_row(Operand o, int64_t rows) {
+  o.per_row = rows;
+  return o;
+}
+
 Operand weight_operand(std::shared_ptr<const WeightData> weight, std::vector<int64_t> shape) {
   Operand o;
   o.dtype = weight->desc.dtype;
@@ -227,6 +240,8 @@ std::vector<uint32_t> weight_dtypes() {
 bool is_quantised(uint32_t dtype) {
   return dtype != HADAL_F32 && dtype != HADAL_F16 && dtype != HADAL_BF16 && dtype != HADAL_F64;
 }
+
+int64_t block_of(uint32_t dtype) { return dtype_info(static_cast<DType>(dtype))->block_values; }
 
 std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
                                               const WeightShape& shape) {
@@ -287,20 +302,18 @@ std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values) 
 
 Case slice(const Case& c, int64_t first, int64_t count) {
   Case part = c;
-  const int64_t all = c.rows[c.sliced];
   part.rows[c.sliced] = count;
   part.spare = {};
   part.name += ", rows " + std::to_string(first) + " + " + std::to_string(count) + " alone";
   for (Operand& o : part.operands) {
     if (!o.present() || o.row_dim != c.sliced || o.shape.empty()) continue;
-    const int64_t factor = all == 0 ? 1 : o.shape[0] / all;
     const size_t row = o.data.empty() ? 0 : o.data.size() / static_cast<size_t>(o.shape[0]);
-    o.shape[0] = factor * count;
+    o.shape[0] = o.per_row * count;
     if (o.data.empty()) continue;
     const auto begin =
-        o.data.begin() + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * first));
+        o.data.begin() + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(o.per_row * first));
     o.data = Bytes(begin,
-                   begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(factor * count)));
+                   begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(o.per_row * count)));
   }
   return part;
 }
@@ -344,6 +357,21 @@ std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
       break;
     case HADAL_OP_CONVERT:
       convert_cases(random, quick, cases);
+      break;
+    case HADAL_OP_LATENT_ATTENTION:
+      latent_cases(random, quick, cases);
+      break;
+    case HADAL_OP_ROUTER:
+      router_cases(random, quick, cases);
+      break;
+    case HADAL_OP_MOE_SORT:
+      moe_sort_cases(random, quick, cases);
+      break;
+    case HADAL_OP_GROUPED_MATMUL:
+      grouped_matmul_cases(random, quick, cases);
+      break;
+    case HADAL_OP_MOE_COMBINE:
+      moe_combine_cases(random, quick, cases);
       break;
     case HADAL_OP_SAMPLE:
       sample_cases(random, quick, cases);

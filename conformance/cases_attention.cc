@@ -1,12 +1,11 @@
-// Cases of gqa_attention: several sequences in shuffled blocks, page borders, windows, sinks, head
-// groups.
+// Cases of gqa_attention and latent_attention: several sequences in shuffled blocks, page borders,
+// windows, sinks, head groups, lists.
 //
 // Slots that no row of the step may see hold NaN: what is read beyond the mask shows, even if it is
 // multiplied by zero.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "kit.h"
 
@@ -19,6 +18,145 @@ struct Sequence {
   int64_t rows = 1;
   int64_t first = 0;
 };
+
+/// What a row's list names.
+enum class List : uint8_t {
+  kNone,     // there is no list
+  kVisible,  // some of what it may see
+  kAny,      // some of all entries that the block table could hold
+  kSome,     // the one for every third row, the other, nothing at all
+  kEmpty     // nothing
+};
+
+/// A group of planes, and how entries are numbered in it.
+struct Group {
+  int64_t slots = 16;
+  uint32_t dtype = HADAL_F16;
+  int64_t ratio = 1;
+  uint32_t window = 0;
+  List list = List::kNone;
+  int64_t listed = 0;       // the width of LIST
+  bool from_start = false;  // FIRST is 0, whatever the sequences say
+};
+
+/// Block table, lists and planes of a group, for the rows of some sequences.
+class Pages {
+ public:
+  Pages(Random& random, const std::vector<Sequence>& sequences, const Group& group)
+      : random_(random), group_(group), count_(static_cast<int64_t>(sequences.size())) {
+    for (const Sequence& s : sequences)
+      each_ = std::max(each_, (s.last + 1) / group.ratio / group.slots + 2);
+    ids_ = random.shuffled(std::max<int64_t>(1, each_ * count_));
+    blocks_ = static_cast<int64_t>(ids_.size());
+    table_.assign(static_cast<size_t>(each_ * count_), -1);
+    for (int64_t s = 0; s < count_; ++s) place(s, sequences[static_cast<size_t>(s)]);
+  }
+
+  [[nodiscard]] Operand table() const {
+    return ints({count_, std::max<int64_t>(1, each_)}, HADAL_DIM_S, table_);
+  }
+  [[nodiscard]] Operand first() const { return ints({count_}, HADAL_DIM_S, first_); }
+  [[nodiscard]] Operand list() const {
+    const auto values = static_cast<int64_t>(list_.size());
+    return ints({group_.listed == 0 ? 0 : values / group_.listed, group_.listed}, HADAL_DIM_T,
+                list_);
+  }
+  Operand plane(int64_t width) {
+    Operand o = output(group_.dtype, {blocks_, group_.slots, width}, HADAL_DIM_CONST);
+    o.plane = true;
+    const auto size =
+        static_cast<size_t>(dtype_info(static_cast<DType>(group_.dtype))->block_bytes * width);
+    o.data.assign(static_cast<size_t>(blocks_ * group_.slots) * size, std::byte{0xff});
+    for (const int64_t slot : visible_) {
+      const Bytes row = encode(random_.normals(width), group_.dtype);
+      std::memcpy(o.data.data() + static_cast<size_t>(slot) * size, row.data(), size);
+    }
+    return o;
+  }
+
+ private:
+  void place(int64_t s, const Sequence& sequence) {
+    const int64_t first = group_.from_start ? 0 : sequence.first;
+    first_.push_back(static_cast<int32_t>(first));
+    std::vector<bool> seen(static_cast<size_t>((sequence.last + 1) / group_.ratio), false);
+    for (int64_t t = 0; t < sequence.rows; ++t) {
+      const EntryRange range = entry_range(sequence.last - sequence.rows + 1 + t, first,
+                                           group_.ratio, group_.window);
+      if (group_.list != List::kNone) {
+        for (const int32_t e : write_list(range))
+          if (range.holds(e)) seen[static_cast<size_t>(e)] = true;
+      } else {
+        for (int64_t e = range.begin; e < range.end; ++e) seen[static_cast<size_t>(e)] = true;
+      }
+    }
+    for (size_t e = 0; e < seen.size(); ++e) {
+      // What no row sees is gone from some sequences, and in others still there, as NaN.
+      if (s % 2 != 0 && !seen[e]) continue;
+      const auto entry = static_cast<int64_t>(e);
+      int32_t& block = table_[static_cast<size_t>(s * each_ + entry / group_.slots)];
+      if (block == -1) {
+        block = ids_.back();
+        ids_.pop_back();
+      }
+      if (seen[e]) visible_.push_back(block * group_.slots + entry % group_.slots);
+    }
+  }
+
+  /// The next row's list.
+  std::vector<int32_t> write_list(const EntryRange& range) {
+    const int64_t row = rows_++;
+    const bool any = group_.list == List::kAny || (group_.list == List::kSome && row % 3 == 1);
+    const bool empty = group_.list == List::kEmpty || (group_.list == List::kSome && row % 3 == 2);
+    std::vector<int32_t> ids =
+        random_.shuffled(any ? each_ * group_.slots : std::max<int64_t>(0, range.end - range.begin));
+    const int64_t most = std::min(group_.listed, static_cast<int64_t>(ids.size()));
+    ids.resize(static_cast<size_t>(empty ? 0 : random_.range(most / 2, most)));
+    for (int32_t& id : ids) id += static_cast<int32_t>(any ? 0 : range.begin);
+    std::sort(ids.begin(), ids.end());
+    list_.insert(list_.end(), ids.begin(), ids.end());
+    list_.resize(static_cast<size_t>(rows_ * group_.listed), -1);
+    return ids;
+  }
+
+  Random& random_;
+  Group group_;
+  int64_t count_ = 0;   // sequences
+  int64_t each_ = 0;    // blocks that a sequence's table can name
+  int64_t blocks_ = 0;  // of the planes
+  int64_t rows_ = 0;    // that have their list
+  std::vector<int32_t> ids_, table_, first_, list_;
+  std::vector<int64_t> visible_;  // slots of the planes that some row sees
+};
+
+/// A case with the rows of its sequences; `position` and `row_seq`: operands.
+Case rows_case(Random& random, const std::vector<Sequence>& sequences, uint32_t position,
+               uint32_t row_seq) {
+  std::vector<int32_t> positions, seqs;
+  for (size_t s = 0; s < sequences.size(); ++s)
+    for (int64_t t = 0; t < sequences[s].rows; ++t) {
+      positions.push_back(static_cast<int32_t>(sequences[s].last - sequences[s].rows + 1 + t));
+      seqs.push_back(static_cast<int32_t>(s));
+    }
+  Case c;
+  const auto tokens = static_cast<int64_t>(positions.size());
+  c.rows[HADAL_DIM_T] = tokens;
+  c.rows[HADAL_DIM_S] = static_cast<int64_t>(sequences.size());
+  c.spare[HADAL_DIM_T] = random.range(0, 3);
+  c.spare[HADAL_DIM_S] = random.range(0, 2);
+  c.sliced = HADAL_DIM_T;
+  c.every_row = tokens > 1;
+  c.operands[position] = ints({tokens}, HADAL_DIM_T, positions);
+  c.operands[row_seq] = ints({tokens}, HADAL_DIM_T, seqs);
+  return c;
+}
+
+Operand queries(Random& random, int64_t tokens, int64_t heads, int64_t d, float loud) {
+  return floats({tokens, heads, d}, HADAL_DIM_T, random.normals(tokens * heads * d, loud));
+}
+
+Operand sinks(Random& random, int64_t heads) {
+  return weight_operand(make_vector(random.normals(heads, 2)), {heads});
+}
 
 struct Attention {
   std::vector<Sequence> sequences;
@@ -34,102 +172,66 @@ struct Attention {
   std::string name;
 };
 
-int64_t first_visible(const Attention& spec, const Sequence& s, int64_t position) {
-  return spec.window ? std::max(s.first, position - static_cast<int64_t>(spec.window) + 1)
-                     : s.first;
-}
-
-/// Block table, rows and planes of a case as they are built.
-struct Builder {
-  Builder(Random& r, const Attention& s) : random(r), spec(s) {}
-  Random& random;
-  const Attention& spec;
-  int64_t blocks_each = 0;
-  int64_t blocks = 0;
-  std::vector<int32_t> table, position, row_seq, first;
-  std::vector<int64_t> visible;  // slots of the planes that some row sees
-
-  void place() {
-    for (const Sequence& s : spec.sequences)
-      blocks_each = std::max(blocks_each, s.last / spec.slots + 2);
-    const auto count = static_cast<int64_t>(spec.sequences.size());
-    blocks = std::max<int64_t>(1, blocks_each * count);
-    std::vector<int32_t> ids(static_cast<size_t>(blocks));
-    std::iota(ids.begin(), ids.end(), 0);
-    for (size_t i = ids.size(); i > 1; --i)
-      std::swap(ids[i - 1], ids[static_cast<size_t>(random.range(0, static_cast<int64_t>(i) - 1))]);
-    table.assign(static_cast<size_t>(blocks_each * count), -1);
-    for (int64_t s = 0; s < count; ++s) {
-      const Sequence& sequence = spec.sequences[static_cast<size_t>(s)];
-      first.push_back(static_cast<int32_t>(sequence.first));
-      for (int64_t t = 0; t < sequence.rows; ++t) {
-        position.push_back(static_cast<int32_t>(sequence.last - sequence.rows + 1 + t));
-        row_seq.push_back(static_cast<int32_t>(s));
-      }
-      const auto map = [&](int64_t j) {
-        int32_t& block = table[static_cast<size_t>(s * blocks_each + j / spec.slots)];
-        if (block != -1) return block;
-        block = ids.back();
-        ids.pop_back();
-        return block;
-      };
-      // What no row sees is gone from some sequences, and in others still there, as NaN.
-      for (int64_t j = 0; s % 2 == 0 && j <= sequence.last; ++j) map(j);
-      for (int64_t j = first_visible(spec, sequence, sequence.last - sequence.rows + 1);
-           j <= sequence.last; ++j) {
-        const int32_t block = map(j);
-        visible.push_back(block * spec.slots + j % spec.slots);
-      }
-    }
-  }
-
-  Operand plane(int64_t width) {
-    Operand o;
-    o.dtype = spec.dtype;
-    o.shape = {blocks, spec.slots, width};
-    o.plane = true;
-    const auto size =
-        static_cast<size_t>(dtype_info(static_cast<DType>(spec.dtype))->block_bytes * width);
-    o.data.assign(static_cast<size_t>(blocks * spec.slots) * size, std::byte{0xff});
-    for (const int64_t slot : visible) {
-      const Bytes row = encode(random.normals(width), spec.dtype);
-      std::memcpy(o.data.data() + static_cast<size_t>(slot) * size, row.data(), size);
-    }
-    return o;
-  }
-};
-
 Case attention_case(Random& random, const Attention& spec) {
-  Builder b(random, spec);
-  b.place();
-  Case c;
-  const auto tokens = static_cast<int64_t>(b.position.size());
-  const auto count = static_cast<int64_t>(spec.sequences.size());
-  const int64_t heads = spec.kv_heads * spec.group;
-  c.rows[HADAL_DIM_T] = tokens;
-  c.rows[HADAL_DIM_S] = count;
-  c.spare[HADAL_DIM_T] = random.range(0, 3);
-  c.spare[HADAL_DIM_S] = random.range(0, 2);
-  c.sliced = HADAL_DIM_T;
-  c.every_row = tokens > 1;
+  Case c = rows_case(random, spec.sequences, HADAL_GQA_ATTENTION_POSITION,
+                     HADAL_GQA_ATTENTION_ROW_SEQ);
+  Pages pages(random, spec.sequences,
+              {.slots = spec.slots, .dtype = spec.dtype, .window = spec.window});
+  const int64_t tokens = c.rows[HADAL_DIM_T], heads = spec.kv_heads * spec.group;
   c.name = spec.name;
   c.attr.attention = {.scale = 1.0f / std::sqrt(static_cast<float>(spec.d)),
                       .kv_heads = static_cast<uint32_t>(spec.kv_heads),
                       .window = spec.window};
-  c.operands[HADAL_GQA_ATTENTION_Q] = floats({tokens, heads, spec.d}, HADAL_DIM_T,
-                                             random.normals(tokens * heads * spec.d, spec.loud));
+  c.operands[HADAL_GQA_ATTENTION_Q] = queries(random, tokens, heads, spec.d, spec.loud);
   c.operands[HADAL_GQA_ATTENTION_Q].row_pad = random.coin() ? 8 : 0;
-  c.operands[HADAL_GQA_ATTENTION_K] = b.plane(spec.kv_heads * spec.d);
-  c.operands[HADAL_GQA_ATTENTION_V] = b.plane(spec.kv_heads * spec.dv);
-  c.operands[HADAL_GQA_ATTENTION_POSITION] = ints({tokens}, HADAL_DIM_T, b.position);
-  c.operands[HADAL_GQA_ATTENTION_ROW_SEQ] = ints({tokens}, HADAL_DIM_T, b.row_seq);
-  c.operands[HADAL_GQA_ATTENTION_BLOCK_TABLE] =
-      ints({count, std::max<int64_t>(1, b.blocks_each)}, HADAL_DIM_S, b.table);
-  c.operands[HADAL_GQA_ATTENTION_FIRST] = ints({count}, HADAL_DIM_S, b.first);
-  if (spec.sink)
-    c.operands[HADAL_GQA_ATTENTION_SINK] =
-        weight_operand(make_vector(random.normals(heads, 2)), {heads});
+  c.operands[HADAL_GQA_ATTENTION_K] = pages.plane(spec.kv_heads * spec.d);
+  c.operands[HADAL_GQA_ATTENTION_V] = pages.plane(spec.kv_heads * spec.dv);
+  c.operands[HADAL_GQA_ATTENTION_BLOCK_TABLE] = pages.table();
+  c.operands[HADAL_GQA_ATTENTION_FIRST] = pages.first();
+  if (spec.sink) c.operands[HADAL_GQA_ATTENTION_SINK] = sinks(random, heads);
   c.operands[HADAL_GQA_ATTENTION_OUT] = output(HADAL_F32, {tokens, heads, spec.dv}, HADAL_DIM_T);
+  return c;
+}
+
+struct Latent {
+  std::vector<Sequence> sequences;
+  std::vector<Group> groups = {{}};  // one a segment
+  int64_t heads = 5;
+  int64_t d = 48;
+  int64_t tail = 16;  // 0: there is none
+  int64_t dv = 48;
+  bool sink = false;
+  float loud = 1;
+  std::string name;
+};
+
+Case latent_case(Random& random, const Latent& spec) {
+  Case c = rows_case(random, spec.sequences, HADAL_LATENT_ATTENTION_POSITION,
+                     HADAL_LATENT_ATTENTION_ROW_SEQ);
+  const int64_t tokens = c.rows[HADAL_DIM_T], width = spec.d + spec.tail;
+  c.name = spec.name;
+  c.attr.latent.scale = 1.0f / std::sqrt(static_cast<float>(width));
+  Operand* operand = &c.operands[HADAL_LATENT_ATTENTION_PLANE];
+  for (size_t i = 0; i < spec.groups.size(); ++i) {
+    const Group& group = spec.groups[i];
+    c.attr.latent.segments[i] = {.ratio = static_cast<uint32_t>(group.ratio),
+                                 .window = group.window};
+    Pages pages(random, spec.sequences, group);
+    *operand++ = pages.plane(width);
+    *operand++ = pages.table();
+    *operand++ = pages.first();
+    *operand++ = group.list == List::kNone ? Operand() : pages.list();
+  }
+  c.operands[HADAL_LATENT_ATTENTION_Q] = queries(random, tokens, spec.heads, spec.d, spec.loud);
+  c.operands[HADAL_LATENT_ATTENTION_Q].row_pad = random.coin() ? 8 : 0;
+  if (spec.tail != 0) {
+    Operand& tail = c.operands[HADAL_LATENT_ATTENTION_TAIL] =
+        queries(random, tokens, spec.heads, spec.tail, spec.loud);
+    tail.head_pad = random.coin() ? 24 : 0;
+  }
+  if (spec.sink) c.operands[HADAL_LATENT_ATTENTION_SINK] = sinks(random, spec.heads);
+  c.operands[HADAL_LATENT_ATTENTION_OUT] =
+      output(HADAL_F32, {tokens, spec.heads, spec.dv}, HADAL_DIM_T);
   return c;
 }
 
@@ -211,6 +313,100 @@ void attention_cases(Random& random, bool quick, std::vector<Case>& cases) {
          .dtype = dtype,
          .name = "one slot a block"});
   }
+}
+
+void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
+  const auto add = [&](const Latent& spec) { cases.push_back(latent_case(random, spec)); };
+  const std::vector<Sequence> mixed = {
+      {.last = 40}, {.last = 9, .rows = 10}, {.last = 17, .rows = 3}, {.last = 70, .rows = 2}};
+  add({.sequences = {}, .name = "no rows"});
+  for (const uint32_t dtype : {HADAL_F16, HADAL_BF16, HADAL_F32}) {
+    for (const int64_t slots : {1, 4, 64})
+      for (const int64_t last : {slots - 1, slots, 3 * slots})
+        add({.sequences = {{.last = last}, {.last = last + 1, .rows = 2}},
+             .groups = {{.slots = slots, .dtype = dtype}},
+             .name = "page borders"});
+    for (const int64_t heads : {1, 5, 16, 128})
+      add({.sequences = mixed,
+           .groups = {{.dtype = dtype}},
+           .heads = heads,
+           .dv = heads == 5 ? 48 : 40,
+           .name = "heads"});
+    add({.sequences = mixed, .groups = {{.dtype = dtype}}, .tail = 0, .name = "no tail"});
+    add({.sequences = mixed,
+         .groups = {{.dtype = dtype}},
+         .d = 7,
+         .tail = 4,
+         .dv = 11,
+         .name = "odd widths, values as wide as entries"});
+    for (const int64_t ratio : {4, 5, 128}) {
+      add({.sequences = {{.last = ratio - 2}, {.last = ratio - 1}, {.last = 3 * ratio, .rows = 9}},
+           .groups = {{.slots = 4, .dtype = dtype, .ratio = ratio}},
+           .name = "an entry for some positions"});
+      add({.sequences = {{.last = 9 * ratio, .rows = 7, .first = 2 * ratio},
+                         {.last = 9 * ratio, .rows = 3, .first = 2 * ratio + 1},
+                         {.last = 6 * ratio, .first = 6 * ratio - 1},
+                         {.last = 6 * ratio, .first = 5 * ratio + 1}},
+           .groups = {{.slots = 2, .dtype = dtype, .ratio = ratio}},
+           .name = "first inside an entry"});
+      add({.sequences = {{.last = 20 * ratio, .rows = 9}, {.last = 2 * ratio + 1, .rows = 3}},
+           .groups = {{.slots = 4, .dtype = dtype, .ratio = ratio, .window = 3}},
+           .name = "a window of entries"});
+    }
+    add({.sequences = {{.last = 90, .rows = 20, .first = 3}, {.last = 16, .rows = 17}},
+         .groups = {{.dtype = dtype, .window = 16}},
+         .sink = true,
+         .name = "first, window and sink"});
+    for (const List list : {List::kVisible, List::kAny, List::kSome, List::kEmpty})
+      for (const int64_t listed : {1, 8, 150})
+        add({.sequences = {{.last = 300, .rows = 5, .first = 17}, {.last = 12, .rows = 7}},
+             .groups = {{.dtype = dtype, .window = 200, .list = list, .listed = listed}},
+             .sink = listed == 8,
+             .name = "lists of up to " + std::to_string(listed)});
+    // As V4 has them: the last rows, and of all before some entries, or all of them.
+    for (const List list : {List::kNone, List::kVisible, List::kSome})
+      add({.sequences = {{.last = 200, .rows = 9, .first = 5}, {.last = 2, .rows = 3}},
+           .groups = {{.dtype = dtype, .window = 32},
+                      {.slots = 4,
+                       .dtype = HADAL_BF16,
+                       .ratio = 4,
+                       .list = list,
+                       .listed = list == List::kNone ? 0 : 20,
+                       .from_start = true}},
+           .tail = 0,
+           .sink = true,
+           .name = "two segments"});
+    add({.sequences = {{.last = 100, .rows = 6}},
+         .groups = {{.dtype = dtype}},
+         .loud = 12,
+         .name = "a sharp softmax"});
+    add({.sequences = {{.last = 129, .rows = 130}},
+         .groups = {{.dtype = dtype}},
+         .name = "a prompt"});
+    if (quick) continue;
+    add({.sequences = {{.last = 1500, .rows = 3}, {.last = 700}},
+         .groups = {{.slots = 64, .dtype = dtype}},
+         .heads = 16,
+         .name = "a long context"});
+    add({.sequences = {{.last = 150, .rows = 3}},
+         .groups = {{.slots = 64, .dtype = dtype}},
+         .heads = 128,
+         .d = 512,
+         .tail = 64,
+         .dv = 512,
+         .name = "as wide as V3"});
+  }
+  const auto refuse = [&](uint32_t operand, int64_t at, int32_t value, const std::string& name) {
+    Group group{.slots = 4};
+    if (operand == HADAL_LATENT_ATTENTION_LIST) group = {.list = List::kVisible, .listed = 6};
+    add({.sequences = {{.last = 30, .rows = 1}}, .groups = {group}, .name = name});
+    std::memcpy(cases.back().operands[operand].data.data() + at * 4, &value, 4);
+    cases.back().must_fail = true;
+  };
+  refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, -1, "a block that is not mapped");
+  refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, 1000, "a block that the plane does not have");
+  refuse(HADAL_LATENT_ATTENTION_LIST, 0, 29, "a list that descends");
+  refuse(HADAL_LATENT_ATTENTION_LIST, 0, 1 << 20, "an entry that no block could hold");
 }
 
 }  // namespace hadal::conformance

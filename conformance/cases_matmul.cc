@@ -6,8 +6,6 @@
 namespace hadal::conformance {
 namespace {
 
-const std::vector<int64_t> kRows = {0, 1, 2, 3, 7, 8, 16, 17, 63, 64, 65, 130};
-const std::vector<int64_t> kWidths = {1, 2, 7, 31, 32, 33, 64, 100, 256, 576, 1000};
 const std::vector<int64_t> kOutputs = {1, 2, 15, 16, 17, 33};
 
 struct Matmul {
@@ -22,8 +20,6 @@ struct Matmul {
   int64_t pad = 0;
   float mean = 0;  // of x: a sum that does not cancel grows with K, and so do its rounding errors
 };
-
-int64_t block_of(uint32_t dtype) { return dtype_info(static_cast<DType>(dtype))->block_values; }
 
 std::vector<float> activations(Random& random, int64_t count, float mean) {
   std::vector<float> x = random.normals(count);
@@ -65,6 +61,8 @@ Case matmul_case(Random& random, const Matmul& spec, uint32_t dim = HADAL_DIM_T,
         floats({}, dim, random.normals(spec.m * b * spec.n, 3)).data;
     c.operands[HADAL_MATMUL_ADD].alias = HADAL_MATMUL_OUT;
   }
+  for (const uint32_t i : {HADAL_MATMUL_X, HADAL_MATMUL_ADD, HADAL_MATMUL_OUT})
+    c.operands[i].per_row = factor;
   if (spec.weight.pieces > 1) c.name = std::to_string(spec.weight.pieces) + " pieces";
   if (spec.weight.scale_dtype != HADAL_DTYPE_NONE)
     c.name = "scales for blocks of " + std::to_string(spec.weight.block_rows) + " x " +

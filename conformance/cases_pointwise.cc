@@ -7,9 +7,6 @@
 namespace hadal::conformance {
 namespace {
 
-const std::vector<int64_t> kRows = {0, 1, 2, 3, 7, 8, 16, 17, 63, 64, 65, 130};
-const std::vector<int64_t> kWidths = {1, 2, 7, 31, 32, 33, 64, 100, 256, 576, 1000};
-
 struct Norm {
   int64_t m = 3;
   int64_t heads = 0;  // 0: rank 2

@@ -4,15 +4,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "kit.h"
 
 namespace hadal::conformance {
 namespace {
 
-const std::vector<int64_t> kRows = {0, 1, 2, 3, 7, 8, 16, 17, 63, 64, 65, 130};
-const std::vector<int64_t> kWidths = {1, 2, 7, 31, 32, 33, 64, 100, 256, 576, 1000};
 const std::vector<uint32_t> kPlaneTypes = {HADAL_F32, HADAL_F16, HADAL_BF16};
 
 // Numbers that are hard to round to `dtype`: ties in both directions, the ends of the range,
@@ -59,14 +56,6 @@ Operand plane(Random& random, uint32_t dtype, int64_t blocks, int64_t slots, int
   return o;
 }
 
-std::vector<int32_t> shuffled(Random& random, int64_t count) {
-  std::vector<int32_t> ids(static_cast<size_t>(count));
-  std::iota(ids.begin(), ids.end(), 0);
-  for (size_t i = ids.size(); i > 1; --i)
-    std::swap(ids[i - 1], ids[static_cast<size_t>(random.range(0, static_cast<int64_t>(i) - 1))]);
-  return ids;
-}
-
 struct KvWrite {
   int64_t tokens = 5;
   int64_t sequences = 2;
@@ -89,7 +78,7 @@ Case kv_write_case(Random& random, const KvWrite& spec) {
   const int64_t start_limit = 2 * spec.slots;
   const int64_t blocks_each = (start_limit + each) / spec.slots + 2;
   const int64_t blocks = blocks_each * spec.sequences + 1;
-  std::vector<int32_t> table = shuffled(random, blocks);
+  std::vector<int32_t> table = random.shuffled(blocks);
   table.resize(static_cast<size_t>(blocks_each * spec.sequences));
   std::vector<int32_t> position, row_seq, next, write_from;
   for (int64_t s = 0; s < spec.sequences; ++s) {
@@ -176,7 +165,7 @@ void copy_blocks_cases(Random& random, bool, std::vector<Case>& cases) {
       const int64_t blocks = 2 * pairs + 3;
       c.rows[HADAL_DIM_S] = pairs;
       c.spare[HADAL_DIM_S] = random.range(0, 2);
-      const std::vector<int32_t> ids = shuffled(random, blocks);
+      const std::vector<int32_t> ids = random.shuffled(blocks);
       std::vector<int32_t> from(ids.begin(), ids.begin() + pairs);
       std::vector<int32_t> to(ids.begin() + pairs, ids.begin() + 2 * pairs);
       if (pairs > 1) from[0] = -1;

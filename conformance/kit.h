@@ -7,6 +7,7 @@
 // `ref` as its oracle, and knows nothing of the chip but its table.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +39,8 @@ class Random {
     return from[static_cast<size_t>(range(0, static_cast<int64_t>(from.size()) - 1))];
   }
   std::vector<float> normals(int64_t count, float scale = 1.0f);
+  /// 0 … count - 1 in some order.
+  std::vector<int32_t> shuffled(int64_t count);
 
  private:
   uint64_t state_;
@@ -94,9 +97,9 @@ struct WeightData {
 /// An operand of a case: its shape and dense values. The layout decides where it lies.
 struct Operand {
   uint32_t dtype = HADAL_DTYPE_NONE;  ///< NONE: absent
-  std::vector<int64_t>
-      shape;  ///< shape[0]: rows of this case (a multiple of the row count if row_dim says so)
+  std::vector<int64_t> shape;  ///< shape[0]: rows of this case, per_row x its count of row_dim
   uint32_t row_dim = HADAL_DIM_CONST;
+  int64_t per_row = 1;
   int64_t row_pad = 0;   ///< elements between rows
   int64_t head_pad = 0;  ///< elements between the second extent's rows (rank 3)
   bool plane = false;
@@ -127,6 +130,8 @@ struct Case {
 Operand floats(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<float>& values);
 Operand ints(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<int32_t>& values);
 Operand output(uint32_t dtype, std::vector<int64_t> shape, uint32_t row_dim);
+/// The same, with so many rows for each of the step's.
+Operand per_row(Operand o, int64_t rows);
 Operand weight_operand(std::shared_ptr<const WeightData> weight, std::vector<int64_t> shape);
 /// Values in F32, F16 or BF16, rounded.
 Bytes encode(const std::vector<float>& values, uint32_t dtype);
@@ -149,6 +154,23 @@ std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values);
 /// Types that hold numbers; and whether a chip may round the activations that meet it.
 std::vector<uint32_t> weight_dtypes();
 bool is_quantised(uint32_t dtype);
+int64_t block_of(uint32_t dtype);
+
+/// Row counts and widths that cases are made with.
+inline const std::vector<int64_t> kRows = {0, 1, 2, 3, 7, 8, 16, 17, 63, 64, 65, 130};
+inline const std::vector<int64_t> kWidths = {1, 2, 7, 31, 32, 33, 64, 100, 256, 576, 1000};
+
+/// Entries of a cache that a row sees: [begin, end). `ratio`: positions an entry.
+struct EntryRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  [[nodiscard]] bool holds(int64_t entry) const { return entry >= begin && entry < end; }
+};
+inline EntryRange entry_range(int64_t position, int64_t first, int64_t ratio, int64_t window) {
+  const int64_t end = (position + 1) / ratio;
+  const int64_t begin = (first + ratio - 1) / ratio;
+  return {window != 0 ? std::max(begin, end - window) : begin, end};
+}
 
 /// All cases of one operator. `quick`: fewer of them.
 std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick);
@@ -164,7 +186,12 @@ void rope_cases(Random& random, bool quick, std::vector<Case>& cases);
 void swiglu_cases(Random& random, bool quick, std::vector<Case>& cases);
 void add_cases(Random& random, bool quick, std::vector<Case>& cases);
 void attention_cases(Random& random, bool quick, std::vector<Case>& cases);
+void latent_cases(Random& random, bool quick, std::vector<Case>& cases);
 void sample_cases(Random& random, bool quick, std::vector<Case>& cases);
+void router_cases(Random& random, bool quick, std::vector<Case>& cases);
+void moe_sort_cases(Random& random, bool quick, std::vector<Case>& cases);
+void grouped_matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
+void moe_combine_cases(Random& random, bool quick, std::vector<Case>& cases);
 
 // ---- running a case
 
@@ -201,6 +228,8 @@ struct Outcome {
 Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t workspace_poison);
 /// The rows [first, first + count) of `c` alone.
 Case slice(const Case& c, int64_t first, int64_t count);
+/// The rows of one expert of a grouped_matmul, as the matmul with its matrix.
+Case expert_alone(const Case& c, int64_t expert);
 
 /// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal.
 /// `expected`: ref's answer.

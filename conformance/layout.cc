@@ -30,7 +30,7 @@ uint32_t choose_space(const Case& c, uint32_t operand) {
   return (operand + c.name.size()) % 2 == 0 ? HADAL_SPACE_INPUT : HADAL_SPACE_SCRATCH;
 }
 
-hadal_tensor describe(const Case& c, const Operand& o, uint32_t space) {
+hadal_tensor describe(const Operand& o, uint32_t space) {
   hadal_tensor t{};
   t.dtype = o.dtype;
   t.space = space;
@@ -38,8 +38,7 @@ hadal_tensor describe(const Case& c, const Operand& o, uint32_t space) {
   t.row_dim = o.row_dim;
   std::fill(std::begin(t.extents), std::end(t.extents), 1);
   std::copy(o.shape.begin(), o.shape.end(), t.extents);
-  if (o.row_dim != HADAL_DIM_CONST)
-    t.extents[0] = c.rows[o.row_dim] == 0 ? 1 : o.shape[0] / c.rows[o.row_dim];
+  if (o.row_dim != HADAL_DIM_CONST) t.extents[0] = o.per_row;
   if (space == HADAL_SPACE_WEIGHT) return t;
   int64_t stride = element_bytes(o.dtype);
   const int64_t element = stride;
@@ -107,7 +106,7 @@ Layout lay_out(const Case& c, uint32_t alignment) {
   for (uint32_t i = 0; i < host_chip::operand_count(c.id); ++i) {
     const Operand& o = c.operands[i];
     if (!o.present() || o.alias >= 0) continue;
-    hadal_tensor t = describe(c, o, choose_space(c, i));
+    hadal_tensor t = describe(o, choose_space(c, i));
     if (t.space == HADAL_SPACE_PLANE) {
       t.index = static_cast<uint32_t>(layout.before.planes.size());
       layout.before.planes.emplace_back();

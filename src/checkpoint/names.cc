@@ -229,7 +229,7 @@ class Keys {
 
 /// rope.scaling.* as the object rope_scaling. A file without a type but with a factor means linear
 /// scaling.
-Status set_rope_scaling(const Keys& keys, Config& config) {
+Status set_rope_scaling(const Keys& keys, bool latent, Config& config) {
   std::string type;
   if (const GgufValue* value = keys.find("rope.scaling.type")) {
     const auto text = value->text();
@@ -265,6 +265,8 @@ Status set_rope_scaling(const Keys& keys, Config& config) {
                                 quote(keys.full("rope.scaling.yarn_log_multiplier"))));
     scaling.set("mscale", fmt::format("{}", *number * 10.0));
     scaling.set("mscale_all_dim", fmt::format("{}", *number * 10.0));
+  } else if (latent) {  // cos and sin keep their amplitude, whatever the factor
+    scaling.set("attention_factor", "1.0");
   }
   scaling.set_text("rope_type", type.empty() ? "linear" : type);
   config.set("rope_scaling", scaling.dump());
@@ -381,7 +383,7 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
   } else {
     HADAL_TRY(set_rope_dim(keys, config));
   }
-  HADAL_TRY(set_rope_scaling(keys, config));
+  HADAL_TRY(set_rope_scaling(keys, known && known->latent, config));
   if (!config.has("vocab_size")) {
     const GgufValue* tokens = file.find("tokenizer.ggml.tokens");
     const int64_t count = facts.embedding_rows > 0     ? facts.embedding_rows

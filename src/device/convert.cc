@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 
+#include "base/floats.h"
 #include "base/quant.h"
 
 namespace hadal {
@@ -11,52 +12,64 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// The description of the same weight decoded to fp32.
-hadal_weight_desc decoded(hadal_weight_desc desc) {
-  desc.dtype = HADAL_F32;
+/// The description of the same weight decoded to `dtype`.
+hadal_weight_desc decoded(hadal_weight_desc desc, DType dtype) {
+  desc.dtype = dtype;
   desc.keeps_source = 0;
   desc.scale_dtype = HADAL_DTYPE_NONE;
   desc.scale_block_rows = desc.scale_block_cols = 0;
   return desc;
 }
 
-/// Decodes all rows of `source` to fp32, block scales applied.
+/// Decodes all rows of `source` as stored to fp32, block scales applied.
 Result<std::vector<float>> decode(const WeightSource& source) {
+  const int64_t rows = source.transposed ? source.cols : source.rows,
+                cols = source.transposed ? source.rows : source.cols;
   const auto fail = [&] {
     return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
                   " holds no numbers");
   };
   std::vector<float> values;
   try {
-    values.resize(static_cast<size_t>(source.batch * source.rows * source.cols));
+    values.resize(static_cast<size_t>(source.batch * rows * cols));
   } catch (const std::bad_alloc&) {
     return memory_error(source.name + ": no memory to decode it to fp32");
   }
-  const auto stride = row_bytes(source.dtype, source.cols);
+  const auto stride = row_bytes(source.dtype, cols);
   if (!stride) return fail();
   int64_t at = 0;
   for (const WeightSource::Piece& piece : source.pieces) {
     for (int64_t row = 0; row < piece.rows; ++row, ++at) {
-      float* out = values.data() + at * source.cols;
-      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, source.cols, out))
-        return fail();
+      float* out = values.data() + at * cols;
+      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, cols, out)) return fail();
       if (source.scale_dtype == HADAL_DTYPE_NONE) continue;
-      const int64_t blocks = ceil_div(source.cols, source.scale_block_cols);
+      const int64_t blocks = ceil_div(cols, source.scale_block_cols);
       std::vector<float> scales(static_cast<size_t>(blocks));
       const auto scale_stride = row_bytes(source.scale_dtype, blocks);
       // Each matrix of a batch has its own rows of blocks.
-      const int64_t block_row =
-          (row / source.rows) * ceil_div(source.rows, source.scale_block_rows) +
-          (row % source.rows) / source.scale_block_rows;
+      const int64_t block_row = (row / rows) * ceil_div(rows, source.scale_block_rows) +
+                                (piece.scale_row + row % rows) / source.scale_block_rows;
       if (!scale_stride ||
           !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride,
                          blocks, scales.data()))
         return fail();
-      for (int64_t k = 0; k < source.cols; ++k)
+      for (int64_t k = 0; k < cols; ++k)
         out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
     }
   }
   return values;
+}
+
+/// Every matrix [cols, rows] becomes [rows, cols].
+std::vector<float> turned(const std::vector<float>& values, const WeightSource& source) {
+  std::vector<float> out(values.size());
+  for (int64_t b = 0; b < source.batch; ++b) {
+    const float* from = values.data() + b * source.rows * source.cols;
+    float* to = out.data() + b * source.rows * source.cols;
+    for (int64_t r = 0; r < source.rows; ++r)
+      for (int64_t c = 0; c < source.cols; ++c) to[r * source.cols + c] = from[c * source.rows + r];
+  }
+  return out;
 }
 
 }  // namespace
@@ -76,33 +89,53 @@ hadal_weight_desc describe_weight(const WeightSource& source) {
   return desc;
 }
 
+bool WeightSource::rebuilt() const {
+  if (transposed) return true;
+  return std::any_of(pieces.begin(), pieces.end(),
+                     [&](const Piece& p) { return p.scale_row != 0; });
+}
+
 Result<DType> held_dtype(const Device& device, const WeightSource& source, WeightMode mode) {
   if (mode == WeightMode::kF32 || (source.uses & HADAL_USE_VECTOR) != 0) return HADAL_F32;
-  if (device.weight_bytes(describe_weight(source))) return source.dtype;
+  const hadal_weight_desc desc = describe_weight(source);
+  // What is decoded keeps the type that holds it exactly.
+  const bool exact = source.dtype == HADAL_BF16 || source.dtype == HADAL_F16;
+  if ((!source.rebuilt() || exact) && device.weight_bytes(desc)) return source.dtype;
   // Not taken as it is: the chip must at least take fp32.
-  HADAL_TRY(device.weight_bytes(decoded(describe_weight(source))));
+  HADAL_TRY(device.weight_bytes(decoded(desc, HADAL_F32)));
   return HADAL_F32;
 }
 
 Result<uint64_t> loaded_bytes(const Device& device, const WeightSource& source, WeightMode mode) {
   HADAL_TRY(const DType dtype, held_dtype(device, source, mode));
   const hadal_weight_desc desc = describe_weight(source);
-  return device.weight_bytes(dtype == source.dtype && mode == WeightMode::kNative ? desc
-                                                                                  : decoded(desc));
+  const bool as_stored = dtype == source.dtype && mode == WeightMode::kNative && !source.rebuilt();
+  return device.weight_bytes(as_stored ? desc : decoded(desc, dtype));
 }
 
 Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
                                  WeightMode mode) {
   LoadedWeight loaded;
   HADAL_TRY(loaded.dtype, held_dtype(device, source, mode));
-  if (loaded.dtype == HADAL_F32 && (source.dtype != HADAL_F32 || mode == WeightMode::kF32)) {
-    HADAL_TRY(const std::vector<float> values, decode(source));
-    HADAL_TRY(const DeviceMemory memory, device.import(std::as_bytes(std::span(values))));
+  const bool decodes = loaded.dtype != source.dtype || mode == WeightMode::kF32;
+  if (decodes || source.rebuilt()) {
+    HADAL_TRY(std::vector<float> values, decode(source));
+    if (source.transposed) values = turned(values, source);
+    std::vector<uint16_t> halves;
+    if (loaded.dtype != HADAL_F32) {
+      halves.reserve(values.size());
+      for (const float v : values)
+        halves.push_back(loaded.dtype == HADAL_F16 ? f32_to_f16(v) : f32_to_bf16(v));
+    }
+    const auto bytes =
+        halves.empty() ? std::as_bytes(std::span(values)) : std::as_bytes(std::span(halves));
+    HADAL_TRY(const DeviceMemory memory, device.import(bytes));
     hadal_piece piece{};
     piece.memory = memory.get();
     piece.rows = source.batch * source.rows;
-    piece.row_stride = source.cols * static_cast<int64_t>(sizeof(float));
-    HADAL_TRY(loaded.weight, device.create_weight(decoded(describe_weight(source)), {&piece, 1}));
+    piece.row_stride = row_bytes(loaded.dtype, source.cols).value_or(0);
+    HADAL_TRY(loaded.weight,
+              device.create_weight(decoded(describe_weight(source), loaded.dtype), {&piece, 1}));
     return loaded;
   }
   std::vector<hadal_piece> pieces;

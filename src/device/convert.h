@@ -18,6 +18,7 @@ struct WeightSource {
     std::span<const std::byte> data;  ///< rows · row_bytes, may be unaligned
     int64_t rows = 0;
     std::span<const std::byte> scales;  ///< block scales, row-major, empty if none
+    int64_t scale_row = 0;              ///< the piece's first row within the first row of blocks
   };
   std::string name;  ///< for messages
   DType dtype = HADAL_F32;
@@ -26,6 +27,11 @@ struct WeightSource {
   DType scale_dtype = HADAL_DTYPE_NONE;
   int64_t scale_block_rows = 0, scale_block_cols = 0;
   std::vector<Piece> pieces;
+  /// The pieces hold every matrix as [cols, rows]: it is decoded and turned at load.
+  bool transposed = false;
+
+  /// The chip cannot read it as it lies: it is decoded at load.
+  [[nodiscard]] bool rebuilt() const;
 };
 
 /// How weights are held: in the checkpoint's own formats, or decoded to fp32 at load.

@@ -1,6 +1,8 @@
 // The one list of families. A new family is one line here.
 #include <array>
 
+#include "models/deepseek_moe/deepseek_moe.h"
+#include "models/deepseek_v3/deepseek_v3.h"
 #include "models/dense/dense.h"
 #include "models/model.h"
 
@@ -18,6 +20,9 @@ constexpr std::array kFamilies = {
     Family{"llama", "LlamaForCausalLM", dense::make},
     Family{"qwen2", "Qwen2ForCausalLM", dense::make},
     Family{"qwen3", "Qwen3ForCausalLM", dense::make},
+    Family{"deepseek", "DeepseekForCausalLM", deepseek_moe::make},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", deepseek_v3::make},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", deepseek_v3::make},
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "checkpoint/config.h"
 #include "models/planes.h"
+#include "ops/ops.h"
 
 namespace hadal {
 
@@ -19,13 +20,26 @@ struct ModelSpec {
   int64_t hidden_size = 0;
   int64_t num_hidden_layers = 0;
   int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 0;
+  bool tie_word_embeddings = false;
   std::vector<PlaneGroup> groups;
   std::vector<Plane> planes;
   int64_t reuse_unit = 64;  ///< a cached prefix is reused at multiples of it, only
   /// The family's own fields for people and programs: (name as in config.json, value), in reading
   /// order.
   std::vector<std::pair<std::string, std::string>> fields;
+
+  /// What all families have in common, checked; the fields for people are begun.
+  static Result<ModelSpec> from_config(const Config& config);
+  void field(std::string name, std::string value);
+  void field(std::string name, int64_t value);
+  void field(std::string name, bool value);
+  void field(std::string name, const char* value) { field(std::move(name), std::string(value)); }
 };
+
+/// A width: a whole number from 1 to 2^20.
+Result<int64_t> width_of(const Config& config, std::string_view key,
+                         std::optional<int64_t> otherwise = {});
 
 /// Rotary embedding as config.json describes it: rope_theta, rope_scaling, head width.
 struct RopeSpec {
@@ -44,6 +58,13 @@ struct RopeSpec {
   static Result<RopeSpec> from_config(const Config& config, int64_t dims);
   /// inv_freq [dims / 2], computed in double and rounded once.
   [[nodiscard]] std::vector<float> inv_freq() const;
+  /// As Ops takes it; the turned dimensions begin at the head's own front.
+  [[nodiscard]] Rope op(Tensor inv_freq) const {
+    return {.inv_freq = inv_freq,
+            .dims = dims,
+            .interleaved = interleaved,
+            .amplitude = static_cast<float>(amplitude)};
+  }
   [[nodiscard]] std::string text() const;
 };
 

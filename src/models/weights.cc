@@ -47,6 +47,17 @@ bool is_float(DType dtype) {
 
 }  // namespace
 
+WeightBinder::WeightBinder(const Checkpoint& checkpoint, std::deque<Weight>& slots)
+    : checkpoint_(checkpoint), slots_(slots) {
+  const auto quantization = checkpoint.config().object("quantization_config");
+  if (!quantization) return;
+  const auto block = quantization->integers("weight_block_size");
+  if (block && block->size() == 2 && (*block)[0] > 0 && (*block)[1] > 0) {
+    block_rows_ = (*block)[0];
+    block_cols_ = (*block)[1];
+  }
+}
+
 const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<int64_t>& shape,
                                      bool optional) {
   const TensorInfo* info = checkpoint_.find(name);
@@ -68,39 +79,106 @@ const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<
   return info;
 }
 
-Weight* WeightBinder::matrix(const std::string& name, int64_t rows, int64_t cols, uint32_t uses) {
-  const TensorInfo* info = take(name, {rows, cols}, false);
-  if (!info) return nullptr;
+Weight& WeightBinder::slot(const std::string& name, int64_t batch, int64_t rows, int64_t cols,
+                           uint32_t uses) {
   Weight& w = slots_.emplace_back();
   w.source.name = name;
-  w.source.dtype = info->dtype;
   w.source.uses = uses;
+  w.source.batch = batch;
   w.source.rows = rows;
   w.source.cols = cols;
-  w.source.pieces.push_back({info->data, rows, {}});
-  if (info->dtype == HADAL_F8_E4M3) {
-    constexpr int64_t kBlock = 128;
-    const std::string scale_name = name + "_scale_inv";
-    const TensorInfo* scale =
-        take(scale_name, {(rows + kBlock - 1) / kBlock, (cols + kBlock - 1) / kBlock}, false);
-    if (!scale) return nullptr;
-    w.source.scale_dtype = scale->dtype;
-    w.source.scale_block_rows = w.source.scale_block_cols = kBlock;
-    w.source.pieces[0].scales = scale->data;
+  return w;
+}
+
+bool WeightBinder::add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols) {
+  const TensorInfo* info = take(name, {rows, cols}, false);
+  if (!info) return false;
+  WeightSource& s = w.source;
+  if (!s.pieces.empty() && info->dtype != s.dtype) {
+    misshapen_.push_back(name + " is of type " + std::string(dtype_name(info->dtype)) +
+                         ", those before it of type " + std::string(dtype_name(s.dtype)));
+    return false;
   }
-  w.tensor = make_tensor(info->dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  s.dtype = info->dtype;
+  WeightSource::Piece piece{info->data, rows, {}};
+  if (info->dtype == HADAL_F8_E4M3) {
+    const TensorInfo* scale = take(
+        name + "_scale_inv",
+        {(rows + block_rows_ - 1) / block_rows_, (cols + block_cols_ - 1) / block_cols_}, false);
+    if (!scale) return false;
+    if (s.scale_dtype != HADAL_DTYPE_NONE && s.scale_dtype != scale->dtype) {
+      misshapen_.push_back(scale->name + " is of another type than the scales before it");
+      return false;
+    }
+    s.scale_dtype = scale->dtype;
+    s.scale_block_rows = block_rows_;
+    s.scale_block_cols = block_cols_;
+    piece.scales = scale->data;
+  }
+  s.pieces.push_back(piece);
+  return true;
+}
+
+Weight* WeightBinder::matrix(const std::string& name, int64_t rows, int64_t cols, uint32_t uses) {
+  Weight& w = slot(name, 1, rows, cols, uses);
+  if (!add_matrix(w, name, rows, cols)) return nullptr;
+  w.tensor = make_tensor(w.source.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  return &w;
+}
+
+Weight* WeightBinder::experts(const std::string& prefix, const std::string& name, int64_t count,
+                              int64_t rows, int64_t cols) {
+  Weight& w = slot(prefix + name, count, rows, cols, HADAL_USE_MATMUL);
+  if (has(prefix + name)) {
+    const TensorInfo* info = take(prefix + name, {count, rows, cols}, false);
+    if (!info) return nullptr;
+    w.source.dtype = info->dtype;
+    w.source.pieces.push_back({info->data, count * rows, {}});
+  } else {
+    for (int64_t e = 0; e < count; ++e)
+      if (!add_matrix(w, prefix + std::to_string(e) + "." + name, rows, cols)) return nullptr;
+  }
+  w.tensor = make_tensor(w.source.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {count, rows, cols});
+  return &w;
+}
+
+Weight* WeightBinder::head_rows(const std::string& name, int64_t heads, int64_t run, int64_t first,
+                                int64_t rows, int64_t cols, bool turned) {
+  Weight whole;
+  if (!add_matrix(whole, name, heads * run, cols)) return nullptr;
+  const WeightSource& from = whole.source;
+  const int64_t stride = row_bytes(from.dtype, cols).value_or(0);
+  Weight& w = slot(name, heads, turned ? cols : rows, turned ? rows : cols, HADAL_USE_MATMUL);
+  WeightSource& to = w.source;
+  to.dtype = from.dtype;
+  to.transposed = turned;
+  to.scale_dtype = from.scale_dtype;
+  to.scale_block_rows = from.scale_block_rows;
+  to.scale_block_cols = from.scale_block_cols;
+  for (int64_t h = 0; h < heads; ++h) {
+    const int64_t at = h * run + first;
+    WeightSource::Piece piece{from.pieces[0].data.subspan(static_cast<size_t>(at * stride),
+                                                          static_cast<size_t>(rows * stride)),
+                              rows,
+                              {}};
+    if (from.scale_dtype != HADAL_DTYPE_NONE) {
+      const int64_t blocks = (cols + block_cols_ - 1) / block_cols_;
+      const int64_t scale_stride = row_bytes(from.scale_dtype, blocks).value_or(0);
+      piece.scales =
+          from.pieces[0].scales.subspan(static_cast<size_t>(at / block_rows_ * scale_stride));
+      piece.scale_row = at % block_rows_;
+    }
+    to.pieces.push_back(piece);
+  }
+  w.tensor = make_tensor(to.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {heads, to.rows, to.cols});
   return &w;
 }
 
 Weight* WeightBinder::vector(const std::string& name, int64_t n) {
   const TensorInfo* info = take(name, {n}, false);
   if (!info) return nullptr;
-  Weight& w = slots_.emplace_back();
-  w.source.name = name;
+  Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR);
   w.source.dtype = info->dtype;
-  w.source.uses = HADAL_USE_VECTOR;
-  w.source.rows = 1;
-  w.source.cols = n;
   w.source.pieces.push_back({info->data, 1, {}});
   w.tensor = make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {n});
   return &w;
@@ -110,14 +188,10 @@ Weight* WeightBinder::optional_vector(const std::string& name, int64_t n) {
   return has(name) ? vector(name, n) : nullptr;
 }
 
-Weight* WeightBinder::table(std::string name, std::vector<float> values) {
-  Weight& w = slots_.emplace_back();
+Weight* WeightBinder::table(const std::string& name, std::vector<float> values) {
+  const auto n = static_cast<int64_t>(values.size());
+  Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR);
   w.table = std::move(values);
-  const auto n = static_cast<int64_t>(w.table.size());
-  w.source.name = std::move(name);
-  w.source.uses = HADAL_USE_VECTOR;
-  w.source.rows = 1;
-  w.source.cols = n;
   w.source.pieces.push_back({std::as_bytes(std::span(w.table)), 1, {}});
   w.tensor = make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {n});
   return &w;

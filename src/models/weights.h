@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -29,23 +30,35 @@ struct Weight {
   operator const Tensor&() const { return tensor; }  // NOLINT: a weight is used as an operand
 };
 
+/// An operand that may be absent.
+inline std::optional<Tensor> optional(const Weight* w) {
+  return w ? std::optional<Tensor>(w->tensor) : std::nullopt;
+}
+
 /// Collects a model's slots while it binds, and what is wrong with them.
 class WeightBinder {
  public:
   /// Slots go to `slots` (a deque: their addresses last).
-  WeightBinder(const Checkpoint& checkpoint, std::deque<Weight>& slots)
-      : checkpoint_(checkpoint), slots_(slots) {}
+  WeightBinder(const Checkpoint& checkpoint, std::deque<Weight>& slots);
 
   /// A matrix [rows, cols]. uses: HADAL_USE_MATMUL and/or HADAL_USE_GATHER. Block scales
   /// ("…weight_scale_inv") are found here.
   Weight* matrix(const std::string& name, int64_t rows, int64_t cols,
                  uint32_t uses = HADAL_USE_MATMUL);
+  /// Matrices [count, rows, cols]: one tensor `prefix`E.`name` each (the official form), or one for
+  /// all, `prefix``name` (GGUF). prefix: "model.layers.3.mlp.experts.", name: "gate_proj.weight".
+  Weight* experts(const std::string& prefix, const std::string& name, int64_t count, int64_t rows,
+                  int64_t cols);
+  /// Rows [first, first + rows) of each of `heads` runs of `run` rows of a matrix [heads * run,
+  /// cols]: [heads, rows, cols], or turned [heads, cols, rows].
+  Weight* head_rows(const std::string& name, int64_t heads, int64_t run, int64_t first,
+                    int64_t rows, int64_t cols, bool turned);
   /// A vector [n], read as fp32.
   Weight* vector(const std::string& name, int64_t n);
   /// As vector, but absent is no error: nullptr.
   Weight* optional_vector(const std::string& name, int64_t n);
   /// A table that is computed, not stored.
-  Weight* table(std::string name, std::vector<float> values);
+  Weight* table(const std::string& name, std::vector<float> values);
 
   [[nodiscard]] bool has(const std::string& name) const {
     return checkpoint_.find(name) != nullptr;
@@ -58,11 +71,16 @@ class WeightBinder {
 
  private:
   const TensorInfo* take(const std::string& name, const std::vector<int64_t>& shape, bool optional);
+  /// Adds the tensor [rows, cols] to the pieces of `w`, its block scales too; false if it is not
+  /// there or not of the type of the pieces before it.
+  bool add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols);
+  Weight& slot(const std::string& name, int64_t batch, int64_t rows, int64_t cols, uint32_t uses);
 
   const Checkpoint& checkpoint_;
   std::deque<Weight>& slots_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> unused_, missing_, misshapen_;
+  int64_t block_rows_ = 128, block_cols_ = 128;  ///< of the checkpoint's block scales
 };
 
 }  // namespace hadal

@@ -54,4 +54,12 @@ inline Tensor heads_view(Tensor t, int64_t heads) {
   return t;
 }
 
+/// Numbers [first, first + count) of each head of a [rows, heads, width] tensor.
+inline Tensor inner(Tensor t, int64_t first, int64_t count) {
+  HADAL_CHECK(t.rank == 3 && first >= 0 && first + count <= t.extents[2]);
+  t.offset += static_cast<uint64_t>(first * t.strides[2]);
+  t.extents[2] = count;
+  return t;
+}
+
 }  // namespace hadal

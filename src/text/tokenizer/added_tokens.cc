@@ -70,6 +70,7 @@ std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text,
   const ByteTrie& trie = normalized ? normalized_ : raw_;
   std::vector<Section> out;
   size_t done = 0;
+  Piece spaces;  // that a token took on its right
   for (size_t at = 0; at < text.size();) {
     const ByteTrie::Hit hit = trie.longest(text.substr(at));
     if (hit.bytes == 0) {
@@ -86,7 +87,13 @@ std::vector<AddedTokens::Section> AddedTokens::sections(std::string_view text,
       while (begin > done && ends_with(text, begin, space_set())) begin = utf8_back(text, begin);
       begin = std::max(begin, done);
     }
-    while (token.rstrip && starts_with(text, end, space_set())) utf8_next(text, end);
+    if (token.rstrip) {
+      if (end < spaces.begin || end > spaces.end) {
+        spaces = {end, end};
+        while (starts_with(text, spaces.end, space_set())) utf8_next(text, spaces.end);
+      }
+      end = spaces.end;
+    }
     if (begin >= end) continue;  // a token of spaces that the one before took
     if (done < begin) out.push_back({{done, begin}, -1});
     out.push_back({{begin, end}, hit.value});

@@ -18,6 +18,10 @@
 
 namespace hadal {
 
+/// Bytes of an added token; each place of a text costs as many steps as the tokens that begin there
+/// are long. The longest known has 40.
+inline constexpr size_t kMaxAddedToken = 256;
+
 struct AddedToken {
   std::string content;
   bool single_word = false, lstrip = false, rstrip = false, normalized = false, special = false;

@@ -1,6 +1,7 @@
 // From a GGUF's tokenizer.ggml fields to the parts of a Tokenizer.
 //
-// A GGUF names its pre-tokenizer instead of holding it, so the patterns stand here, as the models' own tokenizer.json has them.
+// A GGUF names its pre-tokenizer instead of holding it, so the patterns stand here, as the models'
+// own tokenizer.json has them.
 #include <fmt/format.h>
 
 #include <array>
@@ -11,8 +12,9 @@
 namespace hadal {
 namespace {
 
-#define HADAL_WORDS(digits)                                                                                                  \
-  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" digits R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"
+#define HADAL_WORDS(digits)                                          \
+  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" digits \
+  R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"
 constexpr std::string_view kLlama3 = HADAL_WORDS(R"(\p{N}{1,3})");
 constexpr std::string_view kQwen2 = HADAL_WORDS(R"(\p{N})");
 #undef HADAL_WORDS
@@ -37,7 +39,8 @@ constexpr std::string_view kDeepSeekLetters =
     R"(\x{FB00}-\x{FB06}\x{FB13}-\x{FB17}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3})"
     R"(\x{104D8}-\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943})"
     R"(]+)";
-constexpr std::string_view kDeepSeekPunctuation = R"(\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+)";
+constexpr std::string_view kDeepSeekPunctuation =
+    R"(\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+)";
 
 constexpr std::string_view kDeepSeekV3 =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -52,9 +55,13 @@ constexpr PreTokenizerName kNames[] = {
     {.name = "llama-bpe", .patterns = {kLlama3}, .ignore_merges = true, .add_bos = true},
     {.name = "qwen2", .patterns = {kQwen2}, .nfc = true},
     {.name = "deepseek-r1-qwen", .patterns = {kQwen2}, .nfc = true},
-    {.name = "deepseek-llm", .patterns = {kNewline, kDeepSeekLetters, kDeepSeekPunctuation, R"(\s+$)", kAsian, kDigit}},
-    {.name = "deepseek-coder", .patterns = {kNewline, R"(\s?\p{L}+)", R"(\s?\p{P}+)", kAsian, kDigit}},
-    {.name = "deepseek-v3", .patterns = {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)", kDeepSeekV3}},
+    {.name = "deepseek-llm",
+     .patterns = {kNewline, kDeepSeekLetters, kDeepSeekPunctuation, R"(\s+$)", kAsian, kDigit}},
+    {.name = "deepseek-coder",
+     .patterns = {kNewline, R"(\s?\p{L}+)", R"(\s?\p{P}+)", kAsian, kDigit}},
+    {.name = "deepseek-v3",
+     .patterns = {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
+                  kDeepSeekV3}},
     {.name = "gpt-2", .patterns = {kGpt2Pattern}},
     {.name = "smollm", .patterns = {kDigit, kGpt2Pattern}},
 };
@@ -65,7 +72,8 @@ Result<const PreTokenizerName*> find_name(std::string_view name) {
     if (row.name == name) return &row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }
-  return failed(fmt::format("tokenizer.ggml.pre is {}; known are {}", name.empty() ? "missing" : quote(name, 40), known));
+  return failed(fmt::format("tokenizer.ggml.pre is {}; known are {}",
+                            name.empty() ? "missing" : quote(name, 40), known));
 }
 
 enum TokenType : int32_t { kControl = 3, kUserDefined = 4 };
@@ -74,23 +82,29 @@ enum TokenType : int32_t { kControl = 3, kUserDefined = 4 };
 
 Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl) {
   if (data.gguf_model != "gpt2")
-    return failed(fmt::format("tokenizer.ggml.model {} is not supported; the one known is gpt2 (byte-level BPE)", quote(data.gguf_model, 40)));
+    return failed(fmt::format(
+        "tokenizer.ggml.model {} is not supported; the one known is gpt2 (byte-level BPE)",
+        quote(data.gguf_model, 40)));
   HADAL_TRY(const PreTokenizerName* name, find_name(data.gguf_pre));
   if (data.tokens.empty()) return failed("tokenizer.ggml.tokens is missing or empty");
   if (data.merges.empty()) return failed("tokenizer.ggml.merges is missing or empty");
   if (!data.token_types.empty() && data.token_types.size() != data.tokens.size())
-    return failed(fmt::format("tokenizer.ggml.token_type has {} entries for {} tokens", data.token_types.size(), data.tokens.size()));
+    return failed(fmt::format("tokenizer.ggml.token_type has {} entries for {} tokens",
+                              data.token_types.size(), data.tokens.size()));
 
   size_t bytes = 0;
   for (const std::string& token : data.tokens) bytes += token.size();
   BpeModel& model = impl.model;
   model.vocab.reserve(data.tokens.size(), bytes);
-  for (size_t id = 0; id < data.tokens.size(); ++id) HADAL_TRY(model.vocab.add(data.tokens[id], static_cast<int64_t>(id), true));
+  for (size_t id = 0; id < data.tokens.size(); ++id)
+    HADAL_TRY(model.vocab.add(data.tokens[id], static_cast<int64_t>(id), true));
   model.reserve_merges(data.merges.size());
   for (size_t at = 0; at < data.merges.size(); ++at) {
     const std::string_view merge = data.merges[at];
     const size_t space = merge.find(' ');
-    if (space == std::string_view::npos) return failed(fmt::format("tokenizer.ggml.merges[{}] is {}; expected two tokens", at, quote(merge, 40)));
+    if (space == std::string_view::npos)
+      return failed(fmt::format("tokenizer.ggml.merges[{}] is {}; expected two tokens", at,
+                                quote(merge, 40)));
     if (auto added = model.add_merge(merge.substr(0, space), merge.substr(space + 1)); !added)
       return failed("tokenizer.ggml.merges: " + added.error().message);
   }
@@ -111,10 +125,13 @@ Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl) {
   impl.pre_tokenizer.steps.push_back({.byte_level = true});
   impl.pre_name = name->name;
 
-  const auto id_in_range = [&](std::optional<int64_t> id, std::string_view key) -> Result<std::optional<TokenId>> {
+  const auto id_in_range = [&](std::optional<int64_t> id,
+                               std::string_view key) -> Result<std::optional<TokenId>> {
     if (!id) return std::optional<TokenId>();
-    if (*id >= 0 && *id < static_cast<int64_t>(data.tokens.size())) return std::optional<TokenId>(static_cast<TokenId>(*id));
-    return failed(fmt::format("tokenizer.ggml.{} is {}; the vocabulary has {} tokens", key, *id, data.tokens.size()));
+    if (*id >= 0 && *id < static_cast<int64_t>(data.tokens.size()))
+      return std::optional<TokenId>(static_cast<TokenId>(*id));
+    return failed(fmt::format("tokenizer.ggml.{} is {}; the vocabulary has {} tokens", key, *id,
+                              data.tokens.size()));
   };
   HADAL_TRY(impl.bos, id_in_range(data.bos_token_id, "bos_token_id"));
   HADAL_TRY(impl.eos, id_in_range(data.eos_token_id, "eos_token_id"));

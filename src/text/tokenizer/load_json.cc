@@ -14,7 +14,8 @@ namespace {
 using Json = nlohmann::json;
 
 /// The largest file known has some 700,000 strings, keys and merges together.
-constexpr JsonLimits kLimits = {.depth = 64, .string_bytes = int64_t{1} << 20, .keys = int64_t{1} << 22};
+constexpr JsonLimits kLimits = {
+    .depth = 64, .string_bytes = int64_t{1} << 20, .keys = int64_t{1} << 22};
 
 /// `object`'s member, null if it is not there. `object` may be no object.
 const Json& member(const Json& object, std::string_view key) {
@@ -24,10 +25,13 @@ const Json& member(const Json& object, std::string_view key) {
   return found == object.end() ? null : *found;
 }
 
-/// Steps of a normaliser or a pre-tokenizer; the longest known has six. Each pattern costs a millisecond and some 50 KiB.
+/// Steps of a normaliser or a pre-tokenizer; the longest known has six. Each pattern costs a
+/// millisecond and some 50 KiB.
 constexpr size_t kMaxSteps = 64;
 
-Error wrong(std::string_view where, std::string_view expected) { return failed(fmt::format("tokenizer.json: {}: expected {}", where, expected)); }
+Error wrong(std::string_view where, std::string_view expected) {
+  return failed(fmt::format("tokenizer.json: {}: expected {}", where, expected));
+}
 
 Result<std::string> text_of(const Json& object, std::string_view key, std::string_view where) {
   const Json& value = member(object, key);
@@ -36,12 +40,14 @@ Result<std::string> text_of(const Json& object, std::string_view key, std::strin
 }
 
 /// A string or nothing.
-Result<std::string> optional_text(const Json& object, std::string_view key, std::string_view where) {
+Result<std::string> optional_text(const Json& object, std::string_view key,
+                                  std::string_view where) {
   if (member(object, key).is_null()) return std::string();
   return text_of(object, key, where);
 }
 
-Result<bool> flag(const Json& object, std::string_view key, std::string_view where, bool otherwise = false) {
+Result<bool> flag(const Json& object, std::string_view key, std::string_view where,
+                  bool otherwise = false) {
   const Json& value = member(object, key);
   if (value.is_null()) return otherwise;
   if (!value.is_boolean()) return wrong(fmt::format("{}.{}", where, key), "true or false");
@@ -63,8 +69,10 @@ Result<const Json*> list_of(const Json& part, std::string_view key, std::string_
 /// {"String": …} or {"Regex": …}
 Result<Pattern> pattern_of(const Json& part, std::string_view where) {
   const Json& pattern = member(part, "pattern");
-  if (const Json& text = member(pattern, "String"); text.is_string()) return Pattern::literal(text.get_ref<const std::string&>());
-  if (const Json& regex = member(pattern, "Regex"); regex.is_string()) return Pattern::compile(regex.get_ref<const std::string&>());
+  if (const Json& text = member(pattern, "String"); text.is_string())
+    return Pattern::literal(text.get_ref<const std::string&>());
+  if (const Json& regex = member(pattern, "Regex"); regex.is_string())
+    return Pattern::compile(regex.get_ref<const std::string&>());
   return wrong(fmt::format("{}.pattern", where), "{\"Regex\": …} or {\"String\": …}");
 }
 
@@ -73,7 +81,8 @@ Status add_normalizer(const Json& part, Normalizer& out) {
   if (part.is_null()) return {};
   HADAL_TRY(const std::string type, type_of(part, where));
   NormalizerStep step;
-  if (out.steps.size() >= kMaxSteps) return failed(fmt::format("the normalizer has more than {} steps", kMaxSteps));
+  if (out.steps.size() >= kMaxSteps)
+    return failed(fmt::format("the normalizer has more than {} steps", kMaxSteps));
   if (type == "Sequence") {
     HADAL_TRY(const Json* list, list_of(part, "normalizers", where));
     for (const Json& inner : *list) HADAL_TRY(add_normalizer(inner, out));
@@ -100,8 +109,10 @@ Status add_normalizer(const Json& part, Normalizer& out) {
     HADAL_TRY(step.left, flag(part, "strip_left", where));
     HADAL_TRY(step.right, flag(part, "strip_right", where));
   } else {
-    return failed(fmt::format("the normalizer {} is not supported; known are NFC, NFD, NFKC, NFKD, Prepend, Replace, Strip and Sequence",
-                              quote(type, 40)));
+    return failed(
+        fmt::format("the normalizer {} is not supported; known are NFC, NFD, NFKC, NFKD, Prepend, "
+                    "Replace, Strip and Sequence",
+                    quote(type, 40)));
   }
   out.steps.push_back(std::move(step));
   return {};
@@ -114,7 +125,8 @@ Result<SplitBehavior> behavior_of(const Json& part, std::string_view where) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  return wrong(fmt::format("{}.behavior", where), "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
+  return wrong(fmt::format("{}.behavior", where),
+               "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
 }
 
 Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
@@ -122,7 +134,8 @@ Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
   if (part.is_null()) return {};
   HADAL_TRY(const std::string type, type_of(part, where));
   PreTokenizerStep step;
-  if (out.steps.size() >= kMaxSteps) return failed(fmt::format("the pre-tokenizer has more than {} steps", kMaxSteps));
+  if (out.steps.size() >= kMaxSteps)
+    return failed(fmt::format("the pre-tokenizer has more than {} steps", kMaxSteps));
   const auto with = [&](Result<Pattern> pattern, SplitBehavior behavior) -> Status {
     if (!pattern) return std::move(pattern).error();
     step.pattern.push_back(std::move(*pattern));
@@ -145,7 +158,8 @@ Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
     if (use_regex) HADAL_TRY(with(Pattern::compile(kGpt2Pattern), SplitBehavior::kIsolated));
   } else if (type == "Digits") {
     HADAL_TRY(const bool individual, flag(part, "individual_digits", where));
-    HADAL_TRY(with(Pattern::one_of(*table_set("rust numeric")), individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous));
+    HADAL_TRY(with(Pattern::one_of(*table_set("rust numeric")),
+                   individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous));
   } else if (type == "Punctuation") {
     SplitBehavior behavior = SplitBehavior::kIsolated;
     if (!member(part, "behavior").is_null()) {
@@ -153,7 +167,8 @@ Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
     }
     HADAL_TRY(with(Pattern::one_of(*table_set("rust punctuation")), behavior));
   } else if (type == "Whitespace") {
-    HADAL_TRY(with(Pattern::words(*table_set("regex word"), *table_set("regex space")), SplitBehavior::kRemoved));
+    HADAL_TRY(with(Pattern::words(*table_set("regex word"), *table_set("regex space")),
+                   SplitBehavior::kRemoved));
     step.invert = true;
   } else if (type == "WhitespaceSplit") {
     HADAL_TRY(with(Pattern::one_of(*table_set("rust space")), SplitBehavior::kRemoved));
@@ -161,9 +176,11 @@ Status add_pre_tokenizer(const Json& part, PreTokenizer& out) {
     HADAL_TRY(const std::string delimiter, text_of(part, "delimiter", where));
     HADAL_TRY(with(Pattern::literal(delimiter), SplitBehavior::kRemoved));
   } else {
-    return failed(fmt::format("the pre-tokenizer {} is not supported; known are Split, ByteLevel, Digits, Punctuation, Whitespace, "
-                              "WhitespaceSplit, CharDelimiterSplit and Sequence",
-                              quote(type, 40)));
+    return failed(
+        fmt::format("the pre-tokenizer {} is not supported; known are Split, ByteLevel, Digits, "
+                    "Punctuation, Whitespace, "
+                    "WhitespaceSplit, CharDelimiterSplit and Sequence",
+                    quote(type, 40)));
   }
   out.steps.push_back(std::move(step));
   return {};
@@ -180,10 +197,19 @@ Status add_decoder(const Json& part, Tokenizer::Impl& impl) {
   } else if (type == "Replace") {
     const Json& from = member(member(part, "pattern"), "String");
     HADAL_TRY(std::string to, text_of(part, "content", where));
-    if (!from.is_string() || from.get_ref<const std::string&>().empty()) return wrong("decoder.pattern", "{\"String\": …}");
+    if (!from.is_string() || from.get_ref<const std::string&>().empty())
+      return wrong("decoder.pattern", "{\"String\": …}");
+    if (to.size() > from.get_ref<const std::string&>().size() ||
+        impl.decode_replacements.size() >= kMaxSteps)
+      return wrong(
+          "decoder",
+          fmt::format("at most {} replacements, none of which lengthens a token", kMaxSteps));
     impl.decode_replacements.emplace_back(from.get<std::string>(), std::move(to));
   } else if (type != "ByteFallback" && type != "Fuse") {
-    return failed(fmt::format("the decoder {} is not supported; known are ByteLevel, Replace, ByteFallback, Fuse and Sequence", quote(type, 40)));
+    return failed(
+        fmt::format("the decoder {} is not supported; known are ByteLevel, Replace, ByteFallback, "
+                    "Fuse and Sequence",
+                    quote(type, 40)));
   }
   return {};
 }
@@ -195,8 +221,10 @@ Status add_vocabulary(const Json& model, BpeModel& out) {
   for (const auto& [token, id] : vocab.items()) bytes += token.size();
   out.vocab.reserve(vocab.size(), bytes);
   for (const auto& [token, id] : vocab.items()) {
-    if (!id.is_number_integer()) return wrong(fmt::format("model.vocab: {}", quote(token, 40)), "an id");
-    const bool too_large = id.is_number_unsigned() && id.get<uint64_t>() > static_cast<uint64_t>(kMaxTokenId);
+    if (!id.is_number_integer())
+      return wrong(fmt::format("model.vocab: {}", quote(token, 40)), "an id");
+    const bool too_large =
+        id.is_number_unsigned() && id.get<uint64_t>() > static_cast<uint64_t>(kMaxTokenId);
     if (auto added = out.vocab.add(token, too_large ? kMaxTokenId + 1 : id.get<int64_t>()); !added)
       return failed("tokenizer.json: model.vocab: " + added.error().message);
   }
@@ -224,7 +252,8 @@ Status add_merges(const Json& model, BpeModel& out) {
     } else {
       return wrong(fmt::format("model.merges[{}]", at), "a string or a list of two strings");
     }
-    if (auto added = out.add_merge(left, right); !added) return failed("tokenizer.json: model.merges: " + added.error().message);
+    if (auto added = out.add_merge(left, right); !added)
+      return failed("tokenizer.json: model.merges: " + added.error().message);
     ++at;
   }
   return {};
@@ -234,11 +263,14 @@ Status add_model(const Json& model, BpeModel& out) {
   if (!model.is_object()) return wrong("model", "an object");
   HADAL_TRY(const std::string type, optional_text(model, "type", "model"));
   const bool bpe = type == "BPE" || (type.empty() && model.contains("merges"));
-  if (!bpe) return failed(fmt::format("the model {} is not supported; the one known is BPE", quote(type, 40)));
+  if (!bpe)
+    return failed(
+        fmt::format("the model {} is not supported; the one known is BPE", quote(type, 40)));
   const Json& dropout = member(model, "dropout");
   if (dropout.is_number() ? dropout.get<double>() != 0 : !dropout.is_null())
     return failed("model.dropout is not supported: the same text must always give the same tokens");
-  HADAL_TRY(out.continuing_subword_prefix, optional_text(model, "continuing_subword_prefix", "model"));
+  HADAL_TRY(out.continuing_subword_prefix,
+            optional_text(model, "continuing_subword_prefix", "model"));
   HADAL_TRY(out.end_of_word_suffix, optional_text(model, "end_of_word_suffix", "model"));
   HADAL_TRY(out.fuse_unk, flag(model, "fuse_unk", "model"));
   HADAL_TRY(out.byte_fallback, flag(model, "byte_fallback", "model"));
@@ -248,7 +280,9 @@ Status add_model(const Json& model, BpeModel& out) {
   HADAL_TRY(const std::string unk, optional_text(model, "unk_token", "model"));
   if (unk.empty()) return {};
   out.unk = out.vocab.find(unk);
-  if (!out.unk) return failed(fmt::format("tokenizer.json: model.unk_token {} is not in the vocabulary", quote(unk, 40)));
+  if (!out.unk)
+    return failed(
+        fmt::format("tokenizer.json: model.unk_token {} is not in the vocabulary", quote(unk, 40)));
   return {};
 }
 
@@ -270,7 +304,8 @@ Status add_added_tokens(const Json& list, Tokenizer::Impl& impl) {
 }
 
 /// The token a configuration names: "<s>" or {"content": "<s>", …}.
-std::optional<TokenId> named_token(const Json& config, std::string_view key, const Tokenizer::Impl& impl) {
+std::optional<TokenId> named_token(const Json& config, std::string_view key,
+                                   const Tokenizer::Impl& impl) {
   const Json& value = member(config, key);
   const Json& text = value.is_object() ? member(value, "content") : value;
   if (!text.is_string()) return std::nullopt;
@@ -287,7 +322,8 @@ bool template_begins_with_token(const Json& processor) {
     return list.is_array() && std::any_of(list.begin(), list.end(), template_begins_with_token);
   }
   const Json& single = member(processor, "single");
-  return type == "TemplateProcessing" && single.is_array() && !single.empty() && member(single[0], "SpecialToken").is_object();
+  return type == "TemplateProcessing" && single.is_array() && !single.empty() &&
+         member(single[0], "SpecialToken").is_object();
 }
 
 Result<Json> parsed(const std::string& text, const std::string& name) {
@@ -308,7 +344,8 @@ Status load_tokenizer_json(const TokenizerData& data, Tokenizer::Impl& impl) {
   if (const Json& decoder = member(json, "decoder"); !decoder.is_null()) {
     HADAL_TRY(add_decoder(decoder, impl));
   } else {
-    for (const PreTokenizerStep& step : impl.pre_tokenizer.steps) impl.byte_level = impl.byte_level || step.byte_level;
+    for (const PreTokenizerStep& step : impl.pre_tokenizer.steps)
+      impl.byte_level = impl.byte_level || step.byte_level;
   }
   HADAL_TRY(add_added_tokens(member(json, "added_tokens"), impl));
   impl.pre_name = "of tokenizer.json";
@@ -319,7 +356,9 @@ Status load_tokenizer_json(const TokenizerData& data, Tokenizer::Impl& impl) {
   impl.bos = named_token(config, "bos_token", impl);
   impl.eos = named_token(config, "eos_token", impl);
   const Json& add_bos = member(config, "add_bos_token");
-  impl.add_bos = impl.bos && (add_bos.is_boolean() ? add_bos.get<bool>() : template_begins_with_token(member(json, "post_processor")));
+  impl.add_bos = impl.bos && (add_bos.is_boolean()
+                                  ? add_bos.get<bool>()
+                                  : template_begins_with_token(member(json, "post_processor")));
   return {};
 }
 

@@ -94,7 +94,10 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
   return out;
 }
 
-std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch) const {
+std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch, size_t limit) const {
+  const auto check = [limit](size_t bytes) {
+    if (bytes > limit) throw std::runtime_error("the normalizer makes too much of a text");
+  };
   for (const NormalizerStep& step : steps) {
     if (text.empty()) break;
     switch (step.kind) {
@@ -115,6 +118,7 @@ std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch) const
         for (const Piece& piece : found) {
           out.append(text, done, piece.begin - done).append(step.text);
           done = piece.end;
+          check(out.size());
         }
         text = out.append(text, done);
         break;
@@ -135,6 +139,7 @@ std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch) const
         break;
       }
     }
+    check(text.size());
   }
   return text;
 }

@@ -1,7 +1,8 @@
 // Normalizer: what tokenizer.json's normalizer does to the text before it is split.
 //
-// Knows NFC, NFD, NFKC, NFKD, Sequence, Replace, Prepend, Strip; refuses others by name. The Unicode forms are those of the
-// `tokenizers` library (Unicode 9: newer characters stay as they are), in time linear in the text apart from a logarithm.
+// Knows NFC, NFD, NFKC, NFKD, Sequence, Replace, Prepend, Strip; refuses others by name. The
+// Unicode forms are those of the `tokenizers` library (Unicode 9: newer characters stay as they
+// are), in time linear in the text apart from a logarithm.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +18,9 @@ namespace hadal {
 struct NormalizerStep {
   enum Kind : uint8_t { kNfc, kNfd, kNfkc, kNfkd, kReplace, kPrepend, kStrip };
   Kind kind = kNfc;
-  std::string text = {};               ///< of kReplace: what comes in; of kPrepend
-  std::vector<Pattern> pattern = {};   ///< of kReplace: one
-  bool left = false, right = false;    ///< of kStrip
+  std::string text = {};              ///< of kReplace: what comes in; of kPrepend
+  std::vector<Pattern> pattern = {};  ///< of kReplace: one
+  bool left = false, right = false;   ///< of kStrip
 };
 
 /// NFC, NFD, NFKC or NFKD of valid UTF-8.
@@ -28,7 +29,8 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form);
 class Normalizer {
  public:
   std::vector<NormalizerStep> steps;
-  [[nodiscard]] std::string apply(std::string text, Pattern::Scratch& scratch) const;
+  /// Throws std::runtime_error where a step makes more than `limit` bytes.
+  [[nodiscard]] std::string apply(std::string text, Pattern::Scratch& scratch, size_t limit) const;
 };
 
 }  // namespace hadal

@@ -18,16 +18,19 @@ namespace {
 
 using pattern::Node;
 
-constexpr size_t kMaxPattern = 1u << 16;
+constexpr size_t kMaxPattern = 1u << 14;  // the longest known has 1,500 bytes
+constexpr size_t kMaxSets = 1000;
 constexpr size_t kMaxKinds = 255;
 constexpr size_t kBlock = 256;              // code points a block of the table of kinds
 constexpr int64_t kUncounted = 100;         // rounds of a set that need not count as steps
 constexpr size_t kStepsPerCharacter = 200;  // all known patterns need less than 20
 constexpr size_t kFirstSteps = 256;         // of one match, before they are counted
 
+/// The different sets of the tree; one more than kMaxSets is enough to know.
 void collect(const Node& node, std::vector<const CodeSet*>& sets) {
-  if (node.kind == Node::kSet &&
-      std::none_of(sets.begin(), sets.end(), [&](const CodeSet* s) { return *s == node.set; }))
+  const auto same = [&](const CodeSet* set) { return *set == node.set; };
+  if (node.kind == Node::kSet && sets.size() <= kMaxSets &&
+      std::none_of(sets.begin(), sets.end(), same))
     sets.push_back(&node.set);
   for (const Node& child : node.children) collect(child, sets);
 }
@@ -182,11 +185,14 @@ class Writer {
   }
 
   std::string concat(const Node& node, bool retried) {
-    std::string out;
+    std::vector<bool> behind;  // by child from the last on: what follows may fail
     for (auto child = node.children.rbegin(); child != node.children.rend(); ++child) {
-      out.insert(0, write(*child, retried));
+      behind.push_back(retried);
       retried = retried || can_fail(*child);
     }
+    std::string out;
+    for (size_t i = 0; i < node.children.size(); ++i)
+      out += write(node.children[i], behind[behind.size() - 1 - i]);
     return out;
   }
 
@@ -343,6 +349,8 @@ Result<Pattern::Code::Program> Pattern::Code::compile(const std::string& text) {
 Result<Pattern> Pattern::Code::build(const Node& tree) {
   std::vector<const CodeSet*> sets, first;
   collect(tree, sets);
+  if (sets.size() > kMaxSets)
+    return failed(fmt::format("more than {} different sets of characters", kMaxSets));
   Pattern out;
   Code& code = *out.code_;
   HADAL_TRY(code.kinds, divide(sets));

@@ -47,7 +47,8 @@ Node simple(Node::Kind kind) {
 
 bool has_unbounded(const Node& node) {
   if (node.kind == Node::kRepeat && node.max < 0 && node.greed != Node::kPossessive) return true;
-  if (node.kind == Node::kAtomic || (node.kind == Node::kRepeat && node.greed == Node::kPossessive)) return false;
+  if (node.kind == Node::kAtomic || (node.kind == Node::kRepeat && node.greed == Node::kPossessive))
+    return false;
   return std::any_of(node.children.begin(), node.children.end(), has_unbounded);
 }
 
@@ -66,7 +67,9 @@ class Parser {
 
  private:
   [[nodiscard]] bool done() const { return at_ >= text_.size(); }
-  [[nodiscard]] char32_t peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : U'\0'; }
+  [[nodiscard]] char32_t peek(size_t ahead = 0) const {
+    return at_ + ahead < text_.size() ? text_[at_ + ahead] : U'\0';
+  }
   bool eat(std::u32string_view what) {
     if (std::u32string_view(text_).substr(at_, what.size()) != what) return false;
     at_ += what.size();
@@ -80,7 +83,8 @@ class Parser {
 
   /// branch | branch …, up to ) or the end.
   Result<Node> branches(Options options) {
-    if (++depth_ > kMaxDepth) return failed(fmt::format("more than {} groups within each other", kMaxDepth));
+    if (++depth_ > kMaxDepth)
+      return failed(fmt::format("more than {} groups within each other", kMaxDepth));
     std::vector<Node> parts;
     do {
       HADAL_TRY(Node part, branch(options));
@@ -147,7 +151,8 @@ class Parser {
         ++at_;
         return OptionChange{options, false, ""};
       } else {
-        return OptionChange{options, false, fmt::format("the option {} of a group", quote(utf8({&c, 1})))};
+        return OptionChange{options, false,
+                            fmt::format("the option {} of a group", quote(utf8({&c, 1})))};
       }
     }
     return OptionChange{options, false, "a group without its end"};
@@ -178,7 +183,8 @@ class Parser {
       } else if (!interval && eat(U"+")) {
         greed = Node::kPossessive;
       }
-      if (max < 0 && has_unbounded(node)) return failed("a repetition without bound inside another");
+      if (max < 0 && has_unbounded(node))
+        return failed("a repetition without bound inside another");
       node = repeat(std::move(node), min, max, greed);
     }
   }
@@ -206,7 +212,8 @@ class Parser {
     }
     if (i >= text_.size() || text_[i] != U'}') return false;
     if (too_large) return failed(fmt::format("a repetition of more than {}", kMaxRepeat));
-    if (second >= 0 && first > second) return failed("an interval whose first number is the larger");
+    if (second >= 0 && first > second)
+      return failed("an interval whose first number is the larger");
     min = std::max<int64_t>(first, 0), max = second;
     at_ = i + 1;
     return true;
@@ -220,7 +227,8 @@ class Parser {
     for (const SeveralFold& fold : several_folds()) {
       if (!node.set.contains(fold.code)) continue;
       std::vector<Node> string;
-      for (size_t i = 0; i < fold.size(); ++i) string.push_back(set_node(with_case({fold.folded[i], fold.folded[i]})));
+      for (size_t i = 0; i < fold.size(); ++i)
+        string.push_back(set_node(with_case({fold.folded[i], fold.folded[i]})));
       std::vector<Node> either;
       either.push_back(concat(std::move(string)));
       either.push_back(std::move(node));
@@ -239,10 +247,13 @@ class Parser {
       for (const SeveralFold& fold : several_folds()) {
         bool same = i + fold.size() <= parts.size();
         for (size_t k = 0; same && k < fold.size(); ++k)
-          same = parts[i + k].kind == Node::kSet && parts[i + k].folded && parts[i + k].set.contains(fold.folded[k]);
+          same = parts[i + k].kind == Node::kSet && parts[i + k].folded &&
+                 parts[i + k].set.contains(fold.folded[k]);
         if (!same) continue;
         if (i < free_from || (found && found->size() != fold.size()))
-          return failed("letters under (?i) that several characters fold to in more than one way, such as ffi");
+          return failed(
+              "letters under (?i) that several characters fold to in more than one way, such as "
+              "ffi");
         found = &fold;
         codes.push_back({fold.code, fold.code});
       }
@@ -407,11 +418,14 @@ class Parser {
   Result<char32_t> hexadecimal(int digits, bool braces) {
     char32_t value = 0;
     int count = 0;
-    for (; count < digits && hex_value(peek()) >= 0 && !done(); ++count, ++at_) value = value * 16 + static_cast<char32_t>(hex_value(peek()));
+    for (; count < digits && hex_value(peek()) >= 0 && !done(); ++count, ++at_)
+      value = value * 16 + static_cast<char32_t>(hex_value(peek()));
     const bool enough = braces ? count > 0 && eat(U"}") : digits == 2 ? count > 0 : count == digits;
     if (!enough) return failed("a code point without its digits");
-    if (!braces && digits == 2 && value >= 0x80) return failed("\\x of a byte that is no character; write \\x{…}");
-    if (value > kLastCodePoint || (value >= 0xD800 && value <= 0xDFFF)) return failed(fmt::format("the code point {:X}", static_cast<uint32_t>(value)));
+    if (!braces && digits == 2 && value >= 0x80)
+      return failed("\\x of a byte that is no character; write \\x{…}");
+    if (value > kLastCodePoint || (value >= 0xD800 && value <= 0xDFFF))
+      return failed(fmt::format("the code point {:X}", static_cast<uint32_t>(value)));
     return value;
   }
 
@@ -495,7 +509,8 @@ class Parser {
     std::u32string_view name = std::u32string_view(text_).substr(at_ + 2, end - at_ - 2);
     const bool negated = name.starts_with(U'^');
     if (negated) name.remove_prefix(1);
-    if (!std::all_of(name.begin(), name.end(), [](char32_t c) { return c >= U'a' && c <= U'z'; })) return std::optional<CodeSet>();
+    if (!std::all_of(name.begin(), name.end(), [](char32_t c) { return c >= U'a' && c <= U'z'; }))
+      return std::optional<CodeSet>();
     auto set = name == U"word" ? table_set("[\\w]") : table_set("[:" + utf8(name) + ":]");
     if (!set) return failed(fmt::format("the class [:{}:]", printable(utf8(name))));
     at_ = end + 2;
@@ -504,7 +519,8 @@ class Parser {
 
   /// A class; its [ is eaten.
   Result<CodeSet> bracket(Options options) {
-    if (++depth_ > kMaxDepth) return failed(fmt::format("more than {} groups or classes within each other", kMaxDepth));
+    if (++depth_ > kMaxDepth)
+      return failed(fmt::format("more than {} groups or classes within each other", kMaxDepth));
     const bool negated = eat(U"^");
     std::optional<CodeSet> all;  // of the parts before the last &&
     CodeSet part;
@@ -534,7 +550,8 @@ class Parser {
     if (all) part = all->intersected(part);
     if (options.fold && !negated) {
       for (const SeveralFold& fold : several_folds())
-        if (part.contains(fold.code)) return failed("a class under (?i) with a character that folds to several, such as ß");
+        if (part.contains(fold.code))
+          return failed("a class under (?i) with a character that folds to several, such as ß");
     }
     --depth_;
     return negated ? part.complement() : part;
@@ -590,12 +607,14 @@ Node set_node(CodeSet set) {
   return node;
 }
 
-// Flattens, and makes one set of (?=[A])[B]: a group around such a pair then repeats as a set does, without a stack.
+// Flattens, and makes one set of (?=[A])[B]: a group around such a pair then repeats as a set does,
+// without a stack.
 Node concat(std::vector<Node> parts) {
   std::vector<Node> out;
   for (Node& part : parts) {
     if (part.kind == Node::kEmpty) continue;
-    const bool follows_look = part.kind == Node::kSet && !out.empty() && out.back().kind == Node::kAhead &&
+    const bool follows_look = part.kind == Node::kSet && !out.empty() &&
+                              out.back().kind == Node::kAhead &&
                               out.back().children[0].kind == Node::kSet;
     if (follows_look) {
       Node both = set_node(part.set.intersected(out.back().children[0].set));

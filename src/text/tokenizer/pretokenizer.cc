@@ -1,6 +1,7 @@
 #include "text/tokenizer/pretokenizer.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "text/tokenizer/vocab.h"
 
@@ -13,8 +14,8 @@ struct Marked {
 };
 
 /// The piece as matches and what lies between, in order.
-void mark(const PreTokenizerStep& step, std::string_view text, Piece piece, Pattern::Scratch& scratch, std::vector<Piece>& found,
-          std::vector<Marked>& out) {
+void mark(const PreTokenizerStep& step, std::string_view text, Piece piece,
+          Pattern::Scratch& scratch, std::vector<Piece>& found, std::vector<Marked>& out) {
   found.clear();
   out.clear();
   step.pattern[0].find(text, piece, scratch, found);
@@ -67,10 +68,13 @@ void join(const std::vector<Marked>& marked, SplitBehavior behavior, std::vector
       }
       break;
   }
-  std::erase_if(out, [at = size_t{0}, first](const Piece& piece) mutable { return at++ >= first && piece.begin == piece.end; });
+  std::erase_if(out, [at = size_t{0}, first](const Piece& piece) mutable {
+    return at++ >= first && piece.begin == piece.end;
+  });
 }
 
-void split_all(const PreTokenizerStep& step, const std::string& text, Pattern::Scratch& scratch, std::vector<Piece>& pieces) {
+void split_all(const PreTokenizerStep& step, const std::string& text, Pattern::Scratch& scratch,
+               std::vector<Piece>& pieces) {
   std::vector<Piece> out, found;
   std::vector<Marked> marked;
   std::vector<Piece> joined;
@@ -91,7 +95,8 @@ void rewrite(PreTokenizer::Words& words, bool prefix_space, bool spell) {
   for (Piece& piece : words.pieces) {
     const size_t begin = text.size();
     if (prefix_space && words.text[piece.begin] != ' ') text.push_back(' ');
-    const std::string_view old = std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
+    const std::string_view old =
+        std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
     text += spell ? alphabet.spelled(old) : std::string(old);
     piece = {begin, text.size()};
   }
@@ -102,6 +107,7 @@ void rewrite(PreTokenizer::Words& words, bool prefix_space, bool spell) {
 
 PreTokenizer::Words PreTokenizer::split(std::string text, Pattern::Scratch& scratch) const {
   Words words;
+  const size_t limit = 1024 + 16 * text.size();
   words.text = std::move(text);
   if (!words.text.empty()) words.pieces.push_back({0, words.text.size()});
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -111,6 +117,8 @@ PreTokenizer::Words PreTokenizer::split(std::string text, Pattern::Scratch& scra
     if (!step.byte_level) continue;
     words.bytes = i + 1 == steps.size();
     if (!words.bytes) rewrite(words, false, true);
+    if (words.text.size() > limit)
+      throw std::runtime_error("the pre-tokenizer makes too much of a text");
   }
   return words;
 }

@@ -1,7 +1,9 @@
-// PreTokenizer: splits text into the words that the merge loop works on, step by step, each on the pieces of the one before.
+// PreTokenizer: splits text into the words that the merge loop works on, step by step, each on the
+// pieces of the one before.
 //
-// Knows what tokenizer.json calls Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, ByteLevel and
-// Sequence; all but ByteLevel are one pattern and a behaviour. Refuses others by name (load_json.cc).
+// Knows what tokenizer.json calls Split, Digits, Punctuation, Whitespace, WhitespaceSplit,
+// CharDelimiterSplit, ByteLevel and Sequence; all but ByteLevel are one pattern and a behaviour.
+// Refuses others by name (load_json.cc).
 #pragma once
 
 #include <cstdint>
@@ -13,7 +15,13 @@
 
 namespace hadal {
 
-enum class SplitBehavior : uint8_t { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+enum class SplitBehavior : uint8_t {
+  kRemoved,
+  kIsolated,
+  kMergedWithPrevious,
+  kMergedWithNext,
+  kContiguous
+};
 
 struct PreTokenizerStep {
   std::vector<Pattern> pattern = {};  ///< one; none for ByteLevel without its pattern
@@ -28,13 +36,17 @@ class PreTokenizer {
   struct Words {
     std::string text;
     std::vector<Piece> pieces;
-    bool bytes = false;  ///< the pieces are bytes that the byte alphabet would spell: the last step was ByteLevel
+    bool bytes = false;  ///< the pieces are bytes that the byte alphabet would spell: the last step
+                         ///< was ByteLevel
   };
   std::vector<PreTokenizerStep> steps;
+  /// Throws std::runtime_error where several ByteLevel steps, each spelling the last, make too much
+  /// of the text.
   [[nodiscard]] Words split(std::string text, Pattern::Scratch& scratch) const;
 };
 
 /// GPT-2's pattern, which ByteLevel splits with unless use_regex is false.
-inline constexpr std::string_view kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 }  // namespace hadal

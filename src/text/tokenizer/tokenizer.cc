@@ -55,8 +55,9 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data,
     impl.model.finish();
     {
       Pattern::Scratch scratch;
-      impl.added.finish(
-          [&](const std::string& content) { return impl.normalizer.apply(content, scratch); });
+      impl.added.finish([&](const std::string& content) {
+        return impl.normalizer.apply(content, scratch, kMaxAddedToken);
+      });
     }
     find_ending(data, impl);
     return out;
@@ -67,12 +68,16 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data,
   }
 }
 
-void add_token(Tokenizer::Impl& impl, AddedToken token) {
-  if (token.content.empty()) return;
+Status add_token(Tokenizer::Impl& impl, AddedToken token) {
+  if (token.content.empty()) return {};
+  if (token.content.size() > kMaxAddedToken)
+    return failed(fmt::format("the added token {} is longer than {} bytes",
+                              quote(token.content, 40), kMaxAddedToken));
   std::optional<int32_t> id = impl.added.id_of(token.content);
   if (!id) id = impl.model.vocab.find(token.content);
   if (!id) id = static_cast<int32_t>(impl.model.vocab.count()) + impl.new_ids++;
   impl.added.add(std::move(token), *id);
+  return {};
 }
 
 void find_ending(const TokenizerData& data, Tokenizer::Impl& impl) {
@@ -129,8 +134,11 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
       }
     }
   };
+  size_t room = (size_t{1} << 20) + 32 * text.size();  // for what the normaliser makes of all parts
   sections(text, false, [&](std::string part) {
-    sections(impl.normalizer.apply(std::move(part), patterns), true, plain);
+    const std::string normal = impl.normalizer.apply(std::move(part), patterns, room);
+    room -= normal.size();
+    sections(normal, true, plain);
   });
   return out;
 }
@@ -143,9 +151,13 @@ std::string Tokenizer::token_bytes(TokenId id) const {
   if (const int byte = impl.model.byte_fallback ? fallback_byte(token) : -1; byte >= 0)
     return {static_cast<char>(byte)};
   std::string text(token);
-  for (const auto& [from, to] : impl.decode_replacements)
-    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-      text.replace(at, from.size(), to);
+  for (const auto& [from, to] : impl.decode_replacements) {
+    std::string replaced;
+    size_t done = 0;
+    for (size_t at = 0; (at = text.find(from, done)) != std::string::npos; done = at + from.size())
+      replaced.append(text, done, at - done).append(to);
+    text = replaced.append(text, done);
+  }
   return text;
 }
 

@@ -1,9 +1,10 @@
 // Tokenizer: byte-level BPE from tokenizer.json or from a GGUF's vocabulary.
 //
-// Equals the `tokenizers` library: added tokens are matched in the raw text first (leftmost, longest), then normaliser (NFC),
-// pre-tokenizer patterns (PCRE2), merges by rank. Encoding is linear in the text (apart from a logarithm).
-// Refuses, by name, what it does not know (another model than BPE, an unknown normaliser or pre-tokenizer, an unknown
-// tokenizer.ggml.pre). Immutable after building: may be shared between threads.
+// Equals the `tokenizers` library: added tokens are matched in the raw text first (leftmost,
+// longest), then normaliser (NFC), pre-tokenizer patterns (PCRE2), merges by rank. Encoding is
+// linear in the text (apart from a logarithm). Refuses, by name, what it does not know (another
+// model than BPE, an unknown normaliser or pre-tokenizer, an unknown tokenizer.ggml.pre). Immutable
+// after building: may be shared between threads.
 #pragma once
 
 #include <cstdint>
@@ -34,24 +35,32 @@ class Tokenizer {
   static Result<std::unique_ptr<Tokenizer>> create(const TokenizerData& data, std::string origin);
   ~Tokenizer();
 
-  /// UTF-8 in (invalid bytes are replaced by U+FFFD as the library's Python binding would have it), ids out.
+  /// UTF-8 in (invalid bytes are replaced by U+FFFD as the library's Python binding would have it),
+  /// ids out. Throws std::runtime_error where a hostile tokenizer makes more work of the text than
+  /// it is worth.
   [[nodiscard]] std::vector<TokenId> encode(std::string_view text, EncodeOptions options) const;
-  [[nodiscard]] std::vector<TokenId> encode(std::string_view text) const { return encode(text, EncodeOptions{}); }
+  [[nodiscard]] std::vector<TokenId> encode(std::string_view text) const {
+    return encode(text, EncodeOptions{});
+  }
 
-  /// The bytes of the tokens; may end inside a character. Unknown ids give nothing. With `skip_special`, special tokens are left out.
+  /// The bytes of the tokens; may end inside a character. Unknown ids give nothing. With
+  /// `skip_special`, special tokens are left out.
   [[nodiscard]] std::string decode(std::span<const TokenId> ids, bool skip_special = false) const;
   /// The bytes of one token.
   [[nodiscard]] std::string token_bytes(TokenId id) const;
 
-  [[nodiscard]] std::optional<TokenId> id_of(std::string_view token) const;  ///< by its string, added tokens too
+  [[nodiscard]] std::optional<TokenId> id_of(
+      std::string_view token) const;  ///< by its string, added tokens too
   [[nodiscard]] bool is_special(TokenId id) const;
   [[nodiscard]] int64_t vocab_size() const;  ///< largest id + 1
   [[nodiscard]] std::optional<TokenId> bos() const;
   [[nodiscard]] std::optional<TokenId> eos() const;
-  /// All ids that end a generation: EOS of tokenizer and generation config, and known ending tokens of the vocabulary
+  /// All ids that end a generation: EOS of tokenizer and generation config, and known ending tokens
+  /// of the vocabulary
   /// (<|im_end|>, <|eot_id|>, <|EOT|>, …) where they are added tokens.
   [[nodiscard]] const std::vector<TokenId>& ending() const;
-  /// What raw generation (`generate --text`) adds in front: what the tokenizer's configuration says.
+  /// What raw generation (`generate --text`) adds in front: what the tokenizer's configuration
+  /// says.
   [[nodiscard]] bool add_bos() const;
   /// "byte-level BPE, 49152 tokens, pre-tokenizer smollm"
   [[nodiscard]] std::string description() const;
@@ -61,10 +70,12 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Turns a stream of ids into text that never ends in half a character. Invalid sequences become U+FFFD once they are certain.
+/// Turns a stream of ids into text that never ends in half a character. Invalid sequences become
+/// U+FFFD once they are certain.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true) : tokenizer_(tokenizer), skip_special_(skip_special) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
+      : tokenizer_(tokenizer), skip_special_(skip_special) {}
   /// The text that became certain through this id; often "".
   std::string push(TokenId id);
   /// What was held back; the stream is over.

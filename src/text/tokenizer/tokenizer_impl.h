@@ -37,8 +37,8 @@ Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl);
 
 /// Adds a token as the library does: one that the vocabulary knows keeps its id, another gets the
 /// next behind as many ids as the vocabulary has tokens, even where ids are missing among those and
-/// the vocabulary gave this one away.
-void add_token(Tokenizer::Impl& impl, AddedToken token);
+/// the vocabulary gave this one away. Errors: longer than kMaxAddedToken.
+Status add_token(Tokenizer::Impl& impl, AddedToken token);
 
 /// Ids that end a generation: EOS, generation_config.json's, and known ending tokens.
 void find_ending(const TokenizerData& data, Tokenizer::Impl& impl);

@@ -14,7 +14,8 @@ struct NamedSet {
 
 #include "text/tokenizer/unicode_sets.inc"
 
-// Long names and unions of the general categories, and other names of sets. As in Oniguruma, \p{Punct} is P and no more.
+// Long names and unions of the general categories, and other names of sets. As in Oniguruma,
+// \p{Punct} is P and no more.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 42> kAliases = {{
     {"l", "lu ll lt lm lo"},
     {"letter", "lu ll lt lm lo"},
@@ -75,7 +76,8 @@ CodeSet unpacked(std::span<const uint32_t> data) {
 }  // namespace
 
 CodeSet::CodeSet(std::vector<Range> ranges) {
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return a.first < b.first; });
   for (const Range& range : ranges) {
     if (!ranges_.empty() && range.first <= ranges_.back().last + 1) {
       ranges_.back().last = std::max(ranges_.back().last, range.last);
@@ -83,6 +85,17 @@ CodeSet::CodeSet(std::vector<Range> ranges) {
       ranges_.push_back(range);
     }
   }
+}
+
+void CodeSet::add(char32_t first, char32_t last) {
+  const auto touches = [](const Range& range, char32_t code) { return range.last + 1 < code; };
+  const auto begin = std::lower_bound(ranges_.begin(), ranges_.end(), first, touches);
+  auto end = begin;
+  for (; end != ranges_.end() && end->first <= last + 1; ++end) {
+    first = std::min(first, end->first);
+    last = std::max(last, end->last);
+  }
+  ranges_.insert(ranges_.erase(begin, end), {first, last});
 }
 
 void CodeSet::add(const CodeSet& other) {
@@ -114,13 +127,15 @@ CodeSet CodeSet::complement() const {
 }
 
 bool CodeSet::contains(char32_t code) const {
-  const auto after = std::upper_bound(ranges_.begin(), ranges_.end(), code, [](char32_t c, const Range& r) { return c < r.first; });
+  const auto after = std::upper_bound(ranges_.begin(), ranges_.end(), code,
+                                      [](char32_t c, const Range& r) { return c < r.first; });
   return after != ranges_.begin() && code <= std::prev(after)->last;
 }
 
 std::optional<CodeSet> table_set(std::string_view name) {
   for (const NamedSet& set : kSets)
-    if (set.name == name) return unpacked(std::span(kSetData).subspan(set.begin, set.end - set.begin));
+    if (set.name == name)
+      return unpacked(std::span(kSetData).subspan(set.begin, set.end - set.begin));
   return std::nullopt;
 }
 

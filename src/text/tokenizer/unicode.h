@@ -1,7 +1,9 @@
-// CodeSet: sets of code points, and the Unicode of the `tokenizers` library as named sets and case equivalents.
+// CodeSet: sets of code points, and the Unicode of the `tokenizers` library as named sets and case
+// equivalents.
 //
-// Owns unicode_sets.inc, which tools/make_unicode_sets.py derives by asking the library about every code point: it knows
-// other versions of Unicode than PCRE2 and utf8proc do. Called by the pattern compiler, the normaliser and added tokens.
+// Owns unicode_sets.inc, which tools/make_unicode_sets.py derives by asking the library about every
+// code point: it knows other versions of Unicode than PCRE2 and utf8proc do. Called by the pattern
+// compiler, the normaliser and added tokens.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,7 @@ class CodeSet {
   explicit CodeSet(std::vector<Range> ranges);
 
   void add(const CodeSet& other);
-  void add(char32_t first, char32_t last) { add(CodeSet(first, last)); }
+  void add(char32_t first, char32_t last);
   [[nodiscard]] CodeSet intersected(const CodeSet& other) const;
   [[nodiscard]] CodeSet complement() const;
   [[nodiscard]] bool contains(char32_t code) const;
@@ -39,11 +41,12 @@ class CodeSet {
   std::vector<Range> ranges_;  // sorted, disjoint, not adjacent
 };
 
-/// A set of the table: "lu", "han", "alphabetic", "[:alpha:]", "\\w", "rust numeric", … Empty optional: unknown.
+/// A set of the table: "lu", "han", "alphabetic", "[:alpha:]", "\\w", "rust numeric", … Empty
+/// optional: unknown.
 std::optional<CodeSet> table_set(std::string_view name);
 
-/// What \p{NAME} means: general categories (short and long names, unions too), scripts, properties. Case, blanks, _ and - in
-/// the name do not count.
+/// What \p{NAME} means: general categories (short and long names, unions too), scripts, properties.
+/// Case, blanks, _ and - in the name do not count.
 std::optional<CodeSet> property_set(std::string_view name);
 
 /// `set` and all that (?i) takes for one of its characters.

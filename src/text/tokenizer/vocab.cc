@@ -52,16 +52,20 @@ void Vocab::grow(size_t tokens) {
 
 Status Vocab::add(std::string_view token, int64_t id, bool first_wins) {
   if (id < 0 || id > kMaxTokenId)
-    return failed(fmt::format("token {} has id {}; expected an id from 0 to {}", quote(token, 40), id, kMaxTokenId));
+    return failed(fmt::format("token {} has id {}; expected an id from 0 to {}", quote(token, 40),
+                              id, kMaxTokenId));
   if (has(id))
-    return failed(fmt::format("id {} is given to both {} and {}", id, quote(this->token(id), 40), quote(token, 40)));
+    return failed(fmt::format("id {} is given to both {} and {}", id, quote(this->token(id), 40),
+                              quote(token, 40)));
   grow(static_cast<size_t>(count_) + 1);
   const auto hash = static_cast<uint32_t>(short_hash(token));
   size_t i = hash & (slots_.size() - 1);
   bool known = false;
   for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
     if (slots_[i].hash != hash || this->token(slots_[i].id) != token) continue;
-    if (!first_wins) return failed(fmt::format("token {} has two ids, {} and {}", quote(token, 40), slots_[i].id, id));
+    if (!first_wins)
+      return failed(
+          fmt::format("token {} has two ids, {} and {}", quote(token, 40), slots_[i].id, id));
     known = true;
     break;
   }

@@ -1,0 +1,34 @@
+#include "models/blocks/dense_ffn.h"
+
+namespace hadal {
+
+FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
+                    bool bias) {
+  FfnWeights w;
+  w.gate_proj = binder.matrix(prefix + "gate_proj.weight", width, hidden);
+  w.up_proj = binder.matrix(prefix + "up_proj.weight", width, hidden);
+  w.down_proj = binder.matrix(prefix + "down_proj.weight", hidden, width);
+  if (bias) {
+    w.gate_bias = binder.vector(prefix + "gate_proj.bias", width);
+    w.up_bias = binder.vector(prefix + "up_proj.bias", width);
+    w.down_bias = binder.vector(prefix + "down_proj.bias", hidden);
+  }
+  return w;
+}
+
+void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add) {
+  Scratch scratch(ops);
+  const auto dim = static_cast<hadal_dim>(h.row_dim);
+  Tensor g = scratch.rows(dim, w.gate_proj->tensor.extents[0]);
+  if (w.gate_bias) {
+    Tensor u = scratch.like(g);
+    ops.matmul(h, *w.gate_proj, g, optional(w.gate_bias));
+    ops.matmul(h, *w.up_proj, u, optional(w.up_bias));
+    ops.swiglu(g, u, g);
+  } else {
+    ops.gated_matmul(h, *w.gate_proj, *w.up_proj, g);
+  }
+  ops.matmul(g, *w.down_proj, out, optional(w.down_bias), add);
+}
+
+}  // namespace hadal

@@ -1,0 +1,25 @@
+// The gated feed-forward network: y = W_down (silu(W_gate x) ⊙ W_up x).
+#pragma once
+
+#include <string>
+
+#include "models/weights.h"
+#include "ops/ops.h"
+
+namespace hadal {
+
+struct FfnWeights {
+  Weight* gate_proj = nullptr;                                            // [width, hidden]
+  Weight* up_proj = nullptr;                                              // [width, hidden]
+  Weight* down_proj = nullptr;                                            // [hidden, width]
+  Weight *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;  // or nullptr
+};
+
+/// `prefix` ends in a dot: "model.layers.0.mlp.".
+FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
+                    bool bias = false);
+
+/// out = FFN(h) (+ add).   h and out [T, hidden]
+void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {});
+
+}  // namespace hadal

@@ -1,0 +1,44 @@
+// Grouped-query attention with rotary positions (multi-head attention where every head has its own
+// keys).
+#pragma once
+
+#include <string>
+
+#include "models/model.h"
+
+namespace hadal {
+
+struct GqaSpec {
+  int64_t num_attention_heads = 0;
+  int64_t num_key_value_heads = 0;
+  int64_t head_dim = 0;
+  bool attention_bias = false;  ///< q, k and v have biases; o as well where the checkpoint has one
+  bool qk_norm = false;         ///< an RMS norm of each head of q and k, before the rotation
+  double rms_norm_eps = 0;      ///< of that norm
+  RopeSpec rope;
+
+  /// The keys of config.json; writes the fields for people to `model`.
+  static Result<GqaSpec> from_config(const Config& config, ModelSpec& model);
+  /// The planes of `layers` layers: K and V, in one group.
+  void add_planes(ModelSpec& model) const;
+};
+
+struct GqaWeights {
+  Weight* q_proj = nullptr;  // [heads * head_dim, hidden]
+  Weight* k_proj = nullptr;  // [kv_heads * head_dim, hidden]
+  Weight* v_proj = nullptr;  // [kv_heads * head_dim, hidden]
+  Weight* o_proj = nullptr;  // [hidden, heads * head_dim]
+  Weight *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;  // or nullptr
+  Weight *q_norm = nullptr, *k_norm = nullptr;  // [head_dim], or nullptr
+};
+
+/// `prefix` ends in a dot: "model.layers.0.self_attn.".
+GqaWeights bind_gqa(WeightBinder& binder, const std::string& prefix, const GqaSpec& spec,
+                    int64_t hidden);
+
+/// x += W_o Attn(h).   h and x [T, hidden]; window: positions that attention sees, the query's own
+/// included; 0: all
+void gqa_attention(Ops& ops, const GqaSpec& spec, const GqaWeights& w, Tensor inv_freq,
+                   Tensor k_plane, Tensor v_plane, Tensor h, Tensor x, int64_t window = 0);
+
+}  // namespace hadal

@@ -1,0 +1,100 @@
+#include "models/blocks/moe.h"
+
+namespace hadal {
+namespace {
+
+/// scoring_func, topk_method and the groups, as DeepSeek's Gate reads them.
+Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, bool* has_bias) {
+  Router r;
+  HADAL_TRY(const std::string scoring, config.text("scoring_func", "softmax"));
+  if (scoring == "sigmoid") {
+    r.score = HADAL_ROUTER_SIGMOID;
+  } else if (scoring != "softmax") {
+    return failed(config.origin() + ": scoring_func '" + scoring +
+                  "' is not known; known are softmax and sigmoid");
+  }
+  const bool sigmoid = r.score == HADAL_ROUTER_SIGMOID;
+  HADAL_TRY(const int64_t groups, config.integer("n_group", 1, experts, 1));
+  // A file that names no method: sigmoid came with the bias, groups with the limit.
+  HADAL_TRY(const std::string method,
+            config.text("topk_method", sigmoid      ? "noaux_tc"
+                                       : groups > 1 ? "group_limited_greedy"
+                                                    : "greedy"));
+  if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
+    return failed(config.origin() + ": topk_method '" + method +
+                  "' is not known; known are greedy, group_limited_greedy and noaux_tc");
+  *has_bias = method == "noaux_tc";
+  if (method != "greedy") {
+    r.groups = groups;
+    HADAL_TRY(r.groups_kept, config.integer("topk_group", 1, groups, groups));
+    if (experts % groups != 0)
+      return failed(config.origin() + ": n_routed_experts " + std::to_string(experts) +
+                    " is no multiple of n_group " + std::to_string(groups));
+    if (chosen > experts / groups * r.groups_kept)
+      return failed(config.origin() + ": num_experts_per_tok is " + std::to_string(chosen) +
+                    ", the " + std::to_string(r.groups_kept) + " groups kept have " +
+                    std::to_string(experts / groups * r.groups_kept) + " experts");
+    r.group_best = *has_bias ? std::min<int64_t>(2, experts / groups) : 1;
+  }
+  HADAL_TRY(r.normalise, config.boolean("norm_topk_prob", sigmoid));
+  HADAL_TRY(r.scale, config.real("routed_scaling_factor", 1.0));
+  return r;
+}
+
+}  // namespace
+
+Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
+  MoeSpec s;
+  HADAL_TRY(s.n_routed_experts, config.integer("n_routed_experts", 1, 65536));
+  HADAL_TRY(s.num_experts_per_tok, config.integer("num_experts_per_tok", 1, s.n_routed_experts));
+  HADAL_TRY(s.n_shared_experts, config.integer("n_shared_experts", 0, 1024, 0));
+  HADAL_TRY(s.moe_intermediate_size, width_of(config, "moe_intermediate_size"));
+  HADAL_TRY(s.first_k_dense_replace,
+            config.integer("first_k_dense_replace", 0, model.num_hidden_layers, 0));
+  HADAL_TRY(s.moe_layer_freq, config.integer("moe_layer_freq", 1, 4096, 1));
+  HADAL_TRY(s.router, router_of(config, s.n_routed_experts, s.num_experts_per_tok, &s.has_bias));
+  model.field("n_routed_experts", s.n_routed_experts);
+  model.field("num_experts_per_tok", s.num_experts_per_tok);
+  model.field("n_shared_experts", s.n_shared_experts);
+  model.field("moe_intermediate_size", s.moe_intermediate_size);
+  model.field("first_k_dense_replace", s.first_k_dense_replace);
+  model.field("scoring_func", s.router.score == HADAL_ROUTER_SIGMOID ? "sigmoid" : "softmax");
+  if (s.router.groups > 1) {
+    model.field("n_group", s.router.groups);
+    model.field("topk_group", s.router.groups_kept);
+  }
+  model.field("norm_topk_prob", s.router.normalise);
+  model.field("routed_scaling_factor", std::to_string(s.router.scale));
+  return s;
+}
+
+MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, int64_t hidden) {
+  const int64_t experts = s.n_routed_experts, width = s.moe_intermediate_size;
+  MoeWeights w;
+  w.gate = b.matrix(p + "gate.weight", experts, hidden);
+  if (s.has_bias) w.e_score_correction_bias = b.vector(p + "gate.e_score_correction_bias", experts);
+  w.gate_proj = b.experts(p + "experts.", "gate_proj.weight", experts, width, hidden);
+  w.up_proj = b.experts(p + "experts.", "up_proj.weight", experts, width, hidden);
+  w.down_proj = b.experts(p + "experts.", "down_proj.weight", experts, hidden, width);
+  if (s.n_shared_experts > 0)
+    w.shared_experts = bind_ffn(b, p + "shared_experts.", hidden, s.n_shared_experts * width);
+  return w;
+}
+
+void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor x) {
+  Scratch scratch(ops);
+  const auto dim = static_cast<hadal_dim>(h.row_dim);
+  Tensor logits = scratch.rows(dim, s.n_routed_experts);
+  Tensor expert = scratch.make(HADAL_I32, dim, {1, s.num_experts_per_tok});
+  Tensor weight = scratch.rows(dim, s.num_experts_per_tok);
+  ops.matmul(h, *w.gate, logits);
+  ops.router(logits, optional(w.e_score_correction_bias), s.router, expert, weight);
+  std::optional<Tensor> shared;
+  if (s.n_shared_experts > 0) {
+    shared = scratch.like(x);
+    dense_ffn(ops, w.shared_experts, h, *shared);
+  }
+  ops.moe_experts(h, expert, weight, *w.gate_proj, *w.up_proj, *w.down_proj, x, 0, shared, x);
+}
+
+}  // namespace hadal

@@ -1,0 +1,47 @@
+// The mixture of experts: a router chooses k of E gated feed-forward networks for each row; shared
+// experts serve every row.
+//
+//   y = Σ_{e chosen} weight_e FFN_e(x) + FFN_shared(x)
+#pragma once
+
+#include <string>
+
+#include "models/blocks/dense_ffn.h"
+#include "models/spec.h"
+
+namespace hadal {
+
+struct MoeSpec {
+  int64_t n_routed_experts = 0;
+  int64_t num_experts_per_tok = 0;
+  int64_t n_shared_experts = 0;  ///< 0: none
+  int64_t moe_intermediate_size = 0;
+  int64_t first_k_dense_replace = 0;  ///< layers before it have a plain feed-forward network
+  int64_t moe_layer_freq = 1;
+  bool has_bias = false;  ///< e_score_correction_bias: for the choice alone
+  Router router;
+
+  /// The keys of config.json; writes the fields for people to `model`.
+  static Result<MoeSpec> from_config(const Config& config, ModelSpec& model);
+  [[nodiscard]] bool is_moe(int64_t layer) const {
+    return layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
+  }
+};
+
+struct MoeWeights {
+  Weight* gate = nullptr;                     // [E, hidden]
+  Weight* e_score_correction_bias = nullptr;  // [E], or nullptr
+  Weight* gate_proj = nullptr;                // [E, width, hidden]
+  Weight* up_proj = nullptr;                  // [E, width, hidden]
+  Weight* down_proj = nullptr;                // [E, hidden, width]
+  FfnWeights shared_experts;                  // of width n_shared_experts * moe_intermediate_size
+};
+
+/// `prefix` ends in a dot: "model.layers.3.mlp.".
+MoeWeights bind_moe(WeightBinder& binder, const std::string& prefix, const MoeSpec& spec,
+                    int64_t hidden);
+
+/// x += MoE(h).   h and x [T, hidden]
+void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor x);
+
+}  // namespace hadal

@@ -1,0 +1,48 @@
+// DeepSeekMoE (model type deepseek: MoE-16B): multi-head attention, fine-grained and shared
+// experts. arXiv 2401.06066.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "models/blocks/ends.h"
+#include "models/blocks/gqa.h"
+#include "models/blocks/moe.h"
+#include "models/model.h"
+
+namespace hadal::deepseek_moe {
+
+struct DeepSeekMoeSpec {
+  ModelSpec model;
+  GqaSpec attention;
+  MoeSpec moe;
+  int64_t intermediate_size = 0;  ///< of the dense layers
+
+  static Result<DeepSeekMoeSpec> from_config(const Config& config);
+};
+
+struct LayerWeights {
+  Weight* input_layernorm = nullptr;  // [hidden]
+  GqaWeights self_attn;
+  Weight* post_attention_layernorm = nullptr;  // [hidden]
+  FfnWeights mlp;                              // of a dense layer
+  MoeWeights moe;                              // of the others
+};
+
+class DeepSeekMoeModel final : public Model {
+ public:
+  explicit DeepSeekMoeModel(DeepSeekMoeSpec spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  Status bind(const Checkpoint& checkpoint) override;
+  void forward(Ops& ops, const StepPlanes& planes) const override;
+
+ private:
+  DeepSeekMoeSpec spec_;
+  Weight* inv_freq_ = nullptr;  // [head_dim / 2]
+  std::vector<LayerWeights> layers_;
+  EndWeights ends_;
+};
+
+Result<std::unique_ptr<Model>> make(const Config& config);
+
+}  // namespace hadal::deepseek_moe

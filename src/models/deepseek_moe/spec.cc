@@ -1,0 +1,42 @@
+#include "models/deepseek_moe/deepseek_moe.h"
+
+namespace hadal::deepseek_moe {
+
+Result<DeepSeekMoeSpec> DeepSeekMoeSpec::from_config(const Config& config) {
+  DeepSeekMoeSpec s;
+  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model));
+  HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
+  s.model.field("intermediate_size", s.intermediate_size);
+  HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
+  s.attention.add_planes(s.model);
+  return s;
+}
+
+Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
+  const DeepSeekMoeSpec& s = spec_;
+  const int64_t hidden = s.model.hidden_size;
+  WeightBinder b(checkpoint, weights_);
+  inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
+  for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
+    const std::string p = "model.layers." + std::to_string(i) + ".";
+    LayerWeights w;
+    w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
+    w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);
+    w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
+    if (s.moe.is_moe(i))
+      w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
+    else
+      w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+    layers_.push_back(w);
+  }
+  ends_ = bind_ends(b, s.model);
+  return b.finish();
+}
+
+Result<std::unique_ptr<Model>> make(const Config& config) {
+  HADAL_TRY(DeepSeekMoeSpec spec, DeepSeekMoeSpec::from_config(config));
+  return std::unique_ptr<Model>(new DeepSeekMoeModel(std::move(spec)));
+}
+
+}  // namespace hadal::deepseek_moe

@@ -1,0 +1,53 @@
+// DeepSeek-V2 (V2-Lite, V2.5, Coder-V2) and DeepSeek-V3 (R1, V3.1, Prover-V2): latent attention and
+// experts. They differ in how the router scores and chooses, which the configuration says.
+// arXiv 2405.04434, 2412.19437.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "models/blocks/ends.h"
+#include "models/blocks/mla.h"
+#include "models/blocks/moe.h"
+#include "models/model.h"
+
+namespace hadal::deepseek_v3 {
+
+struct DeepSeekV3Spec {
+  ModelSpec model;
+  MlaSpec attention;
+  MoeSpec moe;
+  int64_t intermediate_size = 0;         ///< of the dense layers
+  int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
+
+  static Result<DeepSeekV3Spec> from_config(const Config& config);
+};
+
+struct LayerWeights {
+  Weight* input_layernorm = nullptr;  // [hidden]
+  MlaWeights self_attn;
+  Weight* post_attention_layernorm = nullptr;  // [hidden]
+  FfnWeights mlp;                              // of a dense layer
+  MoeWeights moe;                              // of the others
+};
+
+class DeepSeekV3Model final : public Model {
+ public:
+  explicit DeepSeekV3Model(DeepSeekV3Spec spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  Status bind(const Checkpoint& checkpoint) override;
+  void forward(Ops& ops, const StepPlanes& planes) const override;
+
+ private:
+  void decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe, const Tensor& plane,
+                     Tensor x) const;
+
+  DeepSeekV3Spec spec_;
+  Weight* inv_freq_ = nullptr;  // [rope / 2]
+  std::vector<LayerWeights> layers_;
+  EndWeights ends_;
+};
+
+Result<std::unique_ptr<Model>> make(const Config& config);
+
+}  // namespace hadal::deepseek_v3

@@ -1,0 +1,28 @@
+// DeepSeek-V2, V2-Lite, V3, R1, V3.1.   x: [T, hidden], the residual stream, updated in place.
+#include "models/deepseek_v3/deepseek_v3.h"
+
+namespace hadal::deepseek_v3 {
+
+void DeepSeekV3Model::decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe,
+                                    const Tensor& plane, Tensor x) const {
+  Scratch scratch(ops);
+  Tensor h = scratch.like(x);
+  ops.rms_norm(x, *w.input_layernorm, spec_.model.rms_norm_eps, h);
+  mla_attention(ops, spec_.attention, w.self_attn, *inv_freq_, plane, 0, h, x);
+  ops.rms_norm(x, *w.post_attention_layernorm, spec_.model.rms_norm_eps, h);
+  if (is_moe)
+    moe_ffn(ops, spec_.moe, w.moe, h, x);
+  else
+    dense_ffn(ops, w.mlp, h, x, x);
+}
+
+void DeepSeekV3Model::forward(Ops& ops, const StepPlanes& planes) const {
+  Scratch scratch(ops);
+  Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
+  ops.embed(*ends_.embed_tokens, x);
+  for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i)
+    decoder_layer(ops, layers_[static_cast<size_t>(i)], spec_.moe.is_moe(i), planes.of(0, i), x);
+  end_of_model(ops, spec_.model, ends_, x);
+}
+
+}  // namespace hadal::deepseek_v3

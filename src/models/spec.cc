@@ -1,0 +1,54 @@
+#include "models/spec.h"
+
+#include <algorithm>
+
+namespace hadal {
+namespace {
+
+// Far above every published model; a file that says more lies.
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxContext = int64_t{1} << 24;
+
+}  // namespace
+
+Result<ModelSpec> ModelSpec::from_config(const Config& config) {
+  ModelSpec s;
+  HADAL_TRY(s.family, config.text("model_type"));
+  HADAL_TRY(s.vocab_size, config.integer("vocab_size", 1, kMaxWidth * 16));
+  HADAL_TRY(s.hidden_size, config.integer("hidden_size", 1, kMaxWidth));
+  HADAL_TRY(s.num_hidden_layers, config.integer("num_hidden_layers", 1, kMaxLayers));
+  HADAL_TRY(s.max_position_embeddings, config.integer("max_position_embeddings", 1, kMaxContext));
+  HADAL_TRY(s.rms_norm_eps, config.real("rms_norm_eps", 1e-6));
+  if (!(s.rms_norm_eps >= 0) || s.rms_norm_eps > 1)
+    return failed(config.origin() + ": rms_norm_eps is " + std::to_string(s.rms_norm_eps) +
+                  ", expected a number in [0, 1]");
+  HADAL_TRY(s.tie_word_embeddings, config.boolean("tie_word_embeddings", false));
+  // What the published models do not use is refused rather than ignored.
+  HADAL_TRY(const std::string act, config.text("hidden_act", "silu"));
+  if (act != "silu")
+    return failed(config.origin() + ": hidden_act '" + act + "' is not known; known is silu");
+  s.field("hidden_size", s.hidden_size);
+  s.field("num_hidden_layers", s.num_hidden_layers);
+  s.field("vocab_size", s.vocab_size);
+  s.field("max_position_embeddings", s.max_position_embeddings);
+  s.field("tie_word_embeddings", s.tie_word_embeddings);
+  return s;
+}
+
+void ModelSpec::field(std::string name, std::string value) {
+  fields.emplace_back(std::move(name), std::move(value));
+}
+void ModelSpec::field(std::string name, int64_t value) {
+  field(std::move(name), std::to_string(value));
+}
+void ModelSpec::field(std::string name, bool value) {
+  field(std::move(name), std::string(value ? "true" : "false"));
+}
+
+Result<int64_t> width_of(const Config& config, std::string_view key,
+                         std::optional<int64_t> otherwise) {
+  return config.integer(key, 1, kMaxWidth, otherwise);
+}
+
+}  // namespace hadal
