@@ -15,13 +15,14 @@ double value(const Bytes& bytes, int64_t i) {
   return static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
 }
 
-/// What matmul may differ by: x [M, (B,) K] against one weight.
+/// What matmul may differ by: x [M, (B,) K] against the matrices of one weight. Without B, each
+/// matrix may meet any row.
 struct Product {
   int64_t m = 0, b = 1, k = 0, n = 0;
   const float* x = nullptr;
   const float* w = nullptr;  // [B, N, K]
   bool quantised = false;
-  std::vector<double> w_norm;  // [B, N]
+  std::vector<double> w_norm;  // [matrices, N]
   std::vector<double> x_norm;  // [M, B]
   std::vector<double> x_amax;  // [M, B, K]: the largest |x| of the value's block of 32
 
@@ -31,7 +32,7 @@ struct Product {
     k = xs.shape.back();
     n = weight.weight->desc.rows;
     quantised = is_quantised(weight.dtype);
-    for (int64_t i = 0; i < b * n; ++i) w_norm.push_back(norm(w + i * k));
+    for (int64_t i = 0; i < weight.weight->desc.batch * n; ++i) w_norm.push_back(norm(w + i * k));
     for (int64_t i = 0; i < m * b; ++i) x_norm.push_back(norm(x + i * k));
     for (int64_t i = 0; quantised && i < m * b; ++i)
       for (int64_t c = 0; c < k; ++c) {
@@ -48,8 +49,12 @@ struct Product {
     return std::sqrt(sum);
   }
 
+  [[nodiscard]] int64_t x_row(int64_t row, int64_t batch) const {
+    return row * b + (b == 1 ? 0 : batch);
+  }
+
   [[nodiscard]] double exact(int64_t row, int64_t batch, int64_t column) const {
-    const float* a = x + (row * b + batch) * k;
+    const float* a = x + x_row(row, batch) * k;
     const float* c = w + (batch * n + column) * k;
     double sum = 0;
     for (int64_t i = 0; i < k; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(c[i]);
@@ -59,11 +64,11 @@ struct Product {
   /// The sum's rounding, and that of the activations.
   [[nodiscard]] double bound(int64_t row, int64_t batch, int64_t column) const {
     const double sum = 2 * std::sqrt(static_cast<double>(k)) * kEps *
-                       x_norm[static_cast<size_t>(row * b + batch)] *
+                       x_norm[static_cast<size_t>(x_row(row, batch))] *
                        w_norm[static_cast<size_t>(batch * n + column)];
     if (!quantised) return sum;
     const float* c = w + (batch * n + column) * k;
-    const double* amax = x_amax.data() + (row * b + batch) * k;
+    const double* amax = x_amax.data() + x_row(row, batch) * k;
     double worst = 0;
     double squares = 0;
     for (int64_t i = 0; i < k; ++i) {
@@ -94,6 +99,21 @@ std::vector<double> matmul_bounds(const Case& c, const Bytes& expected) {
         bound.push_back(product.bound(m, b, n) +
                         2 * kEps * rest);  // the additions of bias and ADD, the final rounding
       }
+  return bound;
+}
+
+std::vector<double> grouped_bounds(const Case& c, const Bytes& expected) {
+  const Product product(c.operands[HADAL_GROUPED_MATMUL_X], c.operands[HADAL_GROUPED_MATMUL_W]);
+  const Operand& order = c.operands[HADAL_GROUPED_MATMUL_ORDER];
+  const Operand& offset = c.operands[HADAL_GROUPED_MATMUL_OFFSET];
+  std::vector<double> bound;
+  for (int64_t e = 0; e + 1 < offset.shape[0]; ++e)
+    for (int64_t i = offset.values<int32_t>()[e]; i < offset.values<int32_t>()[e + 1]; ++i) {
+      const int64_t row = order.present() ? order.values<int32_t>()[i] / c.attr.experts.fan : i;
+      for (int64_t n = 0; n < product.n; ++n)
+        bound.push_back(product.bound(row, e, n) +
+                        2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
+    }
   return bound;
 }
 
@@ -193,46 +213,122 @@ std::vector<double> swiglu_bounds(const Case& c, const Bytes& expected) {
   return bound;
 }
 
+/// What one query head meets: sizes of what it sees, from which the bound of its output follows.
+struct Seen {
+  int64_t entries = 0;
+  double k_norm = 0, v_max = 0;
+
+  /// Entry `at` (its first number's index) of a plane: K of `d` numbers.
+  void key(const Operand& plane, int64_t at, int64_t d) {
+    double sum = 0;
+    for (int64_t i = 0; i < d; ++i) {
+      const auto x = static_cast<double>(decode(plane, at + i));
+      sum += x * x;
+    }
+    k_norm = std::max(k_norm, std::sqrt(sum));
+    ++entries;
+  }
+  void value_row(const Operand& plane, int64_t at, int64_t dv) {
+    for (int64_t i = 0; i < dv; ++i)
+      v_max = std::max(v_max, std::fabs(static_cast<double>(decode(plane, at + i))));
+  }
+  /// Of a query with the sum of squares `q`; the output's own rounding is not in it.
+  [[nodiscard]] double bound(double q, float scale) const {
+    const double score = std::fabs(static_cast<double>(scale)) * std::sqrt(q) * k_norm;
+    return kEps * v_max * (2 * std::sqrt(static_cast<double>(entries)) + 8 * score + 4);
+  }
+};
+
+double square_sum(const Operand& x, int64_t row) {
+  double sum = 0;
+  const int64_t n = x.shape.back();
+  for (int64_t i = 0; i < n; ++i) sum += std::pow(value(x.data, row * n + i), 2);
+  return sum;
+}
+
+void push_attention(std::vector<double>& bound, double all, int64_t dv, const Bytes& expected) {
+  for (int64_t i = 0; i < dv; ++i)
+    bound.push_back(all +
+                    2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
+}
+
+/// Slot of entry `e` of sequence `s`.
+int64_t slot_of(const Operand& plane, const Operand& table, int64_t s, int64_t e) {
+  const int64_t slots = plane.shape[1];
+  return table.values<int32_t>()[s * table.shape[1] + e / slots] * slots + e % slots;
+}
+
 std::vector<double> attention_bounds(const Case& c, const Bytes& expected) {
   const Operand& q = c.operands[HADAL_GQA_ATTENTION_Q];
   const Operand& k = c.operands[HADAL_GQA_ATTENTION_K];
   const Operand& v = c.operands[HADAL_GQA_ATTENTION_V];
-  const Operand& table = c.operands[HADAL_GQA_ATTENTION_BLOCK_TABLE];
-  const int64_t heads = q.shape[1], d = q.shape[2], slots = k.shape[1];
-  const int64_t kv_heads = c.attr.attention.kv_heads, dv = v.shape[2] / kv_heads;
+  const hadal_attention_attr& a = c.attr.attention;
+  const int64_t heads = q.shape[1], d = q.shape[2];
+  const int64_t kv_heads = a.kv_heads, dv = v.shape[2] / kv_heads;
   std::vector<double> bound;
   for (int64_t t = 0; t < q.shape[0]; ++t) {
-    const int64_t last = c.operands[HADAL_GQA_ATTENTION_POSITION].values<int32_t>()[t];
     const int64_t s = c.operands[HADAL_GQA_ATTENTION_ROW_SEQ].values<int32_t>()[t];
-    int64_t first = c.operands[HADAL_GQA_ATTENTION_FIRST].values<int32_t>()[s];
-    if (c.attr.attention.window)
-      first = std::max(first, last - static_cast<int64_t>(c.attr.attention.window) + 1);
+    const EntryRange range =
+        entry_range(c.operands[HADAL_GQA_ATTENTION_POSITION].values<int32_t>()[t],
+                    c.operands[HADAL_GQA_ATTENTION_FIRST].values<int32_t>()[s], 1, a.window);
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t kv = h / (heads / kv_heads);
-      double k_norm = 0, v_max = 0, q_norm = 0;
-      for (int64_t j = first; j <= last; ++j) {
-        const int64_t slot =
-            table.values<int32_t>()[s * table.shape[1] + j / slots] * slots + j % slots;
-        double sum = 0;
-        for (int64_t i = 0; i < d; ++i) {
-          const auto x = static_cast<double>(decode(k, (slot * kv_heads + kv) * d + i));
-          sum += x * x;
-        }
-        k_norm = std::max(k_norm, std::sqrt(sum));
-        for (int64_t i = 0; i < dv; ++i)
-          v_max = std::max(
-              v_max, std::fabs(static_cast<double>(decode(v, (slot * kv_heads + kv) * dv + i))));
+      Seen seen;
+      for (int64_t j = range.begin; j < range.end; ++j) {
+        const int64_t slot = slot_of(k, c.operands[HADAL_GQA_ATTENTION_BLOCK_TABLE], s, j);
+        seen.key(k, (slot * kv_heads + kv) * d, d);
+        seen.value_row(v, (slot * kv_heads + kv) * dv, dv);
       }
-      for (int64_t i = 0; i < d; ++i) q_norm += std::pow(value(q.data, (t * heads + h) * d + i), 2);
-      const double score =
-          std::fabs(static_cast<double>(c.attr.attention.scale)) * std::sqrt(q_norm) * k_norm;
-      const auto context = static_cast<double>(last - first + 1);
-      const double all = kEps * v_max * (2 * std::sqrt(context) + 8 * score + 4);
-      for (int64_t i = 0; i < dv; ++i)
-        bound.push_back(all +
-                        2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
+      push_attention(bound, seen.bound(square_sum(q, t * heads + h), a.scale), dv, expected);
     }
   }
+  return bound;
+}
+
+/// What token row t of a latent_attention sees, for all heads. `plane`: the first operand of a
+/// segment.
+void see_segment(const Case& c, uint32_t plane, int64_t t, int64_t dv, Seen& seen) {
+  const Operand &entries = c.operands[plane], &list = c.operands[plane + 3];
+  if (!entries.present()) return;
+  const bool second = plane == HADAL_LATENT_ATTENTION_PLANE2;
+  const hadal_segment_attr& a = c.attr.latent.segments[second ? 1 : 0];
+  const int64_t s = c.operands[HADAL_LATENT_ATTENTION_ROW_SEQ].values<int32_t>()[t];
+  const EntryRange range =
+      entry_range(c.operands[HADAL_LATENT_ATTENTION_POSITION].values<int32_t>()[t],
+                  c.operands[plane + 2].values<int32_t>()[s], a.ratio, a.window);
+  const auto see = [&](int64_t e) {
+    const int64_t width = entries.shape[2];
+    const int64_t at = slot_of(entries, c.operands[plane + 1], s, e) * width;
+    seen.key(entries, at, width);
+    seen.value_row(entries, at, dv);
+  };
+  for (int64_t e = range.begin; !list.present() && e < range.end; ++e) see(e);
+  for (int64_t i = 0; list.present() && i < list.shape[1]; ++i)
+    if (const int64_t e = list.values<int32_t>()[t * list.shape[1] + i]; range.holds(e)) see(e);
+}
+
+std::vector<double> latent_bounds(const Case& c, const Bytes& expected) {
+  const Operand& q = c.operands[HADAL_LATENT_ATTENTION_Q];
+  const Operand& tail = c.operands[HADAL_LATENT_ATTENTION_TAIL];
+  const int64_t heads = q.shape[1], dv = c.operands[HADAL_LATENT_ATTENTION_OUT].shape[2];
+  std::vector<double> bound;
+  for (int64_t t = 0; t < q.shape[0]; ++t) {
+    Seen seen;
+    for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
+      see_segment(c, plane, t, dv, seen);
+    for (int64_t h = 0; h < heads; ++h) {
+      double squares = square_sum(q, t * heads + h);
+      if (tail.present()) squares += square_sum(tail, t * heads + h);
+      push_attention(bound, seen.bound(squares, c.attr.latent.scale), dv, expected);
+    }
+  }
+  return bound;
+}
+
+std::vector<double> router_bounds(const Case& c, uint32_t operand, const Bytes& expected) {
+  std::vector<double> bound;
+  for (int64_t i = 0; operand == HADAL_ROUTER_WEIGHT && i < c.operands[operand].count(); ++i)
+    bound.push_back(32 * kEps * std::fabs(value(expected, i)));
   return bound;
 }
 
@@ -272,10 +368,16 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return swiglu_bounds(c, expected);
     case HADAL_OP_GQA_ATTENTION:
       return attention_bounds(c, expected);
+    case HADAL_OP_LATENT_ATTENTION:
+      return latent_bounds(c, expected);
+    case HADAL_OP_ROUTER:
+      return router_bounds(c, operand, expected);
+    case HADAL_OP_GROUPED_MATMUL:
+      return grouped_bounds(c, expected);
     case HADAL_OP_SAMPLE:
       return sample_bounds(c, operand, expected);
     default:
-      return {};  // embed, add, kv_write, gather_rows, copy_blocks, convert: bit for bit
+      return {};  // what only copies, or adds in a given order: bit for bit
   }
 }
 

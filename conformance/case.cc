@@ -312,8 +312,8 @@ Case slice(const Case& c, int64_t first, int64_t count) {
     if (o.data.empty()) continue;
     const auto begin =
         o.data.begin() + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(o.per_row * first));
-    o.data = Bytes(begin,
-                   begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(o.per_row * count)));
+    o.data = Bytes(
+        begin, begin + static_cast<std::ptrdiff_t>(row * static_cast<size_t>(o.per_row * count)));
   }
   return part;
 }

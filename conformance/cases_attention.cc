@@ -80,8 +80,8 @@ class Pages {
     first_.push_back(static_cast<int32_t>(first));
     std::vector<bool> seen(static_cast<size_t>((sequence.last + 1) / group_.ratio), false);
     for (int64_t t = 0; t < sequence.rows; ++t) {
-      const EntryRange range = entry_range(sequence.last - sequence.rows + 1 + t, first,
-                                           group_.ratio, group_.window);
+      const EntryRange range =
+          entry_range(sequence.last - sequence.rows + 1 + t, first, group_.ratio, group_.window);
       if (group_.list != List::kNone) {
         for (const int32_t e : write_list(range))
           if (range.holds(e)) seen[static_cast<size_t>(e)] = true;
@@ -107,8 +107,8 @@ class Pages {
     const int64_t row = rows_++;
     const bool any = group_.list == List::kAny || (group_.list == List::kSome && row % 3 == 1);
     const bool empty = group_.list == List::kEmpty || (group_.list == List::kSome && row % 3 == 2);
-    std::vector<int32_t> ids =
-        random_.shuffled(any ? each_ * group_.slots : std::max<int64_t>(0, range.end - range.begin));
+    std::vector<int32_t> ids = random_.shuffled(
+        any ? each_ * group_.slots : std::max<int64_t>(0, range.end - range.begin));
     const int64_t most = std::min(group_.listed, static_cast<int64_t>(ids.size()));
     ids.resize(static_cast<size_t>(empty ? 0 : random_.range(most / 2, most)));
     for (int32_t& id : ids) id += static_cast<int32_t>(any ? 0 : range.begin);
@@ -173,8 +173,8 @@ struct Attention {
 };
 
 Case attention_case(Random& random, const Attention& spec) {
-  Case c = rows_case(random, spec.sequences, HADAL_GQA_ATTENTION_POSITION,
-                     HADAL_GQA_ATTENTION_ROW_SEQ);
+  Case c =
+      rows_case(random, spec.sequences, HADAL_GQA_ATTENTION_POSITION, HADAL_GQA_ATTENTION_ROW_SEQ);
   Pages pages(random, spec.sequences,
               {.slots = spec.slots, .dtype = spec.dtype, .window = spec.window});
   const int64_t tokens = c.rows[HADAL_DIM_T], heads = spec.kv_heads * spec.group;
@@ -195,7 +195,7 @@ Case attention_case(Random& random, const Attention& spec) {
 
 struct Latent {
   std::vector<Sequence> sequences;
-  std::vector<Group> groups = {{}};  // one a segment
+  std::vector<Group> groups = std::vector<Group>(1);  // one a segment
   int64_t heads = 5;
   int64_t d = 48;
   int64_t tail = 16;  // 0: there is none
@@ -347,7 +347,7 @@ void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
                          {.last = 9 * ratio, .rows = 3, .first = 2 * ratio + 1},
                          {.last = 6 * ratio, .first = 6 * ratio - 1},
                          {.last = 6 * ratio, .first = 5 * ratio + 1}},
-           .groups = {{.slots = 2, .dtype = dtype, .ratio = ratio}},
+           .groups = {{.slots = 4, .dtype = dtype, .ratio = ratio}},
            .name = "first inside an entry"});
       add({.sequences = {{.last = 20 * ratio, .rows = 9}, {.last = 2 * ratio + 1, .rows = 3}},
            .groups = {{.slots = 4, .dtype = dtype, .ratio = ratio, .window = 3}},

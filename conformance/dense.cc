@@ -91,7 +91,8 @@ class CaseCheck {
     bool plain_weights = true;
     for (const Operand& o : c_.operands)
       plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
-    const bool lowered = c_.id == HADAL_OP_GATED_MATMUL;
+    const bool lowered = c_.id == HADAL_OP_GATED_MATMUL || c_.id == HADAL_OP_MOE_EXPERTS ||
+                         c_.id == HADAL_OP_MLA_ATTENTION;
     if (!lowered && plain_weights && !found.declined_weight)
       return "declined, though no lowering exists: " + found.text;
     ++line_.declined;
@@ -129,10 +130,7 @@ class CaseCheck {
 
   std::string check_values(const Images& expected, const Images& found) {
     for (uint32_t i = 0; i < host_chip::operand_count(c_.id); ++i) {
-      const hadal_role role = host_chip::operand_role(c_.id, i);
-      const bool written =
-          role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-      if (!written || layout_.op.operands[i] < 0) continue;
+      if (!is_written(c_.id, i) || layout_.op.operands[i] < 0) continue;
       const Bytes a = extract(layout_, expected, i);
       const Bytes b = extract(layout_, found, i);
       std::string why = c_.id == HADAL_OP_SAMPLE ? check_sample(i, a, b) : check_operand(i, a, b);
@@ -203,34 +201,53 @@ class CaseCheck {
                : fmt::format("run again with {} thread(s) instead of 2: other bits", threads);
   }
 
+  /// Rows of the case in a case of their own. They are rows [first, first + count) of all `rows`.
+  struct Part {
+    Case alone;
+    int64_t first, count, rows;
+  };
+
+  std::vector<Part> parts() const {
+    std::vector<Part> parts;
+    if (c_.id == HADAL_OP_GROUPED_MATMUL) {
+      const Operand& offset = c_.operands[HADAL_GROUPED_MATMUL_OFFSET];
+      for (int64_t e = 0; e + 1 < offset.shape[0]; ++e) {
+        const int64_t begin = offset.values<int32_t>()[e], end = offset.values<int32_t>()[e + 1];
+        if (begin < end)
+          parts.push_back({expert_alone(c_, e), begin, end - begin,
+                           c_.operands[HADAL_GROUPED_MATMUL_OUT].shape[0]});
+      }
+      return parts;
+    }
+    const int64_t rows = c_.rows[c_.sliced];
+    const auto add = [&](int64_t first, int64_t count) {
+      parts.push_back({slice(c_, first, count), first, count, rows});
+    };
+    for (int64_t r = 0; r < rows; r += rows <= 8 ? 1 : rows / 5) add(r, 1);
+    if (rows > 2) add(rows - 1, 1);
+    if (rows > 3) add(1, rows - 2);
+    return parts;
+  }
+
   // The rule of bits: rows alone, and in chunks, have the bits that they have together.
   std::string check_rows(const Images& all) {
-    const int64_t rows = c_.rows[c_.sliced];
-    std::vector<std::pair<int64_t, int64_t>> parts;
-    for (int64_t r = 0; r < rows; r += rows <= 8 ? 1 : rows / 5) parts.emplace_back(r, 1);
-    if (rows > 2) parts.emplace_back(rows - 1, 1);
-    if (rows > 3) parts.emplace_back(1, rows - 2);
-    for (const auto& [first, count] : parts) {
-      const Case part = slice(c_, first, count);
-      Layout layout = lay_out(part, chip_.info.alignment);
-      const Outcome alone = run_case(part, layout, chip_.device(count == 1 ? 1 : 3), 0xff);
+    for (const Part& part : parts()) {
+      const Case& c = part.alone;
+      Layout layout = lay_out(c, chip_.info.alignment);
+      const Outcome alone = run_case(c, layout, chip_.device(part.count == 1 ? 1 : 3), 0xff);
       line_.seconds += alone.seconds;
-      if (alone.status != HADAL_OK) return fmt::format("{}: {}", part.name, alone.text);
-      for (uint32_t i = 0; i < host_chip::operand_count(c_.id); ++i) {
-        const hadal_role role = host_chip::operand_role(c_.id, i);
-        const Operand& o = resolve(c_, i);
-        const bool written =
-            role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-        if (!written || !o.present() || o.row_dim != c_.sliced) continue;
-        const Bytes whole = extract(layout_, all, i);
+      if (alone.status != HADAL_OK) return fmt::format("{}: {}", c.name, alone.text);
+      for (uint32_t i = 0; i < host_chip::operand_count(c.id); ++i) {
+        const Operand& o = resolve(c, i);
+        if (!is_written(c.id, i) || !o.present() || o.row_dim != c.sliced) continue;
+        const Bytes whole =
+            extract(layout_, all, c.id == c_.id ? i : uint32_t{HADAL_GROUPED_MATMUL_OUT});
         const Bytes some = extract(layout, alone.images, i);
-        const auto begin =
-            whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / static_cast<size_t>(rows) *
-                                                        static_cast<size_t>(first));
+        const auto begin = whole.begin() + static_cast<std::ptrdiff_t>(
+                                               whole.size() / static_cast<size_t>(part.rows) *
+                                               static_cast<size_t>(part.first));
         if (!std::equal(some.begin(), some.end(), begin))
-          return fmt::format(
-              "row_invariant: {} rows from {} on have other bits alone than among {}", count, first,
-              rows);
+          return fmt::format("row_invariant: {}: other bits than among {} rows", c.name, part.rows);
       }
     }
     return {};

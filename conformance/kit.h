@@ -213,6 +213,8 @@ struct Layout {
   Images writable;  ///< 1: this byte belongs to an output
 };
 Layout lay_out(const Case& c, uint32_t alignment);
+/// By its role: whether the operator may write this operand.
+bool is_written(uint32_t id, uint32_t operand);
 /// Dense values of operand `i` in `images`.
 Bytes extract(const Layout& layout, const Images& images, uint32_t operand);
 

@@ -14,11 +14,6 @@ constexpr size_t kGuardBytes = 128;
 
 int64_t element_bytes(uint32_t dtype) { return dtype_info(static_cast<DType>(dtype))->block_bytes; }
 
-bool is_output(uint32_t id, uint32_t operand) {
-  const hadal_role role = host_chip::operand_role(id, operand);
-  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-}
-
 // Inputs and outputs are spread over the spaces that the contract allows for them.
 uint32_t choose_space(const Case& c, uint32_t operand) {
   const hadal_role role = host_chip::operand_role(c.id, operand);
@@ -94,6 +89,11 @@ int64_t rows_of(const Layout& layout, const hadal_tensor& t) {
 
 }  // namespace
 
+bool is_written(uint32_t id, uint32_t operand) {
+  const hadal_role role = host_chip::operand_role(id, operand);
+  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+}
+
 Layout lay_out(const Case& c, uint32_t alignment) {
   Layout layout;
   layout.op.id = c.id;
@@ -118,7 +118,7 @@ Layout lay_out(const Case& c, uint32_t alignment) {
       std::byte* mask = image(layout.writable, t).data() + t.offset;
       each_run(t, rows_of(layout, t), [&](int64_t at, int64_t dense, size_t bytes) {
         if (!o.data.empty()) std::memcpy(memory + at, o.data.data() + dense, bytes);
-        if (is_output(c.id, i)) std::memset(mask + at, 1, bytes);
+        if (is_written(c.id, i)) std::memset(mask + at, 1, bytes);
       });
     }
     layout.op.operands[i] = static_cast<int32_t>(layout.tensors.size());
@@ -128,7 +128,7 @@ Layout lay_out(const Case& c, uint32_t alignment) {
     const Operand& o = c.operands[i];
     if (o.alias < 0) continue;
     layout.op.operands[i] = layout.op.operands[o.alias];
-    if (!is_output(c.id, i)) continue;
+    if (!is_written(c.id, i)) continue;
     const hadal_tensor& t = layout.tensors[static_cast<size_t>(layout.op.operands[i])];
     std::byte* mask = image(layout.writable, t).data() + t.offset;
     each_run(t, rows_of(layout, t),

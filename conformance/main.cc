@@ -40,7 +40,7 @@ bool known_operator(const std::string& name) {
 int list_cases(const Options& options) {
   for (uint32_t id = 1; id < 64; ++id)
     if (host_chip::operand_count(id) != 0)
-      fmt::print("{:<14} {:>5} cases\n", host_chip::op_name(id),
+      fmt::print("{:<16} {:>5} cases\n", host_chip::op_name(id),
                  make_cases(id, options.seed, options.quick).size());
   return 0;
 }

@@ -33,12 +33,12 @@ int64_t Report::failed() const {
 void Report::print(const Chip& chip) const {
   fmt::print("chip {}, device {}, kernels {}{}\n\n", chip.table.name, chip.info.name,
              chip.info.kernels, chip.info.row_invariant ? ", row_invariant" : "");
-  fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9}\n", "", "cases", "declined", "failed",
+  fmt::print("{:<16} {:>6} {:>9} {:>7} {:>12} {:>9}\n", "", "cases", "declined", "failed",
              "worst error", "seconds");
   for (const std::string& name : order_) {
     const Line& l = lines_.at(name);
     const std::string worst = l.worst > 0 ? fmt::format("{:.3f}", l.worst) : "-";
-    fmt::print("{:<14} {:>6} {:>9} {:>7} {:>12} {:>9.3f}\n", name, l.cases, l.declined, l.failed,
+    fmt::print("{:<16} {:>6} {:>9} {:>7} {:>12} {:>9.3f}\n", name, l.cases, l.declined, l.failed,
                worst, l.seconds);
   }
   fmt::print(

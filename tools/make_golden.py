@@ -23,6 +23,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType as Q
 
+import tiny_deepseek
 import tiny_models
 from tiny_models import Tiny
 
@@ -118,6 +119,46 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "quant-k": config("qwen2", 256, 4, 1, 256, layers=1, rope_theta=10000.0, tie_word_embeddings=True),
     "quant-iq": config("qwen3", 256, 4, 1, 256, head_dim=64, rope_theta=10000.0, tie_word_embeddings=True),
 }
+
+
+def deepseek(kind: str, hidden: int, heads: int, **more: Any) -> dict[str, Any]:
+    base = {"architectures": [tiny_deepseek.KINDS[kind]], "model_type": kind, "vocab_size": VOCAB, "hidden_size": hidden,
+            "intermediate_size": 88, "moe_intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": heads,
+            "num_key_value_heads": heads, "n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1,
+            "moe_layer_freq": 1, "norm_topk_prob": False, "routed_scaling_factor": 1.0, "scoring_func": "softmax", "hidden_act": "silu",
+            "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 512, "attention_bias": False,
+            "tie_word_embeddings": False, "bos_token_id": 314, "eos_token_id": 315, "torch_dtype": "bfloat16"}
+    if kind != "deepseek":
+        base |= {"q_lora_rank": None, "kv_lora_rank": 24, "qk_nope_head_dim": 20, "qk_rope_head_dim": 16, "v_head_dim": 12,
+                 "topk_method": "greedy", "n_group": 1, "topk_group": 1}
+    return base | more
+
+
+def deepseek_yarn(mscale: float) -> dict[str, Any]:
+    return {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 2.0, "beta_slow": 0.25,
+            "mscale": mscale, "mscale_all_dim": mscale}
+
+
+V3 = {"q_lora_rank": 28, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "n_routed_experts": 16, "n_group": 4, "topk_group": 2,
+      "num_experts_per_tok": 4, "n_shared_experts": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.5}
+CONFIGS |= {
+    "deepseek-moe": deepseek("deepseek", 60, 3),
+    "deepseek-v2-lite": deepseek("deepseek_v2", 60, 3, rope_scaling=deepseek_yarn(0.707)),
+    "deepseek-v2": deepseek("deepseek_v2", 72, 4, q_lora_rank=36, topk_method="group_limited_greedy", n_routed_experts=16, n_group=4,
+                            topk_group=2, routed_scaling_factor=4.0, rope_scaling=deepseek_yarn(1.0)),
+    "deepseek-v3": deepseek("deepseek_v3", 64, 4, **V3, rope_scaling=deepseek_yarn(1.0), num_nextn_predict_layers=1),
+    "deepseek-v3-plain": deepseek("deepseek_v3", 56, 2, **V3 | {"q_lora_rank": None, "n_group": 1, "topk_group": 1}, num_hidden_layers=2),
+    "deepseek-v3-fp8": deepseek("deepseek_v3", 160, 5, **V3 | {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "q_lora_rank": 136},
+                                num_hidden_layers=2, kv_lora_rank=132, qk_nope_head_dim=24, v_head_dim=20,
+                                rope_scaling=deepseek_yarn(0.707)),
+}
+DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model, in what type, with the old key set
+    "deepseek-moe-gguf": ("deepseek-moe", Q.F16, False),
+    "deepseek-v2-lite-gguf": ("deepseek-v2-lite", Q.F16, False),
+    "deepseek-v2-lite-old-gguf": ("deepseek-v2-lite", Q.F32, True),
+    "deepseek-v2-gguf": ("deepseek-v2", Q.BF16, False),
+    "deepseek-v3-gguf": ("deepseek-v3", Q.F16, False),
+}
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
 TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
     "llama-linear-gguf": ("llama-linear", lambda n: Q.F16),
@@ -135,7 +176,7 @@ QUANT_TYPES: dict[str, dict[int | str, Q | list[Q]]] = {  # per layer in the ord
     "quant-iq": {EMBED: Q.IQ4_XS, 0: [Q.IQ2_XXS, Q.IQ2_XS, Q.IQ2_S, Q.IQ3_XXS, Q.IQ3_S, Q.IQ1_S, Q.IQ1_M],
                  1: [Q.TQ1_0, Q.TQ2_0, Q.IQ4_XS, Q.IQ1_M, Q.IQ2_XXS, Q.IQ3_S, Q.IQ3_XXS]},
 }
-LONG = {"llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
+LONG = {"deepseek-v3": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
 
 
 def quant_type_of(name: str) -> Callable[[str], Q]:
@@ -152,8 +193,10 @@ def quant_type_of(name: str) -> Callable[[str], Q]:
 
 # --- the oracle ------------------------------------------------------------------------------------------------------------
 
-def oracle(tiny: Tiny) -> Any:
-    """The transformers model with exactly tiny.weights, in float32."""
+def oracle(tiny: Tiny) -> Callable[[list[int]], np.ndarray]:
+    """ids -> logits, by the transformers model with exactly tiny.weights, in float32."""
+    if tiny.arch in tiny_deepseek.KINDS:
+        return tiny_deepseek.oracle(tiny)
     c = {k: v for k, v in tiny.config.items() if k not in ("quantization_config", "torch_dtype", "architectures")}
     if "rope_scaling" in c and "attn_factor" in c["rope_scaling"]:  # transformers ignores this key: give it the amplitude that is meant
         rope = dict(c["rope_scaling"])
@@ -166,27 +209,26 @@ def oracle(tiny: Tiny) -> Any:
     weights = {n: torch.from_numpy(w) for n, w in tiny.weights.items()}
     missing, surplus = model.load_state_dict(weights, strict=False)
     assert not surplus and set(missing) <= ({"lm_head.weight"} if c["tie_word_embeddings"] else set()), (missing, surplus)
-    return model
+
+    @torch.no_grad()
+    def run(ids: list[int]) -> np.ndarray:
+        return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+    return run
 
 
-@torch.no_grad()
-def logits_of(model: Any, ids: list[int]) -> np.ndarray:
-    return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
-
-
-def prompt(model: Any, rng: np.random.Generator, length: int, new: int) -> tuple[list[int], np.ndarray, list[int]]:
+def prompt(logits_of: Callable[[list[int]], np.ndarray], rng: np.random.Generator, length: int, new: int) -> tuple[list[int], np.ndarray, list[int]]:
     """Of a dozen prompts without a close choice, the one whose continuation repeats itself least."""
     best: tuple[list[int], np.ndarray, list[int]] | None = None
     kept = 0
     while kept < 12:
         ids = [int(i) for i in rng.integers(0, VOCAB - len(SPECIAL), length)]
-        first = logits_of(model, ids)
+        first = logits_of(ids)
         row, continued, margin = first[-1], list(ids), math.inf
         for _ in range(new):
             top = np.sort(row)[-2:]
             margin = min(margin, float(top[1] - top[0]))
             continued.append(int(row.argmax()))
-            row = logits_of(model, continued)[-1]
+            row = logits_of(continued)[-1]
         if margin > 0.01:
             kept += 1
             if best is None or len(set(continued[length:])) > len(set(best[2])):
@@ -227,9 +269,14 @@ def make(name: str, out: Path) -> None:
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    base, kinds = TWINS.get(name, (name, None))
+    base, kinds = TWINS.get(name, (DEEPSEEK_TWINS[name][0] if name in DEEPSEEK_TWINS else name, None))
     seed = 100 + list(CONFIGS).index(base)
-    tiny = tiny_models.random_weights(dict(CONFIGS[base]), seed)
+    make_weights = tiny_deepseek.random_weights if CONFIGS[base]["model_type"] in tiny_deepseek.KINDS else tiny_models.random_weights
+    tiny = make_weights(dict(CONFIGS[base]), seed)
+    if name in DEEPSEEK_TWINS:
+        _, kind, old = DEEPSEEK_TWINS[name]
+        tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, old)
+        return write_golden(folder, {"model": "model.gguf", "same_as": base})
     if kinds:
         tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer() if base == "qwen3" else None)
         write_golden(folder, {"model": "model.gguf", "same_as": base})
@@ -252,7 +299,7 @@ def main() -> int:
     a.add_argument("--check", action="store_true")
     args = a.parse_args()
     torch.set_num_threads(1)
-    names = args.names or [*CONFIGS, *TWINS]
+    names = args.names or [*CONFIGS, *TWINS, *DEEPSEEK_TWINS]
     out = Path(tempfile.mkdtemp(prefix="golden-")) if args.check else args.out
     failed = 0
     for name in names:

@@ -189,6 +189,26 @@ def llama3_factors(theta: float, rope: dict[str, Any], dim: int) -> Array:
     return np.array(factors, np.float32)
 
 
+def add_gguf_rope(w: gguf.GGUFWriter, config: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    theta, rope = rope_of(config)
+    w.add_rope_freq_base(theta)
+    if rope["type"] == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(rope["factor"])
+    elif rope["type"] == "yarn":
+        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        w.add_rope_scaling_factor(rope["factor"])
+        w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if "attn_factor" in rope:
+            w.add_rope_scaling_attn_factors(rope["attn_factor"])
+        if "mscale_all_dim" in rope:
+            w.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
+        for key in ("beta_fast", "beta_slow"):
+            if key in rope and "mscale_all_dim" in rope:
+                w.add_float32(f"{w.arch}.rope.scaling.yarn_{key}", rope[key])
+    return theta, rope
+
+
 @dataclass
 class GgufTokenizer:
     pre: str
@@ -219,18 +239,8 @@ def save_gguf(tiny: Tiny, path: Path, type_of: Callable[[str], Q], seed: int = 0
         w.add_key_length(tiny.head_dim)
         w.add_value_length(tiny.head_dim)
         w.add_rope_dimension_count(tiny.head_dim)
-    theta, rope = rope_of(c)
-    w.add_rope_freq_base(theta)
-    if rope["type"] == "linear":
-        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        w.add_rope_scaling_factor(rope["factor"])
-    elif rope["type"] == "yarn":
-        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        w.add_rope_scaling_factor(rope["factor"])
-        w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-        if "attn_factor" in rope:
-            w.add_rope_scaling_attn_factors(rope["attn_factor"])
-    elif rope["type"] == "llama3":
+    theta, rope = add_gguf_rope(w, c)
+    if rope["type"] == "llama3":
         w.add_tensor("rope_freqs.weight", llama3_factors(theta, rope, tiny.head_dim))
     if tokenizer:
         w.add_tokenizer_model("gpt2")

@@ -462,7 +462,8 @@ std::string check_latent_indices(const hadal_tape& tape, const hadal_op& op,
       int64_t begin = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
       if (window > 0) begin = std::max(begin, end - window);
       if (!list.present()) {
-        for (int64_t i = begin / slots; i * slots < end; ++i) HADAL_RETURN_IF_TEXT(mapped(i));
+        for (int64_t i = begin / slots; begin < end && i * slots < end; ++i)
+          HADAL_RETURN_IF_TEXT(mapped(i));
         continue;
       }
       int64_t last = -1;

@@ -33,7 +33,7 @@ int fallback_byte(std::string_view token) {
 }
 
 // A cache pays from some hundred words on; 4096 rows of 48 bytes stay in the second-level cache.
-BpeModel::Scratch::Scratch(size_t text_bytes) {
+BpeModel::Scratch::Scratch(size_t text_bytes, bool hide_special) : hide(hide_special) {
   if (text_bytes >= 4096) known.resize(text_bytes < 65536 ? 1024 : 4096);
 }
 
@@ -182,7 +182,7 @@ void BpeModel::encode(std::string_view word, Scratch& scratch, std::vector<int32
   if (word.empty()) return;
   if (ignore_merges) {
     const auto id = vocab.find(word);
-    if (id && !(static_cast<size_t>(*id) < hidden.size() && hidden[static_cast<size_t>(*id)])) {
+    if (id && !(scratch.hide && static_cast<size_t>(*id) < hidden.size() && hidden[static_cast<size_t>(*id)])) {
       out.push_back(*id);
       return;
     }

@@ -23,7 +23,8 @@ class BpeModel {
   /// Working memory of one encode call, and the ids of the short words it has seen.
   class Scratch {
    public:
-    explicit Scratch(size_t text_bytes);
+    /// `hide_special`: ignore_merges makes no hidden token of a word.
+    Scratch(size_t text_bytes, bool hide_special);
 
    private:
     friend class BpeModel;
@@ -42,14 +43,14 @@ class BpeModel {
     std::vector<uint64_t> heap;
     std::vector<Known> known;  // direct-mapped, a power of two; empty for short texts
     std::string spelled;
+    bool hide;
   };
 
   Vocab vocab;
   std::optional<int32_t> unk;
   std::string continuing_subword_prefix, end_of_word_suffix;
   bool fuse_unk = false, byte_fallback = false, ignore_merges = false;
-  std::vector<bool> hidden;  ///< by id: special tokens, which ignore_merges must not make of plain
-                             ///< text; may be shorter
+  std::vector<bool> hidden;  ///< by id: special tokens; may be shorter
 
   void reserve_merges(size_t count);
   /// The merge of two tokens of the vocabulary, in the order of their ranks; the last of equal
@@ -58,7 +59,6 @@ class BpeModel {
   /// After the last token and merge: derives what encoding looks up.
   void finish();
 
-  [[nodiscard]] Scratch scratch(size_t text_bytes) const { return Scratch(text_bytes); }
   /// `word` is spelled in the vocabulary's own characters.
   void encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const;
   /// `word` is bytes, each of which stands for its character of the byte alphabet.

@@ -113,7 +113,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const std::string repaired = utf8_valid(text) ? std::string() : utf8_repaired(text);
   if (!repaired.empty()) text = repaired;
   Pattern::Scratch patterns;
-  BpeModel::Scratch words_scratch = impl.model.scratch(text.size());
+  // Text that is to stay text must not become a special token by standing alone in a piece.
+  BpeModel::Scratch words_scratch(text.size(), !options.added_tokens);
   const auto plain = [&](std::string part) {
     const PreTokenizer::Words words = impl.pre_tokenizer.split(std::move(part), patterns);
     for (const Piece& piece : words.pieces) {

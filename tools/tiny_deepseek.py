@@ -1,0 +1,254 @@
+"""Tiny random models of DeepSeek's mixture-of-experts families: weights, oracles, GGUF files (oracle venv).
+
+deepseek_v2 and deepseek_v3 are compared with transformers, which reads the official tensor names. transformers has no
+`deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper (arXiv 2401.06066).
+"""
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any, Callable
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Q
+from safetensors.torch import save_file
+
+from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
+
+KINDS = {"deepseek": "DeepseekForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM"}
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_a_proj": "attn_q_a",
+    "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+}
+
+
+def is_moe(config: dict[str, Any], layer: int) -> bool:
+    return bool(layer >= config["first_k_dense_replace"] and layer % config.get("moe_layer_freq", 1) == 0)
+
+
+def random_weights(config: dict[str, Any], seed: int) -> Tiny:
+    """Norms 1 + 0.2 N(0,1), matrices N(0,1)/sqrt(fan_in), the router's bias 0.1 N(0,1)."""
+    rng = np.random.default_rng(seed)
+    tiny = Tiny(config, {})
+    c, w = config, tiny.weights
+    hidden, heads = c["hidden_size"], c["num_attention_heads"]
+
+    def matrix(name: str, rows: int, columns: int, gain: float = 1.0) -> None:
+        w[name + ".weight"] = exact(rng.normal(0, gain / math.sqrt(columns), (rows, columns)))
+
+    def norm(name: str, width: int) -> None:
+        w[name + ".weight"] = exact(1 + 0.2 * rng.normal(0, 1, width))
+
+    def ffn(prefix: str, width: int) -> None:
+        matrix(prefix + "gate_proj", width, hidden)
+        matrix(prefix + "up_proj", width, hidden)
+        matrix(prefix + "down_proj", hidden, width)
+
+    def layer(i: int) -> None:
+        p, a = f"model.layers.{i}.", f"model.layers.{i}.self_attn."
+        norm(p + "input_layernorm", hidden)
+        if "kv_lora_rank" in c:
+            q_width = heads * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
+            if c["q_lora_rank"]:
+                matrix(a + "q_a_proj", c["q_lora_rank"], hidden)
+                norm(a + "q_a_layernorm", c["q_lora_rank"])
+                matrix(a + "q_b_proj", q_width, c["q_lora_rank"])
+            else:
+                matrix(a + "q_proj", q_width, hidden)
+            matrix(a + "kv_a_proj_with_mqa", c["kv_lora_rank"] + c["qk_rope_head_dim"], hidden)
+            norm(a + "kv_a_layernorm", c["kv_lora_rank"])
+            matrix(a + "kv_b_proj", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), c["kv_lora_rank"])
+            matrix(a + "o_proj", hidden, heads * c["v_head_dim"])
+        else:
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+                matrix(a + name, hidden, hidden)
+        norm(p + "post_attention_layernorm", hidden)
+        if not is_moe(c, i):
+            return ffn(p + "mlp.", c["intermediate_size"])
+        matrix(p + "mlp.gate", c["n_routed_experts"], hidden, 2.0)
+        if c.get("topk_method") == "noaux_tc":
+            w[p + "mlp.gate.e_score_correction_bias"] = exact(0.1 * rng.normal(0, 1, c["n_routed_experts"]))
+        for e in range(c["n_routed_experts"]):
+            ffn(p + f"mlp.experts.{e}.", c["moe_intermediate_size"])
+        if c.get("n_shared_experts"):
+            ffn(p + "mlp.shared_experts.", c["n_shared_experts"] * c["moe_intermediate_size"])
+
+    matrix("model.embed_tokens", c["vocab_size"], hidden, math.sqrt(hidden))
+    for i in range(c["num_hidden_layers"]):
+        layer(i)
+    norm("model.norm", hidden)
+    matrix("lm_head", c["vocab_size"], hidden)
+    for i in range(c["num_hidden_layers"], c["num_hidden_layers"] + c.get("num_nextn_predict_layers", 0)):
+        p = f"model.layers.{i}."
+        layer(i)
+        for name in ("enorm", "hnorm", "shared_head.norm"):
+            norm(p + name, hidden)
+        matrix(p + "eh_proj", hidden, 2 * hidden)
+        w[p + "embed_tokens.weight"] = w["model.embed_tokens.weight"].copy()
+        w[p + "shared_head.head.weight"] = w["lm_head.weight"].copy()
+    return tiny
+
+
+# --- oracles ---------------------------------------------------------------------------------------------------------------
+
+def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
+    """ids -> logits [n, vocab]."""
+    if tiny.arch == "deepseek":
+        return lambda ids: reference_v1(tiny, ids)
+    import transformers
+    config = {k: v for k, v in tiny.config.items() if k != "quantization_config"} | {"torch_dtype": "float32"}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        save_file({n: torch.from_numpy(w) for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+
+    @torch.no_grad()
+    def run(ids: list[int]) -> Array:
+        return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+    return run
+
+
+def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
+    c, heads = tiny.config, tiny.config["num_attention_heads"]
+    w = {n: v.astype(np.float64) for n, v in tiny.weights.items()}
+    n, dim = len(ids), c["hidden_size"] // heads
+    theta, rope = rope_of(c)
+    assert rope["type"] == "default"
+    # frequencies and angles are rounded to float32, as every implementation has them
+    inv = np.array([np.float32(1) / np.float32(theta ** np.float64(np.float32(i) / np.float32(dim))) for i in range(0, dim, 2)], np.float32)
+    angle = (np.arange(n, dtype=np.float32)[:, None] * inv[None]).astype(np.float64)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+
+    def norm(x: Array, name: str) -> Array:
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + c["rms_norm_eps"]) * w[name + ".weight"]
+
+    def turn(x: Array) -> Array:
+        a, b = x[..., :dim // 2], x[..., dim // 2:]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    def softmax(x: Array) -> Array:
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    def ffn(x: Array, p: str) -> Array:
+        g = x @ w[p + "gate_proj.weight"].T
+        return (g / (1 + np.exp(-g)) * (x @ w[p + "up_proj.weight"].T)) @ w[p + "down_proj.weight"].T
+
+    def experts(x: Array, p: str) -> Array:
+        score = softmax(x @ w[p + "gate.weight"].T)
+        out = ffn(x, p + "shared_experts.")
+        for t in range(n):
+            chosen = np.argsort(-score[t], kind="stable")[:c["num_experts_per_tok"]]
+            total = score[t, chosen].sum() if c["norm_topk_prob"] else 1.0
+            for e in chosen:
+                out[t] += c["routed_scaling_factor"] * score[t, e] / total * ffn(x[t:t + 1], p + f"experts.{e}.")[0]
+        return out
+
+    x = w["model.embed_tokens.weight"][ids]
+    hidden_from = np.triu(np.full((n, n), -np.inf), 1)
+    for i in range(c["num_hidden_layers"]):
+        p = f"model.layers.{i}."
+        h = norm(x, p + "input_layernorm")
+        q, k, v = ((h @ w[p + f"self_attn.{s}_proj.weight"].T).reshape(n, heads, dim) for s in "qkv")
+        q, k = turn(q), turn(k)
+        scores = np.einsum("thd,shd->hts", q, k) / math.sqrt(dim) + hidden_from
+        o = np.einsum("hts,shd->thd", softmax(scores), v).reshape(n, -1)
+        x = x + o @ w[p + "self_attn.o_proj.weight"].T
+        h = norm(x, p + "post_attention_layernorm")
+        x = x + (experts(h, p + "mlp.") if is_moe(c, i) else ffn(h, p + "mlp."))
+    return (norm(x, "model.norm") @ w["lm_head.weight"].T).astype(np.float32)
+
+
+# --- GGUF ------------------------------------------------------------------------------------------------------------------
+
+def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
+    """Arch `deepseek` or `deepseek2`, as llama.cpp's converter writes them; old: kv_b whole, as before its split."""
+    c = tiny.config
+    path.parent.mkdir(parents=True, exist_ok=True)
+    latent = "kv_lora_rank" in c
+    w = gguf.GGUFWriter(path, "deepseek2" if latent else "deepseek")
+    w.add_name("tiny random " + tiny.arch)
+    w.add_vocab_size(c["vocab_size"])
+    w.add_context_length(c["max_position_embeddings"])
+    w.add_embedding_length(c["hidden_size"])
+    w.add_block_count(c["num_hidden_layers"])
+    w.add_feed_forward_length(c["intermediate_size"])
+    w.add_head_count(c["num_attention_heads"])
+    w.add_head_count_kv(1 if latent and not old else c["num_key_value_heads"])
+    w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    w.add_leading_dense_block_count(c["first_k_dense_replace"])
+    w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    w.add_expert_count(c["n_routed_experts"])
+    w.add_expert_used_count(c["num_experts_per_tok"])
+    w.add_expert_shared_count(c["n_shared_experts"])
+    w.add_expert_weights_scale(c["routed_scaling_factor"])
+    if latent:
+        nope, rope_dim, v = c["qk_nope_head_dim"], c["qk_rope_head_dim"], c["v_head_dim"]
+        if c["q_lora_rank"]:
+            w.add_q_lora_rank(c["q_lora_rank"])
+        w.add_kv_lora_rank(c["kv_lora_rank"])
+        w.add_rope_dimension_count(rope_dim)
+        if old:
+            w.add_key_length(nope + rope_dim)
+            w.add_value_length(v)
+        else:
+            w.add_key_length(c["kv_lora_rank"] + rope_dim)
+            w.add_value_length(c["kv_lora_rank"])
+            w.add_key_length_mla(nope + rope_dim)
+            w.add_value_length_mla(v)
+        if c.get("n_group", 1) > 1:
+            w.add_expert_group_count(c["n_group"])
+            w.add_expert_group_used_count(c["topk_group"])
+        if not old:
+            w.add_expert_weights_norm(c["norm_topk_prob"])
+            sigmoid = c["scoring_func"] == "sigmoid"
+            w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if sigmoid else gguf.ExpertGatingFuncType.SOFTMAX)
+    else:
+        w.add_rope_dimension_count(c["hidden_size"] // c["num_attention_heads"])
+    add_gguf_rope(w, c)
+
+    def add(name: str, value: Array) -> None:
+        if value.ndim == 1 or kind == Q.F32 or name.endswith("ffn_gate_inp.weight"):
+            return w.add_tensor(name, np.ascontiguousarray(value, np.float32))
+        w.add_tensor(name, value.astype(np.float16)) if kind == Q.F16 else w.add_tensor(name, gguf.quants.quantize(
+            np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
+
+    for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
+        add(short + ".weight", tiny.weights[whole + ".weight"])
+    for i in range(c["num_hidden_layers"]):
+        p, b = f"model.layers.{i}.", f"blk.{i}."
+        for name, value in tiny.weights.items():
+            if not name.startswith(p) or ".experts." in name:
+                continue
+            stem, suffix = name[len(p):].rsplit(".", 1)
+            if stem == "self_attn.kv_b_proj":
+                if old:
+                    add(b + "attn_kv_b.weight", value)
+                else:
+                    halves = value.reshape(c["num_attention_heads"], nope + v, -1)
+                    add(b + "attn_k_b.weight", halves[:, :nope].swapaxes(1, 2))
+                    add(b + "attn_v_b.weight", halves[:, nope:])
+            elif suffix == "e_score_correction_bias":
+                add(b + "exp_probs_b.bias", value)
+            elif stem in ("self_attn.q_proj", "self_attn.k_proj") and not latent:
+                add(b + GGUF_NAMES[stem] + ".weight", permute(value, c["num_attention_heads"]))
+            else:
+                add(b + GGUF_NAMES[stem] + ".weight", value)
+        if is_moe(c, i):
+            for part in ("gate", "up", "down"):
+                add(b + f"ffn_{part}_exps.weight", np.stack(
+                    [tiny.weights[p + f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c["n_routed_experts"])]))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
