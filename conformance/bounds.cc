@@ -119,26 +119,74 @@ std::vector<double> grouped_bounds(const Case& c, const Bytes& expected) {
 
 double silu(double g) { return g / (1 + std::exp(-g)); }
 
-std::vector<double> gated_matmul_bounds(const Case& c, const Bytes& expected) {
+/// silu(gate) * up of a row and two matrices, exactly, and how far a chip may be off before it
+/// rounds the result.
+struct Gated {
+  double value = 0, error = 0;
+
+  Gated(const Product& gate, const Product& up, int64_t m, int64_t batch, int64_t n, float limit) {
+    double g = gate.exact(m, batch, n);
+    double u = up.exact(m, batch, n);
+    const double g_error = gate.bound(m, batch, n) + kEps * std::fabs(g);
+    const double u_error = up.bound(m, batch, n) + kEps * std::fabs(u);
+    if (const auto clamp = static_cast<double>(limit); clamp > 0) {
+      g = std::min(g, clamp);
+      u = std::clamp(u, -clamp, clamp);
+    }
+    // silu rises by at most 1.1 for 1.
+    value = silu(g) * u;
+    error = 1.1 * g_error * (std::fabs(u) + u_error) + std::fabs(silu(g)) * u_error +
+            16 * kEps * std::fabs(value) + 3e-37 * std::fabs(u) + 1e-37;
+  }
+};
+
+std::vector<double> gated_matmul_bounds(const Case& c) {
   const Product gate(c.operands[HADAL_GATED_MATMUL_X], c.operands[HADAL_GATED_MATMUL_GATE]);
   const Product up(c.operands[HADAL_GATED_MATMUL_X], c.operands[HADAL_GATED_MATMUL_UP]);
-  const auto clamp = static_cast<double>(c.attr.swiglu.clamp);
   std::vector<double> bound;
   for (int64_t m = 0; m < gate.m; ++m)
-    for (int64_t n = 0; n < gate.n; ++n) {
-      double g = gate.exact(m, 0, n);
-      double u = up.exact(m, 0, n);
-      const double g_error = gate.bound(m, 0, n) + kEps * std::fabs(g);
-      const double u_error = up.bound(m, 0, n) + kEps * std::fabs(u);
-      if (clamp > 0) {
-        g = std::min(g, clamp);
-        u = std::clamp(u, -clamp, clamp);
+    for (int64_t n = 0; n < gate.n; ++n)
+      bound.push_back(Gated(gate, up, m, 0, n, c.attr.swiglu.clamp).error);
+  return bound;
+}
+
+std::vector<double> moe_experts_bounds(const Case& c) {
+  const Operand& x = c.operands[HADAL_MOE_EXPERTS_X];
+  const Operand& weight = c.operands[HADAL_MOE_EXPERTS_WEIGHT];
+  const auto* expert = c.operands[HADAL_MOE_EXPERTS_EXPERT].values<int32_t>();
+  const Operand& shared = c.operands[HADAL_MOE_EXPERTS_SHARED];
+  const bool in_place = c.operands[HADAL_MOE_EXPERTS_ADD].alias >= 0;
+  const Operand& add = c.operands[in_place ? HADAL_MOE_EXPERTS_OUT : HADAL_MOE_EXPERTS_ADD];
+  const Product gate(x, c.operands[HADAL_MOE_EXPERTS_GATE]);
+  const Product up(x, c.operands[HADAL_MOE_EXPERTS_UP]);
+  const int64_t fan = weight.shape[1], pairs = weight.count(), width = gate.n;
+  // What enters the second product, and how far it may be off.
+  std::vector<float> hidden;
+  std::vector<double> error;
+  for (int64_t pair = 0; pair < pairs; ++pair)
+    for (int64_t n = 0; n < width; ++n) {
+      const double w = value(weight.data, pair);
+      const Gated h(gate, up, pair / fan, expert[pair], n, c.attr.experts.clamp);
+      hidden.push_back(static_cast<float>(h.value * w));
+      error.push_back((h.error + 2 * kEps * std::fabs(h.value)) * std::fabs(w));
+    }
+  const Operand h = floats({pairs, width}, HADAL_DIM_T, hidden);
+  const Product down(h, c.operands[HADAL_MOE_EXPERTS_DOWN]);
+  std::vector<double> bound;
+  for (int64_t t = 0; t < x.shape[0]; ++t)
+    for (int64_t n = 0; n < down.n; ++n) {
+      const auto i = static_cast<int64_t>(bound.size());
+      double sum = 0, size = 0;
+      for (int64_t pair = t * fan; pair < (t + 1) * fan; ++pair) {
+        sum += down.bound(pair, expert[pair], n);
+        size += std::fabs(down.exact(pair, expert[pair], n));
+        for (int64_t k = 0; k < width; ++k)
+          sum += std::fabs(static_cast<double>(down.w[(expert[pair] * down.n + n) * width + k])) *
+                 error[static_cast<size_t>(pair * width + k)];
       }
-      // silu rises by at most 1.1 for 1.
-      const double silu_error = 1.1 * g_error;
-      bound.push_back(silu_error * (std::fabs(u) + u_error) + std::fabs(silu(g)) * u_error +
-                      16 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))) +
-                      3e-37 * std::fabs(u) + 1e-37);
+      if (shared.present()) size += std::fabs(value(shared.data, i));
+      if (!add.data.empty()) size += std::fabs(value(add.data, i));
+      bound.push_back(sum + static_cast<double>(fan + 3) * kEps * size);
     }
   return bound;
 }
@@ -285,22 +333,34 @@ std::vector<double> attention_bounds(const Case& c, const Bytes& expected) {
   return bound;
 }
 
-/// What token row t of a latent_attention sees, for all heads. `plane`: the first operand of a
-/// segment.
-void see_segment(const Case& c, uint32_t plane, int64_t t, int64_t dv, Seen& seen) {
-  const Operand &entries = c.operands[plane], &list = c.operands[plane + 3];
-  if (!entries.present()) return;
-  const bool second = plane == HADAL_LATENT_ATTENTION_PLANE2;
-  const hadal_segment_attr& a = c.attr.latent.segments[second ? 1 : 0];
-  const int64_t s = c.operands[HADAL_LATENT_ATTENTION_ROW_SEQ].values<int32_t>()[t];
+/// Where the operands of a segment stand, in latent_attention or mla_attention.
+struct SegmentAt {
+  uint32_t plane, table, first, list, position, row_seq;
+};
+constexpr SegmentAt kSegments[] = {
+    {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_BLOCK_TABLE, HADAL_LATENT_ATTENTION_FIRST,
+     HADAL_LATENT_ATTENTION_LIST, HADAL_LATENT_ATTENTION_POSITION, HADAL_LATENT_ATTENTION_ROW_SEQ},
+    {HADAL_LATENT_ATTENTION_PLANE2, HADAL_LATENT_ATTENTION_BLOCK_TABLE2,
+     HADAL_LATENT_ATTENTION_FIRST2, HADAL_LATENT_ATTENTION_LIST2, HADAL_LATENT_ATTENTION_POSITION,
+     HADAL_LATENT_ATTENTION_ROW_SEQ}};
+constexpr SegmentAt kMlaSegment = {HADAL_MLA_ATTENTION_PLANE,    HADAL_MLA_ATTENTION_BLOCK_TABLE,
+                                   HADAL_MLA_ATTENTION_FIRST,    HADAL_MLA_ATTENTION_LIST,
+                                   HADAL_MLA_ATTENTION_POSITION, HADAL_MLA_ATTENTION_ROW_SEQ};
+
+/// What token row t sees of a segment, whatever the head; the first `dv` numbers are V.
+void see_segment(const Case& c, const SegmentAt& at, const hadal_segment_attr& a, int64_t t,
+                 int64_t dv, Seen& seen) {
+  const Operand &plane = c.operands[at.plane], &list = c.operands[at.list];
+  if (!plane.present()) return;
+  const int64_t s = c.operands[at.row_seq].values<int32_t>()[t];
   const EntryRange range =
-      entry_range(c.operands[HADAL_LATENT_ATTENTION_POSITION].values<int32_t>()[t],
-                  c.operands[plane + 2].values<int32_t>()[s], a.ratio, a.window);
+      entry_range(c.operands[at.position].values<int32_t>()[t],
+                  c.operands[at.first].values<int32_t>()[s], a.ratio, a.window);
   const auto see = [&](int64_t e) {
-    const int64_t width = entries.shape[2];
-    const int64_t at = slot_of(entries, c.operands[plane + 1], s, e) * width;
-    seen.key(entries, at, width);
-    seen.value_row(entries, at, dv);
+    const int64_t width = plane.shape[2];
+    const int64_t first = slot_of(plane, c.operands[at.table], s, e) * width;
+    seen.key(plane, first, width);
+    seen.value_row(plane, first, dv);
   };
   for (int64_t e = range.begin; !list.present() && e < range.end; ++e) see(e);
   for (int64_t i = 0; list.present() && i < list.shape[1]; ++i)
@@ -314,14 +374,56 @@ std::vector<double> latent_bounds(const Case& c, const Bytes& expected) {
   std::vector<double> bound;
   for (int64_t t = 0; t < q.shape[0]; ++t) {
     Seen seen;
-    for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
-      see_segment(c, plane, t, dv, seen);
+    for (size_t i = 0; i < 2; ++i)
+      see_segment(c, kSegments[i], c.attr.latent.segments[i], t, dv, seen);
     for (int64_t h = 0; h < heads; ++h) {
       double squares = square_sum(q, t * heads + h);
       if (tail.present()) squares += square_sum(tail, t * heads + h);
       push_attention(bound, seen.bound(squares, c.attr.latent.scale), dv, expected);
     }
   }
+  return bound;
+}
+
+std::vector<double> mla_bounds(const Case& c, const Bytes& expected) {
+  const Operand& q_nope = c.operands[HADAL_MLA_ATTENTION_Q_NOPE];
+  const Operand& q_rope = c.operands[HADAL_MLA_ATTENTION_Q_ROPE];
+  const Operand& w_uv = c.operands[HADAL_MLA_ATTENTION_W_UV];
+  const Product absorb(q_nope, c.operands[HADAL_MLA_ATTENTION_W_UK]);
+  const int64_t tokens = q_nope.shape[0], heads = q_nope.shape[1], rank = w_uv.shape[2];
+  const auto scale = std::fabs(static_cast<double>(c.attr.latent.scale));
+  std::vector<double> mixed_error;   // [T, H], of each number of the weighted sum
+  std::vector<float> mixed_largest;  // [T, H, r]
+  for (int64_t t = 0; t < tokens; ++t) {
+    Seen seen;
+    see_segment(c, kMlaSegment, c.attr.latent.segments[0], t, rank, seen);
+    for (int64_t h = 0; h < heads; ++h) {
+      double squares = square_sum(q_rope, t * heads + h), q_error = 0;
+      for (int64_t n = 0; n < rank; ++n) {
+        const double q = absorb.exact(t, h, n);
+        squares += q * q;
+        q_error += std::pow(absorb.bound(t, h, n) + kEps * std::fabs(q), 2);
+      }
+      const double score_error = scale * std::sqrt(q_error) * seen.k_norm;
+      mixed_error.push_back(seen.bound(squares, c.attr.latent.scale) +
+                            (std::expm1(2 * score_error) + 2 * kEps) * seen.v_max);
+      mixed_largest.insert(mixed_largest.end(), static_cast<size_t>(rank),
+                           static_cast<float>(seen.v_max));
+    }
+  }
+  const Operand mixed = floats({tokens, heads, rank}, HADAL_DIM_T, mixed_largest);
+  const Product expand(mixed, w_uv);
+  std::vector<double> bound;
+  for (int64_t row = 0; row < tokens * heads; ++row)
+    for (int64_t n = 0; n < expand.n; ++n) {
+      const int64_t h = row % heads, i = static_cast<int64_t>(bound.size());
+      double weights = 0;
+      for (int64_t k = 0; k < rank; ++k)
+        weights += std::fabs(static_cast<double>(expand.w[(h * expand.n + n) * rank + k]));
+      bound.push_back(expand.bound(row / heads, h, n) +
+                      weights * mixed_error[static_cast<size_t>(row)] +
+                      2 * kEps * std::fabs(value(expected, i)));
+    }
   return bound;
 }
 
@@ -359,7 +461,7 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
     case HADAL_OP_MATMUL:
       return matmul_bounds(c, expected);
     case HADAL_OP_GATED_MATMUL:
-      return gated_matmul_bounds(c, expected);
+      return gated_matmul_bounds(c);
     case HADAL_OP_NORM:
       return operand == HADAL_NORM_OUT ? norm_bounds(c, expected) : std::vector<double>();
     case HADAL_OP_ROPE:
@@ -370,6 +472,10 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return attention_bounds(c, expected);
     case HADAL_OP_LATENT_ATTENTION:
       return latent_bounds(c, expected);
+    case HADAL_OP_MLA_ATTENTION:
+      return mla_bounds(c, expected);
+    case HADAL_OP_MOE_EXPERTS:
+      return moe_experts_bounds(c);
     case HADAL_OP_ROUTER:
       return router_bounds(c, operand, expected);
     case HADAL_OP_GROUPED_MATMUL:

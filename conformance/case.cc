@@ -373,6 +373,12 @@ std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
     case HADAL_OP_MOE_COMBINE:
       moe_combine_cases(random, quick, cases);
       break;
+    case HADAL_OP_MOE_EXPERTS:
+      moe_experts_cases(random, quick, cases);
+      break;
+    case HADAL_OP_MLA_ATTENTION:
+      mla_attention_cases(random, quick, cases);
+      break;
     case HADAL_OP_SAMPLE:
       sample_cases(random, quick, cases);
       break;

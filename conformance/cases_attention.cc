@@ -235,6 +235,32 @@ Case latent_case(Random& random, const Latent& spec) {
   return c;
 }
 
+/// mla_attention over the cache of a latent_attention: D is the latent's rank, the tail that of q.
+Case mla_case(Random& random, const Latent& spec, int64_t dn, uint32_t dtype) {
+  const Case latent = latent_case(random, spec);
+  Case c = latent;
+  c.operands = {};
+  const int64_t tokens = c.rows[HADAL_DIM_T];
+  const auto weight = [&](int64_t rows, int64_t cols) {
+    const WeightShape shape{.batch = spec.heads, .rows = rows, .cols = cols};
+    return weight_operand(make_weight(random, dtype, shape), {spec.heads, rows, cols});
+  };
+  c.operands[HADAL_MLA_ATTENTION_Q_NOPE] = queries(random, tokens, spec.heads, dn, 0.1f);
+  c.operands[HADAL_MLA_ATTENTION_W_UK] = weight(spec.d, dn);
+  c.operands[HADAL_MLA_ATTENTION_W_UV] = weight(spec.dv, spec.d);
+  for (const auto& [to, from] :
+       {std::pair{HADAL_MLA_ATTENTION_Q_ROPE, HADAL_LATENT_ATTENTION_TAIL},
+        std::pair{HADAL_MLA_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE},
+        std::pair{HADAL_MLA_ATTENTION_POSITION, HADAL_LATENT_ATTENTION_POSITION},
+        std::pair{HADAL_MLA_ATTENTION_ROW_SEQ, HADAL_LATENT_ATTENTION_ROW_SEQ},
+        std::pair{HADAL_MLA_ATTENTION_BLOCK_TABLE, HADAL_LATENT_ATTENTION_BLOCK_TABLE},
+        std::pair{HADAL_MLA_ATTENTION_FIRST, HADAL_LATENT_ATTENTION_FIRST},
+        std::pair{HADAL_MLA_ATTENTION_LIST, HADAL_LATENT_ATTENTION_LIST},
+        std::pair{HADAL_MLA_ATTENTION_OUT, HADAL_LATENT_ATTENTION_OUT}})
+    c.operands[to] = latent.operands[from];
+  return c;
+}
+
 }  // namespace
 
 void attention_cases(Random& random, bool quick, std::vector<Case>& cases) {
@@ -407,6 +433,19 @@ void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
   refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, 1000, "a block that the plane does not have");
   refuse(HADAL_LATENT_ATTENTION_LIST, 0, 29, "a list that descends");
   refuse(HADAL_LATENT_ATTENTION_LIST, 0, 1 << 20, "an entry that no block could hold");
+}
+
+void mla_attention_cases(Random& random, bool, std::vector<Case>& cases) {
+  const std::vector<Sequence> mixed = {{.last = 40}, {.last = 9, .rows = 10, .first = 2}};
+  cases.push_back(mla_case(random, {.name = "no rows"}, 32, HADAL_BF16));
+  for (const uint32_t dtype : {HADAL_F32, HADAL_BF16, HADAL_Q8_0})
+    for (const int64_t heads : {1, 5, 16})
+      cases.push_back(
+          mla_case(random, {.sequences = mixed, .heads = heads, .d = 64, .dv = 24}, 32, dtype));
+  for (const List list : {List::kVisible, List::kSome})
+    cases.push_back(mla_case(
+        random, {.sequences = mixed, .groups = {{.list = list, .listed = 8}}, .name = "a list"}, 32,
+        HADAL_BF16));
 }
 
 }  // namespace hadal::conformance

@@ -256,6 +256,24 @@ std::shared_ptr<const WeightData> matrix_of(const WeightData& w, int64_t index) 
   return one;
 }
 
+/// SHARED, ADD and OUT of moe_combine or moe_experts. `add`: 1, its own memory; 2, that of OUT.
+struct Sums {
+  uint32_t shared, add, out;
+  void put(Random& random, Case& c, int64_t n, bool has_shared, int has_add) const {
+    const int64_t tokens = c.rows[HADAL_DIM_T];
+    const auto rows = [&](float scale) {
+      return floats({tokens, n}, HADAL_DIM_T, random.normals(tokens * n, scale));
+    };
+    if (has_shared) c.operands[shared] = rows(4);
+    if (has_add == 1) c.operands[add] = rows(16);
+    c.operands[out] = has_add == 2 ? rows(16) : output(HADAL_F32, {tokens, n}, HADAL_DIM_T);
+    if (has_add == 2) c.operands[add].alias = static_cast<int32_t>(out);
+    // They have the same strides.
+    const int64_t pad = random.range(0, 5);
+    for (const uint32_t i : {shared, add, out}) c.operands[i].row_pad = pad;
+  }
+};
+
 struct Combine {
   int64_t tokens = 17;
   int64_t fan = 4;
@@ -265,29 +283,54 @@ struct Combine {
 };
 
 Case combine_case(Random& random, const Combine& spec) {
-  const int64_t pairs = spec.tokens * spec.fan, count = spec.tokens * spec.n;
+  const int64_t pairs = spec.tokens * spec.fan;
   Case c = pairs_case(random, spec.tokens, "");
   c.attr.experts.fan = static_cast<uint32_t>(spec.fan);
   // Terms of different sizes, so that the order of the additions shows.
   std::vector<float> x = random.normals(pairs * spec.n);
   for (float& v : x) v = std::ldexp(v, static_cast<int>(random.range(-6, 6)));
-  const auto rows = [&](const std::vector<float>& values) {
-    return floats({spec.tokens, spec.n}, HADAL_DIM_T, values);
-  };
   c.operands[HADAL_MOE_COMBINE_X] = per_row(floats({pairs, spec.n}, HADAL_DIM_T, x), spec.fan);
+  c.operands[HADAL_MOE_COMBINE_X].row_pad = random.range(0, 5);
   c.operands[HADAL_MOE_COMBINE_PLACE] =
       per_row(ints({pairs}, HADAL_DIM_T, random.shuffled(pairs)), spec.fan);
-  if (spec.shared) c.operands[HADAL_MOE_COMBINE_SHARED] = rows(random.normals(count, 4));
-  if (spec.add == 1) c.operands[HADAL_MOE_COMBINE_ADD] = rows(random.normals(count, 16));
-  c.operands[HADAL_MOE_COMBINE_OUT] = output(HADAL_F32, {spec.tokens, spec.n}, HADAL_DIM_T);
-  if (spec.add == 2) {
-    c.operands[HADAL_MOE_COMBINE_OUT] = rows(random.normals(count, 16));
-    c.operands[HADAL_MOE_COMBINE_ADD].alias = HADAL_MOE_COMBINE_OUT;
-  }
-  const int64_t pad = random.range(0, 5);  // ADD and OUT have the same strides or none
-  for (const uint32_t i : {HADAL_MOE_COMBINE_X, HADAL_MOE_COMBINE_SHARED, HADAL_MOE_COMBINE_ADD,
-                           HADAL_MOE_COMBINE_OUT})
-    c.operands[i].row_pad = pad;
+  Sums{HADAL_MOE_COMBINE_SHARED, HADAL_MOE_COMBINE_ADD, HADAL_MOE_COMBINE_OUT}.put(
+      random, c, spec.n, spec.shared, spec.add);
+  return c;
+}
+
+struct Fused {
+  int64_t tokens = 9;
+  int64_t fan = 3;
+  int64_t experts = 5;
+  int64_t d = 64;
+  int64_t n = 32;
+  uint32_t dtype = HADAL_BF16;
+  float clamp = 0;
+  Load load = Load::kEven;
+  bool shared = false;
+  int add = 0;  // 1: its own memory, 2: the memory of OUT
+};
+
+Case fused_case(Random& random, const Fused& spec) {
+  const Routing routing(random, spec.tokens, spec.fan, spec.experts, spec.load);
+  Case c = pairs_case(random, spec.tokens, spec.clamp > 0 ? "clamped" : "");
+  c.sliced = HADAL_DIM_T;
+  c.every_row = spec.tokens > 1;
+  c.attr.experts = {.clamp = spec.clamp, .fan = static_cast<uint32_t>(spec.fan)};
+  c.operands[HADAL_MOE_EXPERTS_X] =
+      floats({spec.tokens, spec.d}, HADAL_DIM_T, random.normals(spec.tokens * spec.d, 0.5f));
+  c.operands[HADAL_MOE_EXPERTS_EXPERT] = ints({spec.tokens, spec.fan}, HADAL_DIM_T, routing.expert);
+  c.operands[HADAL_MOE_EXPERTS_WEIGHT] =
+      floats({spec.tokens, spec.fan}, HADAL_DIM_T, random.normals(spec.tokens * spec.fan));
+  const auto weight = [&](int64_t rows, int64_t cols) {
+    const WeightShape shape{.batch = spec.experts, .rows = rows, .cols = cols};
+    return weight_operand(make_weight(random, spec.dtype, shape), {spec.experts, rows, cols});
+  };
+  c.operands[HADAL_MOE_EXPERTS_GATE] = weight(spec.n, spec.d);
+  c.operands[HADAL_MOE_EXPERTS_UP] = weight(spec.n, spec.d);
+  c.operands[HADAL_MOE_EXPERTS_DOWN] = weight(spec.d, spec.n);
+  Sums{HADAL_MOE_EXPERTS_SHARED, HADAL_MOE_EXPERTS_ADD, HADAL_MOE_EXPERTS_OUT}.put(
+      random, c, spec.d, spec.shared, spec.add);
   return c;
 }
 
@@ -455,6 +498,16 @@ void moe_combine_cases(Random& random, bool, std::vector<Case>& cases) {
     for (const bool shared : {false, true})
       for (const int how : {0, 1, 2})
         add({.fan = fan, .n = random.pick(kWidths), .shared = shared, .add = how});
+}
+
+void moe_experts_cases(Random& random, bool, std::vector<Case>& cases) {
+  const auto add = [&](const Fused& spec) { cases.push_back(fused_case(random, spec)); };
+  for (const int64_t tokens : kRows)
+    add({.tokens = tokens, .fan = random.range(1, 8), .experts = random.range(1, 9)});
+  for (const uint32_t dtype : {HADAL_F32, HADAL_F16, HADAL_Q8_0, HADAL_F8_E4M3}) {
+    add({.dtype = dtype, .clamp = 1.5f, .load = Load::kOne, .shared = true, .add = 1});
+    add({.tokens = 3, .fan = 6, .experts = 64, .dtype = dtype, .load = Load::kFew, .add = 2});
+  }
 }
 
 }  // namespace hadal::conformance

@@ -187,11 +187,13 @@ void swiglu_cases(Random& random, bool quick, std::vector<Case>& cases);
 void add_cases(Random& random, bool quick, std::vector<Case>& cases);
 void attention_cases(Random& random, bool quick, std::vector<Case>& cases);
 void latent_cases(Random& random, bool quick, std::vector<Case>& cases);
+void mla_attention_cases(Random& random, bool quick, std::vector<Case>& cases);
 void sample_cases(Random& random, bool quick, std::vector<Case>& cases);
 void router_cases(Random& random, bool quick, std::vector<Case>& cases);
 void moe_sort_cases(Random& random, bool quick, std::vector<Case>& cases);
 void grouped_matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
 void moe_combine_cases(Random& random, bool quick, std::vector<Case>& cases);
+void moe_experts_cases(Random& random, bool quick, std::vector<Case>& cases);
 
 // ---- running a case
 
@@ -232,6 +234,11 @@ Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t wo
 Case slice(const Case& c, int64_t first, int64_t count);
 /// The rows of one expert of a grouped_matmul, as the matmul with its matrix.
 Case expert_alone(const Case& c, int64_t expert);
+
+/// Fused operators that ref declines: OUT as ref computes it part by part, for a chip that takes
+/// them. Throws if a part fails.
+bool has_parts(uint32_t id);
+Bytes run_parts(const Case& c, const Device& ref);
 
 /// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal.
 /// `expected`: ref's answer.

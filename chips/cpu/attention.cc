@@ -164,16 +164,7 @@ void load_tile(const Run& run, const View& plane, const int32_t* blocks, int64_t
     const std::byte* from = plane.data + blocks[p / slots] * plane.strides[0] +
                             p % slots * plane.strides[1] + head * dim * element;
     float* to = out + (i - base) * dim;
-    switch (plane.dtype) {
-      case HADAL_F16:
-        run.kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim);
-        break;
-      case HADAL_BF16:
-        run.kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), to, dim);
-        break;
-      default:
-        std::memcpy(to, from, static_cast<size_t>(dim) * sizeof(float));
-    }
+    load_numbers(run.kernels, plane.dtype, from, dim, to);
   }
 }
 
@@ -207,17 +198,30 @@ void finish_query(const KernelTable& kernels, float* o, float m, float l, const 
   std::memcpy(out, o, static_cast<size_t>(dim) * sizeof(float));
 }
 
+/// What the rows [from, to) see of a segment: entries [low, high) each, [lowest, highest) together.
+struct Seen {
+  int64_t low[kQueries], high[kQueries];
+  int64_t lowest = std::numeric_limits<int64_t>::max(), highest = 0;
+  Seen(const Views& a, const Segment& g, int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; ++r) {
+      lowest = std::min(lowest, low[r - from] = a.low(g, r));
+      highest = std::max(highest, high[r - from] = a.high(g, r));
+    }
+  }
+};
+
 /// One tile of a segment for rows [from, to) of one sequence and one KV head: parts in temp.part, m
 /// and l of each query in tm, tl (tm = -inf: the row sees nothing of this tile).
-void tile_parts(const Run& run, const Views& a, const Segment& g, const Temp& temp, int64_t from,
-                int64_t to, int64_t head, int64_t tile, float* tm, float* tl) {
+void tile_parts(const Run& run, const Views& a, const Segment& g, const Seen& seen,
+                const Temp& temp, int64_t from, int64_t to, int64_t head, int64_t tile, float* tm,
+                float* tl) {
   const int64_t base = tile * kT;
   int64_t lo = kT, hi = 0;
   bool same = true;
   int64_t lows[kQueries], highs[kQueries];
   for (int64_t r = from; r < to; ++r) {
-    const int64_t x = std::clamp<int64_t>(a.low(g, r) - base, 0, kT),
-                  y = std::clamp<int64_t>(a.high(g, r) - base, 0, kT);
+    const int64_t x = std::clamp<int64_t>(seen.low[r - from] - base, 0, kT),
+                  y = std::clamp<int64_t>(seen.high[r - from] - base, 0, kT);
     lows[r - from] = x;
     highs[r - from] = std::max(x, y);
     if (x < y) {
@@ -286,13 +290,9 @@ void whole_rows(const Run& run, const Views& a, const Temp& temp, int64_t from, 
   std::fill(temp.l, temp.l + queries, 0.0f);
   std::fill(temp.o, temp.o + queries * a.dim_v, 0.0f);
   for (const Segment& g : std::span(a.segments, static_cast<size_t>(a.segment_count))) {
-    int64_t lo = std::numeric_limits<int64_t>::max(), hi = 0;
-    for (int64_t r = from; r < to; ++r) {
-      lo = std::min(lo, a.low(g, r));
-      hi = std::max(hi, a.high(g, r));
-    }
-    for (int64_t tile = lo / kT; tile * kT < hi; ++tile) {
-      tile_parts(run, a, g, temp, from, to, head, tile, tm, tl);
+    const Seen seen(a, g, from, to);
+    for (int64_t tile = seen.lowest / kT; tile * kT < seen.highest; ++tile) {
+      tile_parts(run, a, g, seen, temp, from, to, head, tile, tm, tl);
       for (int64_t i = 0; i < queries; ++i)
         merge_part(run.kernels, temp.o + i * a.dim_v, temp.m + i, temp.l + i,
                    temp.part + i * a.dim_v, tm[i], tl[i], a.dim_v);
@@ -321,6 +321,18 @@ struct Parts {
 constexpr int64_t kTilesOfTask = 4;
 
 }  // namespace
+
+void load_numbers(const KernelTable& kernels, DType dtype, const std::byte* from, int64_t n,
+                  float* to) {
+  switch (dtype) {
+    case HADAL_F16:
+      return kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), to, n);
+    case HADAL_BF16:
+      return kernels.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), to, n);
+    default:
+      std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  }
+}
 
 uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t group) {
   return static_cast<uint64_t>(Temp::floats(dim, dim_v, group) + 2 * Temp::queries(group)) *
@@ -363,12 +375,13 @@ void run_attention(const Run& run, const hadal_op& op, const Stage& stage, size_
     run.share(index, a.rows * a.kv_heads * pieces, [&](int64_t task) {
       const int64_t r = task / pieces / a.kv_heads, head = task / pieces % a.kv_heads,
                     piece = task % pieces;
-      const int64_t begin = std::max(piece * kTilesOfTask, a.low(segment, r) / kT);
-      const int64_t end = std::min((piece + 1) * kTilesOfTask, (a.high(segment, r) + kT - 1) / kT);
+      const Seen seen(a, segment, r, r + 1);
+      const int64_t begin = std::max(piece * kTilesOfTask, seen.lowest / kT);
+      const int64_t end = std::min((piece + 1) * kTilesOfTask, (seen.highest + kT - 1) / kT);
       if (begin >= end) return;
       load_queries(a, temp, r, r + 1, head);
       for (int64_t tile = begin; tile < end; ++tile) {
-        tile_parts(run, a, segment, temp, r, r + 1, head, tile, tm, tl);
+        tile_parts(run, a, segment, seen, temp, r, r + 1, head, tile, tm, tl);
         for (int64_t g = 0; g < a.group; ++g) {
           float* to = parts.at(a, r, head * a.group + g, tile);
           to[0] = tm[g];

@@ -12,6 +12,7 @@ uint64_t matmul_temp_bytes();
 uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t group);
 uint64_t grouped_temp_bytes(int64_t k);
 uint64_t router_temp_bytes(int64_t experts);
+uint64_t index_temp_bytes(int64_t heads, int64_t dim, int64_t entries);
 uint64_t sample_temp_bytes(int64_t vocab);
 
 namespace {
@@ -353,6 +354,9 @@ void check_shapes(Checker& c, const hadal_op& op) {
       c.matrix(HADAL_GROUPED_MATMUL_W, HADAL_USE_MATMUL, w.extents[0], w.extents[1], w.extents[2]);
       break;
     }
+    case HADAL_OP_INDEX_TOPK:
+      c.plane(HADAL_INDEX_TOPK_PLANE);
+      break;
     case HADAL_OP_LATENT_ATTENTION:
       for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
         if (c.present(plane)) c.plane(plane);
@@ -478,6 +482,26 @@ std::string check_latent_indices(const hadal_tape& tape, const hadal_op& op,
   return {};
 }
 
+std::string check_topk_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
+  const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
+  const View position = view(HADAL_INDEX_TOPK_POSITION), row_seq = view(HADAL_INDEX_TOPK_ROW_SEQ),
+             plane = view(HADAL_INDEX_TOPK_PLANE), table = view(HADAL_INDEX_TOPK_BLOCK_TABLE),
+             first = view(HADAL_INDEX_TOPK_FIRST);
+  const int64_t slots = plane.extents[1], ratio = op.attr.index.ratio;
+  HADAL_RETURN_IF_TEXT(check_range(op, row_seq, HADAL_INDEX_TOPK_ROW_SEQ, 0, table.extents[0]));
+  HADAL_RETURN_IF_TEXT(
+      check_range(op, position, HADAL_INDEX_TOPK_POSITION, 0, table.extents[1] * slots * ratio));
+  for (int64_t t = 0; t < position.extents[0]; ++t) {
+    const int64_t s = *row_seq.row<int32_t>(t),
+                  end = (int64_t{*position.row<int32_t>(t)} + 1) / ratio;
+    const int64_t begin = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
+    for (int64_t i = begin / slots; i * slots < end; ++i)
+      HADAL_RETURN_IF_TEXT(outside(op, HADAL_INDEX_TOPK_BLOCK_TABLE, i, table.row<int32_t>(s)[i], 0,
+                                   plane.extents[0]));
+  }
+  return {};
+}
+
 std::string check_expert_indices(const hadal_tape& tape, const hadal_op& op,
                                  const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
@@ -557,6 +581,8 @@ std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hada
       return check_sample_indices(tape, op, step);
     case HADAL_OP_LATENT_ATTENTION:
       return check_latent_indices(tape, op, step);
+    case HADAL_OP_INDEX_TOPK:
+      return check_topk_indices(tape, op, step);
     case HADAL_OP_ROUTER:
     case HADAL_OP_MOE_SORT:
     case HADAL_OP_GROUPED_MATMUL:
@@ -584,6 +610,10 @@ uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* t) {
                                   t[HADAL_LATENT_ATTENTION_Q].extents[1]);
     case HADAL_OP_GROUPED_MATMUL:
       return grouped_temp_bytes(t[HADAL_GROUPED_MATMUL_X].extents[1]);
+    case HADAL_OP_INDEX_TOPK:
+      return index_temp_bytes(
+          t[HADAL_INDEX_TOPK_Q].extents[1], t[HADAL_INDEX_TOPK_Q].extents[2],
+          t[HADAL_INDEX_TOPK_BLOCK_TABLE].extents[1] * t[HADAL_INDEX_TOPK_PLANE].extents[1]);
     case HADAL_OP_ROUTER:
       return router_temp_bytes(t[HADAL_ROUTER_LOGITS].extents[1]);
     case HADAL_OP_SAMPLE:
@@ -613,6 +643,13 @@ hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int
       *workspace_bytes = x.rank == 3
                              ? static_cast<uint64_t>(quant_bytes(rows * x.extents[1], x.extents[2]))
                              : static_cast<uint64_t>(quant_bytes(rows, x.extents[1]));
+      break;
+    }
+    case HADAL_OP_INDEX_TOPK: {
+      const hadal_tensor& q = tensors[HADAL_INDEX_TOPK_Q];
+      *workspace_bytes = index_scores_bytes(q.extents[0] * limits[q.row_dim],
+                                            tensors[HADAL_INDEX_TOPK_BLOCK_TABLE].extents[1] *
+                                                tensors[HADAL_INDEX_TOPK_PLANE].extents[1]);
       break;
     }
     case HADAL_OP_GQA_ATTENTION:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/dtype.h"
 
@@ -79,10 +80,21 @@ bool has_indices(uint32_t id) {
     case HADAL_OP_GROUPED_MATMUL:
     case HADAL_OP_MOE_COMBINE:
     case HADAL_OP_LATENT_ATTENTION:
+    case HADAL_OP_INDEX_TOPK:
       return true;
     default:
       return false;
   }
+}
+
+/// Operators whose work may be split in two: parts that go through the workspace, and what is made
+/// of them.
+constexpr std::pair<StageKind, StageKind> kTwoParts[] = {
+    {StageKind::kAttention, StageKind::kAttentionMerge},
+    {StageKind::kIndexTopk, StageKind::kIndexSelect},
+};
+bool is_second_part(StageKind kind) {
+  return kind == StageKind::kAttentionMerge || kind == StageKind::kIndexSelect;
 }
 
 }  // namespace
@@ -117,11 +129,13 @@ class PlanBuilder {
     const size_t first_stage = plan_.stages_.size();
     const Stage main = prepare_main(index, op, operands, workspace);
     push(main, op, operands);
-    if (main.kind == StageKind::kAttention && main.buffer_bytes != 0) {
-      Stage merge = main;
-      merge.kind = StageKind::kAttentionMerge;
-      push(merge, op, operands);
-    }
+    if (main.buffer_bytes != 0)
+      for (const auto& [first, second] : kTwoParts)
+        if (main.kind == first) {
+          Stage rest = main;
+          rest.kind = second;
+          push(rest, op, operands);
+        }
     note_writes(op, operands);
     if (plan_.eager_ && first_stage < plan_.stages_.size())
       plan_.stages_[first_stage].barrier[0] = plan_.stages_[first_stage].barrier[1] = true;
@@ -165,11 +179,7 @@ class PlanBuilder {
         break;
       case HADAL_OP_GQA_ATTENTION:
         s.kind = StageKind::kAttention;
-        s.buffer_bytes = workspace;
-        if (!plan_.eager_)
-          s.buffer = attention_buffer(workspace);
-        else
-          plan_.workspace_bytes_ = std::max(plan_.workspace_bytes_, workspace);
+        share_parts(s, workspace);
         break;
       case HADAL_OP_GATHER_ROWS:
         s.kind = StageKind::kGatherRows;
@@ -182,6 +192,10 @@ class PlanBuilder {
         break;
       case HADAL_OP_LATENT_ATTENTION:
         s.kind = StageKind::kAttention;
+        break;
+      case HADAL_OP_INDEX_TOPK:
+        s.kind = StageKind::kIndexTopk;
+        share_parts(s, workspace);
         break;
       case HADAL_OP_ROUTER:
         s.kind = StageKind::kRouter;
@@ -208,13 +222,18 @@ class PlanBuilder {
     return at;
   }
 
-  // All attention operators use one buffer; it grows to the largest.
-  uint64_t attention_buffer(uint64_t bytes) {
-    if (bytes > attention_bytes_) {
-      attention_at_ = allocate(bytes);
-      attention_bytes_ = bytes;
+  // The parts of all operators use one buffer; it grows to the largest.
+  void share_parts(Stage& s, uint64_t bytes) {
+    s.buffer_bytes = bytes;
+    if (plan_.eager_) {
+      plan_.workspace_bytes_ = std::max(plan_.workspace_bytes_, bytes);
+      return;
     }
-    return attention_at_;
+    if (bytes > parts_bytes_) {
+      parts_at_ = allocate(bytes);
+      parts_bytes_ = bytes;
+    }
+    s.buffer = parts_at_;
   }
 
   /// Quantised activations of X: those made last if X is the same and unwritten since, else a new
@@ -318,8 +337,8 @@ class PlanBuilder {
     }
     if (s.quants >= 0 && mode == 1) buffer(false);
     if (s.kind == StageKind::kRope && s.shares_table) buffer(false);
-    if (s.kind == StageKind::kAttention) buffer(true);
-    if (s.kind == StageKind::kAttentionMerge) buffer(false);
+    for (const auto& [first, second] : kTwoParts)
+      if (s.kind == first || s.kind == second) buffer(s.kind == first);
     return list;
   }
 
@@ -332,8 +351,8 @@ class PlanBuilder {
       for (const Access& a : list)
         for (const Access& b : open) meets = meets || ((a.write || b.write) && overlap(a, b));
       s.barrier[mode] = meets;
-      // The barrier before a merge is left out where attention is not split: it closes nothing.
-      if (meets && s.kind != StageKind::kAttentionMerge) open.clear();
+      // The barrier before a second part is left out where nothing is split: it closes nothing.
+      if (meets && !is_second_part(s.kind)) open.clear();
       open.insert(open.end(), list.begin(), list.end());
     }
     plan_.stages_.push_back(s);
@@ -393,7 +412,7 @@ class PlanBuilder {
   int32_t quants_ = -1, next_quants_ = 0;
   hadal_tensor quantised_x_{};
   uint64_t quant_buffer_ = 0, quant_buffer_bytes_ = 0;
-  uint64_t attention_at_ = 0, attention_bytes_ = 0;
+  uint64_t parts_at_ = 0, parts_bytes_ = 0;
   std::vector<Table> tables_;
 };
 
@@ -479,6 +498,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
     const hadal_op& op = ops_[s.op];
     if (s.kind == StageKind::kQuantise && run.few) continue;
     if (s.kind == StageKind::kAttentionMerge && !attention_splits(run, op, s)) continue;
+    if (s.kind == StageKind::kIndexSelect && !index_splits(run, op, s)) continue;
     if (s.barrier[mode] &&
         device_.pool.barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
       if (worker.index == 0) invalid[1].store(1, std::memory_order_relaxed);
@@ -549,6 +569,12 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
         break;
       case StageKind::kMoeCombine:
         run_moe_combine(run, op, i);
+        break;
+      case StageKind::kIndexTopk:
+        run_index_topk(run, op, s, i, worker);
+        break;
+      case StageKind::kIndexSelect:
+        run_index_select(run, op, s, i);
         break;
     }
   }

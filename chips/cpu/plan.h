@@ -49,6 +49,8 @@ enum class StageKind : uint8_t {
   kMoeSort,
   kGroupedMatmul,
   kMoeCombine,
+  kIndexTopk,
+  kIndexSelect,
 };
 
 struct Stage {
@@ -138,6 +140,12 @@ uint64_t attention_parts_bytes(const hadal_tensor& q, const hadal_tensor& k, con
 uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* tensors);
 /// Does attention of this step split over tiles? All workers find the same.
 bool attention_splits(const Run& run, const hadal_op& op, const Stage& stage);
+/// Numbers of a plane (F32, F16, BF16) as floats.
+void load_numbers(const KernelTable& kernels, DType dtype, const std::byte* from, int64_t n,
+                  float* to);
+/// Memory for the scores of few rows, and whether a step uses it.
+uint64_t index_scores_bytes(int64_t rows, int64_t entries);
+bool index_splits(const Run& run, const hadal_op& op, const Stage& stage);
 /// Indices within their ranges; an empty text if so.
 std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step);
 
@@ -165,6 +173,9 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
 void run_moe_sort(const Run& run, const hadal_op& op, size_t index);
 void run_grouped_matmul(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 void run_moe_combine(const Run& run, const hadal_op& op, size_t index);
+void run_index_topk(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+                    Worker& worker);
+void run_index_select(const Run& run, const hadal_op& op, const Stage& stage, size_t index);
 void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 
 }  // namespace hadal::cpu

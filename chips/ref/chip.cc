@@ -64,6 +64,8 @@ Operator find_operator(uint32_t id) {
       return moe_combine;
     case HADAL_OP_LATENT_ATTENTION:
       return latent_attention;
+    case HADAL_OP_INDEX_TOPK:
+      return index_topk;
     default:
       return nullptr;
   }

@@ -122,5 +122,6 @@ hadal_status moe_sort(const Call& call);
 hadal_status grouped_matmul(const Call& call);
 hadal_status moe_combine(const Call& call);
 hadal_status latent_attention(const Call& call);
+hadal_status index_topk(const Call& call);
 
 }  // namespace hadal::ref

@@ -105,6 +105,51 @@ void after_sample(Call& call) {
   }
 }
 
+void after_router(Call& call) {
+  const View logits = call.view(HADAL_ROUTER_LOGITS), bias = call.view(HADAL_ROUTER_BIAS);
+  const View expert = call.view(HADAL_ROUTER_EXPERT), weight = call.view(HADAL_ROUTER_WEIGHT);
+  const hadal_router_attr& a = call.op.attr.router;
+  const bool plain = !bias.present() && a.groups == 1 && !call.view(HADAL_ROUTER_HASH).present();
+  for (int64_t t = 0; t < expert.extents[0]; ++t)
+    for (int64_t j = 0; j < expert.extents[1]; ++j) {
+      int32_t& e = expert.row<int32_t>(t)[j];
+      float& w = weight.row<float>(t)[j];
+      if (call.fault == kBiasInWeight && bias.present())
+        w += a.scale * vector_of(bias.weight)[static_cast<size_t>(e)];
+      if (call.fault == kRoundsRouterWeight) w = f16_to_f32(f32_to_f16(w));
+      const float* row = logits.row<float>(t);
+      for (int32_t i = e + 1; call.fault == kTiesToHigherExpert && plain && i < logits.extents[1];
+           ++i)
+        if (row[i] == row[e]) e = i;
+    }
+}
+
+void after_sort(Call& call) {
+  const View order = call.view(HADAL_MOE_SORT_ORDER), offset = call.view(HADAL_MOE_SORT_OFFSET);
+  const View row_weight = call.view(HADAL_MOE_SORT_ROW_WEIGHT);
+  const View weight = call.view(HADAL_MOE_SORT_WEIGHT);
+  const int64_t fan = weight.extents[1];
+  for (int64_t e = 0; call.fault == kSortsUnstably && e + 1 < offset.extents[0]; ++e) {
+    int32_t* first = order.row<int32_t>(*offset.row<int32_t>(e));
+    std::reverse(first, first + *offset.row<int32_t>(e + 1) - *offset.row<int32_t>(e));
+  }
+  for (int64_t i = 0; i < order.extents[0]; ++i) {
+    const int64_t pair = call.fault == kKeepsRowWeights ? i : *order.row<int32_t>(i);
+    *row_weight.row<float>(i) = weight.row<float>(pair / fan)[pair % fan];
+    *call.view(HADAL_MOE_SORT_PLACE).row<int32_t>(*order.row<int32_t>(i)) = static_cast<int32_t>(i);
+  }
+}
+
+void after_grouped(Call& call) {
+  const View offset = call.view(HADAL_GROUPED_MATMUL_OFFSET);
+  const View out = call.view(HADAL_GROUPED_MATMUL_OUT);
+  for (int64_t e = 0; e + 1 < offset.extents[0]; ++e) {
+    const int64_t begin = *offset.row<int32_t>(e), end = *offset.row<int32_t>(e + 1);
+    for (int64_t i = begin; end - begin > 1 && i < end; ++i)
+      for (int64_t n = 0; n < out.extents[1]; ++n) next_bit(out.row<float>(i) + n);
+  }
+}
+
 void after_convert(Call& call) {
   const View x = call.view(HADAL_CONVERT_X);
   const View out = call.view(HADAL_CONVERT_OUT);
@@ -137,6 +182,20 @@ void after(Call& call) {
     case HADAL_OP_ADD:
       if (call.fault == kAddsInexactly) each(call.view(HADAL_ADD_X), next_bit);
       break;
+    case HADAL_OP_ROUTER:
+      after_router(call);
+      break;
+    case HADAL_OP_MOE_SORT:
+      if (call.fault == kSortsUnstably || call.fault == kKeepsRowWeights) after_sort(call);
+      break;
+    case HADAL_OP_GROUPED_MATMUL:
+      if (call.fault == kDependsOnExpertRows) after_grouped(call);
+      break;
+    case HADAL_OP_LATENT_ATTENTION: {
+      const View out = call.view(HADAL_LATENT_ATTENTION_OUT);
+      if (call.fault == kDependsOnLatentRows && out.extents[0] > 1) each(out, next_bit);
+      break;
+    }
     case HADAL_OP_GQA_ATTENTION:
       if (call.fault == kRoundsAttention)
         each(call.view(HADAL_GQA_ATTENTION_OUT),

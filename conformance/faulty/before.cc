@@ -12,11 +12,18 @@ using host_chip::View;
 template <typename Change>
 void change_ints(Call& call, uint32_t operand, Change change) {
   const View v = call.view(operand);
-  for (int64_t i = 0; i < v.extents[0]; ++i)
+  for (int64_t i = 0; v.present() && i < v.extents[0]; ++i)
     for (int64_t j = 0; j < (v.rank == 2 ? v.extents[1] : 1); ++j) {
       int32_t* at = v.row<int32_t>(i) + j;
       if (const int32_t value = change(*at, i); value != *at) call.patch(at, value);
     }
+}
+
+/// Indices outside [0, end) become the nearest inside.
+void clamp_ints(Call& call, uint32_t operand, int64_t end) {
+  change_ints(call, operand, [last = static_cast<int32_t>(end) - 1](int32_t i, int64_t) {
+    return std::clamp(i, 0, last);
+  });
 }
 
 void clear_bits(Call& call, uint32_t operand, uint32_t mask) {
@@ -149,6 +156,115 @@ void before_attention(Call& call) {
   }
 }
 
+void before_router(Call& call) {
+  hadal_router_attr& attr = call.op.attr.router;
+  switch (call.fault) {
+    case kRouterIgnoresBias:
+      call.op.operands[HADAL_ROUTER_BIAS] = -1;
+      break;
+    case kGroupBestOnly:
+      attr.group_best = 1;
+      break;
+    case kIgnoresGroups:
+      attr.groups = attr.groups_kept = 1;
+      break;
+    case kForgetsToNormalise:
+      attr.normalise = 0;
+      break;
+    case kIgnoresRouterScale:
+      attr.scale = 1;
+      break;
+    case kIgnoresHash:
+      call.op.operands[HADAL_ROUTER_TOKEN] = call.op.operands[HADAL_ROUTER_HASH] = -1;
+      break;
+    case kTakesAnyToken:
+      clamp_ints(call, HADAL_ROUTER_TOKEN, call.view(HADAL_ROUTER_HASH).extents[0]);
+      break;
+    case kSoftmaxOnly:
+      attr.score = HADAL_ROUTER_SOFTMAX;
+      break;
+    default:
+      break;
+  }
+}
+
+// The last row of an expert becomes the first one of the next.
+void shift_offsets(Call& call) {
+  const View offset = call.view(HADAL_GROUPED_MATMUL_OFFSET);
+  for (int64_t e = 0; e + 2 < offset.extents[0]; ++e)
+    if (int32_t* end = offset.row<int32_t>(e + 1); *end > *offset.row<int32_t>(e))
+      return call.patch(end, *end - 1);
+}
+
+void before_combine(Call& call) {
+  const View place = call.view(HADAL_MOE_COMBINE_PLACE);
+  const int64_t fan = call.op.attr.experts.fan;
+  if (call.fault == kForgetsShared) call.op.operands[HADAL_MOE_COMBINE_SHARED] = -1;
+  if (call.fault == kForgetsCombineAdd) call.op.operands[HADAL_MOE_COMBINE_ADD] = -1;
+  std::vector<int32_t> backwards;
+  for (int64_t i = 0; call.fault == kAddsBackwards && i < place.extents[0]; ++i)
+    backwards.push_back(*place.row<int32_t>(i / fan * fan + fan - 1 - i % fan));
+  for (size_t i = 0; i < backwards.size(); ++i)
+    call.patch(place.row<int32_t>(static_cast<int64_t>(i)), backwards[i]);
+}
+
+// Whether entry `e` of token row `t` lies in a block of the first segment.
+bool is_mapped(const Call& call, int64_t t, int64_t e) {
+  const View table = call.view(HADAL_LATENT_ATTENTION_BLOCK_TABLE);
+  const int64_t s = *call.view(HADAL_LATENT_ATTENTION_ROW_SEQ).row<int32_t>(t);
+  const int64_t block = e / call.view(HADAL_LATENT_ATTENTION_PLANE).extents[1];
+  return block < table.extents[1] && table.row<int32_t>(s)[block] >= 0;
+}
+
+void before_latent(Call& call) {
+  hadal_segment_attr& segment = call.op.attr.latent.segments[0];
+  switch (call.fault) {
+    case kSeesNextEntry:
+      change_ints(call, HADAL_LATENT_ATTENTION_POSITION, [&](int32_t at, int64_t t) {
+        const auto ratio = static_cast<int32_t>(segment.ratio);
+        return is_mapped(call, t, (at + 1) / ratio) ? at + ratio : at;
+      });
+      break;
+    case kForgetsTail:
+      each(call.view(HADAL_LATENT_ATTENTION_TAIL), [&](float* x) { call.patch(x, 0.0f); });
+      break;
+    case kIgnoresListEnd: {
+      const View list = call.view(HADAL_LATENT_ATTENTION_LIST);
+      for (int64_t t = 0; list.present() && t < list.extents[0]; ++t) {
+        int32_t* row = list.row<int32_t>(t);
+        int32_t* end = std::find(row, row + list.extents[1], -1);
+        const int32_t next = end == row ? 0 : end[-1] + 1;
+        if (end != row + list.extents[1] && is_mapped(call, t, next)) call.patch(end, next);
+      }
+      break;
+    }
+    case kIgnoresList:
+      call.op.operands[HADAL_LATENT_ATTENTION_LIST] = -1;
+      break;
+    case kEntryWindowOffByOne:
+      segment.window += segment.window ? 1 : 0;
+      break;
+    case kFirstSegmentOnly:
+      for (const uint32_t i : {HADAL_LATENT_ATTENTION_PLANE2, HADAL_LATENT_ATTENTION_BLOCK_TABLE2,
+                               HADAL_LATENT_ATTENTION_FIRST2, HADAL_LATENT_ATTENTION_LIST2})
+        call.op.operands[i] = -1;
+      break;
+    case kOneFirst:
+      if (call.op.operands[HADAL_LATENT_ATTENTION_FIRST2] >= 0)
+        call.op.operands[HADAL_LATENT_ATTENTION_FIRST2] =
+            call.op.operands[HADAL_LATENT_ATTENTION_FIRST];
+      break;
+    case kIgnoresLatentSink:
+      call.op.operands[HADAL_LATENT_ATTENTION_SINK] = -1;
+      break;
+    case kIgnoresLatentFirst:
+      change_ints(call, HADAL_LATENT_ATTENTION_FIRST, [](int32_t, int64_t) { return 0; });
+      break;
+    default:
+      break;
+  }
+}
+
 void before_kv_write(Call& call) {
   switch (call.fault) {
     case kIgnoresWriteFrom:
@@ -240,6 +356,26 @@ void before(Call& call) {
     case HADAL_OP_GQA_ATTENTION:
       before_attention(call);
       break;
+    case HADAL_OP_ROUTER:
+      before_router(call);
+      break;
+    case HADAL_OP_MOE_SORT:
+      if (call.fault == kClampsExpert)
+        clamp_ints(call, HADAL_MOE_SORT_EXPERT, call.view(HADAL_MOE_SORT_OFFSET).extents[0] - 1);
+      break;
+    case HADAL_OP_GROUPED_MATMUL:
+      if (call.fault == kNeighboursMatrix) shift_offsets(call);
+      if (call.fault == kPairsAreRows)
+        change_ints(call, HADAL_GROUPED_MATMUL_ORDER, [&](int32_t pair, int64_t) {
+          return pair / static_cast<int32_t>(call.op.attr.experts.fan);
+        });
+      break;
+    case HADAL_OP_MOE_COMBINE:
+      before_combine(call);
+      break;
+    case HADAL_OP_LATENT_ATTENTION:
+      before_latent(call);
+      break;
     case HADAL_OP_KV_WRITE:
       before_kv_write(call);
       break;
@@ -257,18 +393,12 @@ void before(Call& call) {
                   call.op.operands[HADAL_GATED_MATMUL_UP]);
       break;
     case HADAL_OP_EMBED:
-      if (call.fault == kClampsToken) {
-        const auto v = static_cast<int32_t>(call.view(HADAL_EMBED_TABLE).extents[0]);
-        change_ints(call, HADAL_EMBED_TOKEN,
-                    [v](int32_t id, int64_t) { return std::clamp(id, 0, v - 1); });
-      }
+      if (call.fault == kClampsToken)
+        clamp_ints(call, HADAL_EMBED_TOKEN, call.view(HADAL_EMBED_TABLE).extents[0]);
       break;
     case HADAL_OP_GATHER_ROWS:
-      if (call.fault == kClampsIndex) {
-        const auto m = static_cast<int32_t>(call.view(HADAL_GATHER_ROWS_X).extents[0]);
-        change_ints(call, HADAL_GATHER_ROWS_INDEX,
-                    [m](int32_t i, int64_t) { return std::clamp(i, 0, m - 1); });
-      }
+      if (call.fault == kClampsIndex)
+        clamp_ints(call, HADAL_GATHER_ROWS_INDEX, call.view(HADAL_GATHER_ROWS_X).extents[0]);
       break;
     case HADAL_OP_COPY_BLOCKS:
       if (call.fault == kCopiesMinusOne)

@@ -15,6 +15,7 @@ hadal_program_table program_table;
 Fault fault = kNoFault;
 std::map<hadal_device*, int32_t> device_threads;
 std::map<hadal_queue*, int32_t> queue_threads;
+std::map<const hadal_weight*, std::vector<float>> vectors;
 bool stopped = false;
 std::map<hadal_program*, hadal_step> first_steps;
 
@@ -58,11 +59,19 @@ hadal_status weight_create(hadal_device* device, const hadal_weight_desc* desc,
   std::vector<hadal_piece> changed(pieces, pieces + count);
   hadal_weight_desc other = *desc;
   if (fault == kSwapsPieces && count > 1) std::swap(changed[0], changed[1]);
-  if (fault == kIgnoresScales && desc->scale_dtype != HADAL_DTYPE_NONE) {
+  if ((fault == kIgnoresScales || fault == kIgnoresExpertScales) &&
+      desc->scale_dtype != HADAL_DTYPE_NONE) {
     other.scale_dtype = HADAL_DTYPE_NONE;
     for (hadal_piece& piece : changed) piece.scale_memory = nullptr;
   }
-  return good.weight_create(device, &other, changed.data(), count, out, error);
+  const hadal_status status = good.weight_create(device, &other, changed.data(), count, out, error);
+  if (status == HADAL_OK && desc->uses == HADAL_USE_VECTOR) {
+    std::vector<float>& values = vectors[*out];
+    values.resize(static_cast<size_t>(desc->cols));
+    std::memcpy(values.data(), host_chip::memory(pieces[0].memory)->data + pieces[0].offset,
+                values.size() * sizeof(float));
+  }
+  return status;
 }
 
 void weight_destroy(hadal_weight* w) {
@@ -71,6 +80,8 @@ void weight_destroy(hadal_weight* w) {
 
 hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
                       const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
+  *workspace_bytes = 0;
+  if (is_fused(op->id)) return host_chip::check_operands(*op, tensors, error);
   const hadal_status status = good.op_query(device, op, tensors, limits, workspace_bytes, error);
   if (fault == kReadsWorkspace) *workspace_bytes += 64;
   return status;
@@ -86,6 +97,7 @@ hadal_status run_one(hadal_queue* queue, const hadal_tape& tape, uint32_t index,
             .op = tape.ops[index],
             .patches = {},
             .saved = {}};
+  if (is_fused(call.op.id)) return run_fused(call, queue, good.op_run, error);
   before(call);
   hadal_tape one = tape;
   one.ops = &call.op;
@@ -145,6 +157,9 @@ void destroy(hadal_program* program) {
 void close(hadal_chip*) {}
 
 }  // namespace
+
+const std::vector<float>& vector_of(const hadal_weight* w) { return vectors.at(w); }
+
 }  // namespace hadal::faulty
 
 extern "C" __attribute__((visibility("default"))) hadal_status

@@ -56,8 +56,16 @@ struct Call {
   std::vector<float> saved;  ///< between before and after
 };
 
+/// Values of a weight that was made for use vector.
+const std::vector<float>& vector_of(const hadal_weight* w);
+
 void before(Call& call);
 void after(Call& call);
+
+/// Operators that this chip takes although the good one declines them.
+bool is_fused(uint32_t id);
+using OpRun = decltype(hadal_chip::op_run);
+hadal_status run_fused(const Call& call, hadal_queue* queue, OpRun good, hadal_error* error);
 
 /// Calls visit(float*) for each element of a float view, row by row.
 template <typename Visit>

@@ -214,6 +214,10 @@ typedef struct hadal_latent_attr {
   hadal_segment_attr segments[2]; /* the second counts if its plane is given */
 } hadal_latent_attr;
 
+typedef struct hadal_index_attr {
+  uint32_t ratio; /* positions an entry */
+} hadal_index_attr;
+
 typedef union hadal_attributes {
   hadal_norm_attr norm;
   hadal_rope_attr rope;
@@ -224,6 +228,7 @@ typedef union hadal_attributes {
   hadal_router_attr router;
   hadal_experts_attr experts; /* grouped_matmul, moe_combine, moe_experts */
   hadal_latent_attr latent;   /* also mla_attention: its first segment */
+  hadal_index_attr index;
   uint8_t bytes[64];
 } hadal_attributes;
 

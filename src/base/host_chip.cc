@@ -534,6 +534,8 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
       return a.experts.clamp >= 0 ? "" : "clamp must not be negative";
     case HADAL_OP_LATENT_ATTENTION:
       return check_latent(a.latent, t);
+    case HADAL_OP_INDEX_TOPK:
+      return a.index.ratio < 1 ? "ratio must be at least 1" : "";
     case HADAL_OP_MLA_ATTENTION:
       return std::isfinite(a.latent.scale) ? "" : "scale must be finite";
     case HADAL_OP_SAMPLE:

@@ -37,6 +37,11 @@ struct ModelSpec {
   void field(std::string name, const char* value) { field(std::move(name), std::string(value)); }
 };
 
+/// "model.layers.7."
+inline std::string layer_prefix(int64_t layer) {
+  return "model.layers." + std::to_string(layer) + ".";
+}
+
 /// A width: a whole number from 1 to 2^20.
 Result<int64_t> width_of(const Config& config, std::string_view key,
                          std::optional<int64_t> otherwise = {});

@@ -89,6 +89,12 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
       }
       break;
     }
+    case HADAL_OP_INDEX_TOPK:
+      s.h = static_cast<double>(x.extents[1]);
+      s.k = static_cast<double>(x.extents[2]);
+      s.c = context / op.attr.index.ratio;
+      cache(HADAL_INDEX_TOPK_PLANE, s.c);
+      break;
     case HADAL_OP_MLA_ATTENTION:
       s.h = static_cast<double>(x.extents[1]);
       s.k = static_cast<double>(tensors[HADAL_MLA_ATTENTION_PLANE].extents[2]);

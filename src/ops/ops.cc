@@ -38,6 +38,13 @@ void Ops::rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out) {
   emit(HADAL_OP_NORM, {x, w, std::nullopt, std::nullopt, out}, attr);
 }
 
+void Ops::layer_norm(Tensor x, Tensor w, Tensor b, double eps, Tensor out) {
+  hadal_attributes attr{};
+  attr.norm.eps = static_cast<float>(eps);
+  attr.norm.layer = 1;
+  emit(HADAL_OP_NORM, {x, w, b, std::nullopt, out}, attr);
+}
+
 void Ops::add_rms_norm(Tensor x, Tensor residual, std::optional<Tensor> w, double eps, Tensor out) {
   hadal_attributes attr{};
   attr.norm.eps = static_cast<float>(eps);
@@ -135,6 +142,15 @@ void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSeg
        {q, tail, inputs_.position, inputs_.row_seq, segment.plane,
         inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, plane2,
         table2, first2, list2, sink, out},
+       attr);
+}
+
+void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list) {
+  hadal_attributes attr{};
+  attr.index.ratio = static_cast<uint32_t>(keys.ratio);
+  emit(HADAL_OP_INDEX_TOPK,
+       {q, weight, inputs_.position, inputs_.row_seq, keys.plane, inputs_.block_table[keys.group],
+        inputs_.first[keys.group], list},
        attr);
 }
 

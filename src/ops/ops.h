@@ -75,6 +75,8 @@ class Ops {
               std::optional<Tensor> add = {});
   /// out = rms_norm(x) ⊙ w over the last extent; w may be absent. x may be out.
   void rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out);
+  /// out = (x - mean) / sqrt(var + eps) ⊙ w + b over the last extent. x may be out.
+  void layer_norm(Tensor x, Tensor w, Tensor b, double eps, Tensor out);
   /// residual += x; out = rms_norm(residual) ⊙ w.
   void add_rms_norm(Tensor x, Tensor residual, std::optional<Tensor> w, double eps, Tensor out);
   /// Turns x [T, H, D] in place by the rows' positions.
@@ -105,6 +107,9 @@ class Ops {
   void latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
                         double scale, Tensor out, std::optional<Tensor> sink = {},
                         const LatentSegment* second = nullptr);
+  /// list = the entries of the segment whose score is largest.   q [T, H, D], weight [T, H], list
+  /// [T, k] I32; plane [blocks, slots, D]
+  void index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list);
   /// MLA, absorbed: K is w_uk's latent, V its w_uv.   q_nope [T, H, dn], q_rope [T, H, dr], w_uk
   /// [H, r, dn], w_uv [H, dv, r], out [T, H, dv]
   void mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,

@@ -76,20 +76,18 @@ MlaWeights bind_mla(WeightBinder& b, const std::string& p, const MlaSpec& s, int
   return w;
 }
 
-void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_freq, Tensor plane,
-                   size_t group, Tensor h, Tensor x) {
+void mla_query_latent(Ops& ops, const MlaWeights& w, Tensor h, Tensor c_q) {
+  ops.matmul(h, *w.q_a_proj, c_q);
+  ops.rms_norm(c_q, *w.q_a_layernorm, kLatentNormEps, c_q);
+}
+
+void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_freq,
+                   const LatentSegment& latents, Tensor h, Tensor c_q, Tensor x) {
   const Rope rope = s.rope.op(inv_freq);
   const int64_t heads = s.num_attention_heads, nope = s.qk_nope_head_dim, pe = s.qk_rope_head_dim;
   Scratch scratch(ops);
   Tensor q = scratch.rows(HADAL_DIM_T, heads * (nope + pe));
-  if (s.q_lora_rank > 0) {
-    Tensor c_q = scratch.rows(HADAL_DIM_T, s.q_lora_rank);
-    ops.matmul(h, *w.q_a_proj, c_q);
-    ops.rms_norm(c_q, *w.q_a_layernorm, kLatentNormEps, c_q);
-    ops.matmul(c_q, *w.q_b_proj, q);
-  } else {
-    ops.matmul(h, *w.q_proj, q);
-  }
+  ops.matmul(c_q, s.q_lora_rank > 0 ? *w.q_b_proj : *w.q_proj, q);
   const Tensor q_heads = heads_view(q, heads);
   const Tensor q_nope = inner(q_heads, 0, nope), q_pe = inner(q_heads, nope, pe);
   ops.rope(q_pe, rope);
@@ -99,12 +97,20 @@ void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_f
   const Tensor c_kv = columns(kv, 0, s.kv_lora_rank), k_pe = columns(kv, s.kv_lora_rank, pe);
   ops.rms_norm(c_kv, *w.kv_a_layernorm, kLatentNormEps, c_kv);
   ops.rope(heads_view(k_pe, 1), rope);
-  ops.kv_write(kv, plane, group);
+  ops.kv_write(kv, latents.plane, latents.group);
 
   Tensor o = scratch.rows(HADAL_DIM_T, heads * s.v_head_dim);
-  ops.mla_attention(q_nope, q_pe, *w.w_uk, *w.w_uv, {.plane = plane, .group = group}, s.scale,
-                    heads_view(o, heads));
+  ops.mla_attention(q_nope, q_pe, *w.w_uk, *w.w_uv, latents, s.scale, heads_view(o, heads));
   ops.matmul(o, *w.o_proj, x, {}, x);
+}
+
+void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_freq,
+                   const LatentSegment& latents, Tensor h, Tensor x) {
+  if (s.q_lora_rank == 0) return mla_attention(ops, s, w, inv_freq, latents, h, h, x);
+  Scratch scratch(ops);
+  Tensor c_q = scratch.rows(HADAL_DIM_T, s.q_lora_rank);
+  mla_query_latent(ops, w, h, c_q);
+  mla_attention(ops, s, w, inv_freq, latents, h, c_q, x);
 }
 
 }  // namespace hadal

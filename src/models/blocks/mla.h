@@ -46,8 +46,15 @@ struct MlaWeights {
 MlaWeights bind_mla(WeightBinder& binder, const std::string& prefix, const MlaSpec& spec,
                     int64_t hidden);
 
-/// x += W_o Attn(h).   h and x [T, hidden], plane of `group`
+/// c_q = norm(W_qa h).   c_q [T, q_lora_rank]
+void mla_query_latent(Ops& ops, const MlaWeights& w, Tensor h, Tensor c_q);
+
+/// x += W_o Attn(h), with the queries made of c_q (h itself without q_lora_rank).   h and x [T,
+/// hidden]
 void mla_attention(Ops& ops, const MlaSpec& spec, const MlaWeights& w, Tensor inv_freq,
-                   Tensor plane, size_t group, Tensor h, Tensor x);
+                   const LatentSegment& latents, Tensor h, Tensor c_q, Tensor x);
+/// The same with c_q made on the way.
+void mla_attention(Ops& ops, const MlaSpec& spec, const MlaWeights& w, Tensor inv_freq,
+                   const LatentSegment& latents, Tensor h, Tensor x);
 
 }  // namespace hadal

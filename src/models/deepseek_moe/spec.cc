@@ -19,7 +19,7 @@ Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
   WeightBinder b(checkpoint, weights_);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
-    const std::string p = "model.layers." + std::to_string(i) + ".";
+    const std::string p = layer_prefix(i);
     LayerWeights w;
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);

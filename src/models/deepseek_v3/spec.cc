@@ -19,9 +19,8 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   const int64_t hidden = s.model.hidden_size;
   WeightBinder b(checkpoint, weights_);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
-  const auto prefix = [](int64_t layer) { return "model.layers." + std::to_string(layer) + "."; };
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
-    const std::string p = prefix(i);
+    const std::string p = layer_prefix(i);
     LayerWeights w;
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
@@ -34,7 +33,7 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   }
   // The MTP layers: not used yet.
   for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
-    b.known_unused(prefix(s.model.num_hidden_layers + i) + "*");
+    b.known_unused(layer_prefix(s.model.num_hidden_layers + i) + "*");
   ends_ = bind_ends(b, s.model);
   return b.finish();
 }

@@ -36,7 +36,7 @@ Status DenseModel::bind(const Checkpoint& checkpoint) {
   b.known_unused("rope_freqs.weight");
 
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
-    const std::string p = "model.layers." + std::to_string(i) + ".";
+    const std::string p = layer_prefix(i);
     LayerWeights w;
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);

@@ -31,19 +31,18 @@ int combining_class(char32_t code) {
 
 /// Orders each run of combining characters by class, stably: a run of n costs n log n.
 void order(std::vector<utf8proc_int32_t>& codes) {
-  for (size_t i = 0; i < codes.size();) {
-    if (combining_class(static_cast<char32_t>(codes[i])) == 0) {
-      ++i;
-      continue;
+  std::vector<uint64_t> keys;  // class, place, code
+  for (size_t i = 0; i < codes.size(); ++i) {
+    keys.clear();
+    const size_t begin = i;
+    for (; i < codes.size(); ++i) {
+      const auto code = static_cast<uint32_t>(codes[i]);
+      const auto combining = static_cast<uint64_t>(combining_class(code));
+      if (combining == 0) break;
+      keys.push_back(combining << 56 | uint64_t{i - begin} << 21 | code);
     }
-    size_t end = i;
-    while (end < codes.size() && combining_class(static_cast<char32_t>(codes[end])) != 0) ++end;
-    std::stable_sort(codes.begin() + static_cast<ptrdiff_t>(i),
-                     codes.begin() + static_cast<ptrdiff_t>(end), [](int32_t a, int32_t b) {
-                       return combining_class(static_cast<char32_t>(a)) <
-                              combining_class(static_cast<char32_t>(b));
-                     });
-    i = end;
+    std::sort(keys.begin(), keys.end());
+    for (size_t k = 0; k < keys.size(); ++k) codes[begin + k] = keys[k] & 0x1FFFFF;
   }
 }
 

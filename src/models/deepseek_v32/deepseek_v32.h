@@ -1,0 +1,55 @@
+// DeepSeek-V3.2 (V3.2-Exp, V3.2, Speciale, Math-V2): DeepSeek-V3 whose attention looks only at the
+// tokens that the indexer chooses. arXiv 2512.02556.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "models/blocks/ends.h"
+#include "models/blocks/indexer.h"
+#include "models/blocks/mla.h"
+#include "models/blocks/moe.h"
+#include "models/model.h"
+
+namespace hadal::deepseek_v32 {
+
+struct DeepSeekV32Spec {
+  ModelSpec model;
+  MlaSpec attention;
+  IndexerSpec indexer;
+  MoeSpec moe;
+  int64_t intermediate_size = 0;         ///< of the dense layers
+  int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
+
+  static Result<DeepSeekV32Spec> from_config(const Config& config);
+};
+
+struct LayerWeights {
+  Weight* input_layernorm = nullptr;  // [hidden]
+  MlaWeights self_attn;
+  IndexerWeights indexer;
+  Weight* post_attention_layernorm = nullptr;  // [hidden]
+  FfnWeights mlp;                              // of a dense layer
+  MoeWeights moe;                              // of the others
+};
+
+class DeepSeekV32Model final : public Model {
+ public:
+  explicit DeepSeekV32Model(DeepSeekV32Spec spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  Status bind(const Checkpoint& checkpoint) override;
+  void forward(Ops& ops, const StepPlanes& planes) const override;
+
+ private:
+  void decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe, const Tensor& latents,
+                     const Tensor& keys, Tensor x) const;
+
+  DeepSeekV32Spec spec_;
+  Weight* inv_freq_ = nullptr;  // [rope / 2]
+  std::vector<LayerWeights> layers_;
+  EndWeights ends_;
+};
+
+Result<std::unique_ptr<Model>> make(const Config& config);
+
+}  // namespace hadal::deepseek_v32

@@ -1,0 +1,53 @@
+#include "models/deepseek_v32/deepseek_v32.h"
+
+namespace hadal::deepseek_v32 {
+
+Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& config) {
+  DeepSeekV32Spec s;
+  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
+  if (s.attention.q_lora_rank == 0)
+    return failed(config.origin() +
+                  ": q_lora_rank is missing: the indexer's queries are made of it");
+  HADAL_TRY(s.indexer, IndexerSpec::from_config(config, s.attention.rope, s.model));
+  HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
+  s.model.field("intermediate_size", s.intermediate_size);
+  HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
+  HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
+  s.attention.add_planes(s.model);
+  s.indexer.add_planes(s.model, 0);
+  return s;
+}
+
+Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
+  const DeepSeekV32Spec& s = spec_;
+  const int64_t hidden = s.model.hidden_size;
+  WeightBinder b(checkpoint, weights_);
+  inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
+  for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
+    const std::string p = layer_prefix(i);
+    LayerWeights w;
+    w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
+    w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
+    w.indexer =
+        bind_indexer(b, p + "self_attn.indexer.", s.indexer, hidden, s.attention.q_lora_rank);
+    w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
+    if (s.moe.is_moe(i))
+      w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
+    else
+      w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+    layers_.push_back(w);
+  }
+  // The MTP layers: not used yet.
+  for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
+    b.known_unused(layer_prefix(s.model.num_hidden_layers + i) + "*");
+  ends_ = bind_ends(b, s.model);
+  return b.finish();
+}
+
+Result<std::unique_ptr<Model>> make(const Config& config) {
+  HADAL_TRY(DeepSeekV32Spec spec, DeepSeekV32Spec::from_config(config));
+  return std::unique_ptr<Model>(new DeepSeekV32Model(std::move(spec)));
+}
+
+}  // namespace hadal::deepseek_v32
