@@ -151,6 +151,8 @@ CONFIGS |= {
     "deepseek-v3-fp8": deepseek("deepseek_v3", 160, 5, **V3 | {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "q_lora_rank": 136},
                                 num_hidden_layers=2, kv_lora_rank=132, qk_nope_head_dim=24, v_head_dim=20,
                                 rope_scaling=deepseek_yarn(0.707)),
+    "deepseek-v32": deepseek("deepseek_v32", 64, 4, **V3, rope_scaling=deepseek_yarn(1.0), index_n_heads=16, index_head_dim=24,
+                             index_topk=16, num_nextn_predict_layers=1),
 }
 DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model, in what type, with the old key set
     "deepseek-moe-gguf": ("deepseek-moe", Q.F16, False),
@@ -158,6 +160,7 @@ DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model
     "deepseek-v2-lite-old-gguf": ("deepseek-v2-lite", Q.F32, True),
     "deepseek-v2-gguf": ("deepseek-v2", Q.BF16, False),
     "deepseek-v3-gguf": ("deepseek-v3", Q.F16, False),
+    "deepseek-v32-gguf": ("deepseek-v32", Q.F16, False),
 }
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
 TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
@@ -176,7 +179,7 @@ QUANT_TYPES: dict[str, dict[int | str, Q | list[Q]]] = {  # per layer in the ord
     "quant-iq": {EMBED: Q.IQ4_XS, 0: [Q.IQ2_XXS, Q.IQ2_XS, Q.IQ2_S, Q.IQ3_XXS, Q.IQ3_S, Q.IQ1_S, Q.IQ1_M],
                  1: [Q.TQ1_0, Q.TQ2_0, Q.IQ4_XS, Q.IQ1_M, Q.IQ2_XXS, Q.IQ3_S, Q.IQ3_XXS]},
 }
-LONG = {"deepseek-v3": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
+LONG = {"deepseek-v3": 100, "deepseek-v32": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
 
 
 def quant_type_of(name: str) -> Callable[[str], Q]:

@@ -1,6 +1,6 @@
 """Tiny random models of DeepSeek's mixture-of-experts families: weights, oracles, GGUF files (oracle venv).
 
-deepseek_v2 and deepseek_v3 are compared with transformers, which reads the official tensor names. transformers has no
+deepseek_v2, deepseek_v3 and deepseek_v32 are compared with transformers, which reads the official tensor names. transformers has no
 `deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper (arXiv 2401.06066).
 """
 from __future__ import annotations
@@ -19,14 +19,18 @@ from safetensors.torch import save_file
 
 from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
 
-KINDS = {"deepseek": "DeepseekForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM"}
+KINDS = {"deepseek": "DeepseekForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM",
+         "deepseek_v32": "DeepseekV32ForCausalLM"}
 GGUF_NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_a_proj": "attn_q_a",
     "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
     "self_attn.kv_a_layernorm": "attn_kv_a_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
-    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp", "self_attn.indexer.wq_b": "indexer.attn_q_b", "self_attn.indexer.wk": "indexer.attn_k",
+    "self_attn.indexer.k_norm": "indexer.k_norm", "self_attn.indexer.weights_proj": "indexer.proj", "eh_proj": "nextn.eh_proj",
+    "enorm": "nextn.enorm", "hnorm": "nextn.hnorm", "embed_tokens": "nextn.embed_tokens", "shared_head.norm": "nextn.shared_head_norm",
+    "shared_head.head": "nextn.shared_head_head",
 }
 
 
@@ -67,6 +71,12 @@ def random_weights(config: dict[str, Any], seed: int) -> Tiny:
             norm(a + "kv_a_layernorm", c["kv_lora_rank"])
             matrix(a + "kv_b_proj", heads * (c["qk_nope_head_dim"] + c["v_head_dim"]), c["kv_lora_rank"])
             matrix(a + "o_proj", hidden, heads * c["v_head_dim"])
+            if "index_topk" in c:
+                matrix(a + "indexer.wq_b", c["index_n_heads"] * c["index_head_dim"], c["q_lora_rank"])
+                matrix(a + "indexer.wk", c["index_head_dim"], hidden)
+                norm(a + "indexer.k_norm", c["index_head_dim"])
+                w[a + "indexer.k_norm.bias"] = exact(rng.normal(0, 0.3, c["index_head_dim"]))
+                matrix(a + "indexer.weights_proj", c["index_n_heads"], hidden)
         else:
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 matrix(a + name, hidden, hidden)
@@ -171,16 +181,18 @@ def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
 # --- GGUF ------------------------------------------------------------------------------------------------------------------
 
 def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
-    """Arch `deepseek` or `deepseek2`, as llama.cpp's converter writes them; old: kv_b whole, as before its split."""
+    """Arch `deepseek`, `deepseek2` or `deepseek32` (which keeps the MTP layer), as llama.cpp's converter writes them; old: kv_b whole, as before its split."""
     c = tiny.config
     path.parent.mkdir(parents=True, exist_ok=True)
     latent = "kv_lora_rank" in c
-    w = gguf.GGUFWriter(path, "deepseek2" if latent else "deepseek")
+    sparse = "index_topk" in c
+    w = gguf.GGUFWriter(path, "deepseek32" if sparse else "deepseek2" if latent else "deepseek")
+    layers = c["num_hidden_layers"] + (c.get("num_nextn_predict_layers", 0) if sparse else 0)
     w.add_name("tiny random " + tiny.arch)
     w.add_vocab_size(c["vocab_size"])
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
-    w.add_block_count(c["num_hidden_layers"])
+    w.add_block_count(layers)
     w.add_feed_forward_length(c["intermediate_size"])
     w.add_head_count(c["num_attention_heads"])
     w.add_head_count_kv(1 if latent and not old else c["num_key_value_heads"])
@@ -214,6 +226,10 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
             w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if sigmoid else gguf.ExpertGatingFuncType.SOFTMAX)
     else:
         w.add_rope_dimension_count(c["hidden_size"] // c["num_attention_heads"])
+    if sparse:
+        w.add_nextn_predict_layers(layers - c["num_hidden_layers"])
+        for key, value in (("head_count", "index_n_heads"), ("key_length", "index_head_dim"), ("top_k", "index_topk")):
+            w.add_uint32(f"deepseek32.attention.indexer.{key}", c[value])
     add_gguf_rope(w, c)
 
     def add(name: str, value: Array) -> None:
@@ -224,7 +240,7 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
 
     for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
         add(short + ".weight", tiny.weights[whole + ".weight"])
-    for i in range(c["num_hidden_layers"]):
+    for i in range(layers):
         p, b = f"model.layers.{i}.", f"blk.{i}."
         for name, value in tiny.weights.items():
             if not name.startswith(p) or ".experts." in name:
@@ -242,7 +258,7 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
             elif stem in ("self_attn.q_proj", "self_attn.k_proj") and not latent:
                 add(b + GGUF_NAMES[stem] + ".weight", permute(value, c["num_attention_heads"]))
             else:
-                add(b + GGUF_NAMES[stem] + ".weight", value)
+                add(f"{b}{GGUF_NAMES[stem]}.{suffix}", value)
         if is_moe(c, i):
             for part in ("gate", "up", "down"):
                 add(b + f"ffn_{part}_exps.weight", np.stack(

@@ -99,6 +99,7 @@ GgufTensorFacts facts_of(const Checkpoint& checkpoint) {
   GgufTensorFacts facts;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     if (tensor.file_name == "output.weight") facts.has_output = true;
+    if (tensor.file_name.ends_with(".nextn.eh_proj.weight")) ++facts.mtp_layers;
     if (tensor.file_name == "token_embd.weight") facts.embedding_rows = tensor.shape[0];
   }
   return facts;

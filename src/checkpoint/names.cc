@@ -65,6 +65,20 @@ constexpr auto kLatent = std::to_array<NameRow>({
     {"attn_v_b", "self_attn.v_b_proj"},
 });
 
+/// The lightning indexer, and the MTP layer behind the others.
+constexpr auto kSparse = std::to_array<NameRow>({
+    {"indexer.attn_q_b", "self_attn.indexer.wq_b"},
+    {"indexer.attn_k", "self_attn.indexer.wk"},
+    {"indexer.k_norm", "self_attn.indexer.k_norm"},
+    {"indexer.proj", "self_attn.indexer.weights_proj"},
+    {"nextn.eh_proj", "eh_proj"},
+    {"nextn.enorm", "enorm"},
+    {"nextn.hnorm", "hnorm"},
+    {"nextn.embed_tokens", "embed_tokens"},
+    {"nextn.shared_head_norm", "shared_head.norm"},
+    {"nextn.shared_head_head", "shared_head.head"},
+});
+
 /// Whole names that do not follow stem + ".weight" or ".bias".
 constexpr auto kWhole = std::to_array<NameRow>({
     {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
@@ -108,6 +122,9 @@ constexpr auto kExpertKeys = std::to_array<KeyRow>({
     {"nextn_predict_layers", "num_nextn_predict_layers", Kind::kInteger},
     {"attention.q_lora_rank", "q_lora_rank", Kind::kInteger},
     {"attention.kv_lora_rank", "kv_lora_rank", Kind::kInteger},
+    {"attention.indexer.head_count", "index_n_heads", Kind::kInteger},
+    {"attention.indexer.key_length", "index_head_dim", Kind::kInteger},
+    {"attention.indexer.top_k", "index_topk", Kind::kInteger},
 });
 
 constexpr auto kScalingKeys = std::to_array<KeyRow>({
@@ -130,31 +147,13 @@ struct Architecture {
 };
 
 constexpr auto kArchitectures = std::to_array<Architecture>({
-    {.gguf = "llama",
-     .model_type = "llama",
-     .interleaved = true,
-     .experts = false,
-     .latent = false},
-    {.gguf = "qwen2",
-     .model_type = "qwen2",
-     .interleaved = false,
-     .experts = false,
-     .latent = false},
-    {.gguf = "qwen3",
-     .model_type = "qwen3",
-     .interleaved = false,
-     .experts = false,
-     .latent = false},
-    {.gguf = "deepseek",
-     .model_type = "deepseek",
-     .interleaved = true,
-     .experts = true,
-     .latent = false},
-    {.gguf = "deepseek2",
-     .model_type = "deepseek_v3",
-     .interleaved = true,
-     .experts = true,
-     .latent = true},
+    // gguf, model_type, interleaved, experts, latent
+    {"llama", "llama", true, false, false},
+    {"qwen2", "qwen2", false, false, false},
+    {"qwen3", "qwen3", false, false, false},
+    {"deepseek", "deepseek", true, true, false},
+    {"deepseek2", "deepseek_v3", true, true, true},  // or deepseek_v2: set_latent_keys
+    {"deepseek32", "deepseek_v32", true, true, true},
 });
 
 const Architecture* find_architecture(std::string_view gguf) {
@@ -301,6 +300,7 @@ Status set_latent_keys(const Keys& keys, Config& config) {
   const GgufValue* gating = keys.find("expert_gating_func");
   const bool sigmoid = gating && gating->integer() == 2;  // no key: softmax, files of V2's time
   config.set("scoring_func", sigmoid ? R"("sigmoid")" : R"("softmax")");
+  if (!sigmoid) config.set_text("model_type", "deepseek_v2");
   return {};
 }
 
@@ -353,6 +353,7 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
   const NameRow* row = prefix.empty() ? find_row(kOuter, stem) : find_row(kDense, stem);
   if (!row && !prefix.empty() && known->experts) row = find_row(kExperts, stem);
   if (!row && !prefix.empty() && known->latent) row = find_row(kLatent, stem);
+  if (!row && !prefix.empty() && known->latent) row = find_row(kSparse, stem);
   return row ? fmt::format("{}{}{}", prefix, row->official, kind) : std::string(gguf_name);
 }
 
@@ -390,6 +391,15 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
                           : tokens && tokens->is_array ? tokens->count
                                                        : 0;
     if (count > 0) config.set("vocab_size", fmt::format("{}", count));
+  }
+  // The layers of multi-token prediction are counted in block_count where they are in the file.
+  if (facts.mtp_layers > 0) {
+    HADAL_TRY(const int64_t blocks, config.integer("num_hidden_layers", 0, INT32_MAX, 0));
+    config.set("num_hidden_layers",
+               fmt::format("{}", std::max<int64_t>(0, blocks - facts.mtp_layers)));
+    config.set("num_nextn_predict_layers", fmt::format("{}", facts.mtp_layers));
+  } else {
+    config.set("num_nextn_predict_layers", "0");
   }
   config.set("tie_word_embeddings", facts.has_output ? "false" : "true");
   if (known) config.set("rope_interleave", known->interleaved ? "true" : "false");

@@ -24,6 +24,7 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
 struct GgufTensorFacts {
   bool has_output = false;     ///< output.weight is there: the head is not tied to the embedding
   int64_t embedding_rows = 0;  ///< of token_embd.weight, 0 without one
+  int64_t mtp_layers = 0;      ///< layers of multi-token prediction whose weights are there
 };
 
 /// The metadata as a config.json. An architecture that the tables do not know gets the keys all

@@ -121,8 +121,7 @@ Ids split(const Json& step, std::string_view text = "ab12  c") {
   vocab["1"] = 20, vocab["2"] = 21, vocab["12"] = 22, vocab["  "] = 23, vocab["2 "] = 24;
   vocab["b1"] = 25;
   json["model"]["vocab"] = vocab;
-  json["model"]["merges"] = {"a b", "1 2", Json::array({" ", " "}), Json::array({"2", " "}),
-                             "b 1"};
+  json["model"]["merges"] = {"a b", "1 2", Json::array({" ", " "}), Json::array({"2", " "}), "b 1"};
   json["pre_tokenizer"] = step;
   return ids(json, text);
 }
@@ -221,12 +220,13 @@ TEST(Normalizer, Kinds) {
             bytes("a "));
   EXPECT_EQ(normal({{"type", "Strip"}, {"strip_left", false}, {"strip_right", true}}, spaced),
             bytes(" \u3000a"));
-  EXPECT_EQ(normal({{"type", "Sequence"},
-                    {"normalizers",
-                     {{{"type", "NFD"}},
-                      {{"type", "Replace"}, {"pattern", {{"String", "\u0301"}}}, {"content", ""}}}}},
-                   "é"),
-            bytes("e"));
+  EXPECT_EQ(
+      normal({{"type", "Sequence"},
+              {"normalizers",
+               {{{"type", "NFD"}},
+                {{"type", "Replace"}, {"pattern", {{"String", "\u0301"}}}, {"content", ""}}}}},
+             "é"),
+      bytes("e"));
 }
 
 TEST(Normalizer, IsThatOfUnicode9) {
@@ -269,7 +269,7 @@ TEST(Model, ByteFallback) {
   json["model"]["byte_fallback"] = true;
   json["model"]["vocab"]["<0xC3>"] = 11;
   json["model"]["vocab"]["<0xA8>"] = 12;
-  json["model"]["vocab"]["<0x7f>"] = 13;  // lower case is no such token
+  json["model"]["vocab"]["<0x7f>"] = 13;              // lower case is no such token
   EXPECT_EQ(ids(json, "éèê\x7f"), (Ids{7, 11, 12}));  // ê lacks a byte and is dropped whole
   json["decoder"] = {{"type", "ByteFallback"}};
   const auto tokenizer = create(json);
@@ -350,7 +350,8 @@ TEST(Refusals, NameWhatIsWrong) {
     return text.find(part) != std::string::npos ? std::string(part) : text;
   };
   const std::pair<std::string, const char*> cases[] = {
-      {with("/model/type", "Unigram"), "the model \"Unigram\" is not supported; the one known is BPE"},
+      {with("/model/type", "Unigram"),
+       "the model \"Unigram\" is not supported; the one known is BPE"},
       {with("/model", 1), "model: expected an object"},
       {with("/model/vocab", Json::array()), "model.vocab: expected an object"},
       {with("/model/vocab/a", "0"), "model.vocab: \"a\": expected an id"},
@@ -369,15 +370,19 @@ TEST(Refusals, NameWhatIsWrong) {
       {with("/added_tokens", 1), "added_tokens: expected a list"},
       {with("/added_tokens", {1}), "added_tokens.content: expected a string"},
       {with("/added_tokens", {added(std::string(257, 'a'))}), "is longer than 256 bytes"},
-      {with("/added_tokens", {added("a", {{"special", 1}})}), "added_tokens.special: expected true"},
-      {with("/normalizer", {{"type", "Lowercase"}}), "the normalizer \"Lowercase\" is not supported"},
+      {with("/added_tokens", {added("a", {{"special", 1}})}),
+       "added_tokens.special: expected true"},
+      {with("/normalizer", {{"type", "Lowercase"}}),
+       "the normalizer \"Lowercase\" is not supported"},
       {with("/normalizer", "NFC"), "normalizer: expected an object"},
       {with("/normalizer", {{"type", "Sequence"}}), "normalizer.normalizers: expected a list"},
-      {with("/normalizer", {{"type", "Replace"}, {"content", "a"}}), "normalizer.pattern: expected"},
+      {with("/normalizer", {{"type", "Replace"}, {"content", "a"}}),
+       "normalizer.pattern: expected"},
       {with("/pre_tokenizer", {{"type", "Metaspace"}}),
        "the pre-tokenizer \"Metaspace\" is not supported; known are Split, ByteLevel"},
       {with("/pre_tokenizer", digits("removed")), "pre_tokenizer.behavior: expected Removed,"},
-      {with("/pre_tokenizer", {{"type", "Split"}, {"behavior", "Removed"}, {"pattern", {{"Regex", "("}}}}),
+      {with("/pre_tokenizer",
+            {{"type", "Split"}, {"behavior", "Removed"}, {"pattern", {{"Regex", "("}}}}),
        "the pattern \"(\" is not supported"},
       {with("/pre_tokenizer",
             {{"type", "Sequence"}, {"pretokenizers", Json(65, {{"type", "WhitespaceSplit"}})}}),
@@ -435,16 +440,18 @@ TEST(Refusals, GgufNamesThePreTokenizersItKnows) {
 TEST(Hostile, WorkIsBounded) {
   const std::string text(200000, 'a');
   Json json = file();
-  json["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "a+b|a"}}}, {"behavior", "Isolated"}};
+  json["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", "a+b|a"}}}, {"behavior", "Isolated"}};
   EXPECT_THROW(ids(json, text), std::runtime_error);
   json = file();
-  json["normalizer"] = {{"type", "Sequence"},
-                        {"normalizers", Json(40, {{"type", "Replace"},
-                                                  {"pattern", {{"String", "a"}}},
-                                                  {"content", "aa"}})}};
+  json["normalizer"] = {
+      {"type", "Sequence"},
+      {"normalizers",
+       Json(40, {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}})}};
   EXPECT_THROW(ids(json, text), std::runtime_error);
   json = byte_file();
-  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json(40, {{"type", "ByteLevel"}})}};
+  json["pre_tokenizer"] = {{"type", "Sequence"},
+                           {"pretokenizers", Json(40, {{"type", "ByteLevel"}})}};
   EXPECT_THROW(ids(json, "é" + text), std::runtime_error);
   json = file();
   json["added_tokens"] = {added(" ", {{"rstrip", true}})};
