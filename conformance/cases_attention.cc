@@ -433,6 +433,9 @@ void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
   refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, 1000, "a block that the plane does not have");
   refuse(HADAL_LATENT_ATTENTION_LIST, 0, 29, "a list that descends");
   refuse(HADAL_LATENT_ATTENTION_LIST, 0, 1 << 20, "an entry that no block could hold");
+  refuse(HADAL_LATENT_ATTENTION_LIST, 0, 0, "a list that names an entry twice");
+  Bytes& list = cases.back().operands[HADAL_LATENT_ATTENTION_LIST].data;
+  std::copy_n(list.begin() + sizeof(int32_t), sizeof(int32_t), list.begin());
 }
 
 void mla_attention_cases(Random& random, bool, std::vector<Case>& cases) {

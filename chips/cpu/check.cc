@@ -1,6 +1,7 @@
 // What the chip takes: op_query's shape checks, and the range checks of indices before a step runs.
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "base/host_chip.h"
 #include "device.h"
@@ -343,6 +344,9 @@ void check_shapes(Checker& c, const hadal_op& op) {
     // Shapes and types of what follows are as ops_table.inc says: host_chip::check_operands.
     case HADAL_OP_ROUTER:
       c.vector(HADAL_ROUTER_BIAS, c.extent(HADAL_ROUTER_LOGITS, 1));
+      if (c.present(HADAL_ROUTER_HASH))
+        c.matrix(HADAL_ROUTER_HASH, HADAL_USE_GATHER, 1, c.extent(HADAL_ROUTER_HASH, 0),
+                 c.extent(HADAL_ROUTER_HASH, 1));
       break;
     case HADAL_OP_MOE_SORT:
     case HADAL_OP_MOE_COMBINE:
@@ -356,6 +360,17 @@ void check_shapes(Checker& c, const hadal_op& op) {
     }
     case HADAL_OP_INDEX_TOPK:
       c.plane(HADAL_INDEX_TOPK_PLANE);
+      break;
+    case HADAL_OP_COMPRESS:
+      c.plane(HADAL_COMPRESS_PLANE);
+      if (c.present(HADAL_COMPRESS_APE))
+        c.vector(HADAL_COMPRESS_APE, c.extent(HADAL_COMPRESS_APE, 0));
+      break;
+    case HADAL_OP_HC_PRE:
+      c.vector(HADAL_HC_PRE_BASE, c.extent(HADAL_HC_PRE_MIX, 1));
+      c.vector(HADAL_HC_PRE_SCALE, c.extent(HADAL_HC_PRE_SCALE, 0));
+      break;
+    case HADAL_OP_HC_POST:
       break;
     case HADAL_OP_LATENT_ATTENTION:
       for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
@@ -502,6 +517,27 @@ std::string check_topk_indices(const hadal_tape& tape, const hadal_op& op, const
   return {};
 }
 
+std::string check_compress_indices(const hadal_tape& tape, const hadal_op& op,
+                                   const hadal_step& step) {
+  const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
+  const View position = view(HADAL_COMPRESS_POSITION), row_seq = view(HADAL_COMPRESS_ROW_SEQ),
+             plane = view(HADAL_COMPRESS_PLANE), table = view(HADAL_COMPRESS_BLOCK_TABLE);
+  const int64_t slots = plane.extents[1], ratio = op.attr.compress.ratio;
+  HADAL_RETURN_IF_TEXT(check_range(op, row_seq, HADAL_COMPRESS_ROW_SEQ, 0, table.extents[0]));
+  HADAL_RETURN_IF_TEXT(
+      check_range(op, position, HADAL_COMPRESS_POSITION, 0, table.extents[1] * slots));
+  for (int64_t t = 0; t < position.extents[0]; ++t) {
+    const int64_t end = int64_t{*position.row<int32_t>(t)} + 1;
+    if (end % ratio != 0) continue;
+    const int64_t begin = std::max<int64_t>(0, end - (op.attr.compress.overlap ? 2 : 1) * ratio);
+    for (int64_t i = begin / slots; i * slots < end; ++i)
+      HADAL_RETURN_IF_TEXT(outside(op, HADAL_COMPRESS_BLOCK_TABLE, i,
+                                   table.row<int32_t>(*row_seq.row<int32_t>(t))[i], 0,
+                                   plane.extents[0]));
+  }
+  return {};
+}
+
 std::string check_expert_indices(const hadal_tape& tape, const hadal_op& op,
                                  const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
@@ -509,11 +545,14 @@ std::string check_expert_indices(const hadal_tape& tape, const hadal_op& op,
     const View token = view(HADAL_ROUTER_TOKEN), hash = view(HADAL_ROUTER_HASH);
     if (!hash.present()) return {};
     HADAL_RETURN_IF_TEXT(check_range(op, token, HADAL_ROUTER_TOKEN, 0, hash.extents[0]));
-    const int64_t experts = view(HADAL_ROUTER_LOGITS).extents[1];
-    for (int64_t t = 0; t < token.extents[0]; ++t)
-      for (int64_t j = 0; j < hash.extents[1]; ++j)
-        HADAL_RETURN_IF_TEXT(outside(op, HADAL_ROUTER_HASH, t,
-                                     hash.row<int32_t>(*token.row<int32_t>(t))[j], 0, experts));
+    const int64_t experts = view(HADAL_ROUTER_LOGITS).extents[1], k = hash.extents[1];
+    std::vector<float> listed(static_cast<size_t>(k));
+    for (int64_t t = 0; t < token.extents[0]; ++t) {
+      weight_of(hash.weight)->decode(*token.row<int32_t>(t), 0, k, listed.data());
+      for (const float e : listed)
+        HADAL_RETURN_IF_TEXT(
+            outside(op, HADAL_ROUTER_HASH, t, static_cast<int64_t>(e), 0, experts));
+    }
     return {};
   }
   if (op.id == HADAL_OP_MOE_SORT) {
@@ -583,6 +622,8 @@ std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hada
       return check_latent_indices(tape, op, step);
     case HADAL_OP_INDEX_TOPK:
       return check_topk_indices(tape, op, step);
+    case HADAL_OP_COMPRESS:
+      return check_compress_indices(tape, op, step);
     case HADAL_OP_ROUTER:
     case HADAL_OP_MOE_SORT:
     case HADAL_OP_GROUPED_MATMUL:

@@ -93,12 +93,14 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
   const float* added = bias.present() ? weight_of(bias.weight)->values() : nullptr;
   const RouterTemp temp(worker.temp, experts);
   run.share_rows(index, logits.extents[0], 1, [&](int64_t from, int64_t to) {
+    std::vector<float> listed(hash.present() ? static_cast<size_t>(k) : 0);
     for (int64_t t = from; t < to; ++t) {
       score_row(logits.row<float>(t), experts, a.score, temp.score);
       int32_t* chosen = expert.row<int32_t>(t);
       if (hash.present()) {
-        std::memcpy(chosen, hash.row<int32_t>(*token.row<int32_t>(t)),
-                    static_cast<size_t>(k) * sizeof(int32_t));
+        weight_of(hash.weight)->decode(*token.row<int32_t>(t), 0, k, listed.data());
+        for (int64_t j = 0; j < k; ++j)
+          chosen[j] = static_cast<int32_t>(listed[static_cast<size_t>(j)]);
       } else {
         for (int64_t e = 0; e < experts; ++e)
           temp.selection[e] = temp.score[e] + (added ? static_cast<double>(added[e]) : 0.0);

@@ -81,6 +81,7 @@ bool has_indices(uint32_t id) {
     case HADAL_OP_MOE_COMBINE:
     case HADAL_OP_LATENT_ATTENTION:
     case HADAL_OP_INDEX_TOPK:
+    case HADAL_OP_COMPRESS:
       return true;
     default:
       return false;
@@ -196,6 +197,15 @@ class PlanBuilder {
       case HADAL_OP_INDEX_TOPK:
         s.kind = StageKind::kIndexTopk;
         share_parts(s, workspace);
+        break;
+      case HADAL_OP_COMPRESS:
+        s.kind = StageKind::kCompress;
+        break;
+      case HADAL_OP_HC_PRE:
+        s.kind = StageKind::kHcPre;
+        break;
+      case HADAL_OP_HC_POST:
+        s.kind = StageKind::kHcPost;
         break;
       case HADAL_OP_ROUTER:
         s.kind = StageKind::kRouter;
@@ -572,6 +582,15 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
         break;
       case StageKind::kIndexTopk:
         run_index_topk(run, op, s, i, worker);
+        break;
+      case StageKind::kCompress:
+        run_compress(run, op, i);
+        break;
+      case StageKind::kHcPre:
+        run_hc_pre(run, op, i);
+        break;
+      case StageKind::kHcPost:
+        run_hc_post(run, op, i);
         break;
       case StageKind::kIndexSelect:
         run_index_select(run, op, s, i);

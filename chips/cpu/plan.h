@@ -51,6 +51,9 @@ enum class StageKind : uint8_t {
   kMoeCombine,
   kIndexTopk,
   kIndexSelect,
+  kCompress,
+  kHcPre,
+  kHcPost,
 };
 
 struct Stage {
@@ -175,6 +178,9 @@ void run_grouped_matmul(const Run& run, const hadal_op& op, size_t index, Worker
 void run_moe_combine(const Run& run, const hadal_op& op, size_t index);
 void run_index_topk(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
                     Worker& worker);
+void run_compress(const Run& run, const hadal_op& op, size_t index);
+void run_hc_pre(const Run& run, const hadal_op& op, size_t index);
+void run_hc_post(const Run& run, const hadal_op& op, size_t index);
 void run_index_select(const Run& run, const hadal_op& op, const Stage& stage, size_t index);
 void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 

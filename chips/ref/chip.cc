@@ -66,6 +66,12 @@ Operator find_operator(uint32_t id) {
       return latent_attention;
     case HADAL_OP_INDEX_TOPK:
       return index_topk;
+    case HADAL_OP_COMPRESS:
+      return compress;
+    case HADAL_OP_HC_PRE:
+      return hc_pre;
+    case HADAL_OP_HC_POST:
+      return hc_post;
     default:
       return nullptr;
   }

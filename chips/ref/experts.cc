@@ -66,6 +66,7 @@ hadal_status router(const Call& call) {
   const hadal_router_attr& a = call.op->attr.router;
   const int64_t experts = logits.extents[1], k = expert.extents[1];
   const std::vector<float> bias = read_vector(call[HADAL_ROUTER_BIAS]);
+  std::vector<float> listed(static_cast<size_t>(k));  // a row of HASH
   for (int64_t t = 0; t < logits.extents[0]; ++t) {
     const std::vector<double> score = scores_of(logits.row<float>(t), experts, a.score);
     std::vector<int64_t> chosen;
@@ -73,11 +74,11 @@ hadal_status router(const Call& call) {
       const int32_t id = *token.row<int32_t>(t);
       if (id < 0 || id >= hash.extents[0])
         return call.outside(HADAL_ROUTER_TOKEN, t, id, hash.extents[0]);
-      const int32_t* row = hash.row<int32_t>(id);
+      weight(hash.weight).decode_row(id, listed.data());
       for (int64_t j = 0; j < k; ++j) {
-        if (row[j] < 0 || row[j] >= experts)
-          return call.outside(HADAL_ROUTER_HASH, id * k + j, row[j], experts);
-        chosen.push_back(row[j]);
+        const auto e = static_cast<int64_t>(listed[static_cast<size_t>(j)]);
+        if (e < 0 || e >= experts) return call.outside(HADAL_ROUTER_HASH, id * k + j, e, experts);
+        chosen.push_back(e);
       }
     } else {
       std::vector<double> selection = score;

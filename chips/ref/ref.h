@@ -123,5 +123,8 @@ hadal_status grouped_matmul(const Call& call);
 hadal_status moe_combine(const Call& call);
 hadal_status latent_attention(const Call& call);
 hadal_status index_topk(const Call& call);
+hadal_status compress(const Call& call);
+hadal_status hc_pre(const Call& call);
+hadal_status hc_post(const Call& call);
 
 }  // namespace hadal::ref

@@ -218,6 +218,17 @@ typedef struct hadal_index_attr {
   uint32_t ratio; /* positions an entry */
 } hadal_index_attr;
 
+typedef struct hadal_compress_attr {
+  uint32_t ratio;   /* rows an entry */
+  uint32_t overlap; /* 1: an entry also takes the rows of the one before */
+} hadal_compress_attr;
+
+typedef struct hadal_hc_attr {
+  float norm_eps;
+  float eps;
+  uint32_t iterations; /* of the Sinkhorn normalisation */
+} hadal_hc_attr;
+
 typedef union hadal_attributes {
   hadal_norm_attr norm;
   hadal_rope_attr rope;
@@ -229,6 +240,8 @@ typedef union hadal_attributes {
   hadal_experts_attr experts; /* grouped_matmul, moe_combine, moe_experts */
   hadal_latent_attr latent;   /* also mla_attention: its first segment */
   hadal_index_attr index;
+  hadal_compress_attr compress;
+  hadal_hc_attr hc;
   uint8_t bytes[64];
 } hadal_attributes;
 

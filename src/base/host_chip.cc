@@ -492,6 +492,29 @@ std::string check_latent(const hadal_latent_attr& a, const hadal_tensor* t) {
   return std::isfinite(a.scale) ? "" : "scale must be finite";
 }
 
+std::string check_compress(const hadal_compress_attr& a, const hadal_tensor* t) {
+  const int64_t width = t[HADAL_COMPRESS_OUT].extents[1] * (a.overlap ? 2 : 1);
+  if (a.ratio < 1 || a.overlap > 1) return "ratio must be at least 1, overlap 0 or 1";
+  if (t[HADAL_COMPRESS_PLANE].extents[2] != 2 * width) return "the plane's rows are not 2 widths";
+  const hadal_tensor& ape = t[HADAL_COMPRESS_APE];
+  return ape.space == HADAL_SPACE_NONE || ape.extents[0] == int64_t{a.ratio} * width
+             ? ""
+             : "ape must have ratio times the width";
+}
+
+std::string check_hc(const hadal_hc_attr& a, const hadal_tensor* t) {
+  const int64_t n = t[HADAL_HC_PRE_X].extents[1];
+  const bool all = t[HADAL_HC_PRE_POST].space != HADAL_SPACE_NONE;
+  if (all != (t[HADAL_HC_PRE_COMB].space != HADAL_SPACE_NONE)) return "post and comb go together";
+  if (n < 1 || n > 16) return "1 to 16 streams";
+  if (t[HADAL_HC_PRE_MIX].extents[1] != (all ? n * (n + 2) : n))
+    return "mix must hold n numbers, or n (n + 2) with post and comb";
+  if (t[HADAL_HC_PRE_SCALE].extents[0] != (all ? 3 : 1)) return "scale must hold 1 or 3 numbers";
+  return a.norm_eps >= 0 && a.eps >= 0 && a.iterations >= 1
+             ? ""
+             : "the epsilons must not be negative, iterations at least 1";
+}
+
 std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
   const hadal_attributes& a = op.attr;
   switch (op.id) {
@@ -534,6 +557,10 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
       return a.experts.clamp >= 0 ? "" : "clamp must not be negative";
     case HADAL_OP_LATENT_ATTENTION:
       return check_latent(a.latent, t);
+    case HADAL_OP_COMPRESS:
+      return check_compress(a.compress, t);
+    case HADAL_OP_HC_PRE:
+      return check_hc(a.hc, t);
     case HADAL_OP_INDEX_TOPK:
       return a.index.ratio < 1 ? "ratio must be at least 1" : "";
     case HADAL_OP_MLA_ATTENTION:

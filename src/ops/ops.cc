@@ -56,7 +56,8 @@ void Ops::rope(Tensor x, const Rope& rope) {
   attr.rope.first = static_cast<uint32_t>(rope.first);
   attr.rope.dims = static_cast<uint32_t>(rope.dims);
   attr.rope.interleaved = rope.interleaved ? 1 : 0;
-  attr.rope.ratio = 1;
+  attr.rope.inverse = rope.inverse ? 1 : 0;
+  attr.rope.ratio = static_cast<uint32_t>(rope.ratio);
   attr.rope.amplitude = rope.amplitude;
   emit(HADAL_OP_ROPE, {x, inputs_.position, rope.inv_freq}, attr);
 }
@@ -77,9 +78,9 @@ void Ops::gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clam
 
 void Ops::add(Tensor x, Tensor y) { emit(HADAL_OP_ADD, {x, y}); }
 
-void Ops::kv_write(Tensor x, Tensor plane, size_t group) {
+void Ops::kv_write(Tensor x, Tensor plane, size_t group, int64_t ratio) {
   hadal_attributes attr{};
-  attr.kv_write.ratio = 1;
+  attr.kv_write.ratio = static_cast<uint32_t>(ratio);
   emit(HADAL_OP_KV_WRITE,
        {x, plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group],
         inputs_.write_from[group]},
@@ -99,7 +100,7 @@ void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, 
 }
 
 void Ops::router(Tensor logits, std::optional<Tensor> bias, const Router& how, Tensor expert,
-                 Tensor weight) {
+                 Tensor weight, std::optional<Tensor> hash) {
   hadal_attributes attr{};
   attr.router = {.score = how.score,
                  .groups = static_cast<uint32_t>(how.groups),
@@ -107,7 +108,8 @@ void Ops::router(Tensor logits, std::optional<Tensor> bias, const Router& how, T
                  .group_best = static_cast<uint32_t>(how.group_best),
                  .normalise = how.normalise ? 1u : 0u,
                  .scale = static_cast<float>(how.scale)};
-  emit(HADAL_OP_ROUTER, {logits, bias, std::nullopt, std::nullopt, expert, weight}, attr);
+  const std::optional<Tensor> token = hash ? std::optional<Tensor>(inputs_.token) : std::nullopt;
+  emit(HADAL_OP_ROUTER, {logits, bias, token, hash, expert, weight}, attr);
 }
 
 void Ops::moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
@@ -152,6 +154,27 @@ void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor 
        {q, weight, inputs_.position, inputs_.row_seq, keys.plane, inputs_.block_table[keys.group],
         inputs_.first[keys.group], list},
        attr);
+}
+
+void Ops::compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_t ratio,
+                   bool overlap, Tensor out) {
+  hadal_attributes attr{};
+  attr.compress = {.ratio = static_cast<uint32_t>(ratio), .overlap = overlap ? 1u : 0u};
+  emit(HADAL_OP_COMPRESS,
+       {plane, ape, inputs_.position, inputs_.row_seq, inputs_.block_table[group], out}, attr);
+}
+
+void Ops::hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+                 Tensor out, std::optional<Tensor> post, std::optional<Tensor> comb) {
+  hadal_attributes attr{};
+  attr.hc = {.norm_eps = static_cast<float>(how.norm_eps),
+             .eps = static_cast<float>(how.eps),
+             .iterations = static_cast<uint32_t>(how.iterations)};
+  emit(HADAL_OP_HC_PRE, {x, mix, base, scale, out, post, comb}, attr);
+}
+
+void Ops::hc_post(Tensor x, Tensor f, Tensor post, Tensor comb) {
+  emit(HADAL_OP_HC_POST, {x, f, post, comb});
 }
 
 void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,

@@ -34,6 +34,8 @@ struct Rope {
   Tensor inv_freq{};  ///< [dims / 2] F32 weight
   int64_t first = 0, dims = 0;
   bool interleaved = false;
+  bool inverse = false;  ///< by the negative angle
+  int64_t ratio = 1;     ///< only rows that end an entry of so many positions turn, by its first
   float amplitude = 1;
 };
 
@@ -44,6 +46,12 @@ struct Router {
   int64_t group_best = 1;  ///< a group's score is the sum of its so many largest
   bool normalise = false;
   double scale = 1;
+};
+
+/// Constants of the hyper-connections.
+struct HyperConnection {
+  double norm_eps = 0, eps = 0;
+  int64_t iterations = 1;
 };
 
 /// One cache that latent attention looks at.
@@ -88,15 +96,17 @@ class Ops {
   void gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp = 0);
   /// x += y
   void add(Tensor x, Tensor y);
-  /// Writes the rows x [T, width] to one layer of a plane of `group`.
-  void kv_write(Tensor x, Tensor plane, size_t group);
+  /// Writes the rows x [T, width] to one layer of a plane of `group`; ratio: only those that end an
+  /// entry.
+  void kv_write(Tensor x, Tensor plane, size_t group, int64_t ratio = 1);
   /// out = softmax(scale q kᵀ) v over the row's own sequence; window 0: all of it.   q [T, H, D],
   /// out [T, H, Dv]
   void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
                      double scale, Tensor out, int64_t window = 0);
-  /// The experts of each row and their weights.   logits [T, E], bias [E], expert and weight [T, k]
+  /// The experts of each row and their weights.   logits [T, E], bias [E], expert and weight [T,
+  /// k]; hash [V, k]: the experts of each token, instead of a choice
   void router(Tensor logits, std::optional<Tensor> bias, const Router& how, Tensor expert,
-              Tensor weight);
+              Tensor weight, std::optional<Tensor> hash = {});
   /// out = sum of the experts' gated feed-forward, weighted (+ shared) (+ add).   x and out [T, d],
   /// gate and up [E, n, d], down [E, d, n]
   void moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
@@ -110,6 +120,16 @@ class Ops {
   /// list = the entries of the segment whose score is largest.   q [T, H, D], weight [T, H], list
   /// [T, k] I32; plane [blocks, slots, D]
   void index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list);
+  /// out[t] = the entry that ends with row t, of rows [kv; z] in the plane.   ape [ratio D] or [2
+  /// ratio D], out [T, D]
+  void compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_t ratio, bool overlap,
+                Tensor out);
+  /// out = Σ pre_i x_i, and with `post` and `comb` what hc_post needs.   x [T, n, d], mix [T, n (n
+  /// + 2)] or [T, n], out [T, d], post [T, n], comb [T, n, n]
+  void hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+              Tensor out, std::optional<Tensor> post = {}, std::optional<Tensor> comb = {});
+  /// x_k <- post_k f + Σ_j comb[j, k] x_j.   x [T, n, d], f [T, d]
+  void hc_post(Tensor x, Tensor f, Tensor post, Tensor comb);
   /// MLA, absorbed: K is w_uk's latent, V its w_uv.   q_nope [T, H, dn], q_rope [T, H, dr], w_uk
   /// [H, r, dn], w_uv [H, dv, r], out [T, H, dv]
   void mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,

@@ -100,9 +100,10 @@ TEST(Pattern, ALongRunCostsWhatItIsLong) {
 }
 
 TEST(Pattern, GivesUpOnUnboundedWork) {
-  const std::string text(100000, 'a');
+  // PCRE2 sees at once that a text without b cannot match.
+  const std::string text = std::string(100000, 'a') + "!b";
   for (const std::string_view regex :
-       {"a*a*b", " ?a+b|a", "(?=a+b)a|a", "a++b|a", "(?>a*)b|a", ".*x|."}) {
+       {"a*a*b", " ?a+b|a", "(?=a+b)a|a", "a++b|a", "(?>a*)b|a", ".*x|[^x]"}) {
     const auto pattern = Pattern::compile(regex);
     ASSERT_TRUE(pattern.has_value()) << regex;
     EXPECT_THROW(matches(*pattern, text), std::runtime_error) << regex;
@@ -114,7 +115,7 @@ TEST(Pattern, Refusals) {
       {"(a", "a group without its end"},
       {"a)", "an unmatched )"},
       {"[a", "a character class without its end"},
-      {"[]", "a character class without its end"},
+      {"[]", "an empty character class"},
       {"[z-a]", "a range whose end is before its begin"},
       {R"(\p{Nope})", "the character property \"Nope\""},
       {"(a+)+", "a repetition without bound inside another"},

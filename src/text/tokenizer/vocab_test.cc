@@ -43,7 +43,7 @@ TEST(Vocab, RefusesWhatIsDoubleOrOutOfRange) {
   EXPECT_EQ(message("b", 1), "id 1 is given to both \"a\" and \"b\"");
   EXPECT_EQ(message("a", 2), "token \"a\" has two ids, 1 and 2");
   EXPECT_EQ(message("b", -1), "token \"b\" has id -1; expected an id from 0 to 2097151");
-  EXPECT_EQ(message("b", kMaxTokenId + 1).substr(0, 23), "token \"b\" has id 2097152");
+  EXPECT_EQ(message("b", kMaxTokenId + 1).substr(0, 24), "token \"b\" has id 2097152");
   EXPECT_EQ(message("a", 3, true), "added");
   EXPECT_EQ(vocab.find("a"), 1);
   EXPECT_EQ(vocab.token(3), "a");

@@ -1,0 +1,148 @@
+// What DeepSeek-V4 adds: compress, and the hyper-connections hc_pre and hc_post.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "ref.h"
+
+namespace hadal::ref {
+namespace {
+
+double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+}  // namespace
+
+// out[t] = sum_j softmax_j(z[j] + ape[j]) kv[j], channel by channel
+hadal_status compress(const Call& call) {
+  const auto& plane = call[HADAL_COMPRESS_PLANE];
+  const auto& table = call[HADAL_COMPRESS_BLOCK_TABLE];
+  const auto& out = call[HADAL_COMPRESS_OUT];
+  const std::vector<float> ape = read_vector(call[HADAL_COMPRESS_APE]);
+  const auto ratio = static_cast<int64_t>(call.op->attr.compress.ratio);
+  const bool overlap = call.op->attr.compress.overlap != 0;
+  const int64_t d = out.extents[1], width = overlap ? 2 * d : d, slots = plane.extents[1];
+  for (int64_t t = 0; t < out.extents[0]; ++t) {
+    float* to = out.row<float>(t);
+    std::fill(to, to + d, 0.0f);
+    const int64_t last = *call[HADAL_COMPRESS_POSITION].row<int32_t>(t);
+    const int32_t s = *call[HADAL_COMPRESS_ROW_SEQ].row<int32_t>(t);
+    if (s < 0 || s >= table.extents[0])
+      return call.outside(HADAL_COMPRESS_ROW_SEQ, t, s, table.extents[0]);
+    if (last < 0 || last >= table.extents[1] * slots)
+      return call.outside(HADAL_COMPRESS_POSITION, t, last, table.extents[1] * slots);
+    if ((last + 1) % ratio != 0) continue;
+    const int64_t first = std::max<int64_t>(0, last + 1 - (overlap ? 2 : 1) * ratio);
+    // The row of position p, and where its channels begin: A before the last `ratio` rows.
+    std::vector<std::pair<const float*, int64_t>> rows;
+    for (int64_t p = first; p <= last; ++p) {
+      const int32_t block = table.row<int32_t>(s)[p / slots];
+      if (block < 0 || block >= plane.extents[0])
+        return call.outside(HADAL_COMPRESS_BLOCK_TABLE, p / slots, block, plane.extents[0]);
+      rows.emplace_back(plane.row<float>(block, p % slots), overlap && p > last - ratio ? d : 0);
+    }
+    for (int64_t c = 0; c < d; ++c) {
+      std::vector<double> z;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const auto& [row, at] = rows[i];
+        const int64_t phase = (first + static_cast<int64_t>(i)) % ratio;
+        z.push_back(static_cast<double>(row[width + at + c]) +
+                    (ape.empty()
+                         ? 0.0
+                         : static_cast<double>(ape[static_cast<size_t>(phase * width + at + c)])));
+      }
+      const double top = *std::max_element(z.begin(), z.end());
+      double sum = 0, value = 0;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const double p = std::exp(z[i] - top);
+        sum += p;
+        value += p * static_cast<double>(rows[i].first[rows[i].second + c]);
+      }
+      to[c] = static_cast<float>(value / sum);
+    }
+  }
+  return HADAL_OK;
+}
+
+hadal_status hc_pre(const Call& call) {
+  const auto& x = call[HADAL_HC_PRE_X];
+  const auto& mix = call[HADAL_HC_PRE_MIX];
+  const auto& post = call[HADAL_HC_PRE_POST];
+  const std::vector<float> base = read_vector(call[HADAL_HC_PRE_BASE]);
+  const std::vector<float> scale = read_vector(call[HADAL_HC_PRE_SCALE]);
+  const hadal_hc_attr& a = call.op->attr.hc;
+  const int64_t n = x.extents[1], d = x.extents[2];
+  const auto eps = static_cast<double>(a.eps);
+  for (int64_t t = 0; t < x.extents[0]; ++t) {
+    double squares = 0;
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t c = 0; c < d; ++c)
+        squares +=
+            static_cast<double>(x.row<float>(t, i)[c]) * static_cast<double>(x.row<float>(t, i)[c]);
+    const double root =
+        std::sqrt(squares / static_cast<double>(n * d) + static_cast<double>(a.norm_eps));
+    const auto value = [&](int64_t i, size_t which) {
+      return static_cast<double>(mix.row<float>(t)[i]) / root * static_cast<double>(scale[which]) +
+             static_cast<double>(base[static_cast<size_t>(i)]);
+    };
+    for (int64_t c = 0; c < d; ++c) {
+      double sum = 0;
+      for (int64_t i = 0; i < n; ++i)
+        sum += (sigmoid(value(i, 0)) + eps) * static_cast<double>(x.row<float>(t, i)[c]);
+      call[HADAL_HC_PRE_OUT].row<float>(t)[c] = static_cast<float>(sum);
+    }
+    if (!post.present()) continue;
+    for (int64_t i = 0; i < n; ++i)
+      post.row<float>(t)[i] = static_cast<float>(2 * sigmoid(value(n + i, 1)));
+    std::vector<double> comb(static_cast<size_t>(n * n));
+    const auto at = [&](int64_t i, int64_t j) -> double& {
+      return comb[static_cast<size_t>(i * n + j)];
+    };
+    for (int64_t i = 0; i < n; ++i) {
+      double top = value(2 * n + i * n, 2), sum = 0;
+      for (int64_t j = 0; j < n; ++j) top = std::max(top, value(2 * n + i * n + j, 2));
+      for (int64_t j = 0; j < n; ++j) sum += at(i, j) = std::exp(value(2 * n + i * n + j, 2) - top);
+      for (int64_t j = 0; j < n; ++j) at(i, j) = at(i, j) / sum + eps;
+    }
+    const auto normalise = [&](bool rows) {
+      for (int64_t i = 0; i < n; ++i) {
+        double sum = eps;
+        for (int64_t j = 0; j < n; ++j) sum += rows ? at(i, j) : at(j, i);
+        for (int64_t j = 0; j < n; ++j) (rows ? at(i, j) : at(j, i)) /= sum;
+      }
+    };
+    normalise(false);
+    for (uint32_t k = 1; k < a.iterations; ++k) {
+      normalise(true);
+      normalise(false);
+    }
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < n; ++j)
+        call[HADAL_HC_PRE_COMB].row<float>(t, i)[j] = static_cast<float>(at(i, j));
+  }
+  return HADAL_OK;
+}
+
+// x[t, k] <- post[t, k] f[t] + sum_j comb[t, j, k] x[t, j]
+hadal_status hc_post(const Call& call) {
+  const auto& x = call[HADAL_HC_POST_X];
+  const auto& f = call[HADAL_HC_POST_F];
+  const int64_t n = x.extents[1], d = x.extents[2];
+  std::vector<double> old(static_cast<size_t>(n));
+  for (int64_t t = 0; t < x.extents[0]; ++t)
+    for (int64_t c = 0; c < d; ++c) {
+      for (int64_t j = 0; j < n; ++j)
+        old[static_cast<size_t>(j)] = static_cast<double>(x.row<float>(t, j)[c]);
+      for (int64_t k = 0; k < n; ++k) {
+        double sum = 0;
+        for (int64_t j = 0; j < n; ++j)
+          sum += static_cast<double>(call[HADAL_HC_POST_COMB].row<float>(t, j)[k]) *
+                 old[static_cast<size_t>(j)];
+        sum += static_cast<double>(call[HADAL_HC_POST_POST].row<float>(t)[k]) *
+               static_cast<double>(f.row<float>(t)[c]);
+        x.row<float>(t, k)[c] = static_cast<float>(sum);
+      }
+    }
+  return HADAL_OK;
+}
+
+}  // namespace hadal::ref
