@@ -59,10 +59,10 @@ WeightBinder::WeightBinder(const Checkpoint& checkpoint, std::deque<Weight>& slo
 }
 
 const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<int64_t>& shape,
-                                     bool optional) {
+                                     Holds holds) {
   const TensorInfo* info = checkpoint_.find(name);
   if (!info) {
-    if (!optional) missing_.push_back(name);
+    missing_.push_back(name);
     return nullptr;
   }
   used_.insert(name);
@@ -71,7 +71,9 @@ const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<
                          shape_text(shape));
     return nullptr;
   }
-  if (!is_float(info->dtype)) {
+  const bool fits = holds == Holds::kWhole || is_float(info->dtype) ||
+                    (holds == Holds::kScales && info->dtype == HADAL_F8_E8M0);
+  if (!fits) {
     misshapen_.push_back(name + " is of type " + std::string(dtype_name(info->dtype)) +
                          ", expected numbers with a fraction");
     return nullptr;
@@ -90,29 +92,44 @@ Weight& WeightBinder::slot(const std::string& name, int64_t batch, int64_t rows,
   return w;
 }
 
+std::string WeightBinder::scale_name(const std::string& name) const {
+  if (has(name + "_scale_inv")) return name + "_scale_inv";
+  constexpr std::string_view kWeight = "weight";
+  if (!name.ends_with(kWeight)) return "";
+  const std::string scale = name.substr(0, name.size() - kWeight.size()) + "scale";
+  return has(scale) ? scale : "";
+}
+
 bool WeightBinder::add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols) {
-  const TensorInfo* info = take(name, {rows, cols}, false);
+  const std::string scales = scale_name(name);
+  const TensorInfo* info = checkpoint_.find(name);
+  // Two 4-bit numbers a byte, the even column in the low half; one scale for 32.
+  const bool packed =
+      info && !scales.empty() && (info->dtype == HADAL_I8 || info->dtype == HADAL_U8);
+  info = take(name, {rows, packed ? cols / 2 : cols}, packed ? Holds::kWhole : Holds::kNumbers);
   if (!info) return false;
   WeightSource& s = w.source;
-  if (!s.pieces.empty() && info->dtype != s.dtype) {
-    misshapen_.push_back(name + " is of type " + std::string(dtype_name(info->dtype)) +
+  const DType dtype = packed ? HADAL_F4_E2M1 : info->dtype;
+  if (!s.pieces.empty() && dtype != s.dtype) {
+    misshapen_.push_back(name + " is of type " + std::string(dtype_name(dtype)) +
                          ", those before it of type " + std::string(dtype_name(s.dtype)));
     return false;
   }
-  s.dtype = info->dtype;
+  s.dtype = dtype;
   WeightSource::Piece piece{info->data, rows, {}};
-  if (info->dtype == HADAL_F8_E4M3) {
-    const TensorInfo* scale = take(
-        name + "_scale_inv",
-        {(rows + block_rows_ - 1) / block_rows_, (cols + block_cols_ - 1) / block_cols_}, false);
+  if (dtype == HADAL_F8_E4M3 || packed) {
+    s.scale_block_rows = packed ? 1 : block_rows_;
+    s.scale_block_cols = packed ? 32 : block_cols_;
+    const TensorInfo* scale = take(scales.empty() ? name + "_scale_inv" : scales,
+                                   {(rows + s.scale_block_rows - 1) / s.scale_block_rows,
+                                    (cols + s.scale_block_cols - 1) / s.scale_block_cols},
+                                   Holds::kScales);
     if (!scale) return false;
     if (s.scale_dtype != HADAL_DTYPE_NONE && s.scale_dtype != scale->dtype) {
       misshapen_.push_back(scale->name + " is of another type than the scales before it");
       return false;
     }
     s.scale_dtype = scale->dtype;
-    s.scale_block_rows = block_rows_;
-    s.scale_block_cols = block_cols_;
     piece.scales = scale->data;
   }
   s.pieces.push_back(piece);
@@ -130,7 +147,7 @@ Weight* WeightBinder::experts(const std::string& prefix, const std::string& name
                               int64_t rows, int64_t cols) {
   Weight& w = slot(prefix + name, count, rows, cols, HADAL_USE_MATMUL);
   if (has(prefix + name)) {
-    const TensorInfo* info = take(prefix + name, {count, rows, cols}, false);
+    const TensorInfo* info = take(prefix + name, {count, rows, cols});
     if (!info) return nullptr;
     w.source.dtype = info->dtype;
     w.source.pieces.push_back({info->data, count * rows, {}});
@@ -162,11 +179,11 @@ Weight* WeightBinder::head_rows(const std::string& name, int64_t heads, int64_t 
                               rows,
                               {}};
     if (from.scale_dtype != HADAL_DTYPE_NONE) {
-      const int64_t blocks = (cols + block_cols_ - 1) / block_cols_;
+      const int64_t blocks = (cols + from.scale_block_cols - 1) / from.scale_block_cols;
       const int64_t scale_stride = row_bytes(from.scale_dtype, blocks).value_or(0);
-      piece.scales =
-          from.pieces[0].scales.subspan(static_cast<size_t>(at / block_rows_ * scale_stride));
-      piece.scale_row = at % block_rows_;
+      piece.scales = from.pieces[0].scales.subspan(
+          static_cast<size_t>(at / from.scale_block_rows * scale_stride));
+      piece.scale_row = at % from.scale_block_rows;
     }
     to.pieces.push_back(piece);
   }
@@ -174,9 +191,24 @@ Weight* WeightBinder::head_rows(const std::string& name, int64_t heads, int64_t 
   return &w;
 }
 
-Weight* WeightBinder::vector(const std::string& name, int64_t n) {
-  const TensorInfo* info = take(name, {n}, false);
+Weight* WeightBinder::indices(const std::string& name, int64_t rows, int64_t cols) {
+  const TensorInfo* info = take(name, {rows, cols}, Holds::kWhole);
   if (!info) return nullptr;
+  Weight& w = slot(name, 1, rows, cols, HADAL_USE_GATHER);
+  w.source.dtype = info->dtype;
+  w.source.pieces.push_back({info->data, rows, {}});
+  w.tensor = make_tensor(info->dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  return &w;
+}
+
+Weight* WeightBinder::vector(const std::string& name, int64_t n) {
+  return vector(name, std::vector<int64_t>{n});
+}
+
+Weight* WeightBinder::vector(const std::string& name, const std::vector<int64_t>& shape) {
+  const TensorInfo* info = take(name, shape);
+  if (!info) return nullptr;
+  const int64_t n = info->elements();
   Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR);
   w.source.dtype = info->dtype;
   w.source.pieces.push_back({info->data, 1, {}});

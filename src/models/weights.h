@@ -55,6 +55,10 @@ class WeightBinder {
                     int64_t rows, int64_t cols, bool turned);
   /// A vector [n], read as fp32.
   Weight* vector(const std::string& name, int64_t n);
+  /// Whole numbers [rows, cols], read a row at a time.
+  Weight* indices(const std::string& name, int64_t rows, int64_t cols);
+  /// A table of this shape as one vector.
+  Weight* vector(const std::string& name, const std::vector<int64_t>& shape);
   /// As vector, but absent is no error: nullptr.
   Weight* optional_vector(const std::string& name, int64_t n);
   /// A table that is computed, not stored.
@@ -70,7 +74,13 @@ class WeightBinder {
   Status finish() const;
 
  private:
-  const TensorInfo* take(const std::string& name, const std::vector<int64_t>& shape, bool optional);
+  /// What a tensor must hold: numbers with a fraction, powers of two as well, or whatever there is.
+  enum class Holds { kNumbers, kScales, kWhole };
+  /// The tensor if it is there, of this shape, and holds what it must; else that is noted.
+  const TensorInfo* take(const std::string& name, const std::vector<int64_t>& shape,
+                         Holds holds = Holds::kNumbers);
+  /// The block scales that belong to a matrix: "X.weight_scale_inv" or "X.scale"; "" without.
+  [[nodiscard]] std::string scale_name(const std::string& name) const;
   /// Adds the tensor [rows, cols] to the pieces of `w`, its block scales too; false if it is not
   /// there or not of the type of the pieces before it.
   bool add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols);

@@ -16,7 +16,8 @@ FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hid
   return w;
 }
 
-void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add) {
+void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add,
+               double clamp) {
   Scratch scratch(ops);
   const auto dim = static_cast<hadal_dim>(h.row_dim);
   Tensor g = scratch.rows(dim, w.gate_proj->tensor.extents[0]);
@@ -24,9 +25,9 @@ void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optiona
     Tensor u = scratch.like(g);
     ops.matmul(h, *w.gate_proj, g, optional(w.gate_bias));
     ops.matmul(h, *w.up_proj, u, optional(w.up_bias));
-    ops.swiglu(g, u, g);
+    ops.swiglu(g, u, g, clamp);
   } else {
-    ops.gated_matmul(h, *w.gate_proj, *w.up_proj, g);
+    ops.gated_matmul(h, *w.gate_proj, *w.up_proj, g, clamp);
   }
   ops.matmul(g, *w.down_proj, out, optional(w.down_bias), add);
 }

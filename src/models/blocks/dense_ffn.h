@@ -19,7 +19,8 @@ struct FfnWeights {
 FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
                     bool bias = false);
 
-/// out = FFN(h) (+ add).   h and out [T, hidden]
-void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {});
+/// out = FFN(h) (+ add).   h and out [T, hidden]; clamp of the gated product, 0: none
+void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {},
+               double clamp = 0);
 
 }  // namespace hadal

@@ -2,29 +2,32 @@
 
 namespace hadal {
 
-EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec) {
+EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec, const EndNames& names) {
   EndWeights w;
   const uint32_t uses =
       spec.tie_word_embeddings ? HADAL_USE_GATHER | HADAL_USE_MATMUL : HADAL_USE_GATHER;
-  w.embed_tokens =
-      binder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size, uses);
-  w.norm = binder.vector("model.norm.weight", spec.hidden_size);
+  w.embed_tokens = binder.matrix(names.embed_tokens, spec.vocab_size, spec.hidden_size, uses);
+  w.norm = binder.vector(names.norm, spec.hidden_size);
   if (spec.tie_word_embeddings) {
     w.lm_head = w.embed_tokens;
-    binder.known_unused("lm_head.weight");
+    binder.known_unused(names.lm_head);
   } else {
-    w.lm_head = binder.matrix("lm_head.weight", spec.vocab_size, spec.hidden_size);
+    w.lm_head = binder.matrix(names.lm_head, spec.vocab_size, spec.hidden_size);
   }
   return w;
+}
+
+void logits_of(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor last) {
+  ops.rms_norm(last, *w.norm, spec.rms_norm_eps, last);
+  ops.matmul(last, *w.lm_head, ops.inputs().logits);
+  ops.sample();
 }
 
 void end_of_model(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor x) {
   Scratch scratch(ops);
   Tensor last = scratch.rows(HADAL_DIM_R, spec.hidden_size);
   ops.gather_logit_rows(x, last);
-  ops.rms_norm(last, *w.norm, spec.rms_norm_eps, last);
-  ops.matmul(last, *w.lm_head, ops.inputs().logits);
-  ops.sample();
+  logits_of(ops, spec, w, last);
 }
 
 }  // namespace hadal

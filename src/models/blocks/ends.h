@@ -1,6 +1,8 @@
 // Where a decoder begins and ends: the embedding, the last norm, the head.
 #pragma once
 
+#include <string>
+
 #include "models/spec.h"
 #include "models/weights.h"
 #include "ops/ops.h"
@@ -13,10 +15,18 @@ struct EndWeights {
   Weight* lm_head = nullptr;       // [vocab, hidden]; embed_tokens when tied
 };
 
-EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec);
+/// Names of the three tensors.
+struct EndNames {
+  std::string embed_tokens = "model.embed_tokens.weight", norm = "model.norm.weight",
+              lm_head = "lm_head.weight";
+};
 
-/// logits = W_head norm(x) for the rows whose logits are wanted, and the sampled tokens.   x [T,
-/// hidden]
+EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec, const EndNames& names = {});
+
+/// logits = W_head norm(last), and the sampled tokens.   last [R, hidden], changed
+void logits_of(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor last);
+
+/// The same for those rows of x whose logits are wanted.   x [T, hidden]
 void end_of_model(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor x);
 
 }  // namespace hadal

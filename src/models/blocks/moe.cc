@@ -9,15 +9,17 @@ Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, 
   HADAL_TRY(const std::string scoring, config.text("scoring_func", "softmax"));
   if (scoring == "sigmoid") {
     r.score = HADAL_ROUTER_SIGMOID;
+  } else if (scoring == "sqrtsoftplus") {
+    r.score = HADAL_ROUTER_SQRT_SOFTPLUS;
   } else if (scoring != "softmax") {
     return failed(config.origin() + ": scoring_func '" + scoring +
-                  "' is not known; known are softmax and sigmoid");
+                  "' is not known; known are softmax, sigmoid and sqrtsoftplus");
   }
-  const bool sigmoid = r.score == HADAL_ROUTER_SIGMOID;
+  const bool softmax = r.score == HADAL_ROUTER_SOFTMAX;
   HADAL_TRY(const int64_t groups, config.integer("n_group", 1, experts, 1));
-  // A file that names no method: sigmoid came with the bias, groups with the limit.
+  // A file that names no method: only softmax goes without the bias; groups came with the limit.
   HADAL_TRY(const std::string method,
-            config.text("topk_method", sigmoid      ? "noaux_tc"
+            config.text("topk_method", !softmax     ? "noaux_tc"
                                        : groups > 1 ? "group_limited_greedy"
                                                     : "greedy"));
   if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
@@ -36,7 +38,7 @@ Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, 
                     std::to_string(experts / groups * r.groups_kept) + " experts");
     r.group_best = *has_bias ? std::min<int64_t>(2, experts / groups) : 1;
   }
-  HADAL_TRY(r.normalise, config.boolean("norm_topk_prob", sigmoid));
+  HADAL_TRY(r.normalise, config.boolean("norm_topk_prob", !softmax));
   HADAL_TRY(r.scale, config.real("routed_scaling_factor", 1.0));
   return r;
 }
@@ -58,13 +60,16 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   model.field("n_shared_experts", s.n_shared_experts);
   model.field("moe_intermediate_size", s.moe_intermediate_size);
   model.field("first_k_dense_replace", s.first_k_dense_replace);
-  model.field("scoring_func", s.router.score == HADAL_ROUTER_SIGMOID ? "sigmoid" : "softmax");
+  HADAL_TRY(s.swiglu_limit, config.real("swiglu_limit", 0.0));
+  HADAL_TRY(const std::string scoring, config.text("scoring_func", "softmax"));
+  model.field("scoring_func", scoring);
   if (s.router.groups > 1) {
     model.field("n_group", s.router.groups);
     model.field("topk_group", s.router.groups_kept);
   }
   model.field("norm_topk_prob", s.router.normalise);
   model.field("routed_scaling_factor", std::to_string(s.router.scale));
+  if (s.swiglu_limit > 0) model.field("swiglu_limit", std::to_string(s.swiglu_limit));
   return s;
 }
 
@@ -81,20 +86,23 @@ MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, int
   return w;
 }
 
-void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor x) {
+void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor out,
+             std::optional<Tensor> add) {
   Scratch scratch(ops);
   const auto dim = static_cast<hadal_dim>(h.row_dim);
   Tensor logits = scratch.rows(dim, s.n_routed_experts);
   Tensor expert = scratch.make(HADAL_I32, dim, {1, s.num_experts_per_tok});
   Tensor weight = scratch.rows(dim, s.num_experts_per_tok);
   ops.matmul(h, *w.gate, logits);
-  ops.router(logits, optional(w.e_score_correction_bias), s.router, expert, weight);
+  ops.router(logits, optional(w.e_score_correction_bias), s.router, expert, weight,
+             optional(w.tid2eid));
   std::optional<Tensor> shared;
   if (s.n_shared_experts > 0) {
-    shared = scratch.like(x);
-    dense_ffn(ops, w.shared_experts, h, *shared);
+    shared = scratch.like(out);
+    dense_ffn(ops, w.shared_experts, h, *shared, {}, s.swiglu_limit);
   }
-  ops.moe_experts(h, expert, weight, *w.gate_proj, *w.up_proj, *w.down_proj, x, 0, shared, x);
+  ops.moe_experts(h, expert, weight, *w.gate_proj, *w.up_proj, *w.down_proj, out, s.swiglu_limit,
+                  shared, add);
 }
 
 }  // namespace hadal

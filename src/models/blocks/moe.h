@@ -18,7 +18,8 @@ struct MoeSpec {
   int64_t moe_intermediate_size = 0;
   int64_t first_k_dense_replace = 0;  ///< layers before it have a plain feed-forward network
   int64_t moe_layer_freq = 1;
-  bool has_bias = false;  ///< e_score_correction_bias: for the choice alone
+  bool has_bias = false;    ///< e_score_correction_bias: for the choice alone
+  double swiglu_limit = 0;  ///< the clamp of the gated products, 0: none
   Router router;
 
   /// The keys of config.json; writes the fields for people to `model`.
@@ -31,6 +32,7 @@ struct MoeSpec {
 struct MoeWeights {
   Weight* gate = nullptr;                     // [E, hidden]
   Weight* e_score_correction_bias = nullptr;  // [E], or nullptr
+  Weight* tid2eid = nullptr;                  // [vocab, k]: experts by token, or nullptr
   Weight* gate_proj = nullptr;                // [E, width, hidden]
   Weight* up_proj = nullptr;                  // [E, width, hidden]
   Weight* down_proj = nullptr;                // [E, hidden, width]
@@ -41,7 +43,8 @@ struct MoeWeights {
 MoeWeights bind_moe(WeightBinder& binder, const std::string& prefix, const MoeSpec& spec,
                     int64_t hidden);
 
-/// x += MoE(h).   h and x [T, hidden]
-void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor x);
+/// out = MoE(h) (+ add).   h and out [T, hidden]
+void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor out,
+             std::optional<Tensor> add = {});
 
 }  // namespace hadal

@@ -16,7 +16,7 @@ void DeepSeekMoeModel::forward(Ops& ops, const StepPlanes& planes) const {
                   h, x);
     ops.rms_norm(x, *w.post_attention_layernorm, eps, h);
     if (spec_.moe.is_moe(i))
-      moe_ffn(ops, spec_.moe, w.moe, h, x);
+      moe_ffn(ops, spec_.moe, w.moe, h, x, x);
     else
       dense_ffn(ops, w.mlp, h, x, x);
   }

@@ -11,7 +11,7 @@ void DeepSeekV3Model::decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe
   mla_attention(ops, spec_.attention, w.self_attn, *inv_freq_, {.plane = plane}, h, x);
   ops.rms_norm(x, *w.post_attention_layernorm, spec_.model.rms_norm_eps, h);
   if (is_moe)
-    moe_ffn(ops, spec_.moe, w.moe, h, x);
+    moe_ffn(ops, spec_.moe, w.moe, h, x, x);
   else
     dense_ffn(ops, w.mlp, h, x, x);
 }

@@ -20,7 +20,7 @@ void DeepSeekV32Model::decoder_layer(Ops& ops, const LayerWeights& w, bool is_mo
   }
   ops.rms_norm(x, *w.post_attention_layernorm, s.model.rms_norm_eps, h);
   if (is_moe)
-    moe_ffn(ops, s.moe, w.moe, h, x);
+    moe_ffn(ops, s.moe, w.moe, h, x, x);
   else
     dense_ffn(ops, w.mlp, h, x, x);
 }

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 2> kCoderStops = {"<|EOT|>", "<｜end▁o
 /// is stopped by the latter.
 constexpr std::array<std::string_view, 2> kTurnStops = {"<｜end▁of▁sentence｜>", "<｜User｜>"};
 
-constexpr std::array<ChatFormat, 9> kFormats = {{
+constexpr std::array<ChatFormat, 13> kFormats = {{
     {"chatml", "<|im_start|>: SmolLM2, Qwen2, Qwen2.5", chat::recognises_chatml,
      chat::render_chatml, "text", kChatmlStops},
     {"llama3", "Llama 3 to 3.3 Instruct", chat::recognises_llama3, chat::render_llama3, "text",
@@ -35,6 +35,15 @@ constexpr std::array<ChatFormat, 9> kFormats = {{
      chat::render_deepseek_r1, "think-deepseek-tools", kTurnStops},
     {"deepseek-r1-0528", "DeepSeek-R1-0528, R1-0528-Qwen3-8B", chat::recognises_deepseek_r1_0528,
      chat::render_deepseek_r1_0528, "think-deepseek-tools", kTurnStops},
+    {"deepseek-v3.1", "DeepSeek-V3.1, V3.1-Terminus, thinking or not",
+     chat::recognises_deepseek_v31, chat::render_deepseek_v31, "think-deepseek-v3.1-tools",
+     kTurnStops},
+    {"deepseek-v3.2", "DeepSeek-V3.2, thinking or not", chat::recognises_deepseek_v32,
+     chat::render_deepseek_v32, "think-dsml-function-calls", kTurnStops, "deepseek_v32"},
+    {"deepseek-v4", "DeepSeek-V4, thinking or not", chat::recognises_deepseek_v4,
+     chat::render_deepseek_v4, "think-dsml-tool-calls", kTurnStops, "deepseek_v4"},
+    {"deepseek-v4.1", "DeepSeek-V4.1, thinking or not", chat::recognises_deepseek_v41,
+     chat::render_deepseek_v41, "think-dsml-calls", kTurnStops, "deepseek_v41"},
 }};
 
 std::string names() {
@@ -52,7 +61,7 @@ struct Mark {
 /// Families known by sight, most telling mark first.
 constexpr std::array<Mark, 15> kMarks = {{
     {"｜DSML｜", "DeepSeek-V3.2 or later"},
-    {"<｜tool▁sep｜>", "DeepSeek-V3.1", "if not thinking"},
+    {"<｜tool▁sep｜>", "DeepSeek-V3.1", "not thinking"},
     {"<｜tool▁calls▁begin｜>", "DeepSeek with tool calls"},
     {"<｜User｜>", "DeepSeek"},
     {"<|channel|>", "gpt-oss"},
@@ -76,6 +85,19 @@ std::string what_was_seen(std::string_view chat_template) {
   return "it begins with " + quote(chat_template, 60);
 }
 
+/// What may be an added token: a marker of a format is <…> without < or > inside, or ｜DSML｜.
+/// Empty where none is left.
+std::string_view first_mark(std::string_view text) {
+  constexpr std::string_view kDsml = "｜DSML｜";
+  const size_t dsml = text.find(kDsml);
+  for (size_t begin = text.find('<'); begin < dsml; begin = text.find('<', begin + 1)) {
+    const size_t end = text.find_first_of("<>", begin + 1);
+    if (end != std::string_view::npos && text[end] == '>')
+      return text.substr(begin, end + 1 - begin);
+  }
+  return dsml == std::string_view::npos ? std::string_view() : text.substr(dsml, kDsml.size());
+}
+
 }  // namespace
 
 std::string Prompt::text() const {
@@ -96,6 +118,8 @@ Result<const ChatFormat*> detect_chat_format(const TokenizerData& data,
                                              std::string_view model_type) {
   const std::string remedy = "; choose one with --chat-format: " + names();
   if (data.chat_template.empty()) {
+    for (const ChatFormat& format : kFormats)
+      if (!model_type.empty() && format.model_type == model_type) return &format;
     const std::string type =
         model_type.empty() ? "" : " (model type " + printable(model_type) + ")";
     return failed("the model" + type +
@@ -131,22 +155,18 @@ std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokeni
   for (const PromptPiece& piece : prompt.pieces) {
     std::string_view rest = piece.text;
     while (piece.control && !rest.empty()) {
-      // Every marker of every format is <…> without < or > inside.
-      const size_t begin = rest.find('<');
-      const size_t end =
-          begin == std::string_view::npos ? begin : rest.find_first_of("<>", begin + 1);
-      if (end == std::string_view::npos) break;
-      const bool closed = rest[end] == '>';
-      const size_t stop = closed ? end + 1 : end;
-      const std::string_view mark = rest.substr(begin, stop - begin);
-      run += rest.substr(0, begin);
-      if (const std::optional<TokenId> id = closed ? added(mark) : std::nullopt) {
+      const std::string_view mark = first_mark(rest);
+      if (mark.empty()) break;
+      const std::optional<TokenId> id = added(mark);
+      const size_t before = static_cast<size_t>(mark.data() - rest.data());
+      run += rest.substr(0, before);
+      if (id) {
         flush();
         ids.push_back(*id);
       } else {
-        run += mark;
+        run += mark.front();
       }
-      rest.remove_prefix(stop);
+      rest.remove_prefix(before + (id ? mark.size() : 1));
     }
     run += rest;
   }

@@ -30,13 +30,14 @@ struct ChatMessage {
   std::vector<ToolCall> tool_calls = {};
   std::string tool_call_id = {};
   std::string name = {};
+  bool prefix = false;  ///< the last message, an assistant's: the model goes on with it
 };
 
 struct ChatRequest {
   std::vector<ChatMessage> messages = {};
   std::string tools_json = {};        ///< JSON list of tools, "" if none
   std::optional<bool> thinking = {};  ///< unset: the format's own default
-  std::string effort = {};            ///< "" = default
+  std::string effort = {};  ///< "low", "high", … or a number; "" = the format's default
   bool add_generation_prompt = true;
   std::string chat_template =
       {};  ///< the checkpoint's own template: some hold a default system message; may be ""
@@ -51,7 +52,8 @@ struct PromptPiece {
 
 struct Prompt {
   std::vector<PromptPiece> pieces = {};
-  bool thinking = false;  ///< the model starts its answer inside a thought
+  bool thinking = false;   ///< the model starts its answer inside a thought
+  bool continues = false;  ///< the answer goes on with what the last message began (its prefix)
 
   [[nodiscard]] std::string text() const;
 };
@@ -65,6 +67,7 @@ struct ChatFormat {
   std::string_view output_parser;  ///< name of the output format (text/output)
   std::span<const std::string_view>
       stops;  ///< token strings that end an answer, beside the tokenizer's own
+  std::string_view model_type = {};  ///< checkpoints of this type come without a template
 };
 
 /// All formats, in the order of --help.

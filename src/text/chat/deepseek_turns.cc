@@ -1,12 +1,9 @@
 #include "text/chat/deepseek_turns.h"
 
+#include "text/chat/deepseek_marks.h"
+
 namespace hadal::chat {
 namespace {
-
-constexpr std::string_view kBos = "<｜begin▁of▁sentence｜>";
-constexpr std::string_view kEos = "<｜end▁of▁sentence｜>";
-constexpr std::string_view kUser = "<｜User｜>";
-constexpr std::string_view kAssistant = "<｜Assistant｜>";
 
 /// Renders turn by turn, and knows which tool results are still open.
 class Turns {
@@ -15,32 +12,30 @@ class Turns {
 
   void system(const std::vector<ChatMessage>& messages) {
     std::string text;
-    bool first = true;
-    for (const ChatMessage& message : messages) {
-      if (message.role != "system") continue;
-      if (!style_.joins_systems)
-        text.clear();
-      else if (!first)
-        text += "\n\n";
-      text += message.content;
-      first = false;
-    }
+    if (style_.joins_systems) text = joined_systems(messages);
+    for (const ChatMessage& message : messages)
+      if (!style_.joins_systems && message.role == "system") text = message.content;
     out_.control(kBos).plain(text);
   }
 
   void turn(const ChatMessage& message) {
     if (message.role == "user") user(message);
     if (message.role == "tool") tool_result(message);
-    if (message.role == "assistant") message.tool_calls.empty() ? answer(message) : calls(message);
+    if (message.role != "assistant") return;
+    if (message.prefix)
+      begun_answer(message);
+    else
+      message.tool_calls.empty() ? answer(message) : calls(message);
   }
 
   Prompt finish(bool add_generation_prompt) {
+    if (begun_) return out_.finish(in_thought_, true);
     if (in_results_) out_.control("<｜tool▁outputs▁end｜>");
     // After tool results, and where <｜Assistant｜> already stands, the model simply goes on.
     const bool begin =
         add_generation_prompt && !in_results_ && !(style_.assistant_after_user && after_user_);
     if (begin) out_.control(kAssistant);
-    if (begin && style_.opens_thought) out_.control("<think>\n");
+    if (begin && style_.opens_thought) out_.control(kThink).control("\n");
     return out_.finish(begin && style_.opens_thought);
   }
 
@@ -59,20 +54,32 @@ class Turns {
       // The older templates leave an answer to tool results as it is; 0528 cuts its thought like
       // any other.
       if (style_.cuts_thoughts && style_.assistant_after_user)
-        content = after_last(content, "</think>");
+        content = after_last(content, kEndThink);
     } else {
       if (!style_.assistant_after_user) out_.control(kAssistant);
-      if (style_.cuts_thoughts) content = after_last(content, "</think>");
+      if (style_.cuts_thoughts) content = after_last(content, kEndThink);
     }
     out_.plain(content).control(kEos);
     in_results_ = after_user_ = false;
+  }
+
+  /// The prefix stays as it is: the model goes on right behind it.
+  void begun_answer(const ChatMessage& message) {
+    if (in_results_) out_.control("<｜tool▁outputs▁end｜>");
+    if (!in_results_ && !style_.assistant_after_user) out_.control(kAssistant);
+    const bool thought = style_.thinks && !message.reasoning.empty();
+    if (thought) out_.control(kThink).control("\n").plain(message.reasoning);
+    in_thought_ = thought && message.content.empty();
+    if (thought && !in_thought_) out_.control("\n").control(kEndThink).control("\n\n");
+    out_.plain(message.content);
+    begun_ = true;
   }
 
   void calls(const ChatMessage& message) {
     if (in_results_) out_.control("<｜tool▁outputs▁end｜>");
     if (!in_results_ && !style_.assistant_after_user) out_.control(kAssistant);
     const bool cut = style_.cuts_thoughts && style_.assistant_after_user;
-    out_.plain(cut ? after_last(message.content, "</think>") : message.content);
+    out_.plain(cut ? after_last(message.content, kEndThink) : message.content);
     out_.control("<｜tool▁calls▁begin｜>");
     for (size_t i = 0; i < message.tool_calls.size(); ++i) {
       const ToolCall& call = message.tool_calls[i];
@@ -104,6 +111,7 @@ class Turns {
   bool in_results_ = false;   ///< <｜tool▁outputs▁begin｜> is open
   bool first_result_ = true;  ///< no result since the last calls
   bool after_user_ = false;   ///< the last turn was a user's
+  bool begun_ = false, in_thought_ = false;  ///< by a prefix: the answer, a thought in it
 };
 
 }  // namespace
@@ -113,7 +121,8 @@ Result<Prompt> render_deepseek_turns(const ChatRequest& request, const DeepSeekS
                                     .roles = {"system", "user", "assistant", "tool"},
                                     .tool_calls = true,
                                     .may_think = style.thinks,
-                                    .may_not_think = !style.thinks}));
+                                    .may_not_think = !style.thinks,
+                                    .prefix = true}));
   PromptBuilder out;
   Turns turns(style, out);
   turns.system(request.messages);

@@ -21,7 +21,7 @@ std::string list(std::initializer_list<std::string_view> names) {
   return text;
 }
 
-Status check_message(const ChatMessage& message, size_t index, const Abilities& can) {
+Status check_message(const ChatMessage& message, size_t index, bool is_last, const Abilities& can) {
   const std::string where = "messages[" + std::to_string(index) + "]";
   if (std::find(can.roles.begin(), can.roles.end(), message.role) == can.roles.end())
     return usage_error(where + ".role: the chat format " + std::string(can.format) +
@@ -33,6 +33,14 @@ Status check_message(const ChatMessage& message, size_t index, const Abilities& 
   if (!message.tool_calls.empty() && !can.tool_calls)
     return usage_error(where + ".tool_calls: the chat format " + std::string(can.format) +
                        " has no tool calls");
+  if (!message.prefix) return {};
+  if (!can.prefix)
+    return usage_error(where + ".prefix: the chat format " + std::string(can.format) +
+                       " does not go on with an answer that has begun");
+  if (message.role != "assistant" || !is_last)
+    return usage_error(where + ".prefix: only the last message may have it, and only an assistant's");
+  if (!message.tool_calls.empty())
+    return usage_error(where + ".prefix: a message with tool_calls cannot go on");
   return {};
 }
 
@@ -60,11 +68,11 @@ Status check_request(const ChatRequest& request, const Abilities& can) {
   if (request.thinking == false && !can.may_not_think)
     return usage_error("thinking: the chat format " + format +
                        " always thinks; leave it unset or true");
-  if (!request.effort.empty())
+  if (!request.effort.empty() && !can.effort)
     return usage_error("effort: the chat format " + format + " knows no effort, " +
                        quote(request.effort) + " was asked for");
   for (size_t i = 0; i < request.messages.size(); ++i)
-    HADAL_TRY(check_message(request.messages[i], i, can));
+    HADAL_TRY(check_message(request.messages[i], i, i + 1 == request.messages.size(), can));
   return {};
 }
 

@@ -20,8 +20,9 @@ class PromptBuilder {
   PromptBuilder& control(std::string_view text) { return add(text, true); }
   /// What a user or a model wrote.
   PromptBuilder& plain(std::string_view text) { return add(text, false); }
-  Prompt finish(bool thinking) {
+  Prompt finish(bool thinking, bool continues = false) {
     prompt_.thinking = thinking;
+    prompt_.continues = continues;
     return std::move(prompt_);
   }
 
@@ -38,10 +39,12 @@ struct Abilities {
   bool tools = false;                             ///< declares tools
   bool tool_calls = false;                        ///< writes calls of earlier turns
   bool may_think = false, may_not_think = true;   ///< thinking = true, = false can be asked for
+  bool prefix = false;                            ///< goes on with a last answer that has begun
+  bool effort = false;                            ///< checks and writes the effort itself
 };
 
-/// Usage errors in words: no messages, an unknown role, tools, calls, thinking or effort that the
-/// format does not have.
+/// Usage errors in words: no messages, an unknown role, a misplaced prefix; tools, calls, thinking,
+/// prefix or effort that the format does not have.
 Status check_request(const ChatRequest& request, const Abilities& abilities);
 
 /// Whether `text` contains all of `marks`.
@@ -77,5 +80,13 @@ bool recognises_deepseek_r1(std::string_view chat_template);
 Result<Prompt> render_deepseek_r1(const ChatRequest& request, const Tokenizer* tokenizer);
 bool recognises_deepseek_r1_0528(std::string_view chat_template);
 Result<Prompt> render_deepseek_r1_0528(const ChatRequest& request, const Tokenizer* tokenizer);
+bool recognises_deepseek_v31(std::string_view chat_template);
+Result<Prompt> render_deepseek_v31(const ChatRequest& request, const Tokenizer* tokenizer);
+bool recognises_deepseek_v32(std::string_view chat_template);
+Result<Prompt> render_deepseek_v32(const ChatRequest& request, const Tokenizer* tokenizer);
+bool recognises_deepseek_v4(std::string_view chat_template);
+Result<Prompt> render_deepseek_v4(const ChatRequest& request, const Tokenizer* tokenizer);
+bool recognises_deepseek_v41(std::string_view chat_template);
+Result<Prompt> render_deepseek_v41(const ChatRequest& request, const Tokenizer* tokenizer);
 
 }  // namespace hadal::chat

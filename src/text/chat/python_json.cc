@@ -94,12 +94,32 @@ Result<OrderedJson> parse_tools(std::string_view tools_json) {
   return tools;
 }
 
-Result<std::string> reformat_arguments(const ToolCall& call, std::string_view where) {
+Result<std::vector<OrderedJson>> parse_functions(std::string_view tools_json) {
+  HADAL_TRY(const OrderedJson tools, parse_tools(tools_json));
+  std::vector<OrderedJson> functions;
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const auto function = tools[i].find("function");
+    const bool named = function != tools[i].end() && function->is_object() &&
+                       function->contains("name") && (*function)["name"].is_string();
+    if (!named)
+      return usage_error("tools[" + std::to_string(i) + "].function: an object with a name is " +
+                         "expected");
+    functions.push_back(*function);
+  }
+  return functions;
+}
+
+Result<OrderedJson> parse_arguments(const ToolCall& call, std::string_view where) {
   const std::string what = std::string(where) + ".function.arguments";
-  HADAL_TRY(const OrderedJson arguments, parse_json(call.arguments, what));
+  HADAL_TRY(OrderedJson arguments, parse_json(call.arguments, what));
   if (!arguments.is_object())
     return usage_error(what + ": a JSON object is expected, " + arguments.type_name() +
                        " was found");
+  return arguments;
+}
+
+Result<std::string> reformat_arguments(const ToolCall& call, std::string_view where) {
+  HADAL_TRY(const OrderedJson arguments, parse_arguments(call, where));
   return python_json(arguments);
 }
 

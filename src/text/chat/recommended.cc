@@ -11,6 +11,11 @@ std::optional<RecommendedSampling> recommended_sampling(std::string_view chat_fo
   if (chat_format == "deepseek-v3") return RecommendedSampling{.temperature = 0.3F};
   if (chat_format == "deepseek-r1" || chat_format == "deepseek-r1-0528")
     return RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F};
+  if (chat_format == "deepseek-v3.1")
+    return RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F};
+  if (chat_format == "deepseek-v3.2" || chat_format == "deepseek-v4.1")
+    return RecommendedSampling{.temperature = 1.0F, .top_p = 0.95F};
+  if (chat_format == "deepseek-v4") return RecommendedSampling{.temperature = 1.0F};
   if (chat_format == "qwen3")
     return RecommendedSampling{.temperature = 0.6F, .top_p = 0.95F, .top_k = 20};
   // Qwen2.5 ships a generation_config; SmolLM2's card alone names numbers.

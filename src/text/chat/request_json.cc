@@ -28,6 +28,14 @@ Result<std::string> text_of(const OrderedJson& object, const char* key, const st
   return value->get<std::string>();
 }
 
+Result<bool> flag_of(const OrderedJson& object, const char* key, const std::string& path,
+                     bool missing = false) {
+  const OrderedJson* value = member(object, key);
+  if (!value) return missing;
+  if (!value->is_boolean()) return wrong(path, "true or false", *value);
+  return value->get<bool>();
+}
+
 Result<std::string> content_of(const OrderedJson& message, const std::string& path) {
   const OrderedJson* content = member(message, "content");
   if (!content || content->is_string()) return text_of(message, "content", path);
@@ -76,6 +84,7 @@ Result<ChatMessage> message_of(const OrderedJson& value, const std::string& path
       text_of(value, member(value, "reasoning_content") ? "reasoning_content" : "reasoning", path));
   HADAL_TRY(message.tool_call_id, text_of(value, "tool_call_id", path));
   HADAL_TRY(message.name, text_of(value, "name", path));
+  HADAL_TRY(message.prefix, flag_of(value, "prefix", path + ".prefix"));
   const OrderedJson* calls = member(value, "tool_calls");
   if (!calls) {
     // Empty content is an answer; none at all is a mistake, unless the message calls tools.
@@ -102,6 +111,13 @@ Result<std::optional<bool>> thinking_of(const OrderedJson& request) {
   return std::optional<bool>(type == "enabled");
 }
 
+/// A name, or a number of DeepSeek-V4.1's scale.
+Result<std::string> effort_of(const OrderedJson& request, const char* key) {
+  const OrderedJson* value = member(request, key);
+  if (value && value->is_number_integer()) return value->dump();
+  return text_of(request, key, "");
+}
+
 }  // namespace
 
 Result<ChatRequest> parse_chat_request(std::string_view json) {
@@ -124,12 +140,9 @@ Result<ChatRequest> parse_chat_request(std::string_view json) {
     HADAL_TRY(chat::parse_tools(request.tools_json));
   }
   HADAL_TRY(request.thinking, thinking_of(root));
-  HADAL_TRY(request.effort,
-            text_of(root, member(root, "effort") ? "effort" : "reasoning_effort", ""));
-  if (const OrderedJson* add = member(root, "add_generation_prompt")) {
-    if (!add->is_boolean()) return wrong("add_generation_prompt", "true or false", *add);
-    request.add_generation_prompt = add->get<bool>();
-  }
+  HADAL_TRY(request.effort, effort_of(root, member(root, "effort") ? "effort" : "reasoning_effort"));
+  HADAL_TRY(request.add_generation_prompt,
+            flag_of(root, "add_generation_prompt", "add_generation_prompt", true));
   return request;
 }
 

@@ -1,7 +1,8 @@
 // A chat request from JSON, in the form of the OpenAI and DeepSeek APIs.
 //
-//   {"messages": [{"role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name"}…],
-//    "tools": […], "thinking": true | {"type": "enabled"}, "effort": "high",
+//   {"messages": [{"role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name",
+//    "prefix"}…],
+//    "tools": […], "thinking": true | {"type": "enabled"}, "effort": "high" | 75,
 //    "add_generation_prompt": true}
 //
 // `content` is a text, a list of {"type": "text", "text": …}, or null. `reasoning` is another name

@@ -37,6 +37,7 @@ const Case kCases[] = {
     {R"(.)", "a\nb", {"a", "b"}},
     {R"((?m:.))", "a\nb", {"a", "\n", "b"}},
     {R"(a{2}?)", "aaa", {"aa"}},
+    {R"(a{2}?b)", "aab b", {"aab", "b"}},
     {R"(a{1,2}+)", "aaaa", {"aaaa"}},
     {R"(a{,2})", "aaa", {"aa", "a"}},
     {R"(a{x})", "a{x}", {"a{x}"}},
@@ -97,6 +98,9 @@ TEST(Pattern, ALongRunCostsWhatItIsLong) {
   ASSERT_TRUE(pattern.has_value());
   const std::string spaces(300000, ' ');
   EXPECT_EQ(matches(*pattern, spaces + "x"), (Pieces{spaces.substr(1), " "}));
+  const auto alone = Pattern::compile(R"(\s*[\r\n]+)");
+  ASSERT_TRUE(alone.has_value());
+  EXPECT_EQ(matches(*alone, spaces + "x\n"), (Pieces{"\n"}));
 }
 
 TEST(Pattern, GivesUpOnUnboundedWork) {

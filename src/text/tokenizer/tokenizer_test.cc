@@ -62,6 +62,13 @@ TEST(Tokenizer, MergesByRank) {
   EXPECT_EQ(ids(file(), "a?b"), (Ids{5}));  // without unk_token the unknown is dropped
 }
 
+TEST(Tokenizer, APairThatHasChangedWaitsForItsOwnRank) {
+  Json json = file();
+  json["model"]["vocab"].update({{"bc", 11}, {"d", 12}, {"bcd", 13}});
+  json["model"]["merges"] = {"b c", "a b", "bc d", "a bc"};
+  EXPECT_EQ(ids(json, "abcd"), (Ids{0, 13}));
+}
+
 TEST(AddedTokens, LeftmostThenLongest) {
   Json json = file();
   json["added_tokens"] = {added("<|"), added("<|x|>"), added("x|><")};
@@ -114,7 +121,15 @@ TEST(AddedTokens, TheLastFlagsOfATokenCount) {
   EXPECT_EQ(ids(json, "e\u0301!"), (Ids{8, 9}));
 }
 
-/// Splits "ab,,c d" with a step and spells each piece with its number.
+// The library wants all flags to be there; older files leave some out.
+TEST(AddedTokens, SpecialOnesAreNotNormalizedUnlessTheySaySo) {
+  Json json = file();
+  json["normalizer"] = {{"type", "NFD"}};
+  json["added_tokens"] = {{{"content", "é!"}, {"special", true}}, {{"content", "é?"}}};
+  EXPECT_EQ(ids(json, "e\u0301!e\u0301?"), (Ids{8, 9, 12}));
+}
+
+/// The ids of `text` behind a step; tokens that a split parts show where it parted.
 Ids split(const Json& step, std::string_view text = "ab12  c") {
   Json json = file();
   Json vocab = json["model"]["vocab"];
@@ -142,6 +157,7 @@ TEST(PreTokenizer, Behaviours) {
   EXPECT_EQ(split(digits("MergedWithPrevious"), "b12"), (Ids{25, 21}));
   EXPECT_EQ(split(digits("MergedWithNext"), "b12 "), (Ids{1, 20, 24}));
   EXPECT_EQ(split(digits("Removed", true)), (Ids{20, 21}));
+  EXPECT_EQ(split(digits("MergedWithNext", true), "12 1"), (Ids{20, 21, 3, 20}));
 }
 
 TEST(PreTokenizer, Kinds) {
@@ -234,6 +250,7 @@ TEST(Normalizer, IsThatOfUnicode9) {
   EXPECT_EQ(normal(nfc, "\u1110\u1175\u11A7"), bytes("\uD2F0\u11A7"));  // utf8proc loses the last
   EXPECT_EQ(normal(nfc, "a\u0323\u0307\u0323"), bytes("ạ\u0323\u0307"));
   EXPECT_EQ(normal(nfc, "\u212A\u2126"), bytes("KΩ"));
+  EXPECT_EQ(normal(nfc, "x\u0301\u0300"), bytes("x\u0301\u0300"));  // of one class: as they stand
   EXPECT_EQ(normal({{"type", "NFKD"}}, "\U00010781"), bytes("\U00010781"));  // of Unicode 14
   EXPECT_EQ(normal(nfc, "a\u1DFA\u0334"), bytes("a\u1DFA\u0334"));           // of Unicode 14
 }

@@ -98,9 +98,9 @@ TEST(Utf8, ReplacesWhatIsInvalid) {
 TEST(CodeSet, AddsInAnyOrder) {
   CodeSet set;
   for (const auto& [first, last] :
-       {std::pair{50u, 60u}, {10u, 20u}, {30u, 40u}, {21u, 21u}, {0u, 5u}, {35u, 52u}})
+       {std::pair{50u, 60u}, {10u, 20u}, {30u, 40u}, {21u, 21u}, {0u, 5u}, {6u, 9u}, {35u, 52u}})
     set.add(first, last);
-  EXPECT_EQ(set.ranges(), (std::vector<CodeSet::Range>{{0, 5}, {10, 21}, {30, 60}}));
+  EXPECT_EQ(set.ranges(), (std::vector<CodeSet::Range>{{0, 21}, {30, 60}}));
   EXPECT_EQ(set.complement().complement(), set);
   EXPECT_FALSE(set.complement().contains(30));
   EXPECT_TRUE(set.complement().contains(kLastCodePoint));
