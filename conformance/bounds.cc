@@ -104,12 +104,11 @@ std::vector<double> matmul_bounds(const Case& c, const Bytes& expected) {
 
 std::vector<double> grouped_bounds(const Case& c, const Bytes& expected) {
   const Product product(c.operands[HADAL_GROUPED_MATMUL_X], c.operands[HADAL_GROUPED_MATMUL_W]);
-  const Operand& order = c.operands[HADAL_GROUPED_MATMUL_ORDER];
   const Operand& offset = c.operands[HADAL_GROUPED_MATMUL_OFFSET];
   std::vector<double> bound;
   for (int64_t e = 0; e + 1 < offset.shape[0]; ++e)
     for (int64_t i = offset.values<int32_t>()[e]; i < offset.values<int32_t>()[e + 1]; ++i) {
-      const int64_t row = order.present() ? order.values<int32_t>()[i] / c.attr.experts.fan : i;
+      const int64_t row = source_row(c, i);
       for (int64_t n = 0; n < product.n; ++n)
         bound.push_back(product.bound(row, e, n) +
                         2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));

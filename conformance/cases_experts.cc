@@ -336,15 +336,19 @@ Case fused_case(Random& random, const Fused& spec) {
 
 }  // namespace
 
+int64_t source_row(const Case& c, int64_t i) {
+  const Operand& order = c.operands[HADAL_GROUPED_MATMUL_ORDER];
+  return order.present() ? order.values<int32_t>()[i] / int64_t{c.attr.experts.fan} : i;
+}
+
 Case expert_alone(const Case& c, int64_t expert) {
   const Operand& x = c.operands[HADAL_GROUPED_MATMUL_X];
   const Operand& w = c.operands[HADAL_GROUPED_MATMUL_W];
-  const Operand& order = c.operands[HADAL_GROUPED_MATMUL_ORDER];
   const auto* offset = c.operands[HADAL_GROUPED_MATMUL_OFFSET].values<int32_t>();
   const int64_t k = w.shape[2], rows = offset[expert + 1] - offset[expert];
   std::vector<float> gathered;
   for (int64_t i = offset[expert]; i < offset[expert + 1]; ++i) {
-    const int64_t row = order.present() ? order.values<int32_t>()[i] / c.attr.experts.fan : i;
+    const int64_t row = source_row(c, i);
     gathered.insert(gathered.end(), x.values<float>() + row * k, x.values<float>() + (row + 1) * k);
   }
   Case alone;

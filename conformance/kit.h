@@ -232,6 +232,8 @@ struct Outcome {
 Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t workspace_poison);
 /// The rows [first, first + count) of `c` alone.
 Case slice(const Case& c, int64_t first, int64_t count);
+/// Which row of X row `i` of a grouped_matmul's output is made of.
+int64_t source_row(const Case& c, int64_t i);
 /// The rows of one expert of a grouped_matmul, as the matmul with its matrix.
 Case expert_alone(const Case& c, int64_t expert);
 

@@ -37,7 +37,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 PACKAGE = "@huggingface/ollama-utils@0.0.18"
 SHA512 = "XdFPSQY2nFX3IQrviL2A4RqSGAsS5655CI1lQmT2TVz3YWVEFXHFJ9LEvmKZKmb1ihjhENaUy2/RJc4foaWpQA=="
 EXPECTED = {"chatml", "llama3", "qwen3", "deepseek-llm", "deepseek-coder", "deepseek-v2.5", "deepseek-v3", "deepseek-r1",
-            "deepseek-r1-0528"}  # formats that the package's templates must cover
+            "deepseek-r1-0528", "deepseek-v3.1"}  # formats that the package's templates must cover
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
            "<|EOT|>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁calls▁begin｜>",
@@ -128,9 +128,11 @@ class Conversations:
         self.rng, self.format, self.template = rng, name, template
         self.chatml_tools = name == "chatml" and "<tools>" in template
         self.llama_tools = name == "llama3" and "tools_in_user_message" in template
-        self.deepseek = name in ("deepseek-v2.5", "deepseek-v3", "deepseek-r1", "deepseek-r1-0528")
+        self.v31 = name == "deepseek-v3.1"
+        self.deepseek = self.v31 or name in ("deepseek-v2.5", "deepseek-v3", "deepseek-r1", "deepseek-r1-0528")
         self.later = "is_last_user" in template
-        self.tools = self.chatml_tools or self.llama_tools or name == "qwen3"
+        self.tools = self.chatml_tools or self.llama_tools or self.v31 or name == "qwen3"
+        self.thinking = {"qwen3": "enable_thinking", "deepseek-v3.1": "thinking"}.get(name)  # the template's word for it
         self.calls = self.tools or self.deepseek
 
     def text(self, markers: bool, least: int = 0) -> str:
@@ -213,15 +215,21 @@ class Conversations:
         request: dict[str, Any] = {"messages": messages, "add_generation_prompt": always or self.rng.random() < 0.8}
         if tools:
             request["tools"] = tools
-        if self.format == "qwen3" and self.rng.random() < 0.5:
+        if self.thinking and self.rng.random() < 0.5:
             request["thinking"] = self.rng.choice([True, False])
+        if self.deepseek and messages[-1]["role"] != "assistant" and self.rng.random() < 0.2:
+            messages.append({"role": "assistant", "content": self.text(markers).replace("</think>", ""), "prefix": True})
         return request, self.jinja_arguments(request)
 
     def jinja_arguments(self, request: dict[str, Any]) -> dict[str, Any]:
         """What transformers would hand to the template."""
         arguments = json.loads(json.dumps(request))
-        if "thinking" in arguments:
-            arguments["enable_thinking"] = arguments.pop("thinking")
+        if self.thinking and "thinking" in arguments:
+            arguments[self.thinking] = arguments.pop("thinking")
+        if self.v31 and "tools" in arguments:
+            # The template cannot declare tools; the model card puts them behind the system text.
+            has_system = any(m["role"] == "system" for m in arguments["messages"])
+            arguments["messages"].append({"role": "system", "content": ("" if has_system else "\n\n") + v31_tools(arguments["tools"])})
         for message in arguments["messages"]:
             if not message.get("tool_calls") or not self.deepseek:
                 continue
@@ -234,6 +242,30 @@ class Conversations:
         arguments["bos_token"] = "<｜begin▁of▁sentence｜>" if deepseek else "<|begin_of_text|>" if self.format == "llama3" else ""
         arguments["eos_token"] = "<｜end▁of▁sentence｜>" if deepseek else "<|im_end|>"
         return arguments
+
+
+def v31_tools(tools: list[dict[str, Any]]) -> str:
+    """The section of DeepSeek-V3.1's model card."""
+    functions = [tool["function"] for tool in tools]
+    schemas = "\n".join(f"### {f['name']}\nDescription: {f['description']}\n\nParameters: {tojson(f['parameters'])}\n" for f in functions)
+    return f"""## Tools
+You have access to the following tools:
+
+{schemas}
+IMPORTANT: ALWAYS adhere to this exact format for tool use:
+<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>
+
+Where:
+- `tool_call_name` must be an exact match to one of the available tools
+- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema
+- For multiple tool calls, chain them directly without separators or spaces"""
+
+
+def rendered(template: jinja2.Template, arguments: dict[str, Any]) -> str:
+    """The template's text; behind a prefix, which the templates themselves end, the model goes on."""
+    if not arguments["messages"] or not any(m.get("prefix") for m in arguments["messages"]):
+        return template.render(**arguments)
+    return template.render(**{**arguments, "add_generation_prompt": False}).removesuffix(arguments["eos_token"])
 
 
 def for_us(request: dict[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -308,22 +340,22 @@ def check(binary: str, name: str, template: str, options: argparse.Namespace, to
         chat_format = first[0]["format"]
         rng = random.Random(f"{options.seed} {name}")
         source = Conversations(rng, chat_format, template)
-        rendered, requests, marked = compiled(template), [], []
+        official, requests, marked = compiled(template), [], []
         for i in range(options.number):
             marked.append(i % 4 == 3)
             requests.append(source.one(marked[-1]))
         found, why = encode(binary, folder, [for_us(r, rng) for r, _ in requests], chat_format)
         faults = [f"{name}: {why}\n  request {json.dumps(requests[len(found)][0], ensure_ascii=False)}"] if len(found) < len(requests) else []
         for (request, arguments), answer, has_markers in zip(requests, found, marked):
-            expected = rendered.render(**arguments)
+            expected = rendered(official, arguments)
             if answer.get("prompt") != expected:
                 faults.append(differ(name, "prompts", request, expected, answer.get("prompt", str(answer))))
             elif not options.prompts_only:
-                faults += check_ids(name, source, rendered, tokenizer, request, expected, answer["ids"], has_markers)
+                faults += check_ids(name, source, official, tokenizer, request, expected, answer["ids"], has_markers)
         return chat_format, faults
 
 
-def check_ids(name: str, source: Conversations, rendered: jinja2.Template, tokenizer: Tokenizer, request: dict[str, Any], prompt: str,
+def check_ids(name: str, source: Conversations, official: jinja2.Template, tokenizer: Tokenizer, request: dict[str, Any], prompt: str,
               ids: list[int], has_markers: bool) -> list[str]:
     def content(value: Any) -> str:
         return json.dumps([[m.get("content"), m.get("reasoning_content"), m.get("tool_calls")] for m in value["messages"]] + [value.get("tools")],
@@ -338,7 +370,7 @@ def check_ids(name: str, source: Conversations, rendered: jinja2.Template, token
         return []
     blunt = json.loads(re.sub("|".join(map(re.escape, SPECIAL + ADDED)), "x", json.dumps(request, ensure_ascii=False)))
     added = {tokenizer.token_to_id(t) for t in SPECIAL + ADDED}
-    whole = tokenizer.encode(rendered.render(**source.jinja_arguments(blunt)), add_special_tokens=False).ids
+    whole = tokenizer.encode(rendered(official, source.jinja_arguments(blunt)), add_special_tokens=False).ids
     expected, found = ([i for i in some if i in added] for some in (whole, ids))
     text = tokenizer.decode(ids, skip_special_tokens=False)
     if text != prompt:

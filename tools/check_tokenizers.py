@@ -415,6 +415,8 @@ def check_variants(hadal: str, count: int, seed: int, keep: Path | None) -> bool
                 faults.append(f"number {number}: {len(wrong)} texts, first {wrong[0]}\n    {json.dumps(parts, ensure_ascii=False)}")
                 if keep:
                     (keep / f"{number}.json").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    if refused * 20 > count:
+        faults.append("more than one in twenty refused")
     return show("made-up tokenizers", f"{compared} compared on 40 texts each but {panics} on which the library panics, {refused} refused for their patterns", faults)
 
 

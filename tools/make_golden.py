@@ -154,6 +154,18 @@ CONFIGS |= {
     "deepseek-v32": deepseek("deepseek_v32", 64, 4, **V3, rope_scaling=deepseek_yarn(1.0), index_n_heads=16, index_head_dim=24,
                              index_topk=16, num_nextn_predict_layers=1),
 }
+V4 = {"architectures": ["DeepseekV4ForCausalLM"], "model_type": "deepseek_v4", "vocab_size": VOCAB, "hidden_size": 64, "num_hidden_layers": 5,
+      "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 40, "qk_rope_head_dim": 16, "q_lora_rank": 48, "o_groups": 2,
+      "o_lora_rank": 20, "sliding_window": 24, "compress_ratios": [0, 4, 128, 4, 128, 0], "compress_rope_theta": 160000.0,
+      "rope_theta": 10000.0, "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 2,
+                                              "beta_slow": 0.25},
+      "index_n_heads": 16, "index_head_dim": 24, "index_topk": 12, "hc_mult": 4, "hc_sinkhorn_iters": 6, "hc_eps": 1e-6,
+      "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "num_hash_layers": 2,
+      "scoring_func": "sqrtsoftplus", "topk_method": "noaux_tc", "norm_topk_prob": True, "routed_scaling_factor": 1.5, "swiglu_limit": 1.5,
+      "hidden_act": "silu", "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "attention_bias": False, "tie_word_embeddings": False,
+      "num_nextn_predict_layers": 1, "bos_token_id": 314, "eos_token_id": 315, "torch_dtype": "bfloat16"}
+CONFIGS |= {"deepseek-v4": V4, "deepseek-v4-fp4": V4 | {"num_hidden_layers": 3, "hc_mult": 2, "compress_ratios": [128, 4, 0], "num_hash_layers": 1,
+                                                        "head_dim": 48, "o_groups": 4, "sliding_window": 9}}
 DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model, in what type, with the old key set
     "deepseek-moe-gguf": ("deepseek-moe", Q.F16, False),
     "deepseek-v2-lite-gguf": ("deepseek-v2-lite", Q.F16, False),
@@ -179,7 +191,7 @@ QUANT_TYPES: dict[str, dict[int | str, Q | list[Q]]] = {  # per layer in the ord
     "quant-iq": {EMBED: Q.IQ4_XS, 0: [Q.IQ2_XXS, Q.IQ2_XS, Q.IQ2_S, Q.IQ3_XXS, Q.IQ3_S, Q.IQ1_S, Q.IQ1_M],
                  1: [Q.TQ1_0, Q.TQ2_0, Q.IQ4_XS, Q.IQ1_M, Q.IQ2_XXS, Q.IQ3_S, Q.IQ3_XXS]},
 }
-LONG = {"deepseek-v3": 100, "deepseek-v32": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
+LONG = {"deepseek-v4": 277, "deepseek-v4-fp4": 260, "deepseek-v3": 100, "deepseek-v32": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
 
 
 def quant_type_of(name: str) -> Callable[[str], Q]:
@@ -287,6 +299,8 @@ def make(name: str, out: Path) -> None:
     if name in QUANT_TYPES:
         tiny_models.save_gguf(tiny, folder / "model.gguf", quant_type_of(name), seed)
         return write_reference(folder, name, tiny, seed, "model.gguf")
+    if name.endswith("-fp4"):
+        tiny_deepseek.to_v4_formats(tiny)
     if name.endswith("-fp8"):
         tiny_models.to_fp8(tiny, torch.bfloat16 if name == "qwen3-fp8" else torch.float32)
     tiny_models.save_folder(tiny, folder, shards=2 if name.endswith("-sharded") else 1)

@@ -1,6 +1,6 @@
 """Tiny random models of DeepSeek's mixture-of-experts families: weights, oracles, GGUF files (oracle venv).
 
-deepseek_v2, deepseek_v3 and deepseek_v32 are compared with transformers, which reads the official tensor names. transformers has no
+deepseek_v2, deepseek_v3, deepseek_v32 and deepseek_v4 are compared with transformers, which reads the official tensor names. transformers has no
 `deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper (arXiv 2401.06066).
 """
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
 
 KINDS = {"deepseek": "DeepseekForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM",
-         "deepseek_v32": "DeepseekV32ForCausalLM"}
+         "deepseek_v32": "DeepseekV32ForCausalLM", "deepseek_v4": "DeepseekV4ForCausalLM"}
 GGUF_NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_a_proj": "attn_q_a",
@@ -38,8 +38,124 @@ def is_moe(config: dict[str, Any], layer: int) -> bool:
     return bool(layer >= config["first_k_dense_replace"] and layer % config.get("moe_layer_freq", 1) == 0)
 
 
+class Maker:
+    """Random weights of a Tiny, one tensor after the other."""
+
+    def __init__(self, config: dict[str, Any], seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tiny = Tiny(config, {})
+
+    def add(self, name: str, values: Array) -> None:
+        self.tiny.weights[name] = exact(values)
+
+    def matrix(self, name: str, rows: int, columns: int, gain: float = 1.0) -> None:
+        self.add(name, self.rng.normal(0, gain / math.sqrt(columns), (rows, columns)))
+
+    def norm(self, name: str, width: int) -> None:
+        self.add(name, 1 + 0.2 * self.rng.normal(0, 1, width))
+
+
+def random_v4(config: dict[str, Any], seed: int) -> Tiny:
+    """DeepSeek-V4 under the names of the official files; hyper-connections and sinks far enough from zero to show an error."""
+    m, c = Maker(config, seed), config
+    rng, hidden, heads, dim, n = m.rng, c["hidden_size"], c["num_attention_heads"], c["head_dim"], c["hc_mult"]
+
+    def ffn(prefix: str, width: int) -> None:
+        for name, rows, columns in (("w1", width, hidden), ("w3", width, hidden), ("w2", hidden, width)):
+            m.matrix(f"{prefix}{name}.weight", rows, columns, 1.5)
+
+    def hyper(prefix: str, mixed: int, scales: int) -> None:
+        m.matrix(prefix + "fn", mixed, n * hidden)
+        m.add(prefix + "base", 0.5 * rng.normal(0, 1, mixed))
+        m.add(prefix + "scale", 1 + 0.3 * rng.normal(0, 1, scales))
+
+    def compressor(prefix: str, ratio: int, width: int) -> None:
+        rows = width * (2 if ratio == 4 else 1)
+        m.matrix(prefix + "wkv.weight", rows, hidden)
+        m.matrix(prefix + "wgate.weight", rows, hidden)
+        m.add(prefix + "ape", 0.5 * rng.normal(0, 1, (ratio, rows)))
+        m.norm(prefix + "norm.weight", width)
+
+    m.matrix("embed.weight", c["vocab_size"], hidden, math.sqrt(hidden))
+    for i in range(c["num_hidden_layers"]):
+        p, ratio = f"layers.{i}.", c["compress_ratios"][i]
+        a = p + "attn."
+        for site in ("attn", "ffn"):
+            m.norm(f"{p}{site}_norm.weight", hidden)
+            hyper(f"{p}hc_{site}_", n * (n + 2), 3)
+        m.matrix(a + "wq_a.weight", c["q_lora_rank"], hidden)
+        m.norm(a + "q_norm.weight", c["q_lora_rank"])
+        m.matrix(a + "wq_b.weight", heads * dim, c["q_lora_rank"])
+        m.matrix(a + "wkv.weight", dim, hidden)
+        m.norm(a + "kv_norm.weight", dim)
+        m.add(a + "attn_sink", rng.normal(0, 1, heads))
+        m.matrix(a + "wo_a.weight", c["o_groups"] * c["o_lora_rank"], heads * dim // c["o_groups"])
+        m.matrix(a + "wo_b.weight", hidden, c["o_groups"] * c["o_lora_rank"])
+        if ratio:
+            compressor(a + "compressor.", ratio, dim)
+        if ratio == 4:
+            compressor(a + "indexer.compressor.", ratio, c["index_head_dim"])
+            m.matrix(a + "indexer.wq_b.weight", c["index_n_heads"] * c["index_head_dim"], c["q_lora_rank"])
+            m.matrix(a + "indexer.weights_proj.weight", c["index_n_heads"], hidden)
+        m.matrix(p + "ffn.gate.weight", c["n_routed_experts"], hidden, 2.0)
+        if i < c["num_hash_layers"]:
+            name = p + "ffn.gate.tid2eid"
+            m.tiny.weights[name] = np.stack([rng.choice(c["n_routed_experts"], c["num_experts_per_tok"], replace=False)
+                                             for _ in range(c["vocab_size"])])
+            m.tiny.stored[name] = torch.from_numpy(m.tiny.weights[name])
+        else:
+            m.add(p + "ffn.gate.bias", 0.1 * rng.normal(0, 1, c["n_routed_experts"]))
+        for e in range(c["n_routed_experts"]):
+            ffn(f"{p}ffn.experts.{e}.", c["moe_intermediate_size"])
+        ffn(p + "ffn.shared_experts.", c["n_shared_experts"] * c["moe_intermediate_size"])
+    hyper("hc_head_", n, 1)
+    m.norm("norm.weight", hidden)
+    m.matrix("head.weight", c["vocab_size"], hidden)
+    return m.tiny
+
+
+def to_v4_formats(tiny: Tiny) -> None:
+    """Experts in FP4 with one E8M0 scale for 32 numbers, the large dense matrices in FP8 with one for 128 x 128."""
+    codes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+    dense = ("wq_a", "wq_b", "wkv", "wo_a", "wo_b", "w1", "w2", "w3")
+
+    def scale_of(top: Array, largest: float) -> Array:
+        return np.exp2(np.ceil(np.log2(np.maximum(top, 2.0**-40) / largest)))
+
+    def e8m0(scale: Array) -> torch.Tensor:
+        return torch.from_numpy((np.log2(scale) + 127).astype(np.uint8)).view(torch.float8_e8m0fnu)
+
+    for name in list(tiny.weights):
+        stem, value = name.removesuffix(".weight"), tiny.weights[name]
+        if stem == name or stem.split(".")[-1] not in dense or ".compressor." in name:
+            continue
+        rows, columns = value.shape
+        if ".experts." in name:
+            blocks = value.reshape(rows, columns // 32, 32)
+            scale = scale_of(np.abs(blocks).max(-1), 6.0)
+            code = np.abs(blocks[..., None] / scale[..., None, None] - codes).argmin(-1).astype(np.uint8).reshape(rows, columns)
+            tiny.weights[name] = (codes[code].reshape(blocks.shape) * scale[..., None]).reshape(rows, columns).astype(np.float32)
+            tiny.stored[name] = torch.from_numpy((code[:, ::2] | code[:, 1::2] << 4).view(np.int8))
+        else:
+            scale = np.ones((-(-rows // 128), -(-columns // 128)), np.float32)
+            quantised, decoded = torch.empty(rows, columns, dtype=torch.float8_e4m3fn), np.empty_like(value)
+            for r in range(scale.shape[0]):
+                for c in range(scale.shape[1]):
+                    block = (slice(128 * r, 128 * (r + 1)), slice(128 * c, 128 * (c + 1)))
+                    scale[r, c] = scale_of(np.abs(value[block]).max(), 448.0)
+                    quantised[block] = torch.from_numpy(value[block] / scale[r, c]).to(torch.float8_e4m3fn)
+                    decoded[block] = quantised[block].float().numpy() * scale[r, c]
+            tiny.weights[name], tiny.stored[name] = decoded, quantised
+        tiny.stored[stem + ".scale"] = e8m0(scale)
+    tiny.config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "scale_fmt": "ue8m0",
+                                          "weight_block_size": [128, 128]}
+    tiny.config["expert_dtype"] = "fp4"
+
+
 def random_weights(config: dict[str, Any], seed: int) -> Tiny:
     """Norms 1 + 0.2 N(0,1), matrices N(0,1)/sqrt(fan_in), the router's bias 0.1 N(0,1)."""
+    if config["model_type"] == "deepseek_v4":
+        return random_v4(config, seed)
     rng = np.random.default_rng(seed)
     tiny = Tiny(config, {})
     c, w = config, tiny.weights
@@ -114,7 +230,7 @@ def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
     if tiny.arch == "deepseek":
         return lambda ids: reference_v1(tiny, ids)
     import transformers
-    config = {k: v for k, v in tiny.config.items() if k != "quantization_config"} | {"torch_dtype": "float32"}
+    config = {k: v for k, v in tiny.config.items() if k not in ("quantization_config", "expert_dtype")} | {"torch_dtype": "float32"}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         save_file({n: torch.from_numpy(w) for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors", metadata={"format": "pt"})

@@ -4,6 +4,7 @@
 #include "models/deepseek_moe/deepseek_moe.h"
 #include "models/deepseek_v3/deepseek_v3.h"
 #include "models/deepseek_v32/deepseek_v32.h"
+#include "models/deepseek_v4/deepseek_v4.h"
 #include "models/dense/dense.h"
 #include "models/model.h"
 
@@ -25,6 +26,7 @@ constexpr std::array kFamilies = {
     Family{"deepseek_v2", "DeepseekV2ForCausalLM", deepseek_v3::make},
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", deepseek_v3::make},
     Family{"deepseek_v32", "DeepseekV32ForCausalLM", deepseek_v32::make},
+    Family{"deepseek_v4", "DeepseekV4ForCausalLM", deepseek_v4::make},
 };
 
 }  // namespace

@@ -16,14 +16,19 @@ class TextParser final : public OutputParser {
 
 struct Kind {
   std::string_view name;
-  bool thoughts, tools;
+  bool thoughts = false;
+  const CallSyntax* calls = nullptr;
 };
 
-constexpr std::array<Kind, 4> kKinds = {{
-    {"text", false, false},
-    {"think", true, false},
-    {"deepseek-tools", false, true},
-    {"think-deepseek-tools", true, true},
+constexpr std::array<Kind, 8> kKinds = {{
+    {"text"},
+    {"think", true},
+    {"deepseek-tools", false, &kDeepSeekCalls},
+    {"think-deepseek-tools", true, &kDeepSeekCalls},
+    {"think-deepseek-v3.1-tools", true, &kDeepSeekV31Calls},
+    {"think-dsml-function-calls", true, &kDsmlV32Calls},
+    {"think-dsml-tool-calls", true, &kDsmlV4Calls},
+    {"think-dsml-calls", true, &kDsmlV41Calls},
 }};
 
 constexpr auto kNames = [] {
@@ -45,11 +50,15 @@ Result<const Kind*> find_kind(std::string_view name) {
 
 }  // namespace
 
-Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking) {
+Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,
+                                                         AnswerStart start) {
   HADAL_TRY(const Kind* kind, find_kind(format));
   std::unique_ptr<OutputParser> parser =
-      kind->tools ? make_deepseek_tools_parser() : std::make_unique<TextParser>();
-  if (kind->thoughts) parser = make_think_parser(thinking, std::move(parser));
+      kind->calls ? make_call_list_parser(*kind->calls) : std::make_unique<TextParser>();
+  const bool closes = kind->calls && kind->calls->ends_thought;
+  if (kind->thoughts)
+    parser = make_think_parser(thinking, start, closes ? kind->calls->list_begin : "",
+                               std::move(parser));
   return parser;
 }
 

@@ -28,9 +28,13 @@ class OutputParser {
   virtual OutputDelta finish() = 0;
 };
 
+/// What an answer goes on with; of a continued prefix, newlines at its start count.
+enum class AnswerStart { kNew, kContinued };
+
 /// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a
-/// thought.
-Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking);
+/// thought. Both as the Prompt says.
+Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,
+                                                         AnswerStart start = AnswerStart::kNew);
 
 /// Whether answers in this format (names as above) usually start inside a thought: the prompt of a
 /// plain question ends in one. An error for an unknown name.

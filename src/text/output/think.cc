@@ -4,7 +4,10 @@
 // <think>, blanks before it aside. A <think> that repeats what the prompt wrote is dropped. The
 // first </think> ends the thought; later markers, and a </think> without a thought, are text.
 // Newlines right after <think> and on both sides of </think> belong to the markers and are dropped;
-// other white space stays. A thought that the stream's end cuts off stays reasoning.
+// other white space stays. A list of tool calls ends a thought too, where the family's models do
+// that. A thought that the stream's end cuts off stays reasoning.
+#include <algorithm>
+
 #include "text/output/parsers.h"
 
 namespace hadal {
@@ -16,8 +19,11 @@ constexpr std::string_view kBlanks = " \t\r\n";
 
 class ThinkParser final : public OutputParser {
  public:
-  ThinkParser(bool in_thought, std::unique_ptr<OutputParser> content)
-      : in_thought_(in_thought), content_(std::move(content)) {}
+  ThinkParser(bool in_thought, AnswerStart start, std::string_view closer,
+              std::unique_ptr<OutputParser> content)
+      : in_thought_(in_thought), closer_(closer), content_(std::move(content)) {
+    if (start == AnswerStart::kContinued) state_ = in_thought ? State::kThought : State::kContent;
+  }
 
   OutputDelta push(std::string_view piece) override {
     held_ += piece;
@@ -66,11 +72,14 @@ class ThinkParser final : public OutputParser {
     if (at_start_ && !drop_newlines()) return;
     at_start_ = false;
     const size_t close = held_.find(kClose);
-    const bool closed = close != std::string::npos;
-    size_t sure = closed ? close : held_.size() - held_back(held_, kClose);
+    const size_t other = closer_.empty() ? std::string::npos : held_.find(closer_);
+    const bool closed = std::min(close, other) != std::string::npos;
+    size_t sure =
+        closed ? std::min(close, other)
+               : held_.size() - std::max(held_back(held_, kClose), held_back(held_, closer_));
     while (sure > 0 && held_[sure - 1] == '\n') --sure;
     delta.reasoning.append(held_, 0, sure);
-    held_.erase(0, closed ? close + kClose.size() : sure);
+    held_.erase(0, close < other ? close + kClose.size() : sure);
     if (!closed) return;
     state_ = State::kContent;
     at_start_ = true;
@@ -84,6 +93,7 @@ class ThinkParser final : public OutputParser {
   }
 
   bool in_thought_;
+  std::string_view closer_;  ///< ends a thought beside kClose, and belongs to what follows
   std::unique_ptr<OutputParser> content_;
   State state_ = State::kStart;
   bool at_start_ = false;  ///< newlines that come now belong to the marker before them
@@ -92,9 +102,10 @@ class ThinkParser final : public OutputParser {
 
 }  // namespace
 
-std::unique_ptr<OutputParser> make_think_parser(bool in_thought,
+std::unique_ptr<OutputParser> make_think_parser(bool in_thought, AnswerStart start,
+                                                std::string_view closer,
                                                 std::unique_ptr<OutputParser> content) {
-  return std::make_unique<ThinkParser>(in_thought, std::move(content));
+  return std::make_unique<ThinkParser>(in_thought, start, closer, std::move(content));
 }
 
 }  // namespace hadal

@@ -1,0 +1,92 @@
+// DeepSeek-V4 (Flash, Pro): hyper-connections instead of one residual stream; attention with a
+// sliding window and a sink, over compressed entries on most layers (ratio 4: those that an indexer
+// chooses, "CSA"; ratio 128: all, "HCA"); a grouped output projection; experts chosen by token on
+// the first layers. arXiv 2606.19348. README.md maps its equations to these files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/blocks/compressor.h"
+#include "models/blocks/ends.h"
+#include "models/blocks/hyper_connection.h"
+#include "models/blocks/moe.h"
+#include "models/model.h"
+
+namespace hadal::deepseek_v4 {
+
+/// The kinds of layers, by the ratio of their compressor.
+constexpr int64_t kWindowOnly = 0, kSparse = 4, kHeavy = 128;
+
+struct DeepSeekV4Spec {
+  ModelSpec model;
+  HyperSpec hyper;
+  MoeSpec moe;
+  std::vector<int64_t> compress_ratios;  ///< a layer: 0, 4 or 128
+  int64_t num_hash_layers = 0;           ///< the first so many choose experts by token
+  int64_t num_attention_heads = 0;
+  int64_t head_dim = 0;
+  int64_t q_lora_rank = 0;
+  int64_t o_groups = 0;
+  int64_t o_lora_rank = 0;
+  int64_t sliding_window = 0;
+  int64_t index_n_heads = 0, index_head_dim = 0, index_topk = 0;
+  RopeSpec main_rope;      ///< of layers with a window alone
+  RopeSpec compress_rope;  ///< of the others, in all their parts
+  CompressorSpec sparse, heavy, index;
+
+  static Result<DeepSeekV4Spec> from_config(const Config& config);
+};
+
+struct AttentionWeights {
+  Weight* wq_a = nullptr;       // [q_lora_rank, hidden]
+  Weight* q_norm = nullptr;     // [q_lora_rank]
+  Weight* wq_b = nullptr;       // [heads head_dim, q_lora_rank]
+  Weight* wkv = nullptr;        // [head_dim, hidden]
+  Weight* kv_norm = nullptr;    // [head_dim]
+  Weight* attn_sink = nullptr;  // [heads]
+  Weight* wo_a = nullptr;       // [o_groups, o_lora_rank, heads head_dim / o_groups]
+  Weight* wo_b = nullptr;       // [hidden, o_groups o_lora_rank]
+  CompressorWeights compressor;
+  CompressorWeights index_compressor;    // ratio 4
+  Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]
+  Weight* index_weights_proj = nullptr;  // [index heads, hidden]
+};
+
+struct LayerWeights {
+  HyperWeights hc_attn, hc_ffn;
+  Weight* attn_norm = nullptr;  // [hidden]
+  AttentionWeights attn;
+  Weight* ffn_norm = nullptr;  // [hidden]
+  MoeWeights ffn;
+};
+
+/// The planes of one layer.
+struct LayerPlanes {
+  Tensor window{};
+  CompressorPlanes main, index;
+};
+
+class DeepSeekV4Model final : public Model {
+ public:
+  explicit DeepSeekV4Model(DeepSeekV4Spec spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  Status bind(const Checkpoint& checkpoint) override;
+  void forward(Ops& ops, const StepPlanes& planes) const override;
+
+ private:
+  LayerPlanes planes_of(const StepPlanes& planes, int64_t layer) const;
+  void attention(Ops& ops, int64_t layer, const LayerPlanes& planes, Tensor h, Tensor f) const;
+  void decoder_layer(Ops& ops, int64_t layer, const LayerPlanes& planes, Tensor x) const;
+
+  DeepSeekV4Spec spec_;
+  Weight *main_inv_freq_ = nullptr, *compress_inv_freq_ = nullptr;  // [rope / 2]
+  std::vector<LayerWeights> layers_;
+  HyperWeights hc_head_;
+  EndWeights ends_;
+};
+
+Result<std::unique_ptr<Model>> make(const Config& config);
+
+}  // namespace hadal::deepseek_v4
