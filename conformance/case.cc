@@ -279,25 +279,44 @@ std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
   return w;
 }
 
-std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values) {
+namespace {
+
+/// A weight of one piece, rows one behind the other.
+std::shared_ptr<WeightData> one_piece(uint32_t dtype, uint32_t uses, int64_t rows, int64_t cols,
+                                      const Bytes& bytes) {
   auto w = std::make_shared<WeightData>();
   w->desc.size = sizeof w->desc;
-  w->desc.dtype = HADAL_F32;
-  w->desc.uses = HADAL_USE_VECTOR;
+  w->desc.dtype = dtype;
+  w->desc.uses = uses;
   w->desc.keeps_source = 1;
   w->desc.batch = 1;
-  w->desc.rows = 1;
-  w->desc.cols = static_cast<int64_t>(values.size());
-  w->skew = values.size() % 4;
-  w->values = values;
+  w->desc.rows = rows;
+  w->desc.cols = cols;
+  w->skew = static_cast<size_t>(cols % 4);
   WeightData::Source source;
-  source.rows = 1;
-  source.row_stride = static_cast<int64_t>(values.size() * sizeof(float));
-  const Bytes bytes = bytes_of(values);
+  source.rows = rows;
+  source.row_stride = *row_bytes(static_cast<DType>(dtype), cols);
   source.bytes.resize(w->skew);
   source.bytes.insert(source.bytes.end(), bytes.begin(), bytes.end());
   w->sources.push_back(std::move(source));
   return w;
+}
+
+}  // namespace
+
+std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values) {
+  auto w = one_piece(HADAL_F32, HADAL_USE_VECTOR, 1, static_cast<int64_t>(values.size()),
+                     bytes_of(values));
+  w->values = values;
+  return w;
+}
+
+std::shared_ptr<const WeightData> make_table(const std::vector<int32_t>& values, int64_t cols,
+                                             uint32_t dtype) {
+  const auto rows = static_cast<int64_t>(values.size()) / cols;
+  const std::vector<int64_t> wide(values.begin(), values.end());
+  return one_piece(dtype, HADAL_USE_GATHER, rows, cols,
+                   dtype == HADAL_I64 ? bytes_of(wide) : bytes_of(values));
 }
 
 Case slice(const Case& c, int64_t first, int64_t count) {

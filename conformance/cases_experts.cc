@@ -123,7 +123,8 @@ Case router_case(Random& random, const Router& spec) {
     }
     if (spec.wrong != 0) table[static_cast<size_t>(token[0] * spec.k)] = spec.wrong;
     c.operands[HADAL_ROUTER_TOKEN] = ints({spec.tokens}, HADAL_DIM_T, token);
-    c.operands[HADAL_ROUTER_HASH] = ints({spec.hash, spec.k}, HADAL_DIM_CONST, table);
+    c.operands[HADAL_ROUTER_HASH] = weight_operand(
+        make_table(table, spec.k, random.coin() ? HADAL_I32 : HADAL_I64), {spec.hash, spec.k});
     c.must_fail = spec.wrong != 0;
   }
   c.operands[HADAL_ROUTER_EXPERT] = output(HADAL_I32, {spec.tokens, spec.k}, HADAL_DIM_T);

@@ -151,6 +151,9 @@ struct WeightShape {
 std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
                                               const WeightShape& shape);
 std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values);
+/// Whole numbers to gather, as I32 or I64.
+std::shared_ptr<const WeightData> make_table(const std::vector<int32_t>& values, int64_t cols,
+                                             uint32_t dtype);
 /// Types that hold numbers; and whether a chip may round the activations that meet it.
 std::vector<uint32_t> weight_dtypes();
 bool is_quantised(uint32_t dtype);

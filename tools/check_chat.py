@@ -303,13 +303,13 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_model(folder: Path, template: str, tokenizer: Tokenizer) -> None:
+def make_model(folder: Path, template: str | None, tokenizer: Tokenizer, model_type: str = "llama") -> None:
     """A folder that opens as a checkpoint: of its weights only one exists, which `encode` never looks at."""
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": model_type, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
               "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": tokenizer.get_vocab_size(), "rms_norm_eps": 1e-5,
               "max_position_embeddings": 128, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32"}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<|endoftext|>"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<|endoftext|>"} if template else {}))
     tokenizer.save(str(folder / "tokenizer.json"))
     save_file({"model.embed_tokens.weight": np.zeros((tokenizer.get_vocab_size(), 32), np.float32)}, str(folder / "model.safetensors"))
 

@@ -173,6 +173,7 @@ DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model
     "deepseek-v2-gguf": ("deepseek-v2", Q.BF16, False),
     "deepseek-v3-gguf": ("deepseek-v3", Q.F16, False),
     "deepseek-v32-gguf": ("deepseek-v32", Q.F16, False),
+    "deepseek-v4-gguf": ("deepseek-v4", Q.F16, False),
 }
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
 TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
@@ -290,7 +291,10 @@ def make(name: str, out: Path) -> None:
     tiny = make_weights(dict(CONFIGS[base]), seed)
     if name in DEEPSEEK_TWINS:
         _, kind, old = DEEPSEEK_TWINS[name]
-        tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, old)
+        if tiny.arch == "deepseek_v4":
+            tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind)
+        else:
+            tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, old)
         return write_golden(folder, {"model": "model.gguf", "same_as": base})
     if kinds:
         tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer() if base == "qwen3" else None)

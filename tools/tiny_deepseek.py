@@ -384,3 +384,88 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
     w.write_tensors_to_file()
     w.close()
 
+
+V4_NAMES = {
+    "attn.wq_a.weight": "attn_q_a", "attn.q_norm.weight": "attn_q_a_norm", "attn.wq_b.weight": "attn_q_b", "attn.wkv.weight": "attn_kv",
+    "attn.kv_norm.weight": "attn_kv_a_norm", "attn.attn_sink": "attn_sinks", "attn.wo_a.weight": "attn_output_a",
+    "attn.wo_b.weight": "attn_output_b", "attn.compressor.wkv.weight": "attn_compressor_kv", "attn.compressor.wgate.weight":
+    "attn_compressor_gate", "attn.compressor.ape": "attn_compressor_ape", "attn.compressor.norm.weight": "attn_compressor_norm",
+    "attn.indexer.wq_b.weight": "indexer.attn_q_b", "attn.indexer.weights_proj.weight": "indexer.proj",
+    "attn.indexer.compressor.wkv.weight": "indexer_compressor_kv", "attn.indexer.compressor.wgate.weight": "indexer_compressor_gate",
+    "attn.indexer.compressor.ape": "indexer_compressor_ape", "attn.indexer.compressor.norm.weight": "indexer_compressor_norm",
+    "ffn.gate.weight": "ffn_gate_inp", "ffn.gate.tid2eid": "ffn_gate_tid2eid", "ffn.shared_experts.w1.weight": "ffn_gate_shexp",
+    "ffn.shared_experts.w2.weight": "ffn_down_shexp", "ffn.shared_experts.w3.weight": "ffn_up_shexp",
+}
+
+
+def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
+    """Arch `deepseek4`: names and keys as the engines that read it expect them."""
+    c = tiny.config
+    path.parent.mkdir(parents=True, exist_ok=True)
+    w = gguf.GGUFWriter(path, "deepseek4")
+    w.add_name("tiny random " + tiny.arch)
+    w.add_vocab_size(c["vocab_size"])
+    w.add_context_length(c["max_position_embeddings"])
+    w.add_embedding_length(c["hidden_size"])
+    w.add_block_count(c["num_hidden_layers"])
+    w.add_head_count(c["num_attention_heads"])
+    w.add_head_count_kv(1)
+    w.add_key_length(c["head_dim"])
+    w.add_value_length(c["head_dim"])
+    w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    w.add_q_lora_rank(c["q_lora_rank"])
+    w.add_sliding_window(c["sliding_window"])
+    w.add_rope_dimension_count(c["qk_rope_head_dim"])
+    w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    w.add_expert_count(c["n_routed_experts"])
+    w.add_expert_used_count(c["num_experts_per_tok"])
+    w.add_expert_shared_count(c["n_shared_experts"])
+    w.add_expert_weights_scale(c["routed_scaling_factor"])
+    w.add_expert_weights_norm(c["norm_topk_prob"])
+    for key, value in (("attention.output_group_count", c["o_groups"]), ("attention.output_lora_rank", c["o_lora_rank"]),
+                       ("attention.indexer.head_count", c["index_n_heads"]), ("attention.indexer.key_length", c["index_head_dim"]),
+                       ("attention.indexer.top_k", c["index_topk"]), ("hyper_connection.count", c["hc_mult"]),
+                       ("hyper_connection.sinkhorn_iterations", c["hc_sinkhorn_iters"]), ("hash_layer_count", c["num_hash_layers"]),
+                       ("expert_gating_func", 4)):
+        w.add_uint32(f"deepseek4.{key}", value)
+    w.add_float32("deepseek4.hyper_connection.epsilon", c["hc_eps"])
+    w.add_float32("deepseek4.attention.compress_rope_freq_base", c["compress_rope_theta"])
+    w.add_array("deepseek4.attention.compress_ratios", c["compress_ratios"])
+    w.add_array("deepseek4.swiglu_clamp_exp", [c["swiglu_limit"]] * c["num_hidden_layers"])
+    add_gguf_rope(w, {k: v for k, v in c.items() if k != "rope_scaling"})
+    rope = c["rope_scaling"]
+    w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    w.add_rope_scaling_factor(rope["factor"])
+    w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    w.add_float32("deepseek4.rope.scaling.yarn_beta_fast", rope["beta_fast"])
+    w.add_float32("deepseek4.rope.scaling.yarn_beta_slow", rope["beta_slow"])
+
+    def add(name: str, value: Array) -> None:
+        if value.dtype.kind == "i":
+            w.add_tensor(name, value.astype(np.int32))
+        elif value.ndim == 1 or "hc_" in name or "_ape" in name or "gate_inp" in name:
+            w.add_tensor(name, np.ascontiguousarray(value, np.float32))
+        else:
+            w.add_tensor(name, value.astype(np.float16) if kind == Q.F16 else gguf.quants.quantize(
+                np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
+
+    for whole, short in (("embed.weight", "token_embd"), ("norm.weight", "output_norm"), ("head.weight", "output"), ("hc_head_fn", "output_hc_fn"),
+                         ("hc_head_base", "output_hc_base"), ("hc_head_scale", "output_hc_scale")):
+        add(short + ".weight", tiny.weights[whole])
+    for i in range(c["num_hidden_layers"]):
+        p, b = f"layers.{i}.", f"blk.{i}."
+        for name, value in tiny.weights.items():
+            rest = name.removeprefix(p)
+            if rest == name or ".experts." in name:
+                continue
+            if rest == "ffn.gate.bias":
+                add(b + "exp_probs_b.bias", value)
+            else:
+                add(b + V4_NAMES.get(rest, rest.removesuffix(".weight")) + ".weight", value)
+        for part, short in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
+            add(f"{b}ffn_{short}_exps.weight", np.stack([tiny.weights[f"{p}ffn.experts.{e}.{part}.weight"]
+                                                         for e in range(c["n_routed_experts"])]))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()

@@ -72,9 +72,10 @@ TEST(RefRouter, TiesGoToTheLowerIndex) {
 }
 
 TEST(RefRouter, TheHashTableChooses) {
+  const std::vector<int32_t> table = {3, 2, 0, 1};
   RouterRig rig({ln(1), ln(2), ln(3), ln(4)}, 2, HADAL_ROUTER_SOFTMAX);
   rig.i32(HADAL_ROUTER_TOKEN, {1}, {1});
-  rig.i32(HADAL_ROUTER_HASH, {2, 2}, {3, 2, 0, 1});
+  rig.weight(HADAL_ROUTER_HASH, {2, 2}, table, HADAL_I32);
   rig.expect({0, 1}, {0.1, 0.2});
   rig.i32(HADAL_ROUTER_TOKEN, {1}, {2});
   EXPECT_EQ(rig.run(), HADAL_INVALID);

@@ -58,11 +58,15 @@ struct GgufValue {
   [[nodiscard]] std::optional<std::string_view> text() const;
   /// An array of any integer type whose values fit.
   [[nodiscard]] std::optional<std::vector<int64_t>> integers() const;
+  /// An array of finite numbers of any type.
+  [[nodiscard]] std::optional<std::vector<double>> reals() const;
   /// "uint32 4096", "array of 151936 string": for messages.
   [[nodiscard]] std::string description() const;
   /// The value itself, or "[151936 strings]": for `inspect`.
   [[nodiscard]] std::string printed(size_t limit = 200) const;
 
+  /// Element i as a finite number.
+  [[nodiscard]] std::optional<double> real_at(int64_t i) const;
   /// Calls `each(string_view)` for the elements of an array of strings, until one call returns
   /// false.
   template <typename Each>

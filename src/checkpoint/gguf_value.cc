@@ -61,24 +61,36 @@ std::optional<int64_t> GgufValue::integer() const {
   return is_array ? std::nullopt : integer_at(type, payload, 0);
 }
 
-std::optional<double> GgufValue::real() const {
-  if (is_array) return std::nullopt;
+std::optional<double> GgufValue::real_at(int64_t i) const {
   double value = 0;
   if (type == GgufType::kF32) {
     // 1e-05f is meant as 1e-5: the shortest decimal that gives this float, so that GGUF and
     // config.json say the same.
-    const float stored = load<float>(payload, 0);
+    const float stored = load<float>(payload, i);
     const std::string shortest = fmt::format("{}", stored);
     const auto parsed = std::from_chars(shortest.data(), shortest.data() + shortest.size(), value);
     if (parsed.ec != std::errc{}) value = static_cast<double>(stored);
   } else if (type == GgufType::kF64) {
-    value = load<double>(payload, 0);
-  } else if (const auto whole = integer()) {
+    value = load<double>(payload, i);
+  } else if (const auto whole = integer_at(type, payload, i)) {
     value = static_cast<double>(*whole);
   } else {
     return std::nullopt;
   }
   return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+std::optional<double> GgufValue::real() const { return is_array ? std::nullopt : real_at(0); }
+
+std::optional<std::vector<double>> GgufValue::reals() const {
+  if (!is_array) return std::nullopt;
+  std::vector<double> out;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto value = real_at(i);
+    if (!value) return std::nullopt;
+    out.push_back(*value);
+  }
+  return out;
 }
 
 std::optional<bool> GgufValue::boolean() const {

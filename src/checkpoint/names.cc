@@ -79,6 +79,54 @@ constexpr auto kSparse = std::to_array<NameRow>({
     {"nextn.shared_head_head", "shared_head.head"},
 });
 
+/// DeepSeek-V4, whose official names are of another make: outside of the layers, and within blk.N.
+/// → layers.N.
+constexpr auto kV4Outer = std::to_array<NameRow>({
+    {"token_embd.weight", "embed.weight"},
+    {"output_norm.weight", "norm.weight"},
+    {"output.weight", "head.weight"},
+    {"output_hc_fn.weight", "hc_head_fn"},
+    {"output_hc_base.weight", "hc_head_base"},
+    {"output_hc_scale.weight", "hc_head_scale"},
+});
+constexpr auto kV4 = std::to_array<NameRow>({
+    {"attn_norm.weight", "attn_norm.weight"},
+    {"ffn_norm.weight", "ffn_norm.weight"},
+    {"hc_attn_fn.weight", "hc_attn_fn"},
+    {"hc_attn_base.weight", "hc_attn_base"},
+    {"hc_attn_scale.weight", "hc_attn_scale"},
+    {"hc_ffn_fn.weight", "hc_ffn_fn"},
+    {"hc_ffn_base.weight", "hc_ffn_base"},
+    {"hc_ffn_scale.weight", "hc_ffn_scale"},
+    {"attn_q_a.weight", "attn.wq_a.weight"},
+    {"attn_q_a_norm.weight", "attn.q_norm.weight"},
+    {"attn_q_b.weight", "attn.wq_b.weight"},
+    {"attn_kv.weight", "attn.wkv.weight"},
+    {"attn_kv_a_norm.weight", "attn.kv_norm.weight"},
+    {"attn_sinks.weight", "attn.attn_sink"},
+    {"attn_output_a.weight", "attn.wo_a.weight"},
+    {"attn_output_b.weight", "attn.wo_b.weight"},
+    {"attn_compressor_kv.weight", "attn.compressor.wkv.weight"},
+    {"attn_compressor_gate.weight", "attn.compressor.wgate.weight"},
+    {"attn_compressor_ape.weight", "attn.compressor.ape"},
+    {"attn_compressor_norm.weight", "attn.compressor.norm.weight"},
+    {"indexer.attn_q_b.weight", "attn.indexer.wq_b.weight"},
+    {"indexer.proj.weight", "attn.indexer.weights_proj.weight"},
+    {"indexer_compressor_kv.weight", "attn.indexer.compressor.wkv.weight"},
+    {"indexer_compressor_gate.weight", "attn.indexer.compressor.wgate.weight"},
+    {"indexer_compressor_ape.weight", "attn.indexer.compressor.ape"},
+    {"indexer_compressor_norm.weight", "attn.indexer.compressor.norm.weight"},
+    {"ffn_gate_inp.weight", "ffn.gate.weight"},
+    {"ffn_gate_tid2eid.weight", "ffn.gate.tid2eid"},
+    {"exp_probs_b.bias", "ffn.gate.bias"},
+    {"ffn_gate_exps.weight", "ffn.experts.w1.weight"},
+    {"ffn_down_exps.weight", "ffn.experts.w2.weight"},
+    {"ffn_up_exps.weight", "ffn.experts.w3.weight"},
+    {"ffn_gate_shexp.weight", "ffn.shared_experts.w1.weight"},
+    {"ffn_down_shexp.weight", "ffn.shared_experts.w2.weight"},
+    {"ffn_up_shexp.weight", "ffn.shared_experts.w3.weight"},
+});
+
 /// Whole names that do not follow stem + ".weight" or ".bias".
 constexpr auto kWhole = std::to_array<NameRow>({
     {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
@@ -86,7 +134,7 @@ constexpr auto kWhole = std::to_array<NameRow>({
 
 // --- metadata
 
-enum class Kind { kInteger, kIntegerOrList, kReal, kBool };
+enum class Kind { kInteger, kIntegerOrList, kIntegers, kReal, kRealOrList, kBool };
 
 struct KeyRow {
   std::string_view gguf;  ///< after "{architecture}."
@@ -127,6 +175,19 @@ constexpr auto kExpertKeys = std::to_array<KeyRow>({
     {"attention.indexer.top_k", "index_topk", Kind::kInteger},
 });
 
+constexpr auto kV4Keys = std::to_array<KeyRow>({
+    {"rope.dimension_count", "qk_rope_head_dim", Kind::kInteger},
+    {"attention.output_group_count", "o_groups", Kind::kInteger},
+    {"attention.output_lora_rank", "o_lora_rank", Kind::kInteger},
+    {"attention.compress_ratios", "compress_ratios", Kind::kIntegers},
+    {"attention.compress_rope_freq_base", "compress_rope_theta", Kind::kReal},
+    {"hyper_connection.count", "hc_mult", Kind::kInteger},
+    {"hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", Kind::kInteger},
+    {"hyper_connection.epsilon", "hc_eps", Kind::kReal},
+    {"hash_layer_count", "num_hash_layers", Kind::kInteger},
+    {"swiglu_clamp_exp", "swiglu_limit", Kind::kRealOrList},
+});
+
 constexpr auto kScalingKeys = std::to_array<KeyRow>({
     {"rope.scaling.factor", "factor", Kind::kReal},
     {"rope.scaling.original_context_length", "original_max_position_embeddings", Kind::kInteger},
@@ -144,16 +205,18 @@ struct Architecture {
                      ///< permuted for it
   bool experts;
   bool latent;
+  bool v4 = false;  ///< names and keys of DeepSeek-V4
 };
 
 constexpr auto kArchitectures = std::to_array<Architecture>({
-    // gguf, model_type, interleaved, experts, latent
+    // gguf, model_type, interleaved, experts, latent, v4
     {"llama", "llama", true, false, false},
     {"qwen2", "qwen2", false, false, false},
     {"qwen3", "qwen3", false, false, false},
     {"deepseek", "deepseek", true, true, false},
     {"deepseek2", "deepseek_v3", true, true, true},  // or deepseek_v2: set_latent_keys
     {"deepseek32", "deepseek_v32", true, true, true},
+    {"deepseek4", "deepseek_v4", true, true, false, true},
 });
 
 const Architecture* find_architecture(std::string_view gguf) {
@@ -180,14 +243,22 @@ Result<std::string> json_value(std::string_view key, const GgufValue& value, Kin
     if (!truth) return wrong("a bool");
     return std::string(*truth ? "true" : "false");
   }
-  if (kind == Kind::kReal) {
+  if (kind == Kind::kReal || (kind == Kind::kRealOrList && !value.is_array)) {
     const auto number = value.real();
     if (!number) return wrong("a finite number");
     return fmt::format("{}", *number);
   }
-  if (kind == Kind::kIntegerOrList && value.is_array) {
+  if (kind == Kind::kRealOrList && value.is_array) {
+    const auto list = value.reals();
+    if (!list || list->empty()) return wrong("a list of numbers");
+    if (!std::all_of(list->begin(), list->end(), [&](double v) { return v == list->front(); }))
+      return wrong("the same number for all layers");
+    return fmt::format("{}", list->front());
+  }
+  if ((kind == Kind::kIntegerOrList || kind == Kind::kIntegers) && value.is_array) {
     const auto list = value.integers();
     if (!list || list->empty()) return wrong("a list of whole numbers");
+    if (kind == Kind::kIntegers) return fmt::format("[{}]", fmt::join(*list, ", "));
     // Most files that have a list have one number in it for all layers.
     if (std::all_of(list->begin(), list->end(), [&](int64_t v) { return v == list->front(); }))
       return fmt::format("{}", list->front());
@@ -331,6 +402,8 @@ Status set_rope_dim(const Keys& keys, Config& config) {
 std::string official_name(std::string_view architecture, std::string_view gguf_name) {
   const Architecture* known = find_architecture(architecture);
   if (!known) return std::string(gguf_name);
+  if (known->v4)
+    if (const NameRow* row = find_row(kV4Outer, gguf_name)) return std::string(row->official);
   std::string_view rest = gguf_name;
   std::string prefix;
   if (rest.starts_with("blk.")) {
@@ -342,6 +415,10 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
     if (!digits || (number.size() > 1 && number[0] == '0')) return std::string(gguf_name);
     prefix = fmt::format("model.layers.{}.", number);
     rest.remove_prefix(dot + 1);
+    if (known->v4) {
+      const NameRow* row = find_row(kV4, rest);
+      return row ? fmt::format("layers.{}.{}", number, row->official) : std::string(gguf_name);
+    }
     if (known->experts)
       if (const NameRow* row = find_row(kWhole, rest)) return prefix + std::string(row->official);
   }
@@ -381,6 +458,9 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
   if (known && known->experts) HADAL_TRY(keys.copy(kExpertKeys, config));
   if (known && known->latent) {
     HADAL_TRY(set_latent_keys(keys, config));
+  } else if (known && known->v4) {
+    HADAL_TRY(keys.copy(kV4Keys, config));
+    config.set_text("scoring_func", "sqrtsoftplus");
   } else {
     HADAL_TRY(set_rope_dim(keys, config));
   }

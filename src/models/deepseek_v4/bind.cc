@@ -74,6 +74,7 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
   ends_ =
       bind_ends(b, s.model,
                 {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
+  b.known_unused("blk.*");  // of a GGUF: the same
   b.known_unused("mtp.*");  // MTP and DSpark modules: not used yet
   return b.finish();
 }
