@@ -36,8 +36,17 @@ Status run(const Options& o) {
   constexpr int64_t kPrompt = 512;
   const Plan prefill =
       runner->plan({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(o.depth) + kPrompt / 2.0);
+  double parameters = 0, active = 0;
+  for (const Weight& w : runner->weights()) {
+    if (!w.table.empty()) continue;  // computed, not stored
+    const auto elements = static_cast<double>(w.source.batch * w.source.rows * w.source.cols);
+    parameters += elements;
+    active += w.source.uses == HADAL_USE_GATHER ? 0 : elements * w.active;
+  }
   Json j;
   j["fits"] = fits;
+  j["parameters"] = parameters;
+  j["active_parameters"] = active;
   j["context"] = runner->context();
   j["bytes"] = {{"weights", memory.weights},
                 {"cache", memory.cache},
@@ -74,6 +83,8 @@ Status run(const Options& o) {
     std::printf("%s on chip %s (%s, kernels %s)\n", o.model.model.c_str(),
                 std::string(runner->device().chip_name()).c_str(), runner->device().info().name,
                 runner->device().info().kernels);
+    std::printf("  %-18s %10.2f billion, %.2f billion used for a token\n", "parameters",
+                parameters / 1e9, active / 1e9);
     line("weights", memory.weights);
     line("cache", memory.cache);
     std::printf("  %-18s %10lld tokens, %.1f KiB each\n", "  context",

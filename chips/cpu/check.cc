@@ -510,7 +510,7 @@ std::string check_topk_indices(const hadal_tape& tape, const hadal_op& op, const
     const int64_t s = *row_seq.row<int32_t>(t),
                   end = (int64_t{*position.row<int32_t>(t)} + 1) / ratio;
     const int64_t begin = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
-    for (int64_t i = begin / slots; i * slots < end; ++i)
+    for (int64_t i = begin / slots; begin < end && i * slots < end; ++i)
       HADAL_RETURN_IF_TEXT(outside(op, HADAL_INDEX_TOPK_BLOCK_TABLE, i, table.row<int32_t>(s)[i], 0,
                                    plane.extents[0]));
   }

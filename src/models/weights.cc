@@ -144,8 +144,9 @@ Weight* WeightBinder::matrix(const std::string& name, int64_t rows, int64_t cols
 }
 
 Weight* WeightBinder::experts(const std::string& prefix, const std::string& name, int64_t count,
-                              int64_t rows, int64_t cols) {
+                              int64_t rows, int64_t cols, double active) {
   Weight& w = slot(prefix + name, count, rows, cols, HADAL_USE_MATMUL);
+  w.active = active;
   if (has(prefix + name)) {
     const TensorInfo* info = take(prefix + name, {count, rows, cols});
     if (!info) return nullptr;

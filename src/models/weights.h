@@ -26,6 +26,7 @@ struct Weight {
   WeightSource source;
   Tensor tensor{};           ///< space WEIGHT; its handle is filled when the device holds it
   std::vector<float> table;  ///< values of a derived table; the source's only piece lies here
+  double active = 1;         ///< the part of it that one token uses: k of E experts
 
   operator const Tensor&() const { return tensor; }  // NOLINT: a weight is used as an operand
 };
@@ -45,10 +46,11 @@ class WeightBinder {
   /// ("…weight_scale_inv") are found here.
   Weight* matrix(const std::string& name, int64_t rows, int64_t cols,
                  uint32_t uses = HADAL_USE_MATMUL);
-  /// Matrices [count, rows, cols]: one tensor `prefix`E.`name` each (the official form), or one for
-  /// all, `prefix``name` (GGUF). prefix: "model.layers.3.mlp.experts.", name: "gate_proj.weight".
+  /// Matrices [count, rows, cols], of which a token uses `active`: one tensor `prefix`E.`name` each
+  /// (the official form), or one for all, `prefix``name` (GGUF). prefix:
+  /// "model.layers.3.mlp.experts.", name: "gate_proj.weight".
   Weight* experts(const std::string& prefix, const std::string& name, int64_t count, int64_t rows,
-                  int64_t cols);
+                  int64_t cols, double active = 1);
   /// Rows [first, first + rows) of each of `heads` runs of `run` rows of a matrix [heads * run,
   /// cols]: [heads, rows, cols], or turned [heads, cols, rows].
   Weight* head_rows(const std::string& name, int64_t heads, int64_t run, int64_t first,

@@ -75,12 +75,13 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
 
 MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, int64_t hidden) {
   const int64_t experts = s.n_routed_experts, width = s.moe_intermediate_size;
+  const double active = s.active();
   MoeWeights w;
   w.gate = b.matrix(p + "gate.weight", experts, hidden);
   if (s.has_bias) w.e_score_correction_bias = b.vector(p + "gate.e_score_correction_bias", experts);
-  w.gate_proj = b.experts(p + "experts.", "gate_proj.weight", experts, width, hidden);
-  w.up_proj = b.experts(p + "experts.", "up_proj.weight", experts, width, hidden);
-  w.down_proj = b.experts(p + "experts.", "down_proj.weight", experts, hidden, width);
+  w.gate_proj = b.experts(p + "experts.", "gate_proj.weight", experts, width, hidden, active);
+  w.up_proj = b.experts(p + "experts.", "up_proj.weight", experts, width, hidden, active);
+  w.down_proj = b.experts(p + "experts.", "down_proj.weight", experts, hidden, width, active);
   if (s.n_shared_experts > 0)
     w.shared_experts = bind_ffn(b, p + "shared_experts.", hidden, s.n_shared_experts * width);
   return w;

@@ -24,6 +24,10 @@ struct MoeSpec {
 
   /// The keys of config.json; writes the fields for people to `model`.
   static Result<MoeSpec> from_config(const Config& config, ModelSpec& model);
+  /// The part of the routed experts that serves one token.
+  [[nodiscard]] double active() const {
+    return static_cast<double>(num_experts_per_tok) / static_cast<double>(n_routed_experts);
+  }
   [[nodiscard]] bool is_moe(int64_t layer) const {
     return layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
   }

@@ -43,9 +43,11 @@ MoeWeights bind_experts(WeightBinder& b, const std::string& p, const DeepSeekV4S
     w.tid2eid = b.indices(p + "gate.tid2eid", s.model.vocab_size, m.num_experts_per_tok);
   else
     w.e_score_correction_bias = b.vector(p + "gate.bias", m.n_routed_experts);
-  w.gate_proj = b.experts(p + "experts.", "w1.weight", m.n_routed_experts, width, hidden);
-  w.up_proj = b.experts(p + "experts.", "w3.weight", m.n_routed_experts, width, hidden);
-  w.down_proj = b.experts(p + "experts.", "w2.weight", m.n_routed_experts, hidden, width);
+  w.gate_proj =
+      b.experts(p + "experts.", "w1.weight", m.n_routed_experts, width, hidden, m.active());
+  w.up_proj = b.experts(p + "experts.", "w3.weight", m.n_routed_experts, width, hidden, m.active());
+  w.down_proj =
+      b.experts(p + "experts.", "w2.weight", m.n_routed_experts, hidden, width, m.active());
   if (m.n_shared_experts > 0)
     w.shared_experts = ffn(p + "shared_experts.", m.n_shared_experts * width);
   return w;

@@ -66,8 +66,9 @@ Status write_tools(PromptBuilder& out, const std::string& tools_json, const Dsml
 }
 
 /// The order in which messages are written: results that stand together, in the order of the calls
-/// of the answer before them. Those of unknown calls keep their places.
-std::vector<size_t> order_of(const std::vector<ChatMessage>& messages) {
+/// of the answer before them; those of unknown calls keep their places. Left out are empty system
+/// messages, and all of them where they have gone to the front.
+std::vector<size_t> order_of(const std::vector<ChatMessage>& messages, bool system_turns) {
   std::vector<size_t> order;
   std::vector<size_t> places;  // in `order`, of the results that belong to a call
   const std::vector<ToolCall>* calls = nullptr;
@@ -85,9 +86,10 @@ std::vector<size_t> order_of(const std::vector<ChatMessage>& messages) {
   };
   for (size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
+    if (message.role == "system" && (message.content.empty() || !system_turns)) continue;
     if (message.role != "tool" && message.role != "user") sort();
     if (message.role == "assistant") calls = &message.tool_calls;
-    if (message.role == "tool" && calls && rank(i) != calls->end()) places.push_back(i);
+    if (message.role == "tool" && calls && rank(i) != calls->end()) places.push_back(order.size());
     order.push_back(i);
   }
   sort();
@@ -103,13 +105,12 @@ class Turns {
     const ChatMessage& message = messages[index];
     if (message.role == "user" || message.role == "tool") {
       user_part(message);
-    } else if (message.role != "system" || style_.system_turns) {
-      last_part_ = Part::kNone;
-      if (message.role == "system") out_.control(kSystem).plain(message.content);
-      if (message.role == "latest_reminder")
-        out_.control("<｜latest_reminder｜>").plain(message.content);
-      if (message.role == "assistant") HADAL_TRY(answer(messages, index));
+      return {};
     }
+    last_part_ = Part::kNone;
+    if (message.role == "assistant") return answer(messages, index);
+    out_.control(message.role == "system" ? kSystem : "<｜latest_reminder｜>");
+    out_.plain(message.content);
     return {};
   }
 
@@ -127,18 +128,20 @@ class Turns {
 
   void user_part(const ChatMessage& message) {
     const bool result = message.role == "tool";
-    const bool skipped = !result && message.content.empty() && !style_.system_turns;
-    const bool turns =
-        last_part_ == Part::kNone || (result && last_part_ == Part::kText && !style_.system_turns);
-    if (turns) out_.control(kUser);
-    if (!turns && last_part_ != Part::kEmpty && !skipped) out_.control("\n\n");
+    const bool empty = !result && message.content.empty();
+    const bool opens = last_part_ == Part::kNone ||
+                       (result && last_part_ != Part::kResult && !style_.system_turns);
+    const bool separate =
+        style_.system_turns || last_part_ == Part::kResult || (last_part_ == Part::kText && !empty);
+    if (opens)
+      out_.control(kUser);
+    else if (separate)
+      out_.control("\n\n");
     if (result) out_.control("<tool_result>");
     out_.plain(message.content);
     if (result) out_.control("</tool_result>");
-    if (!skipped)
-      last_part_ = result ? Part::kResult : Part::kText;
-    else if (turns)
-      last_part_ = Part::kEmpty;
+    if (!empty || last_part_ != Part::kText)
+      last_part_ = result ? Part::kResult : empty ? Part::kEmpty : Part::kText;
   }
 
   Status answer(const std::vector<ChatMessage>& messages, size_t index) {
@@ -173,16 +176,18 @@ Result<Prompt> render_deepseek_v4_turns(const ChatRequest& request, const V4Styl
   const bool tools = !request.tools_json.empty();
   PromptBuilder out;
   out.control(kBos);
-  const bool own_system = style.system_turns && messages[0].role == "system";
+  const std::vector<size_t> order = order_of(messages, style.system_turns);
+  const bool own_system = !order.empty() && messages[order[0]].role == "system";
   if (style.system_turns && (own_system || thinking || tools)) out.control(kSystem);
   if (thinking) out.control(style.effort_text(effort));
-  if (own_system) out.plain(messages[0].content);
+  if (own_system) out.plain(messages[order[0]].content);
   if (!style.system_turns) out.plain(joined_systems(messages, true));
   if (tools) HADAL_TRY(write_tools(out, request.tools_json, style.tags));
   Turns turns(style, out, thinking, thinking && tools);
-  for (const size_t index : order_of(messages)) {
-    if (messages[index].prefix) return out.finish(turns.prefix(messages[index]), true);
-    if (!(index == 0 && own_system)) HADAL_TRY(turns.write(messages, index));
+  for (size_t i = own_system ? 1 : 0; i < order.size(); ++i) {
+    const ChatMessage& message = messages[order[i]];
+    if (message.prefix) return out.finish(turns.prefix(message), true);
+    HADAL_TRY(turns.write(messages, order[i]));
   }
   if (!request.add_generation_prompt) return out.finish(false);
   out.control(kAssistant).control(thinking ? kThink : kEndThink);

@@ -14,9 +14,9 @@ namespace hadal::chat {
 struct V4Style {
   std::string_view format;
   DsmlTags tags;
-  /// System messages stand in their places behind <｜System｜>, and parts of a user turn are joined
-  /// even if empty (V4.1); else the system messages go to the front, and empty ones of both kinds
-  /// do not count.
+  /// System messages stand in their places behind <｜System｜>, and the parts of a user turn are
+  /// joined even if empty (V4.1); else system messages go to the front, and empty text does not
+  /// count.
   bool system_turns = false;
   /// What a thinking model is told about its effort, 1 to 100; "" for nothing.
   std::string (*effort_text)(int effort) = nullptr;
