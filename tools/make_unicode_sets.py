@@ -49,7 +49,7 @@ def dropped(pre_tokenizer):
 def added_token_sets():
     """What an added token with single_word and lstrip takes for a word character and for a space."""
     def make(**flags):
-        tokenizer = Tokenizer(models.BPE({"x": 0}, []))
+        tokenizer = Tokenizer(models.BPE({}, []))
         tokenizer.add_tokens([AddedToken("[T]", normalized=False, **flags)])
         return tokenizer
     single, strip = make(single_word=True), make(lstrip=True)

@@ -15,7 +15,7 @@ struct Options {
   ModelOptions model;
   std::string ids, out, chunk;
   int64_t batch = 1, reuse = 0;
-  bool eager = false;
+  bool eager = false, mtp = false;
 };
 
 /// Runs until nothing is left.
@@ -47,6 +47,7 @@ Status run(const Options& o) {
   HADAL_TRY(const std::vector<int64_t> chunks, parse_numbers(o.chunk, "--chunk", 1, INT32_MAX));
   const auto n = static_cast<int64_t>(ids.size());
   if (n == 0) return usage_error("--ids: at least one id is needed");
+  if (o.mtp && n < 2) return usage_error("--mtp: at least two ids are needed");
   if (o.reuse >= n && o.reuse > 0)
     return usage_error("--reuse " + std::to_string(o.reuse) + ": fewer than the " +
                        std::to_string(n) + " ids are expected");
@@ -65,6 +66,7 @@ Status run(const Options& o) {
   runner.max_tokens = std::min<int64_t>(512, n * o.batch + o.batch);
   runner.max_logit_rows = std::min<int64_t>(64, n) + o.batch;
   runner.eager = o.eager;
+  runner.draft = o.mtp;
   HADAL_TRY(const std::unique_ptr<Engine> engine,
             Engine::load(*checkpoint, runner, progress_bar()));
 
@@ -79,7 +81,8 @@ Status run(const Options& o) {
   HADAL_TRY(NpyWriter out, NpyWriter::create(o.out, engine->spec().vocab_size));
   Status written;
   int64_t next = 0;
-  request.on_logits = [&](int64_t position, std::span<const float> logits) {
+  (o.mtp ? request.on_draft_logits : request.on_logits) = [&](int64_t position,
+                                                              std::span<const float> logits) {
     if (position != next || !written) return;  // positions that a reused prefix ran already
     written = out.append(logits);
     ++next;
@@ -91,13 +94,15 @@ Status run(const Options& o) {
     HADAL_TRY(engine->add(std::move(prefix)));
     HADAL_TRY(drain(*engine));
     next = o.reuse / engine->spec().reuse_unit * engine->spec().reuse_unit;
+    next = std::max<int64_t>(
+        0, o.mtp ? next - 1 : next);  // the draft behind a prefix begins one row before
     HADAL_TRY(out.truncate(next));
   }
   HADAL_TRY(engine->add(std::move(request)));
   HADAL_TRY(add_neighbours(*engine, o.batch - 1, n));
   HADAL_TRY(drain(*engine));
   HADAL_TRY(std::move(written));
-  HADAL_CHECK(next == n);
+  HADAL_CHECK(next == (o.mtp ? n - 1 : n));
   return out.finish();
 }
 
@@ -120,6 +125,8 @@ void add_logits(CLI::App& app, Run& chosen) {
                 "run the first K ids first, then reuse them as a cached prefix")
       ->check(CLI::Range(0, INT32_MAX))
       ->capture_default_str();
+  c->add_flag("--mtp", o->mtp,
+              "of multi-token prediction: row i predicts token i + 2; one row fewer than ids");
   c->add_flag("--eager", o->eager, "run operator by operator instead of from the tape");
   c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
 }

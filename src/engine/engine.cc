@@ -61,6 +61,8 @@ Result<SeqId> Engine::add(Request request) {
   if (seq->request.sampling.has_penalties())
     for (const TokenId id : seq->tokens) ++seq->counts[id].first;
   blocks_.attach_prefix(*seq);
+  // A draft is made of the hidden row before it: that one is computed again, without writing.
+  if (runner_->options().draft && seq->computed > 0) --seq->computed;
   sequences_.push_back(std::move(seq));
   return sequences_.back()->id;
 }
@@ -151,6 +153,41 @@ void Engine::fill_inputs(const std::vector<ScheduledRows>& rows) {
   inputs_.rows = {1, t, s, r, t};
 }
 
+// Row i of the step drafts at position i + 1, where its token is known; no slot 0 ever exists.
+Status Engine::draft(const std::vector<ScheduledRows>& rows) {
+  const StepLayout& l = runner_->layout();
+  int64_t hidden_row = 0, t = 0, r = 0, s = 0;
+  std::vector<std::pair<const Sequence*, int64_t>>
+      wanted;  // of each logit row: whose, and position
+  for (const ScheduledRows& part : rows) {
+    const Sequence& seq = *part.seq;
+    for (int64_t i = part.begin; i < part.begin + part.rows; ++i, ++hidden_row) {
+      if (i + 1 >= seq.size()) continue;
+      inputs_.at<int32_t>(l.token)[t] = seq.tokens[static_cast<size_t>(i + 1)];
+      inputs_.at<int32_t>(l.position)[t] = static_cast<int32_t>(i + 1);
+      inputs_.at<int32_t>(l.row_seq)[t] = static_cast<int32_t>(s);
+      inputs_.at<int32_t>(l.draft_row)[t] = static_cast<int32_t>(hidden_row);
+      if (seq.request.on_draft_logits) {
+        inputs_.at<int32_t>(l.logit_row)[r] = static_cast<int32_t>(t);
+        fill_sampling(seq, r++, i + 2);
+        wanted.emplace_back(&seq, i);
+      }
+      ++t;
+    }
+    for (const hadal_tensor& first : l.first) inputs_.at<int32_t>(first)[s] = 1;
+    ++s;
+  }
+  if (t == 0) return {};
+  inputs_.rows = {1, t, s, r, t};
+  HADAL_TRY(runner_->run_draft(inputs_));
+  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    HADAL_TRY(runner_->read(l.logits, static_cast<int64_t>(i), 1, logits.data()));
+    wanted[i].first->request.on_draft_logits(wanted[i].second, logits);
+  }
+  return {};
+}
+
 Status Engine::deliver_logits(const ScheduledRows& rows, int64_t first_row) {
   if (!rows.seq->request.on_logits) return {};
   const StepLayout& l = runner_->layout();
@@ -191,10 +228,16 @@ Result<std::vector<TokenEvent>> Engine::step() {
   HADAL_TRY(runner_->read(l.sampled, 0, count, tokens.data()));
   HADAL_TRY(runner_->read(l.logprob, 0, count, logprobs.data()));
   int64_t row = 0;
+  for (const ScheduledRows& part : rows) {
+    HADAL_TRY(deliver_logits(part, row));
+    row += part.logit_rows;
+  }
+  inputs_.entries = 0;
+  if (runner_->options().draft) HADAL_TRY(draft(rows));
+  row = 0;
   std::vector<Sequence*> done;
   for (const ScheduledRows& part : rows) {
     Sequence& seq = *part.seq;
-    HADAL_TRY(deliver_logits(part, row));
     row += part.logit_rows;
     seq.computed += part.rows;
     seq.chunk_left -= std::min(seq.chunk_left, part.rows);

@@ -47,6 +47,7 @@ class Engine {
   Status make_room(std::vector<ScheduledRows>& rows);
   void fill_inputs(const std::vector<ScheduledRows>& rows);
   void fill_sampling(const Sequence& seq, int64_t row, int64_t position);
+  Status draft(const std::vector<ScheduledRows>& rows);
   Status deliver_logits(const ScheduledRows& rows, int64_t first_row);
   TokenEvent accept(Sequence& seq, TokenId token, float logprob);
   void finish(Sequence& seq);

@@ -62,7 +62,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   std::unique_ptr<ModelRunner> r(new ModelRunner);
   r->checkpoint_ = &checkpoint;
   r->options_ = options;
-  HADAL_TRY(r->model_, make_model(checkpoint.config()));
+  HADAL_TRY(r->model_, make_model(checkpoint.config(), {.draft = options.draft}));
+  r->main_.forward = &Model::forward;
+  if (options.draft) r->draft_.forward = &Model::draft;
   HADAL_TRY(r->model_->bind(checkpoint));
   HADAL_TRY(r->device_, Device::open(options.device));
 
@@ -78,6 +80,7 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.logit_rows = std::max<int64_t>(1, options.max_logit_rows);
   limits.vocab = spec.vocab_size;
   limits.top = 20;
+  if (options.draft) limits.hidden = spec.hidden_size;
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
   const int64_t cached = options.cached_tokens > 0 ? options.cached_tokens : r->context_;
   for (const PlaneGroup& group : spec.groups) {
@@ -98,7 +101,7 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     w.tensor.dtype = dtype;
   }
   SupportSink support(*r->device_, *r->layout_, r->lowering_);
-  r->forward(support, nullptr);
+  r->each_pass([&](const Pass& pass) { r->forward(pass, support, nullptr); });
 
   const Plan worst = r->plan(limits.dims(), static_cast<double>(r->context_));
   if (!worst.declined.empty()) {
@@ -112,16 +115,21 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   return r;
 }
 
-void ModelRunner::forward(Sink& sink, uint64_t* scratch_bytes) const {
+void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
   Ops ops(sink, *layout_, lowering_);
-  model_->forward(ops, *step_planes_);
-  if (scratch_bytes) *scratch_bytes = ops.scratch_bytes();
+  ((*model_).*pass.forward)(ops, *step_planes_);
+  if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
+}
+
+void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const {
+  body(main_);
+  if (draft_.forward) body(draft_);
 }
 
 Plan ModelRunner::plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) {
   Plan plan;
   PlanSink sink(*device_, *layout_, rows, context, plan);
-  forward(sink, &plan.scratch_bytes);
+  each_pass([&](const Pass& pass) { forward(pass, sink, &plan.scratch_bytes); });
   return plan;
 }
 
@@ -216,13 +224,18 @@ Status ModelRunner::load(const LoadProgress& progress) {
     HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
   }
   if (tape) {
-    TapeSink sink(tape_);
-    forward(sink, nullptr);
-    tape_.seal(*layout_, scratch_bytes_, step_planes_->count());
-    if (device_->has_program()) {
-      HADAL_TRY(program_, device_->prepare(tape_.head));
-    }
+    HADAL_TRY(record(main_));
+    if (draft_.forward) HADAL_TRY(record(draft_));
   }
+  return {};
+}
+
+Status ModelRunner::record(Pass& pass) {
+  TapeSink sink(pass.tape);
+  forward(pass, sink, nullptr);
+  pass.tape.seal(*layout_, scratch_bytes_, step_planes_->count());
+  if (!device_->has_program()) return {};
+  HADAL_TRY(pass.program, device_->prepare(pass.tape.head));
   return {};
 }
 
@@ -256,20 +269,20 @@ hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& ro
   return step;
 }
 
-Status ModelRunner::run(const StepInputs& inputs) {
+Status ModelRunner::run(const Pass& pass, const StepInputs& inputs) {
   for (const auto& [offset, bytes] : inputs.used())
     HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
   const hadal_step step = make_step(inputs.rows);
   if (options_.eager) {
     EagerSink sink(*device_, step, step_planes_->count());
-    forward(sink, nullptr);
+    forward(pass, sink, nullptr);
     HADAL_TRY(sink.status());
     return device_->sync();
   }
-  if (program_) {
-    HADAL_TRY(device_->run_program(program_, step));
+  if (pass.program) {
+    HADAL_TRY(device_->run_program(pass.program, step));
   } else {
-    HADAL_TRY(device_->run_ops(tape_.head, 0, tape_.head.op_count, step));
+    HADAL_TRY(device_->run_ops(pass.tape.head, 0, pass.tape.head.op_count, step));
   }
   return device_->sync();
 }

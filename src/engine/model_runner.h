@@ -27,6 +27,7 @@ struct RunnerOptions {
   int64_t max_tokens = 512;  ///< rows a step
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
+  bool draft = false;  ///< load the layer of multi-token prediction and run it behind every step
   bool eager = false;  ///< run each operator at once instead of the tape
   bool check_memory = true;
 };
@@ -91,7 +92,9 @@ class ModelRunner {
   Status grow(size_t group, int64_t blocks);
 
   /// Runs one step. kInterrupted if the stop flag was set; then nothing counts as done.
-  Status run(const StepInputs& inputs);
+  Status run(const StepInputs& inputs) { return run(main_, inputs); }
+  /// Runs the draft on the hidden rows of the last step.
+  Status run_draft(const StepInputs& inputs) { return run(draft_, inputs); }
   /// Copies a step output: rows [first, first + count) of `part`.
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
@@ -107,8 +110,17 @@ class ModelRunner {
   [[nodiscard]] bool interrupted() const { return stop_ != 0; }
 
  private:
+  /// One pass of the model over a step: what it calls, and what was recorded of it.
+  struct Pass {
+    void (Model::*forward)(Ops&, const StepPlanes&) const = nullptr;
+    Tape tape;
+    DeviceProgram program;
+  };
   ModelRunner() = default;
-  void forward(Sink& sink, uint64_t* scratch_bytes) const;
+  void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const;
+  void each_pass(const std::function<void(const Pass&)>& body) const;
+  Status record(Pass& pass);
+  Status run(const Pass& pass, const StepInputs& inputs);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
   Status load_weights(const LoadProgress& progress);
@@ -132,8 +144,7 @@ class ModelRunner {
   std::vector<DeviceMemory> planes_;  // a layer of a plane each
   std::vector<hadal_memory*> plane_handles_;
   std::vector<LoadedWeight> loaded_;
-  Tape tape_;
-  DeviceProgram program_;
+  Pass main_, draft_;  // draft_ is without a forward where nothing drafts
 };
 
 }  // namespace hadal

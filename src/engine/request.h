@@ -44,6 +44,9 @@ struct Request {
   /// Called for every prompt position (and every generated one) with the head's fp32 logits, in
   /// order of position.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
+  /// With RunnerOptions::draft: the draft's logits at a position, which predict the token two on.
+  /// Every position with a known next token, in order.
+  std::function<void(int64_t position, std::span<const float> logits)> on_draft_logits;
 };
 
 enum class FinishReason {

@@ -29,7 +29,7 @@ std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> s
           static_cast<int64_t>(step.size()) == limits.sequences || tokens == 0)
         continue;
       int64_t rows = std::min(prefilling ? chunk_rows(*seq) : seq->size() - seq->computed, tokens);
-      const bool every = static_cast<bool>(seq->request.on_logits);
+      const bool every = seq->request.on_logits || seq->request.on_draft_logits;
       const bool last = seq->computed + rows == seq->size();
       if (every) rows = std::min(rows, logits);
       int64_t wanted = every ? rows : (last && seq->request.max_new_tokens > 0 ? 1 : 0);

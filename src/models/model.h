@@ -32,6 +32,17 @@ class StepPlanes {
   std::vector<size_t> first_;  // of each plane in tensors_
 };
 
+/// What a caller wants of a model beside its logits.
+struct ModelOptions {
+  bool draft = false;  ///< load the layer of multi-token prediction
+
+  /// The error of a family that cannot draft, if that is asked.
+  [[nodiscard]] Status refuse_draft(const Config& config) const {
+    if (!draft) return {};
+    return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
+  }
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -45,13 +56,16 @@ class Model {
 
   /// The main forward pass: token ids to the step output `logits`, sampling included.
   virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;
+  /// With ModelOptions::draft: hidden rows of the main pass and the tokens behind them to the step
+  /// output `logits`. Row r stands at the position of its token and takes hidden row draft_row[r].
+  virtual void draft(Ops& /*ops*/, const StepPlanes& /*planes*/) const {}
 
  protected:
   std::deque<Weight> weights_;
 };
 
 /// The family that `config` names by model_type (or architectures); the error lists what is known.
-Result<std::unique_ptr<Model>> make_model(const Config& config);
+Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptions& options = {});
 
 /// Every model_type that make_model knows.
 std::vector<std::string> known_families();

@@ -15,7 +15,7 @@ struct Family {
   std::string_view model_type;
   std::string_view
       architecture;  ///< as in config.json's `architectures`, for configs without model_type
-  Result<std::unique_ptr<Model>> (*make)(const Config&);
+  Result<std::unique_ptr<Model>> (*make)(const Config&, const ModelOptions&);
 };
 
 constexpr std::array kFamilies = {
@@ -37,13 +37,13 @@ std::vector<std::string> known_families() {
   return names;
 }
 
-Result<std::unique_ptr<Model>> make_model(const Config& config) {
+Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptions& options) {
   HADAL_TRY(const std::vector<std::string> architectures, config.texts("architectures"));
   HADAL_TRY(const std::string type, config.text("model_type", ""));
   for (const Family& f : kFamilies) {
     const bool named = type.empty() ? !architectures.empty() && architectures[0] == f.architecture
                                     : type == f.model_type;
-    if (named) return f.make(config);
+    if (named) return f.make(config, options);
   }
   std::string known;
   for (const Family& f : kFamilies)

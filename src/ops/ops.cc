@@ -190,6 +190,10 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
        attr);
 }
 
+void Ops::gather_hidden(Tensor out) {
+  emit(HADAL_OP_GATHER_ROWS, {inputs_.hidden, inputs_.draft_row, out});
+}
+
 void Ops::gather_logit_rows(Tensor x, Tensor out) {
   emit(HADAL_OP_GATHER_ROWS, {x, inputs_.logit_row, out});
 }

@@ -134,6 +134,8 @@ class Ops {
   /// [H, r, dn], w_uv [H, dv, r], out [T, H, dv]
   void mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
                      const LatentSegment& segment, double scale, Tensor out);
+  /// out[t] = hidden[draft_row[t]], the main pass's rows.   out [T, hidden]
+  void gather_hidden(Tensor out);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,

@@ -34,6 +34,7 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   token = in.part(HADAL_I32, HADAL_DIM_T, {1});
   position = in.part(HADAL_I32, HADAL_DIM_T, {1});
   row_seq = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  if (l.hidden > 0) draft_row = in.part(HADAL_I32, HADAL_DIM_T, {1});
   for (const int64_t blocks : l.max_blocks) {
     write_from.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
     first.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
@@ -50,6 +51,7 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
 
   Block out(HADAL_SPACE_OUTPUT, l, output_bytes);
   logits = out.part(HADAL_F32, HADAL_DIM_R, {1, l.vocab});
+  if (l.hidden > 0) hidden = out.part(HADAL_F32, HADAL_DIM_T, {1, l.hidden});
   sampled = out.part(HADAL_I32, HADAL_DIM_R, {1});
   logprob = out.part(HADAL_F32, HADAL_DIM_R, {1});
   top_token = out.part(HADAL_I32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});

@@ -24,6 +24,7 @@ struct StepLimits {
   int64_t logit_rows = 0;  ///< R
   int64_t entries = 0;     ///< penalty entries of all rows together
   int64_t vocab = 0;
+  int64_t hidden = 0;               ///< width of the hidden rows that a draft is made of; 0: none
   int64_t top = 0;                  ///< most likely tokens reported a row
   std::vector<int64_t> max_blocks;  ///< a plane group: blocks of the longest sequence
 
@@ -38,10 +39,11 @@ struct StepLayout {
 
   StepLimits limits;
   // inputs
-  hadal_tensor token{}, position{}, row_seq{};                     // [T] I32
-  std::vector<hadal_tensor> write_from, first;                     // a group: [S] I32
-  std::vector<hadal_tensor> block_table;                           // a group: [S, max blocks] I32
-  hadal_tensor logit_row{};                                        // [R] I32, indexes the rows of U
+  hadal_tensor token{}, position{}, row_seq{};  // [T] I32
+  std::vector<hadal_tensor> write_from, first;  // a group: [S] I32
+  std::vector<hadal_tensor> block_table;        // a group: [S, max blocks] I32
+  hadal_tensor draft_row{};                     // [T] I32, of a draft: rows of `hidden`
+  hadal_tensor logit_row{};                     // [R] I32, indexes the rows of U
   hadal_tensor sample_params{}, sample_seed{}, sample_position{};  // [R, …]
   hadal_tensor entry_start{};                                      // [R, 2] I32
   // Large and seldom used: last, so that a step moves only what it fills.
@@ -50,6 +52,7 @@ struct StepLayout {
   uint64_t input_bytes = 0;
   // outputs
   hadal_tensor logits{};  // [R, V] F32
+  hadal_tensor hidden{};  // [T, hidden] F32, of the main pass, where drafts are made
   hadal_tensor sampled{}, logprob{}, top_token{}, top_logprob{};
   uint64_t output_bytes = 0;
 };

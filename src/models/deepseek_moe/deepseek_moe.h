@@ -43,6 +43,6 @@ class DeepSeekMoeModel final : public Model {
   EndWeights ends_;
 };
 
-Result<std::unique_ptr<Model>> make(const Config& config);
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_moe

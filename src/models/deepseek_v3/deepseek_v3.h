@@ -20,7 +20,9 @@ struct DeepSeekV3Spec {
   int64_t intermediate_size = 0;         ///< of the dense layers
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
 
-  static Result<DeepSeekV3Spec> from_config(const Config& config);
+  bool draft = false;  ///< the first of them is loaded
+
+  static Result<DeepSeekV3Spec> from_config(const Config& config, const ModelOptions& options);
 };
 
 struct LayerWeights {
@@ -31,23 +33,35 @@ struct LayerWeights {
   MoeWeights moe;                              // of the others
 };
 
+/// Multi-token prediction: the layer that predicts the token after the next one.
+struct MtpWeights {
+  Weight* enorm = nullptr;    // [hidden]
+  Weight* hnorm = nullptr;    // [hidden]
+  Weight* eh_proj = nullptr;  // [hidden, 2 hidden], the embedding's half first
+  LayerWeights layer;
+  Weight* norm = nullptr;  // [hidden], of shared_head
+};
+
 class DeepSeekV3Model final : public Model {
  public:
   explicit DeepSeekV3Model(DeepSeekV3Spec spec) : spec_(std::move(spec)) {}
   [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
+  void draft(Ops& ops, const StepPlanes& planes) const override;
 
  private:
+  LayerWeights bind_layer(WeightBinder& binder, int64_t layer, bool is_moe) const;
   void decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe, const Tensor& plane,
                      Tensor x) const;
 
   DeepSeekV3Spec spec_;
   Weight* inv_freq_ = nullptr;  // [rope / 2]
   std::vector<LayerWeights> layers_;
+  MtpWeights mtp_;
   EndWeights ends_;
 };
 
-Result<std::unique_ptr<Model>> make(const Config& config);
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v3

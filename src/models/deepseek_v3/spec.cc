@@ -2,7 +2,8 @@
 
 namespace hadal::deepseek_v3 {
 
-Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config) {
+Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config,
+                                                   const ModelOptions& options) {
   DeepSeekV3Spec s;
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
@@ -10,36 +11,55 @@ Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config) {
   s.model.field("intermediate_size", s.intermediate_size);
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
+  if (options.draft && s.num_nextn_predict_layers == 0) HADAL_TRY(options.refuse_draft(config));
+  s.draft = options.draft;
   s.attention.add_planes(s.model);
+  if (s.draft) {  // the MTP layer's own latents, at the positions of its tokens
+    s.model.planes.push_back(s.model.planes[0]);
+    s.model.planes.back().name = "latent of MTP";
+    s.model.planes.back().layers = 1;
+  }
   return s;
+}
+
+LayerWeights DeepSeekV3Model::bind_layer(WeightBinder& b, int64_t layer, bool is_moe) const {
+  const DeepSeekV3Spec& s = spec_;
+  const int64_t hidden = s.model.hidden_size;
+  const std::string p = layer_prefix(layer);
+  LayerWeights w;
+  w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
+  w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
+  w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
+  if (is_moe)
+    w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
+  else
+    w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+  return w;
 }
 
 Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV3Spec& s = spec_;
-  const int64_t hidden = s.model.hidden_size;
+  const int64_t hidden = s.model.hidden_size, layers = s.model.num_hidden_layers;
   WeightBinder b(checkpoint, weights_);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
-  for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
-    const std::string p = layer_prefix(i);
-    LayerWeights w;
-    w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
-    w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
-    w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    if (s.moe.is_moe(i))
-      w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
-    else
-      w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
-    layers_.push_back(w);
+  for (int64_t i = 0; i < layers; ++i) layers_.push_back(bind_layer(b, i, s.moe.is_moe(i)));
+  if (s.draft) {
+    const std::string p = layer_prefix(layers);
+    mtp_.enorm = b.vector(p + "enorm.weight", hidden);
+    mtp_.hnorm = b.vector(p + "hnorm.weight", hidden);
+    mtp_.eh_proj = b.matrix(p + "eh_proj.weight", hidden, 2 * hidden);
+    mtp_.layer = bind_layer(b, layers, true);
+    mtp_.norm = b.vector(p + "shared_head.norm.weight", hidden);
   }
-  // The MTP layers: not used yet.
+  // Without drafts, and the copies of embedding and head that the MTP layers bring.
   for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
-    b.known_unused(layer_prefix(s.model.num_hidden_layers + i) + "*");
+    b.known_unused(layer_prefix(layers + i) + "*");
   ends_ = bind_ends(b, s.model);
   return b.finish();
 }
 
-Result<std::unique_ptr<Model>> make(const Config& config) {
-  HADAL_TRY(DeepSeekV3Spec spec, DeepSeekV3Spec::from_config(config));
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
+  HADAL_TRY(DeepSeekV3Spec spec, DeepSeekV3Spec::from_config(config, options));
   return std::unique_ptr<Model>(new DeepSeekV3Model(std::move(spec)));
 }
 

@@ -50,6 +50,6 @@ class DeepSeekV32Model final : public Model {
   EndWeights ends_;
 };
 
-Result<std::unique_ptr<Model>> make(const Config& config);
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v32

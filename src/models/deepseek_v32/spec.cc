@@ -45,7 +45,8 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
   return b.finish();
 }
 
-Result<std::unique_ptr<Model>> make(const Config& config) {
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
+  HADAL_TRY(options.refuse_draft(config));
   HADAL_TRY(DeepSeekV32Spec spec, DeepSeekV32Spec::from_config(config));
   return std::unique_ptr<Model>(new DeepSeekV32Model(std::move(spec)));
 }

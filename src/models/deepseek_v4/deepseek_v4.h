@@ -87,6 +87,6 @@ class DeepSeekV4Model final : public Model {
   EndWeights ends_;
 };
 
-Result<std::unique_ptr<Model>> make(const Config& config);
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v4

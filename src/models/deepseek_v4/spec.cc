@@ -157,7 +157,8 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   return s;
 }
 
-Result<std::unique_ptr<Model>> make(const Config& config) {
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
+  HADAL_TRY(options.refuse_draft(config));
   HADAL_TRY(DeepSeekV4Spec spec, DeepSeekV4Spec::from_config(config));
   return std::unique_ptr<Model>(new DeepSeekV4Model(std::move(spec)));
 }

@@ -51,6 +51,6 @@ class DenseModel final : public Model {
   EndWeights ends_;
 };
 
-Result<std::unique_ptr<Model>> make(const Config& config);
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::dense

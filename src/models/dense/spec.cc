@@ -49,7 +49,8 @@ Result<DenseSpec> DenseSpec::from_config(const Config& config) {
   return s;
 }
 
-Result<std::unique_ptr<Model>> make(const Config& config) {
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
+  HADAL_TRY(options.refuse_draft(config));
   HADAL_TRY(DenseSpec spec, DenseSpec::from_config(config));
   return std::unique_ptr<Model>(new DenseModel(std::move(spec)));
 }

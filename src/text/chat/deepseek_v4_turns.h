@@ -5,6 +5,7 @@
 // Sources: PyPI `deepseek-recipe` 0.2.0 (V4 as of 0813, V4.1), the README of the checkpoints'
 // encoding/. Not taken over: V4's recipe sorts calls by their ids, which is their own order where
 // the ids are the API's; here they stay in the message's order, as in the checkpoint's own encoder.
+// V4.1's recipe drops a reminder right behind another; here both stand.
 #pragma once
 
 #include "text/chat/dsml.h"

@@ -182,7 +182,8 @@ void BpeModel::encode(std::string_view word, Scratch& scratch, std::vector<int32
   if (word.empty()) return;
   if (ignore_merges) {
     const auto id = vocab.find(word);
-    if (id && !(scratch.hide && static_cast<size_t>(*id) < hidden.size() && hidden[static_cast<size_t>(*id)])) {
+    if (id && !(scratch.hide && static_cast<size_t>(*id) < hidden.size() &&
+                hidden[static_cast<size_t>(*id)])) {
       out.push_back(*id);
       return;
     }

@@ -71,7 +71,7 @@ TEST(Tokenizer, APairThatHasChangedWaitsForItsOwnRank) {
 
 TEST(AddedTokens, LeftmostThenLongest) {
   Json json = file();
-  json["added_tokens"] = {added("<|"), added("<|x|>"), added("x|><")};
+  json["added_tokens"] = Json::array({added("<|"), added("<|x|>"), added("x|><")});
   EXPECT_EQ(ids(json, "a<|x|><|"), (Ids{0, 12, 11}));
   EXPECT_EQ(ids(json, "x|><|"), (Ids{13}));
   EXPECT_EQ(ids(json, "ab<|x|>", {.added_tokens = false}), (Ids{5, 4}));
@@ -80,33 +80,34 @@ TEST(AddedTokens, LeftmostThenLongest) {
 TEST(AddedTokens, TakeIdsOfTheVocabularyOrTheNextOnes) {
   Json json = file();
   json["model"]["vocab"]["y"] = 40;  // 12 tokens, so the first new id is 12
-  json["added_tokens"] = {added("y"), added("<n>"), added("<s>"), added("<m>")};
+  json["added_tokens"] = Json::array({added("y"), added("<n>"), added("<s>"), added("<m>")});
   EXPECT_EQ(ids(json, "y<n><s><m>"), (Ids{40, 12, 10, 13}));
 }
 
 TEST(AddedTokens, SingleWord) {
   Json json = file();
-  json["added_tokens"] = {added("x", {{"single_word", true}})};
+  json["added_tokens"] = Json::array({added("x", {{"single_word", true}})});
   EXPECT_EQ(ids(json, "ax x xé"), (Ids{0, 4, 3, 4, 3, 4, 7}));  // x is both: its id is 4
-  json["added_tokens"] = {added("[x]", {{"single_word", true}})};
+  json["added_tokens"] = Json::array({added("[x]", {{"single_word", true}})});
   EXPECT_EQ(ids(json, "[x] a[x]"), (Ids{11, 3, 0, 4}));
   EXPECT_EQ(ids(json, "[x]\u0301"), (Ids{4, 9}));  // a combining mark is a word character
 }
 
 TEST(AddedTokens, StripTheirSpaces) {
   Json json = file();
-  json["added_tokens"] = {added("[l]", {{"lstrip", true}}), added("[r]", {{"rstrip", true}})};
+  json["added_tokens"] =
+      Json::array({added("[l]", {{"lstrip", true}}), added("[r]", {{"rstrip", true}})});
   EXPECT_EQ(ids(json, "a  [l]  b"), (Ids{0, 11, 3, 3, 1}));
   EXPECT_EQ(ids(json, "a  [r]\u3000 \nb"), (Ids{0, 3, 3, 12, 1}));
   EXPECT_EQ(ids(json, "[r]  [l]"), (Ids{12, 11}));
-  json["added_tokens"] = {added(" ", {{"lstrip", true}, {"rstrip", true}})};
+  json["added_tokens"] = Json::array({added(" ", {{"lstrip", true}, {"rstrip", true}})});
   EXPECT_EQ(ids(json, "a   b"), (Ids{0, 3, 1}));  // the spaces that the first took are gone
 }
 
 TEST(AddedTokens, NormalizedOnesAreFoundBehindTheNormalizer) {
   Json json = file();
   json["normalizer"] = {{"type", "NFD"}};
-  json["added_tokens"] = {added("é!", {{"normalized", true}}), added("é?")};
+  json["added_tokens"] = Json::array({added("é!", {{"normalized", true}}), added("é?")});
   EXPECT_EQ(ids(json, "e\u0301!"), (Ids{11}));
   EXPECT_EQ(ids(json, "é!"), (Ids{11}));
   EXPECT_EQ(ids(json, "é?"), (Ids{12}));
@@ -116,7 +117,7 @@ TEST(AddedTokens, NormalizedOnesAreFoundBehindTheNormalizer) {
 TEST(AddedTokens, TheLastFlagsOfATokenCount) {
   Json json = file();
   json["normalizer"] = {{"type", "NFD"}};
-  json["added_tokens"] = {added("é!", {{"normalized", true}}), added("é!")};
+  json["added_tokens"] = Json::array({added("é!", {{"normalized", true}}), added("é!")});
   EXPECT_EQ(ids(json, "é!"), (Ids{11}));
   EXPECT_EQ(ids(json, "e\u0301!"), (Ids{8, 9}));
 }
@@ -125,7 +126,7 @@ TEST(AddedTokens, TheLastFlagsOfATokenCount) {
 TEST(AddedTokens, SpecialOnesAreNotNormalizedUnlessTheySaySo) {
   Json json = file();
   json["normalizer"] = {{"type", "NFD"}};
-  json["added_tokens"] = {{{"content", "é!"}, {"special", true}}, {{"content", "é?"}}};
+  json["added_tokens"] = Json::array({{{"content", "é!"}, {"special", true}}, {{"content", "é?"}}});
   EXPECT_EQ(ids(json, "e\u0301!e\u0301?"), (Ids{8, 9, 12}));
 }
 
@@ -268,7 +269,7 @@ TEST(Model, IgnoreMergesMakesNoSpecialTokenOfPlainText) {
   Json json = file();
   json["model"]["ignore_merges"] = true;
   for (const char* c : {"<", "s", ">"}) json["model"]["vocab"][c] = json["model"]["vocab"].size();
-  json["added_tokens"] = {added("<s>")};
+  json["added_tokens"] = Json::array({added("<s>")});
   EXPECT_EQ(ids(json, "<s>"), (Ids{10}));
   EXPECT_EQ(ids(json, "<s>", {.added_tokens = false}), (Ids{11, 12, 13}));
 }
@@ -298,7 +299,7 @@ TEST(Model, PrefixAndSuffix) {
   Json json = {{"model",
                 {{"type", "BPE"},
                  {"vocab", {{"a", 0}, {"##b", 1}, {"##b.", 2}, {"ab", 3}, {"a.", 4}, {"##a", 5}}},
-                 {"merges", {"a ##b"}},
+                 {"merges", Json::array({"a ##b"})},
                  {"continuing_subword_prefix", "##"},
                  {"end_of_word_suffix", "."}}}};
   EXPECT_EQ(ids(json, "abab"), (Ids{3, 5, 2}));
@@ -307,7 +308,7 @@ TEST(Model, PrefixAndSuffix) {
 
 TEST(Tokenizer, DecodesAndNamesTokens) {
   Json json = byte_file();
-  json["added_tokens"] = {added("<é>"), added("[n]", {{"special", false}})};
+  json["added_tokens"] = Json::array({added("<é>"), added("[n]", {{"special", false}})});
   const auto made = create(json, {{"bos_token", "<é>"}, {"eos_token", {{"content", "[n]"}}}});
   ASSERT_TRUE(made.has_value()) << made.error().message;
   const Tokenizer& t = **made;
@@ -350,7 +351,7 @@ TEST(StreamDecoder, NeverEndsInsideACharacter) {
 
 TEST(StreamDecoder, SkipsSpecialTokensUnlessAsked) {
   Json json = byte_file();
-  json["added_tokens"] = {added("<s>")};
+  json["added_tokens"] = Json::array({added("<s>")});
   const auto tokenizer = create(json);
   ASSERT_TRUE(tokenizer.has_value());
   EXPECT_EQ(StreamDecoder(**tokenizer).push(256), "");
@@ -385,9 +386,10 @@ TEST(Refusals, NameWhatIsWrong) {
       {with("/model/unk_token", "?"), "unk_token \"?\" is not in the vocabulary"},
       {with("/model/fuse_unk", 1), "model.fuse_unk: expected true or false"},
       {with("/added_tokens", 1), "added_tokens: expected a list"},
-      {with("/added_tokens", {1}), "added_tokens.content: expected a string"},
-      {with("/added_tokens", {added(std::string(257, 'a'))}), "is longer than 256 bytes"},
-      {with("/added_tokens", {added("a", {{"special", 1}})}),
+      {with("/added_tokens", Json::array({1})), "added_tokens.content: expected a string"},
+      {with("/added_tokens", Json::array({added(std::string(257, 'a'))})),
+       "is longer than 256 bytes"},
+      {with("/added_tokens", Json::array({added("a", {{"special", 1}})})),
        "added_tokens.special: expected true"},
       {with("/normalizer", {{"type", "Lowercase"}}),
        "the normalizer \"Lowercase\" is not supported"},
@@ -471,7 +473,7 @@ TEST(Hostile, WorkIsBounded) {
                            {"pretokenizers", Json(40, {{"type", "ByteLevel"}})}};
   EXPECT_THROW(ids(json, "é" + text), std::runtime_error);
   json = file();
-  json["added_tokens"] = {added(" ", {{"rstrip", true}})};
+  json["added_tokens"] = Json::array({added(" ", {{"rstrip", true}})});
   EXPECT_EQ(ids(json, std::string(200000, ' ')).size(), 200000u);
 }
 

@@ -36,7 +36,7 @@ class Vocab {
   }
   [[nodiscard]] int64_t size() const {
     return static_cast<int64_t>(spans_.size());
-  }                                                       ///< largest id + 1
+  }  ///< largest id + 1
   [[nodiscard]] int64_t count() const { return count_; }  ///< tokens
 
  private:
