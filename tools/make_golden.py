@@ -175,6 +175,7 @@ DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model
     "deepseek-v32-gguf": ("deepseek-v32", Q.F16, False),
     "deepseek-v4-gguf": ("deepseek-v4", Q.F16, False),
 }
+WITH_MTP = ("deepseek-v3",)  # whose drafts are compared as well
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
 TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
     "llama-linear-gguf": ("llama-linear", lambda n: Q.F16),
@@ -261,6 +262,9 @@ def write_reference(folder: Path, name: str, tiny: Tiny, seed: int, where: str) 
         ids, logits, greedy = prompt(model, rng, length, new)
         np.save(folder / f"logits{i}.npy", logits)
         prompts.append({"ids": ids, "logits": f"logits{i}.npy", "greedy": greedy})
+        if name in WITH_MTP and length > 1:
+            np.save(folder / f"mtp{i}.npy", tiny_deepseek.mtp_oracle(tiny)(ids))
+            prompts[-1]["mtp"] = f"mtp{i}.npy"
     golden = {"seed": seed, "versions": {p: version(p) for p in ("transformers", "torch", "numpy", "gguf")}, "model": where,
               "prompts": prompts}
     if name == "llama-bias":

@@ -243,6 +243,38 @@ def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
     return run
 
 
+def mtp_oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
+    """ids -> draft logits [n - 1, vocab] of the first MTP layer, put together from transformers' own decoder layer."""
+    import transformers
+    c = tiny.config
+    layers = c["num_hidden_layers"]
+    config = c | {"num_hidden_layers": layers + 1, "torch_dtype": "float32"}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        save_file({n: torch.from_numpy(w) for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        whole = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+    block = whole.model.layers[layers]
+    whole.model.layers = whole.model.layers[:layers]  # what is left is the main model
+    w = {n: torch.from_numpy(v) for n, v in tiny.weights.items()}
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + c["rms_norm_eps"]) * w[f"model.layers.{layers}.{name}.weight"]
+
+    @torch.no_grad()
+    def run(ids: list[int]) -> Array:
+        hidden = whole.model(torch.tensor([ids]), use_cache=False).last_hidden_state[:, :-1]
+        embedded = w["model.embed_tokens.weight"][ids[1:]][None]
+        x = torch.cat([norm(embedded, "enorm"), norm(hidden, "hnorm")], -1) @ w[f"model.layers.{layers}.eh_proj.weight"].T
+        n = len(ids) - 1
+        positions = torch.arange(1, n + 1)[None]
+        mask = torch.triu(torch.full((n, n), float("-inf")), 1)[None, None]
+        out = block(x, attention_mask=mask, position_ids=positions, position_embeddings=whole.model.rotary_emb(x, positions))
+        out = out[0] if isinstance(out, tuple) else out
+        return (norm(out, "shared_head.norm") @ w["lm_head.weight"].T)[0].numpy()
+    return run
+
+
 def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
     c, heads = tiny.config, tiny.config["num_attention_heads"]
     w = {n: v.astype(np.float64) for n, v in tiny.weights.items()}

@@ -191,7 +191,11 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
 }
 
 void Ops::gather_hidden(Tensor out) {
-  emit(HADAL_OP_GATHER_ROWS, {inputs_.hidden, inputs_.draft_row, out});
+  // The rows of the step before: that one had its own number of them.
+  Tensor all = inputs_.hidden;
+  all.row_dim = HADAL_DIM_CONST;
+  all.extents[0] *= inputs_.limits.tokens;
+  emit(HADAL_OP_GATHER_ROWS, {all, inputs_.draft_row, out});
 }
 
 void Ops::gather_logit_rows(Tensor x, Tensor out) {

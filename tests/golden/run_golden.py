@@ -67,6 +67,15 @@ def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
                         faults.append(f"{' '.join(cut)} gives other bits on {len(p['ids'])} tokens")
                     if len(bits) == 1:
                         found += npy.kls(npy.load(source / p["logits"]), npy.load(out))
+                if "mtp" in p and folder == source:
+                    bits = []
+                    for cut in CUTS:
+                        out = Path(scratch) / "mtp.npy"
+                        call([binary, "logits", model, "--mtp", "--ids", ids, "--out", str(out), *options, *cut], golden)
+                        bits.append(out.read_bytes())
+                        if bits[-1] != bits[0]:
+                            faults.append(f"{' '.join(cut)} gives other bits of drafts on {len(p['ids'])} tokens")
+                    found += npy.kls(npy.load(source / p["mtp"]), npy.load(out))
                 if not mean_bound:
                     said = call([binary, "generate", model, "--ids", ids, "--max-new", str(len(p["greedy"])), "--greedy",
                                  "--ignore-eos", "--print-ids", *options], golden).strip()

@@ -62,6 +62,9 @@ constexpr PreTokenizerName kNames[] = {
     {.name = "deepseek-v3",
      .patterns = {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
                   kDeepSeekV3}},
+    {.name = "joyai-llm",  // what files of DeepSeek-V4 say
+     .patterns = {R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
+                  kDeepSeekV3}},
     {.name = "gpt-2", .patterns = {kGpt2Pattern}},
     {.name = "smollm", .patterns = {kDigit, kGpt2Pattern}},
 };
