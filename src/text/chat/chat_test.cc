@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "text/chat/byte_tokenizer.h"
 #include "text/chat/recommended.h"
 
 namespace hadal {
@@ -93,7 +94,8 @@ TEST(Chat, EveryFormatWritesItsTurns) {
       "brief.<｜User｜>Hi<｜Assistant｜>\n\nHello<｜end▁of▁sentence｜><｜User｜>Bye<｜Assistant｜>";
   EXPECT_EQ(render("deepseek-r1", request), r1 + "<think>\n");
   EXPECT_EQ(render("deepseek-r1-0528", request), r1);
-  EXPECT_EQ(chat_formats().size(), 9U) << "a new format needs a line here";
+  EXPECT_EQ(chat_formats().size(), 13U)
+      << "a new format needs a line here, or in deepseek_chat_test.cc";
 }
 
 TEST(Chat, WithoutGenerationPromptTheLastTurnEndsIt) {
@@ -310,6 +312,8 @@ TEST(Chat, AnUnknownTemplateIsNamed) {
   EXPECT_NE(error.find("--chat-format: chatml, llama3, qwen3"), std::string::npos) << error;
   error = detected(std::string(kDeepSeekTurns) + "{%- if not thinking %}");
   EXPECT_NE(error.find("DeepSeek-V3.1"), std::string::npos) << error;
+  error = detected("｜DSML｜");
+  EXPECT_NE(error.find("DeepSeek-V3.2 or later"), std::string::npos) << error;
   error = detected(std::string(kDefaultSystem) + "{{ eos_token }}");
   EXPECT_NE(error.find("<|im_start|> (ChatML) but is none of the known variants"),
             std::string::npos)
@@ -321,40 +325,9 @@ TEST(Chat, AnUnknownTemplateIsNamed) {
   EXPECT_NE(error.find("(model type llama) has no chat template"), std::string::npos) << error;
 }
 
-/// A tokenizer of single bytes, two merges, and markers as added tokens.
-std::unique_ptr<Tokenizer> byte_tokenizer() {
-  TokenizerData data;
-  data.gguf_model = "gpt2";
-  data.gguf_pre = "qwen2";
-  const auto utf8 = [](int code) {
-    return code < 0x80 ? std::string(1, static_cast<char>(code))
-                       : std::string{static_cast<char>(0xC0 | (code >> 6)),
-                                     static_cast<char>(0x80 | (code & 0x3F))};
-  };
-  int next = 256;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool shown = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
-    data.tokens.push_back(utf8(shown ? byte : next++));
-    data.token_types.push_back(1);
-  }
-  const std::string newline = data.tokens['\n'];
-  data.merges = {newline + " " + newline, "H i"};
-  for (const std::string& merged : {newline + newline, std::string("Hi")}) {
-    data.tokens.push_back(merged);
-    data.token_types.push_back(1);
-  }
-  for (const char* marker : {"<|im_start|>", "<|im_end|>", "<think>"}) {
-    data.tokens.emplace_back(marker);
-    data.token_types.push_back(3);
-  }
-  data.eos_token_id = 259;
-  Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::create(data, "test");
-  EXPECT_TRUE(tokenizer) << tokenizer.error().message;
-  return tokenizer ? *std::move(tokenizer) : nullptr;
-}
-
 TEST(Chat, PromptsAreEncodedAcrossPieces) {
-  const std::unique_ptr<Tokenizer> tokenizer = byte_tokenizer();
+  const std::unique_ptr<Tokenizer> tokenizer =
+      byte_tokenizer({"<|im_start|>", "<|im_end|>", "<think>"});
   ASSERT_TRUE(tokenizer);
   constexpr TokenId kNewlines = 256, kHi = 257, kStart = 258, kEnd = 259, kThink = 260;
   Prompt prompt;
@@ -382,6 +355,10 @@ TEST(Chat, RecommendedSampling) {
   EXPECT_EQ(recommended_sampling("deepseek-v3")->temperature, 0.3F);
   EXPECT_EQ(recommended_sampling("deepseek-llm")->top_p, 0.9F);
   EXPECT_EQ(recommended_sampling("chatml", kDefaultSystem)->temperature, 0.2F);
+  EXPECT_EQ(recommended_sampling("deepseek-v3.1")->temperature, 0.6F);
+  EXPECT_EQ(recommended_sampling("deepseek-v3.2")->top_p, 0.95F);
+  EXPECT_EQ(recommended_sampling("deepseek-v4")->top_p, 1.0F);
+  EXPECT_EQ(recommended_sampling("deepseek-v4.1")->top_p, 0.95F);
   EXPECT_FALSE(recommended_sampling("chatml"));
   EXPECT_FALSE(recommended_sampling("llama3"));
 }

@@ -70,26 +70,27 @@ Status write_tools(PromptBuilder& out, const std::string& tools_json, const Dsml
 /// messages, and all of them where they have gone to the front.
 std::vector<size_t> order_of(const std::vector<ChatMessage>& messages, bool system_turns) {
   std::vector<size_t> order;
-  std::vector<size_t> places;  // in `order`, of the results that belong to a call
-  const std::vector<ToolCall>* calls = nullptr;
-  const auto rank = [&](size_t message) {
-    return std::find_if(calls->begin(), calls->end(),
-                        [&](const ToolCall& c) { return c.id == messages[message].tool_call_id; });
-  };
+  std::vector<size_t> places;                      // in `order`, of results that belong to a call
+  std::vector<std::pair<size_t, size_t>> results;  // those: number of the call, of the message
   const auto sort = [&] {
-    std::vector<size_t> results;
-    for (const size_t place : places) results.push_back(order[place]);
-    std::stable_sort(results.begin(), results.end(),
-                     [&](size_t a, size_t b) { return rank(a) < rank(b); });
-    for (size_t i = 0; i < places.size(); ++i) order[places[i]] = results[i];
+    std::sort(results.begin(), results.end());
+    for (size_t i = 0; i < places.size(); ++i) order[places[i]] = results[i].second;
     places.clear();
+    results.clear();
   };
+  const std::vector<ToolCall> none;
+  const std::vector<ToolCall>* calls = &none;
   for (size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "system" && (message.content.empty() || !system_turns)) continue;
     if (message.role != "tool" && message.role != "user") sort();
     if (message.role == "assistant") calls = &message.tool_calls;
-    if (message.role == "tool" && calls && rank(i) != calls->end()) places.push_back(order.size());
+    const auto call = std::find_if(calls->begin(), calls->end(),
+                                   [&](const ToolCall& c) { return c.id == message.tool_call_id; });
+    if (message.role == "tool" && call != calls->end()) {
+      places.push_back(order.size());
+      results.emplace_back(call - calls->begin(), i);
+    }
     order.push_back(i);
   }
   sort();

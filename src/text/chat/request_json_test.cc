@@ -98,7 +98,9 @@ TEST(RequestJson, ErrorsNameTheField) {
   EXPECT_EQ(error_of(with(R"("tools": [1])")), "tools[0]: an object is expected, number was found");
   EXPECT_EQ(error_of(with(R"("add_generation_prompt": 1)")),
             "add_generation_prompt: true or false is expected, number was found");
-  EXPECT_EQ(error_of(with(R"("effort": 1)")), "effort: a text is expected, number was found");
+  EXPECT_EQ(error_of(with(R"("effort": 1.5)")), "effort: a text is expected, number was found");
+  EXPECT_EQ(error_of(R"({"messages": [{"role": "assistant", "content": "a", "prefix": "yes"}]})"),
+            "messages[0].prefix: true or false is expected, string was found");
 }
 
 TEST(RequestJson, DeepNestingIsRefused) {

@@ -57,28 +57,25 @@ std::optional<ToolCall> parse_invoke(std::string_view text, const DsmlTags& tags
   return ToolCall{.name = std::string(*name), .arguments = "{" + arguments + "}"};
 }
 
+/// `tags`: those that parse_invoke reads.
+template <const DsmlTags& tags>
+constexpr CallSyntax syntax(std::string_view list_begin, std::string_view list_end,
+                            std::string_view call_end) {
+  return {.list_begin = list_begin,
+          .list_end = list_end,
+          .call_end = call_end,
+          .newlines_before = true,
+          .ends_thought = true,
+          .parse = [](std::string_view text) { return parse_invoke(text, tags); }};
+}
+
 }  // namespace
 
-constexpr CallSyntax kDsmlV32Calls = {
-    .list_begin = "<｜DSML｜function_calls>",
-    .list_end = "</｜DSML｜function_calls>",
-    .call_end = "</｜DSML｜invoke>",
-    .newlines_before = true,
-    .ends_thought = true,
-    .parse = [](std::string_view text) { return parse_invoke(text, chat::kDsmlV32); }};
-constexpr CallSyntax kDsmlV4Calls = {
-    .list_begin = "<｜DSML｜tool_calls>",
-    .list_end = "</｜DSML｜tool_calls>",
-    .call_end = "</｜DSML｜invoke>",
-    .newlines_before = true,
-    .ends_thought = true,
-    .parse = [](std::string_view text) { return parse_invoke(text, chat::kDsmlV4); }};
-constexpr CallSyntax kDsmlV41Calls = {
-    .list_begin = "<｜DSML｜ calls>",
-    .list_end = "</｜DSML｜ calls>",
-    .call_end = "</｜DSML｜ invoke>",
-    .newlines_before = true,
-    .ends_thought = true,
-    .parse = [](std::string_view text) { return parse_invoke(text, chat::kDsmlV41); }};
+constexpr CallSyntax kDsmlV32Calls = syntax<chat::kDsmlV32>(
+    "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", "</｜DSML｜invoke>");
+constexpr CallSyntax kDsmlV4Calls =
+    syntax<chat::kDsmlV4>("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", "</｜DSML｜invoke>");
+constexpr CallSyntax kDsmlV41Calls =
+    syntax<chat::kDsmlV41>("<｜DSML｜ calls>", "</｜DSML｜ calls>", "</｜DSML｜ invoke>");
 
 }  // namespace hadal

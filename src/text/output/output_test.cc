@@ -165,6 +165,100 @@ TEST(Output, BrokenToolCallsAreContent) {
                 {.content = "<<｜tool▁calls▁begin｜"});
 }
 
+std::string bare_call(std::string_view name, std::string_view arguments) {
+  return "<｜tool▁call▁begin｜>" + std::string(name) + "<｜tool▁sep｜>" + std::string(arguments) +
+         "<｜tool▁call▁end｜>";
+}
+
+TEST(Output, DeepSeekV31ToolCalls) {
+  const std::string begin(kBegin), end(kEnd);
+  const std::string calls = bare_call("f", R"({"a": 1})") + bare_call("g", "{}");
+  expect_parsed("deepseek-v3.1", false, "so" + begin + calls + end,
+                {.content = "so", .calls = "f({\"a\": 1})g({})"});
+  expect_parsed("deepseek-v3.1", true, "hm</think>" + begin + calls,
+                {.reasoning = "hm", .calls = "f({\"a\": 1})g({})"});
+  for (const std::string& broken : {call("f", "{}"), bare_call("f", "[]"), bare_call("", "{}"),
+                                    bare_call("f", "{"), std::string("f{}")})
+    expect_parsed("deepseek-v3.1", false, begin + broken, {.content = begin + broken});
+}
+
+/// Text in V4's DSML, spelt as `format` does; ~ stands for ｜DSML｜.
+std::string dsml(std::string_view format, std::string text) {
+  const bool v41 = format == "deepseek-v4.1";
+  const std::pair<std::string_view, std::string_view> changes[] = {
+      {"~tool_calls", v41                         ? "｜DSML｜ calls"
+                      : format == "deepseek-v3.2" ? "｜DSML｜function_calls"
+                                                  : "｜DSML｜tool_calls"},
+      {"~", v41 ? "｜DSML｜ " : "｜DSML｜"}};
+  for (const auto& [from, to] : changes)
+    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at))
+      text.replace(at, from.size(), to);
+  return text;
+}
+
+constexpr std::string_view kDsmlFormats[] = {"deepseek-v3.2", "deepseek-v4", "deepseek-v4.1"};
+
+TEST(Output, DsmlToolCalls) {
+  const std::string one =
+      "<~invoke name=\"get\">\n<~parameter name=\"k\" string=\"true\">a \"b\"\n</~parameter>\n"
+      "<~parameter name=\"n\" string=\"false\">[1,  2.0]</~parameter>\n</~invoke>\n";
+  const std::string two = "<~invoke name=\"put\">\n</~invoke>\n";
+  const std::string calls = "get({\"k\": \"a \\\"b\\\"\\n\", \"n\": [1,  2.0]})";
+  for (const std::string_view format : kDsmlFormats) {
+    const auto expect = [&](bool thinking, const std::string& text, const Parsed& expected) {
+      expect_parsed(format, thinking, dsml(format, text), expected);
+    };
+    expect(false, "so\n\n<~tool_calls>\n" + one + two + "</~tool_calls>",
+           {.content = "so", .calls = calls + "put({})"});
+    expect(true, "hm</think>\n\n<~tool_calls>\n" + one + "</~tool_calls>",
+           {.reasoning = "hm", .calls = calls});
+    // Calls end a thought, and the stream's end a list.
+    expect(true, "hm\n\n<~tool_calls>\n" + two, {.reasoning = "hm", .calls = "put({})"});
+    expect(false, "a\n\nb\n\n", {.content = "a\n\nb\n\n"});
+    // Of another family: text.
+    expect(false, "<｜DSML｜other_calls>", {.content = "<｜DSML｜other_calls>"});
+  }
+}
+
+TEST(Output, BrokenDsmlIsContent) {
+  const std::string string = "<~parameter name=\"k\" string=\"true\">x</~parameter>\n";
+  const std::string broken[] = {
+      "",
+      "junk",
+      "<~invoke name=\"\">\n</~invoke>",
+      "<~invoke name=\"two words\">\n</~invoke>",
+      "<~invoke>\n</~invoke>",
+      "<~invoke name=\"f\">\njunk" + string + "</~invoke>",
+      "<~invoke name=\"f\">\n" + string + string + "</~invoke>",
+      "<~invoke name=\"f\">\n<~parameter name=\"k\" string=\"maybe\">x</~parameter></~invoke>",
+      "<~invoke name=\"f\">\n<~parameter name=\"k\" string=\"false\">{bad</~parameter></~invoke>",
+      "<~invoke name=\"f\">\n<~parameter name=\"k\" string=\"false\"></~parameter></~invoke>",
+      "<~invoke name=\"f\">\n<~parameter name=\"k\" string=\"true\">x</~invoke>",
+      "<~invoke name=\"f\">\n<~parameter name=\"k\">x</~parameter></~invoke>",
+      "<~invoke name=\"f\">\n" + string};
+  for (const std::string_view format : kDsmlFormats) {
+    for (const std::string& text : broken) {
+      const std::string whole = dsml(format, "so\n\n<~tool_calls>\n" + text);
+      expect_parsed(format, false, whole, {.content = whole});
+    }
+    const std::string part = dsml(format, "so\n\n<~tool_calls");
+    expect_parsed(format, false, part, {.content = part});
+  }
+}
+
+TEST(Output, AContinuedAnswerKeepsItsNewlines) {
+  const auto parsed = [](bool thinking, std::string_view text) {
+    const auto parser = *make_output_parser("deepseek-v4", thinking, AnswerStart::kContinued);
+    Parsed all;
+    collect(parser->push(text), all);
+    collect(parser->finish(), all);
+    return all;
+  };
+  EXPECT_EQ(parsed(true, "\n\nso</think>\nx"), (Parsed{.reasoning = "\n\nso", .content = "x"}));
+  EXPECT_EQ(parsed(true, "<think>"), (Parsed{.reasoning = "<think>"}));
+  EXPECT_EQ(parsed(false, "\n<think>x"), (Parsed{.content = "\n<think>x"}));
+}
+
 TEST(Output, WhatIsCertainComesAtOnce) {
   const std::unique_ptr<OutputParser> parser = *make_output_parser("deepseek-r1", true);
   EXPECT_EQ(parser->push("why <").reasoning, "why ");
@@ -196,6 +290,8 @@ TEST(Output, NamesAreThoseOfParsersAndChatFormats) {
   EXPECT_TRUE(*output_starts_in_thought("deepseek-r1"));
   EXPECT_FALSE(*output_starts_in_thought("deepseek-r1-0528"));
   EXPECT_FALSE(*output_starts_in_thought("qwen3"));
+  EXPECT_FALSE(*output_starts_in_thought("deepseek-v3.1"));
+  for (const std::string_view format : kDsmlFormats) EXPECT_TRUE(*output_starts_in_thought(format));
   EXPECT_FALSE(*output_starts_in_thought("think"));
 }
 
