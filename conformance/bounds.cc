@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kit.h"
+#include "pages.h"
 
 namespace hadal::conformance {
 namespace {
@@ -299,12 +299,6 @@ void push_attention(std::vector<double>& bound, double all, int64_t dv, const By
                     2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
 }
 
-/// Slot of entry `e` of sequence `s`.
-int64_t slot_of(const Operand& plane, const Operand& table, int64_t s, int64_t e) {
-  const int64_t slots = plane.shape[1];
-  return table.values<int32_t>()[s * table.shape[1] + e / slots] * slots + e % slots;
-}
-
 std::vector<double> attention_bounds(const Case& c, const Bytes& expected) {
   const Operand& q = c.operands[HADAL_GQA_ATTENTION_Q];
   const Operand& k = c.operands[HADAL_GQA_ATTENTION_K];
@@ -433,6 +427,79 @@ std::vector<double> router_bounds(const Case& c, uint32_t operand, const Bytes& 
   return bound;
 }
 
+std::vector<double> compress_bounds(const Case& c) {
+  const Operand& plane = c.operands[HADAL_COMPRESS_PLANE];
+  const Operand& out = c.operands[HADAL_COMPRESS_OUT];
+  const int64_t ratio = c.attr.compress.ratio, d = out.shape[1], width = plane.shape[2];
+  const bool overlap = c.attr.compress.overlap != 0;
+  std::vector<double> bound(static_cast<size_t>(out.count()), 0.0);
+  for (int64_t t = 0; t < out.shape[0]; ++t) {
+    const int64_t last = c.operands[HADAL_COMPRESS_POSITION].values<int32_t>()[t];
+    const int64_t s = c.operands[HADAL_COMPRESS_ROW_SEQ].values<int32_t>()[t];
+    if ((last + 1) % ratio != 0) continue;  // zeros
+    for (int64_t p = std::max<int64_t>(0, last + 1 - (overlap ? 2 : 1) * ratio); p <= last; ++p) {
+      const int64_t at = slot_of(plane, c.operands[HADAL_COMPRESS_BLOCK_TABLE], s, p) * width +
+                         (overlap && p > last - ratio ? d : 0);
+      for (int64_t i = 0; i < d; ++i) {
+        double& b = bound[static_cast<size_t>(t * d + i)];
+        b = std::max(b, 64 * kEps * std::fabs(value(plane.data, at + i)));
+      }
+    }
+  }
+  return bound;
+}
+
+std::vector<double> hc_pre_bounds(const Case& c, uint32_t operand, const Bytes& expected) {
+  const Operand& x = c.operands[HADAL_HC_PRE_X];
+  const Operand& mix = c.operands[HADAL_HC_PRE_MIX];
+  const hadal_hc_attr& a = c.attr.hc;
+  const double factor = 256 * kEps * (1 + static_cast<double>(a.iterations));
+  const int64_t n = x.shape[1], d = x.shape[2];
+  std::vector<double> bound;
+  if (operand != HADAL_HC_PRE_OUT) {
+    for (int64_t i = 0; i < c.operands[operand].count(); ++i)
+      bound.push_back(factor * std::fabs(value(expected, i)));
+    return bound;
+  }
+  const auto scale = static_cast<double>(c.operands[HADAL_HC_PRE_SCALE].weight->values[0]);
+  const std::vector<float>& base = c.operands[HADAL_HC_PRE_BASE].weight->values;
+  for (int64_t t = 0; t < x.shape[0]; ++t) {
+    double squares = 0;
+    for (int64_t i = 0; i < n; ++i) squares += square_sum(x, t * n + i);
+    const double root =
+        std::sqrt(squares / static_cast<double>(n * d) + static_cast<double>(a.norm_eps));
+    std::vector<double> size(static_cast<size_t>(d), 0.0);
+    for (int64_t i = 0; i < n; ++i) {
+      const double m = value(mix.data, t * mix.shape[1] + i) / root * scale +
+                       static_cast<double>(base[static_cast<size_t>(i)]);
+      const double pre = 1 / (1 + std::exp(-m)) + static_cast<double>(a.eps);
+      for (int64_t k = 0; k < d; ++k)
+        size[static_cast<size_t>(k)] += pre * std::fabs(value(x.data, (t * n + i) * d + k));
+    }
+    for (const double v : size) bound.push_back(factor * v);
+  }
+  return bound;
+}
+
+std::vector<double> hc_post_bounds(const Case& c) {
+  const Operand& x = c.operands[HADAL_HC_POST_X];
+  const Operand& post = c.operands[HADAL_HC_POST_POST];
+  const Operand& comb = c.operands[HADAL_HC_POST_COMB];
+  const int64_t n = x.shape[1], d = x.shape[2];
+  std::vector<double> bound;
+  for (int64_t t = 0; t < x.shape[0]; ++t)
+    for (int64_t k = 0; k < n; ++k)
+      for (int64_t i = 0; i < d; ++i) {
+        double size = std::fabs(value(post.data, t * n + k) *
+                                value(c.operands[HADAL_HC_POST_F].data, t * d + i));
+        for (int64_t j = 0; j < n; ++j)
+          size +=
+              std::fabs(value(comb.data, (t * n + j) * n + k) * value(x.data, (t * n + j) * d + i));
+        bound.push_back(8 * kEps * size);
+      }
+  return bound;
+}
+
 std::vector<double> sample_bounds(const Case& c, uint32_t operand, const Bytes& expected) {
   const Operand& logits = c.operands[HADAL_SAMPLE_LOGITS];
   const Operand& out = c.operands[operand];
@@ -479,10 +546,16 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return router_bounds(c, operand, expected);
     case HADAL_OP_GROUPED_MATMUL:
       return grouped_bounds(c, expected);
+    case HADAL_OP_COMPRESS:
+      return compress_bounds(c);
+    case HADAL_OP_HC_PRE:
+      return hc_pre_bounds(c, operand, expected);
+    case HADAL_OP_HC_POST:
+      return hc_post_bounds(c);
     case HADAL_OP_SAMPLE:
       return sample_bounds(c, operand, expected);
     default:
-      return {};  // what only copies, or adds in a given order: bit for bit
+      return {};  // what only copies, chooses, or adds in a given order: bit for bit
   }
 }
 

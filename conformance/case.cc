@@ -398,6 +398,18 @@ std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
     case HADAL_OP_MLA_ATTENTION:
       mla_attention_cases(random, quick, cases);
       break;
+    case HADAL_OP_INDEX_TOPK:
+      index_topk_cases(random, quick, cases);
+      break;
+    case HADAL_OP_COMPRESS:
+      compress_cases(random, quick, cases);
+      break;
+    case HADAL_OP_HC_PRE:
+      hc_pre_cases(random, quick, cases);
+      break;
+    case HADAL_OP_HC_POST:
+      hc_post_cases(random, quick, cases);
+      break;
     case HADAL_OP_SAMPLE:
       sample_cases(random, quick, cases);
       break;

@@ -140,7 +140,9 @@ hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* ten
   *workspace_bytes = 0;
   if (!find_operator(op->id))
     return report(error, HADAL_UNSUPPORTED,
-                  std::string("ref has no operator ") + host_chip::op_name(op->id));
+                  host_chip::operand_count(op->id) == 0
+                      ? "ref does not know operator " + std::to_string(op->id)
+                      : std::string("ref runs only the parts of ") + host_chip::op_name(op->id));
   return host_chip::check_operands(*op, tensors, error);
 } catch (const std::exception& e) {
   return report(error, HADAL_OUT_OF_MEMORY, e.what());

@@ -183,8 +183,16 @@ Status ModelRunner::check_memory() {
 
 Status ModelRunner::load_weights(const LoadProgress& progress) {
   uint64_t total = 0, done = 0;
-  for (const Weight& w : model_->weights()) total += source_bytes(w.source);
-  for (Weight& w : model_->weights()) {
+  // The largest first: while a weight is packed it is in memory twice, and then that fits best.
+  std::vector<Weight*> order;
+  for (Weight& w : model_->weights()) order.push_back(&w);
+  std::sort(order.begin(), order.end(), [](const Weight* a, const Weight* b) {
+    const uint64_t x = source_bytes(a->source), y = source_bytes(b->source);
+    return x != y ? x > y : a->source.name < b->source.name;
+  });
+  for (const Weight* w : order) total += source_bytes(w->source);
+  for (Weight* next : order) {
+    Weight& w = *next;
     HADAL_TRY(LoadedWeight loaded, load_weight(*device_, w.source, options_.weights));
     w.tensor.weight = loaded.weight.get();
     // A packed weight has left the mapped file: its pages are given back, so that no model is in

@@ -1,0 +1,304 @@
+// Cases of index_topk and compress: which entries are listed, and what entries are made of.
+//
+// As for attention, slots that no row of the step may see hold NaN.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "pages.h"
+
+namespace hadal::conformance {
+namespace {
+
+// ---- index_topk
+
+struct Index {
+  std::vector<Sequence> sequences;
+  Group group{};
+  int64_t heads = 4;
+  int64_t d = 33;
+  int64_t k = 8;
+  bool ties = false;  // few values, so that the lower entry has to win
+  std::string name;
+};
+
+/// What a row of index_topk sees.
+struct Keys {
+  const Operand &plane, &table;
+  EntryRange range;
+  int64_t sequence;
+};
+
+/// Whether rounding has no say in the choice: the k-th score and the next one differ by more than
+/// 1e-4 of their size, and by twice what the contract leaves open.
+bool is_clear(const Index& spec, const Keys& keys, const std::vector<float>& q,
+              const std::vector<float>& weight) {
+  if (keys.range.end - keys.range.begin <= spec.k) return true;
+  const double part = 4 * std::sqrt(static_cast<double>(spec.heads * spec.d)) * 0x1p-24;
+  std::vector<double> key(static_cast<size_t>(spec.d));
+  std::vector<std::pair<double, double>> scores;  // and what is open
+  for (int64_t e = keys.range.begin; e < keys.range.end; ++e) {
+    const int64_t at = slot_of(keys.plane, keys.table, keys.sequence, e) * spec.d;
+    double squares = 0, score = 0, open = 0;
+    for (int64_t c = 0; c < spec.d; ++c) {
+      double& number = key[static_cast<size_t>(c)];
+      number = static_cast<double>(decode(keys.plane, at + c));
+      squares += number * number;
+    }
+    for (int64_t h = 0; h < spec.heads; ++h) {
+      double product = 0, size = 0;
+      for (int64_t c = 0; c < spec.d; ++c) {
+        const auto x = static_cast<double>(q[static_cast<size_t>(h * spec.d + c)]);
+        product += x * key[static_cast<size_t>(c)];
+        size += x * x;
+      }
+      const auto w = static_cast<double>(weight[static_cast<size_t>(h)]);
+      score += w * std::max(0.0, product);
+      open += part * std::fabs(w) * std::sqrt(size * squares);
+    }
+    scores.emplace_back(score, open);
+  }
+  std::sort(scores.begin(), scores.end(), std::greater<>());
+  // Neighbours of the border may be more exact than what lies farther off: all are looked at.
+  const auto [last, last_open] = scores[static_cast<size_t>(spec.k - 1)];
+  const auto [next, next_open] = scores[static_cast<size_t>(spec.k)];
+  if (last - next <= 1e-4 * std::max(std::fabs(last), std::fabs(next))) return false;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const bool chosen = static_cast<int64_t>(i) < spec.k;
+    const auto& [score, open] = scores[i];
+    if (chosen ? score - next <= std::max(open, next_open)
+               : last - score <= std::max(open, last_open))
+      return false;
+  }
+  return true;
+}
+
+Case index_case(Random& random, const Index& spec) {
+  Case c = rows_case(random, spec.sequences, HADAL_INDEX_TOPK_POSITION, HADAL_INDEX_TOPK_ROW_SEQ);
+  c.name = spec.name;
+  c.attr.index.ratio = static_cast<uint32_t>(spec.group.ratio);
+  Pages pages(random, spec.sequences, spec.group);
+  const Operand& plane = c.operands[HADAL_INDEX_TOPK_PLANE] =
+      spec.ties ? pages.plane_of_signs(spec.d) : pages.plane(spec.d);
+  const Operand& table = c.operands[HADAL_INDEX_TOPK_BLOCK_TABLE] = pages.table();
+  const Operand& first = c.operands[HADAL_INDEX_TOPK_FIRST] = pages.first();
+  const auto* position = c.operands[HADAL_INDEX_TOPK_POSITION].values<int32_t>();
+  const auto* row_seq = c.operands[HADAL_INDEX_TOPK_ROW_SEQ].values<int32_t>();
+  const int64_t tokens = c.rows[HADAL_DIM_T];
+  // Whole numbers of a small size have one sum, whatever the order.
+  const auto numbers = [&](int64_t count) {
+    std::vector<float> values = random.normals(count);
+    for (float& v : values) v = spec.ties ? std::round(v) : v;
+    return values;
+  };
+  std::vector<float> q, weight;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const Keys keys{
+        plane, table,
+        entry_range(position[t], first.values<int32_t>()[row_seq[t]], spec.group.ratio, 0),
+        row_seq[t]};
+    std::vector<float> query, weights;
+    for (int attempt = 0;; ++attempt) {
+      if (attempt == 1000)
+        throw std::runtime_error("index_topk, " + spec.name + ": no row without near ties");
+      query = numbers(spec.heads * spec.d);
+      weights = numbers(spec.heads);
+      if (spec.ties || is_clear(spec, keys, query, weights)) break;
+    }
+    q.insert(q.end(), query.begin(), query.end());
+    weight.insert(weight.end(), weights.begin(), weights.end());
+  }
+  c.operands[HADAL_INDEX_TOPK_Q] = floats({tokens, spec.heads, spec.d}, HADAL_DIM_T, q);
+  c.operands[HADAL_INDEX_TOPK_Q].head_pad = random.coin() ? 3 : 0;
+  c.operands[HADAL_INDEX_TOPK_WEIGHT] = floats({tokens, spec.heads}, HADAL_DIM_T, weight);
+  c.operands[HADAL_INDEX_TOPK_LIST] = output(HADAL_I32, {tokens, spec.k}, HADAL_DIM_T);
+  for (const uint32_t i : {HADAL_INDEX_TOPK_Q, HADAL_INDEX_TOPK_WEIGHT, HADAL_INDEX_TOPK_LIST})
+    c.operands[i].row_pad = random.range(0, 3);
+  return c;
+}
+
+// ---- compress
+
+struct Compress {
+  std::vector<Sequence> sequences;
+  int64_t slots = 16;
+  int64_t d = 33;
+  int64_t ratio = 4;
+  bool overlap = false;
+  bool ape = true;
+  std::string name;
+};
+
+Case compress_case(Random& random, const Compress& spec) {
+  Case c = rows_case(random, spec.sequences, HADAL_COMPRESS_POSITION, HADAL_COMPRESS_ROW_SEQ);
+  const int64_t width = spec.overlap ? 2 * spec.d : spec.d;
+  c.name = spec.name + (spec.name.empty() ? "" : ", ") + "ratio " + std::to_string(spec.ratio) +
+           (spec.overlap ? ", overlap" : "");
+  c.attr.compress = {.ratio = static_cast<uint32_t>(spec.ratio), .overlap = spec.overlap ? 1u : 0u};
+  Pages pages(random, spec.sequences,
+              {.slots = spec.slots,
+               .dtype = HADAL_F32,
+               .span = spec.overlap ? 2 * spec.ratio : spec.ratio,
+               .period = spec.ratio});
+  c.operands[HADAL_COMPRESS_PLANE] = pages.plane(2 * width);
+  c.operands[HADAL_COMPRESS_BLOCK_TABLE] = pages.table();
+  if (spec.ape)
+    c.operands[HADAL_COMPRESS_APE] =
+        weight_operand(make_vector(random.normals(spec.ratio * width)), {spec.ratio * width});
+  c.operands[HADAL_COMPRESS_OUT] = output(HADAL_F32, {c.rows[HADAL_DIM_T], spec.d}, HADAL_DIM_T);
+  c.operands[HADAL_COMPRESS_OUT].row_pad = random.range(0, 3);
+  return c;
+}
+
+/// Puts another block at `at` of the block table: the case must fail.
+void refuse(Case c, uint32_t table, size_t at, int32_t value, const std::string& name,
+            std::vector<Case>& cases) {
+  c.name = name;
+  c.must_fail = true;
+  std::memcpy(c.operands[table].data.data() + at * sizeof value, &value, sizeof value);
+  cases.push_back(std::move(c));
+}
+
+}  // namespace
+
+void index_topk_cases(Random& random, bool quick, std::vector<Case>& cases) {
+  const auto add = [&](const Index& spec) { cases.push_back(index_case(random, spec)); };
+  const std::vector<Sequence> mixed = {
+      {.last = 40}, {.last = 9, .rows = 10}, {.last = 17, .rows = 3}, {.last = 70, .rows = 2}};
+  add({.sequences = {}, .name = "no rows"});
+  for (const uint32_t dtype : {HADAL_F16, HADAL_BF16, HADAL_F32}) {
+    for (const int64_t heads : {1, 2, 5, 64})
+      for (const int64_t d : {7, 33, 129})
+        add({.sequences = mixed,
+             .group = {.dtype = dtype},
+             .heads = heads,
+             .d = d,
+             .k = heads == 1 ? 2 : 6,
+             .name = "heads"});
+    for (const int64_t slots : {1, 4, 64})
+      for (const int64_t last : {slots - 1, slots, 3 * slots})
+        add({.sequences = {{.last = last}, {.last = last + 1, .rows = 2}},
+             .group = {.slots = slots, .dtype = dtype},
+             .k = 3,
+             .name = "page borders"});
+    for (const int64_t k : {1, 2, 20, 21, 22, 100})
+      add({.sequences = {{.last = 20}, {.last = 20, .rows = 2}, {.last = 23, .first = 3}},
+           .group = {.dtype = dtype},
+           .k = k,
+           .name = "k = " + std::to_string(k) + " of 21"});
+    for (const int64_t ratio : {4, 5}) {
+      add({.sequences = {{.last = ratio - 2}, {.last = ratio - 1}, {.last = 30 * ratio, .rows = 9}},
+           .group = {.slots = 4, .dtype = dtype, .ratio = ratio},
+           .k = 5,
+           .name = "an entry for some positions"});
+      add({.sequences = {{.last = 9 * ratio, .rows = 7, .first = 2 * ratio},
+                         {.last = 9 * ratio, .rows = 3, .first = 2 * ratio + 1},
+                         {.last = 6 * ratio, .first = 6 * ratio - 1},
+                         {.last = 6 * ratio, .first = 5 * ratio + 1}},
+           .group = {.slots = 4, .dtype = dtype, .ratio = ratio},
+           .k = 4,
+           .name = "first inside an entry"});
+    }
+    add({.sequences = {{.last = 70, .rows = 5, .first = 33}, {.last = 200, .first = 67}},
+         .group = {.dtype = dtype},
+         .name = "first > 0"});
+    add({.sequences = {{.last = 129, .rows = 130}},
+         .group = {.dtype = dtype},
+         .k = 16,
+         .name = "a prompt"});
+    for (const int64_t heads : {1, 4})
+      for (const int64_t d : {1, 3, 33})
+        add({.sequences = {{.last = 150, .rows = 4}, {.last = 63, .rows = 20, .first = 5}},
+             .group = {.dtype = dtype},
+             .heads = heads,
+             .d = d,
+             .k = 12,
+             .ties = true,
+             .name = "ties"});
+    // Long enough for a chip to share one row among its threads.
+    add({.sequences = {{.last = 2999}},
+         .group = {.slots = 64, .dtype = dtype},
+         .k = 64,
+         .name = "a long context"});
+    add({.sequences = {{.last = 3000, .rows = 2}, {.last = 1700, .first = 613}, {.last = 12}},
+         .group = {.slots = 64, .dtype = dtype},
+         .d = 5,
+         .k = 500,
+         .ties = true,
+         .name = "ties in a long context"});
+    if (quick) continue;
+    add({.sequences = {{.last = 12003, .rows = 2, .first = 601}, {.last = 11999}, {.last = 9000}},
+         .group = {.slots = 64, .dtype = dtype, .ratio = 4},
+         .k = 128,
+         .name = "a long context"});
+    add({.sequences = {{.last = 2999, .rows = 20}, {.last = 1500, .rows = 3}},
+         .group = {.slots = 64, .dtype = dtype},
+         .k = 64,
+         .name = "a long context, many rows"});
+    add({.sequences = {{.last = 3100, .rows = 20}},
+         .group = {.slots = 64, .dtype = dtype},
+         .d = 5,
+         .k = 1000,
+         .ties = true,
+         .name = "ties in a long context, many rows"});
+  }
+  const Index one{.sequences = {{.last = 30}}, .group = {.slots = 4}, .name = ""};
+  refuse(index_case(random, one), HADAL_INDEX_TOPK_BLOCK_TABLE, 3, -1, "a block that is not mapped",
+         cases);
+  refuse(index_case(random, one), HADAL_INDEX_TOPK_BLOCK_TABLE, 3, 1000,
+         "a block that the plane does not have", cases);
+}
+
+void compress_cases(Random& random, bool quick, std::vector<Case>& cases) {
+  const auto add = [&](const Compress& spec) { cases.push_back(compress_case(random, spec)); };
+  add({.sequences = {}, .name = "no rows"});
+  for (const bool overlap : {false, true})
+    for (const int64_t ratio : {1, 4, 5, 128}) {
+      for (const bool ape : {true, false})
+        add({.sequences = {{.last = 3 * ratio - 1, .rows = std::min<int64_t>(ratio + 1, 20)},
+                           {.last = 4 * ratio, .rows = 2},
+                           {.last = 2 * ratio - 1}},
+             .d = random.pick(kWidths),
+             .ratio = ratio,
+             .overlap = overlap,
+             .ape = ape,
+             .name = ape ? "" : "no APE"});
+      // The first entry has no rows before it.
+      add({.sequences = {{.last = ratio - 1}, {.last = 2 * ratio - 1, .rows = 2 * ratio}},
+           .ratio = ratio,
+           .overlap = overlap,
+           .name = "from position 0"});
+      if (ratio > 1)
+        add({.sequences = {{.last = ratio - 2}, {.last = 2 * ratio}},
+             .ratio = ratio,
+             .overlap = overlap,
+             .name = "no entry ends"});
+      for (const int64_t slots : {1, 3, 4, 64})
+        add({.sequences = {{.last = 5 * ratio - 1, .rows = 2}, {.last = 6 * ratio - 1}},
+             .slots = slots,
+             .d = 7,
+             .ratio = ratio,
+             .overlap = overlap,
+             .name = "page borders"});
+      for (const int64_t d : {1, 255, 257, 513})
+        add({.sequences = {{.last = 7 * ratio - 1}, {.last = ratio, .rows = 2}},
+             .d = d,
+             .ratio = ratio,
+             .overlap = overlap,
+             .name = "odd widths"});
+      if (!quick)
+        add({.sequences = {{.last = 20 * ratio - 1, .rows = std::min<int64_t>(20 * ratio, 200)}},
+             .d = 65,
+             .ratio = ratio,
+             .overlap = overlap,
+             .name = "a prompt"});
+    }
+  const Compress one{.sequences = {{.last = 31}}, .slots = 4, .ratio = 16, .name = ""};
+  refuse(compress_case(random, one), HADAL_COMPRESS_BLOCK_TABLE, 5, -1,
+         "a block that is not mapped", cases);
+  refuse(compress_case(random, one), HADAL_COMPRESS_BLOCK_TABLE, 5, 1000,
+         "a block that the plane does not have", cases);
+}
+
+}  // namespace hadal::conformance
