@@ -60,7 +60,7 @@ bool is_clear(const Index& spec, const Keys& keys, const std::vector<float>& q,
     scores.emplace_back(score, open);
   }
   std::sort(scores.begin(), scores.end(), std::greater<>());
-  // Neighbours of the border may be more exact than what lies farther off: all are looked at.
+  // A large entry far from the border may be off by more than those next to it.
   const auto [last, last_open] = scores[static_cast<size_t>(spec.k - 1)];
   const auto [next, next_open] = scores[static_cast<size_t>(spec.k)];
   if (last - next <= 1e-4 * std::max(std::fabs(last), std::fabs(next))) return false;
@@ -127,6 +127,7 @@ struct Compress {
   int64_t ratio = 4;
   bool overlap = false;
   bool ape = true;
+  float far = 0;  // is added to every score
   std::string name;
 };
 
@@ -141,7 +142,10 @@ Case compress_case(Random& random, const Compress& spec) {
                .dtype = HADAL_F32,
                .span = spec.overlap ? 2 * spec.ratio : spec.ratio,
                .period = spec.ratio});
-  c.operands[HADAL_COMPRESS_PLANE] = pages.plane(2 * width);
+  Operand& plane = c.operands[HADAL_COMPRESS_PLANE] = pages.plane(2 * width);
+  auto* numbers = reinterpret_cast<float*>(plane.data.data());
+  for (int64_t i = 0; i < plane.count(); ++i)
+    if (i / width % 2 == 1) numbers[i] += spec.far;
   c.operands[HADAL_COMPRESS_BLOCK_TABLE] = pages.table();
   if (spec.ape)
     c.operands[HADAL_COMPRESS_APE] =
@@ -195,7 +199,8 @@ void index_topk_cases(Random& random, bool quick, std::vector<Case>& cases) {
       add({.sequences = {{.last = 9 * ratio, .rows = 7, .first = 2 * ratio},
                          {.last = 9 * ratio, .rows = 3, .first = 2 * ratio + 1},
                          {.last = 6 * ratio, .first = 6 * ratio - 1},
-                         {.last = 6 * ratio, .first = 5 * ratio + 1}},
+                         {.last = 6 * ratio, .first = 5 * ratio + 1},
+                         {.last = 6 * ratio - 2, .first = 6 * ratio - 3}},
            .group = {.slots = 4, .dtype = dtype, .ratio = ratio},
            .k = 4,
            .name = "first inside an entry"});
@@ -264,6 +269,13 @@ void compress_cases(Random& random, bool quick, std::vector<Case>& cases) {
              .overlap = overlap,
              .ape = ape,
              .name = ape ? "" : "no APE"});
+      for (const float far : {-200.0f, 200.0f})  // exp of it is not a number of fp32
+        add({.sequences = {{.last = 3 * ratio - 1}, {.last = 2 * ratio, .rows = 2}},
+             .ratio = ratio,
+             .overlap = overlap,
+             .ape = false,
+             .far = far,
+             .name = "scores far from zero"});
       // The first entry has no rows before it.
       add({.sequences = {{.last = ratio - 1}, {.last = 2 * ratio - 1, .rows = 2 * ratio}},
            .ratio = ratio,

@@ -14,6 +14,7 @@ struct Streams {
   float norm_eps = 1e-6f;
   float size = 1;  // of the streams
   float loud = 1;  // SCALE: the louder, the farther the mixing is from even
+  float far = 0;   // is added to all that comb is made of
   std::string name;
 };
 
@@ -43,7 +44,9 @@ Case pre_case(Random& random, const Streams& spec) {
   // Products with the streams: as large as they are, until they are divided by the norm.
   c.operands[HADAL_HC_PRE_MIX] =
       floats({t, mixed}, HADAL_DIM_T, random.normals(t * mixed, spec.size));
-  c.operands[HADAL_HC_PRE_BASE] = weight_operand(make_vector(random.normals(mixed)), {mixed});
+  std::vector<float> base = random.normals(mixed);
+  for (auto i = static_cast<size_t>(2 * n); i < base.size(); ++i) base[i] += spec.far;
+  c.operands[HADAL_HC_PRE_BASE] = weight_operand(make_vector(base), {mixed});
   std::vector<float> scale(spec.all ? 3 : 1);
   for (float& s : scale) s = spec.loud * static_cast<float>(random.range(8, 16)) / 16;
   c.operands[HADAL_HC_PRE_SCALE] =
@@ -97,6 +100,8 @@ void hc_pre_cases(Random& random, bool, std::vector<Case>& cases) {
            .loud = 6,
            .name = "large values"});
     }
+    for (const float far : {-100.0f, 100.0f})  // exp of it is not a number of fp32
+      add({.tokens = 3, .n = n, .far = far, .name = "far from zero"});
     add({.tokens = 3, .n = n, .d = 1000, .norm_eps = 1e-8f, .size = 1e-4f, .name = "small values"});
   }
   add({.tokens = 3, .d = 1009, .iterations = 20, .name = "as V4 has it"});

@@ -371,6 +371,7 @@ void check_shapes(Checker& c, const hadal_op& op) {
       c.vector(HADAL_HC_PRE_SCALE, c.extent(HADAL_HC_PRE_SCALE, 0));
       break;
     case HADAL_OP_HC_POST:
+      c.require(c.extent(HADAL_HC_POST_X, 1) <= 16, "at most 16 streams");
       break;
     case HADAL_OP_LATENT_ATTENTION:
       for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})

@@ -1,5 +1,5 @@
-// router, moe_sort, grouped_matmul, moe_combine and latent_attention, with numbers computed by
-// hand.
+// router, moe_sort, grouped_matmul, moe_combine, latent_attention, and what chooses and makes its
+// entries; the hyper-connections. With numbers computed by hand.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -199,6 +199,123 @@ TEST(RefLatentAttention, TwoSegmentsAndASink) {
   rig.expect({0.75, 5});
   rig.weight(HADAL_LATENT_ATTENTION_SINK, {1}, sink, HADAL_F32);
   rig.expect({0.375, 2.5});  // weights 3, 1, and 4 for nothing
+}
+
+/// Two heads, four entries of one number in two blocks: scores 1, 6, 5 and 7.
+struct IndexRig : Rig {
+  IndexRig() : Rig(HADAL_OP_INDEX_TOPK) {
+    f32(HADAL_INDEX_TOPK_Q, {1, 2, 1}, {1, -1});
+    f32(HADAL_INDEX_TOPK_WEIGHT, {1, 2}, {1, 3});
+    i32(HADAL_INDEX_TOPK_POSITION, {1}, {7});
+    i32(HADAL_INDEX_TOPK_ROW_SEQ, {1}, {0});
+    f32(HADAL_INDEX_TOPK_PLANE, {2, 2, 1}, {5, 7, 1, -2});
+    i32(HADAL_INDEX_TOPK_BLOCK_TABLE, {1, 2}, {1, 0});
+    i32(HADAL_INDEX_TOPK_FIRST, {1}, {0});
+    i32(HADAL_INDEX_TOPK_LIST, {1, 2}, {});
+    op.attr.index.ratio = 2;
+  }
+  void expect(const std::vector<int32_t>& list) {
+    ASSERT_EQ(run(), HADAL_OK) << error.text;
+    EXPECT_EQ(get<int32_t>(HADAL_INDEX_TOPK_LIST), list);
+  }
+};
+
+TEST(RefIndexTopk, TheBestAscending) {
+  IndexRig rig;
+  rig.expect({1, 3});
+  rig.i32(HADAL_INDEX_TOPK_POSITION, {1}, {6});  // entry 3 is not there yet
+  rig.expect({1, 2});
+  rig.i32(HADAL_INDEX_TOPK_FIRST, {1}, {3});  // inside entry 1
+  rig.expect({2, -1});
+  rig.i32(HADAL_INDEX_TOPK_POSITION, {1}, {0});
+  rig.expect({-1, -1});
+}
+
+TEST(RefIndexTopk, TiesTakeTheLowerEntry) {
+  IndexRig rig;
+  rig.f32(HADAL_INDEX_TOPK_PLANE, {2, 2, 1}, {5, 4, 5, -2});
+  rig.expect({0, 1});
+}
+
+TEST(RefIndexTopk, ABlockThatIsNotMapped) {
+  IndexRig rig;
+  rig.i32(HADAL_INDEX_TOPK_BLOCK_TABLE, {1, 2}, {1, -1});
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
+  EXPECT_STREQ(rig.error.text, "index_topk: block_table[1] = -1 is outside [0, 2)");
+  rig.i32(HADAL_INDEX_TOPK_POSITION, {1}, {3});  // it is not needed
+  rig.expect({0, 1});
+}
+
+/// Entries of one number, of two rows each.
+struct CompressRig : Rig {
+  explicit CompressRig(uint32_t overlap) : Rig(HADAL_OP_COMPRESS) {
+    i32(HADAL_COMPRESS_ROW_SEQ, {1}, {0});
+    i32(HADAL_COMPRESS_BLOCK_TABLE, {1, 2}, {1, 0});
+    f32(HADAL_COMPRESS_OUT, {1, 1}, {5});
+    op.attr.compress = {.ratio = 2, .overlap = overlap};
+  }
+  void expect(int32_t position, double out) {
+    i32(HADAL_COMPRESS_POSITION, {1}, {position});
+    ASSERT_EQ(run(), HADAL_OK) << error.text;
+    expect_near(floats(HADAL_COMPRESS_OUT), {out});
+  }
+};
+
+TEST(RefCompress, ARowWithItsApe) {
+  const std::vector<float> ape = {ln(3), 0};
+  CompressRig rig(0);
+  rig.f32(HADAL_COMPRESS_PLANE, {2, 2, 2}, {1, 0, 2, 0, 4, 0, 8, ln(3)});
+  rig.expect(1, 7);    // weights 1 and 3
+  rig.expect(3, 1.5);  // the other block
+  rig.weight(HADAL_COMPRESS_APE, {2}, ape, HADAL_F32);
+  rig.expect(1, 6);     // 3 and 3
+  rig.expect(3, 1.25);  // 3 and 1
+  rig.expect(2, 0);
+  rig.expect(0, 0);
+}
+
+TEST(RefCompress, AnOverlap) {
+  const std::vector<float> ape = {ln(3), 0, 0, ln(2)};
+  CompressRig rig(1);
+  rig.f32(HADAL_COMPRESS_PLANE, {2, 2, 4},
+          {90, 12, 9, ln(2), 90, 20, 9, ln(2), 4, 60, 0, 0, 8, 80, ln(3), 0});
+  rig.expect(1, 70);    // nothing is before it
+  rig.expect(3, 11.5);  // weights 1, 3, 2 and 2
+  rig.weight(HADAL_COMPRESS_APE, {4}, ape, HADAL_F32);
+  rig.expect(3, 140.0 / 12);  // 3, 3, 2 and 4
+}
+
+TEST(RefHcPre, WeightsOfTwoStreams) {
+  const std::vector<float> base = {ln(3), 0, 0, 0, 0, ln(2), 0, 0};
+  const std::vector<float> scale = {1, 2, 4};
+  Rig rig(HADAL_OP_HC_PRE);
+  rig.f32(HADAL_HC_PRE_X, {1, 2, 1}, {2, -2});
+  // Divided by the root of 4 + 5.
+  rig.f32(HADAL_HC_PRE_MIX, {1, 8}, {0, 0, 0, 3 * ln(3) / 2, 3 * ln(6) / 4, 0, 0, 0});
+  rig.weight(HADAL_HC_PRE_BASE, {8}, base, HADAL_F32);
+  rig.weight(HADAL_HC_PRE_SCALE, {3}, scale, HADAL_F32);
+  rig.f32(HADAL_HC_PRE_OUT, {1, 1}, {});
+  rig.f32(HADAL_HC_PRE_POST, {1, 2}, {});
+  rig.f32(HADAL_HC_PRE_COMB, {1, 2, 2}, {});
+  rig.op.attr.hc = {.norm_eps = 5, .eps = 0.25f, .iterations = 1};
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  expect_near(rig.floats(HADAL_HC_PRE_OUT), {0.5});  // 1 and 0.75
+  expect_near(rig.floats(HADAL_HC_PRE_POST), {1, 1.5});
+  // Rows 3 : 1 and 1 : 1, with eps 1, 0.5 and 0.75, 0.75; columns by 2 and 1.5.
+  expect_near(rig.floats(HADAL_HC_PRE_COMB), {0.5, 1.0 / 3, 0.375, 0.5});
+  rig.op.attr.hc.iterations = 2;  // rows by 13/12 and 9/8, columns by 163/156 and 469/468
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  expect_near(rig.floats(HADAL_HC_PRE_COMB), {72.0 / 163, 144.0 / 469, 52.0 / 163, 208.0 / 469});
+}
+
+TEST(RefHcPost, MixesAndAdds) {
+  Rig rig(HADAL_OP_HC_POST);
+  rig.f32(HADAL_HC_POST_X, {1, 2, 2}, {1, 2, 3, 4});
+  rig.f32(HADAL_HC_POST_F, {1, 2}, {10, 20});
+  rig.f32(HADAL_HC_POST_POST, {1, 2}, {1, 2});
+  rig.f32(HADAL_HC_POST_COMB, {1, 2, 2}, {1, 2, 3, 4});
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  EXPECT_EQ(rig.floats(HADAL_HC_POST_X), (std::vector<float>{20, 34, 34, 60}));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Faults that spoil what the good chip wrote.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/floats.h"
 #include "faulty.h"
@@ -150,6 +151,61 @@ void after_grouped(Call& call) {
   }
 }
 
+// Entries with equal keys have equal scores: the higher one takes the lower one's place.
+void list_higher(Call& call, int64_t t) {
+  const View plane = call.view(HADAL_INDEX_TOPK_PLANE), list = call.view(HADAL_INDEX_TOPK_LIST);
+  const int32_t* blocks = call.view(HADAL_INDEX_TOPK_BLOCK_TABLE)
+                              .row<int32_t>(*call.view(HADAL_INDEX_TOPK_ROW_SEQ).row<int32_t>(t));
+  const int64_t slots = plane.extents[1];
+  const auto key = [&](int64_t e) { return plane.row<std::byte>(blocks[e / slots], e % slots); };
+  const int32_t end = (*call.view(HADAL_INDEX_TOPK_POSITION).row<int32_t>(t) + 1) /
+                      static_cast<int32_t>(call.op.attr.index.ratio);
+  int32_t* first = list.row<int32_t>(t);
+  int32_t* last = std::find(first, first + list.extents[1], -1);
+  for (int32_t* at = last; at-- > first;)
+    for (int32_t e = *at + 1; e < end; ++e)
+      if (std::find(first, last, e) == last &&
+          std::memcmp(key(e), key(*at), static_cast<size_t>(plane.strides[1])) == 0)
+        *at = e;
+  std::sort(first, last);
+}
+
+void after_index(Call& call) {
+  const View list = call.view(HADAL_INDEX_TOPK_LIST);
+  for (int64_t t = 0; t < list.extents[0]; ++t) {
+    int32_t* first = list.row<int32_t>(t);
+    int32_t* end = first + list.extents[1];
+    if (call.fault == kTiesToHigherEntry) list_higher(call, t);
+    if (call.fault == kListDescends) std::reverse(first, std::find(first, end, -1));
+    if (call.fault == kListEndsInZero) std::replace(first, end, -1, 0);
+  }
+}
+
+void after_streams(Call& call) {
+  const View comb = call.view(HADAL_HC_PRE_COMB);
+  if (call.fault == kHalvesPost) each(call.view(HADAL_HC_PRE_POST), [](float* v) { *v /= 2; });
+  if (call.fault != kTransposesComb || !comb.present()) return;
+  for (int64_t t = 0; t < comb.extents[0]; ++t)
+    for (int64_t i = 0; i < comb.extents[1]; ++i)
+      for (int64_t j = 0; j < i; ++j) std::swap(comb.row<float>(t, i)[j], comb.row<float>(t, j)[i]);
+}
+
+// Mixes the streams again, from what they were, one after the other.
+void mix_in_place(Call& call) {
+  const View x = call.view(HADAL_HC_POST_X), comb = call.view(HADAL_HC_POST_COMB);
+  size_t next = 0;
+  each(x, [&](float* v) { *v = call.saved[next++]; });
+  for (int64_t t = 0; t < x.extents[0]; ++t)
+    for (int64_t k = 0; k < x.extents[1]; ++k)
+      for (int64_t i = 0; i < x.extents[2]; ++i) {
+        float sum = 0;
+        for (int64_t j = 0; j < x.extents[1]; ++j)
+          sum += comb.row<float>(t, j)[k] * x.row<float>(t, j)[i];
+        x.row<float>(t, k)[i] = sum + call.view(HADAL_HC_POST_POST).row<float>(t)[k] *
+                                          call.view(HADAL_HC_POST_F).row<float>(t)[i];
+      }
+}
+
 void after_convert(Call& call) {
   const View x = call.view(HADAL_CONVERT_X);
   const View out = call.view(HADAL_CONVERT_OUT);
@@ -204,6 +260,19 @@ void after(Call& call) {
     case HADAL_OP_EMBED:
       if (call.fault == kRoundsEmbedding)
         each(call.view(HADAL_EMBED_OUT), [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
+      break;
+    case HADAL_OP_INDEX_TOPK:
+      after_index(call);
+      break;
+    case HADAL_OP_COMPRESS:
+      if (call.fault == kRoundsCompressed)
+        each(call.view(HADAL_COMPRESS_OUT), [](float* v) { *v = bf16_to_f32(f32_to_bf16(*v)); });
+      break;
+    case HADAL_OP_HC_PRE:
+      after_streams(call);
+      break;
+    case HADAL_OP_HC_POST:
+      if (call.fault == kMixesInPlace) mix_in_place(call);
       break;
     case HADAL_OP_CONVERT:
       after_convert(call);

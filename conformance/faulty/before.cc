@@ -208,12 +208,17 @@ void before_combine(Call& call) {
     call.patch(place.row<int32_t>(static_cast<int64_t>(i)), backwards[i]);
 }
 
-// Whether entry `e` of token row `t` lies in a block of the first segment.
-bool is_mapped(const Call& call, int64_t t, int64_t e) {
-  const View table = call.view(HADAL_LATENT_ATTENTION_BLOCK_TABLE);
-  const int64_t s = *call.view(HADAL_LATENT_ATTENTION_ROW_SEQ).row<int32_t>(t);
-  const int64_t block = e / call.view(HADAL_LATENT_ATTENTION_PLANE).extents[1];
+// Whether entry `e` of a row's sequence lies in a block.
+bool is_mapped(const View& table, const View& plane, int64_t s, int64_t e) {
+  const int64_t block = e / plane.extents[1];
   return block < table.extents[1] && table.row<int32_t>(s)[block] >= 0;
+}
+
+// The same, of the first segment and of token row `t`.
+bool is_mapped(const Call& call, int64_t t, int64_t e) {
+  return is_mapped(call.view(HADAL_LATENT_ATTENTION_BLOCK_TABLE),
+                   call.view(HADAL_LATENT_ATTENTION_PLANE),
+                   *call.view(HADAL_LATENT_ATTENTION_ROW_SEQ).row<int32_t>(t), e);
 }
 
 void before_latent(Call& call) {
@@ -259,6 +264,113 @@ void before_latent(Call& call) {
       break;
     case kIgnoresLatentFirst:
       change_ints(call, HADAL_LATENT_ATTENTION_FIRST, [](int32_t, int64_t) { return 0; });
+      break;
+    default:
+      break;
+  }
+}
+
+void before_index(Call& call) {
+  switch (call.fault) {
+    case kListsNextEntry: {
+      const View table = call.view(HADAL_INDEX_TOPK_BLOCK_TABLE);
+      const View row_seq = call.view(HADAL_INDEX_TOPK_ROW_SEQ);
+      const auto ratio = static_cast<int32_t>(call.op.attr.index.ratio);
+      change_ints(call, HADAL_INDEX_TOPK_POSITION, [&](int32_t at, int64_t t) {
+        return is_mapped(table, call.view(HADAL_INDEX_TOPK_PLANE), *row_seq.row<int32_t>(t),
+                         (at + 1) / ratio)
+                   ? at + ratio
+                   : at;
+      });
+      break;
+    }
+    case kIgnoresIndexFirst:
+      // Only as far down as blocks are there.
+      change_ints(call, HADAL_INDEX_TOPK_FIRST, [&](int32_t first, int64_t s) {
+        const auto ratio = static_cast<int32_t>(call.op.attr.index.ratio);
+        while (first > 0 && is_mapped(call.view(HADAL_INDEX_TOPK_BLOCK_TABLE),
+                                      call.view(HADAL_INDEX_TOPK_PLANE), s, (first - 1) / ratio))
+          --first;
+        return first;
+      });
+      break;
+    case kIgnoresIndexWeights:
+      each(call.view(HADAL_INDEX_TOPK_WEIGHT), [&](float* w) { call.patch(w, 1.0f); });
+      break;
+    case kTakesAnyBlock:
+      change_ints(call, HADAL_INDEX_TOPK_BLOCK_TABLE,
+                  [](int32_t b, int64_t) { return std::max(b, 0); });
+      break;
+    default:
+      break;
+  }
+}
+
+void before_compress(Call& call) {
+  const View position = call.view(HADAL_COMPRESS_POSITION), out = call.view(HADAL_COMPRESS_OUT);
+  const hadal_compress_attr& a = call.op.attr.compress;
+  switch (call.fault) {
+    case kForgetsApe:
+      call.op.operands[HADAL_COMPRESS_APE] = -1;
+      break;
+    case kKeepsRowsWithoutEntry:
+      for (int64_t t = 0; t < out.extents[0]; ++t)
+        for (int64_t i = 0; (*position.row<int32_t>(t) + 1) % a.ratio != 0 && i < out.extents[1];
+             ++i)
+          call.keep(out.row<float>(t) + i);
+      break;
+    case kForgetsEntryBefore: {
+      // A's scores become very small: no row counts but those of B.
+      const View plane = call.view(HADAL_COMPRESS_PLANE);
+      const int64_t d = out.extents[1];
+      for (int64_t b = 0; a.overlap && b < plane.extents[0]; ++b)
+        for (int64_t slot = 0; slot < plane.extents[1]; ++slot)
+          for (int64_t i = 0; i < d; ++i) call.patch(plane.row<float>(b, slot) + 2 * d + i, -1e30f);
+      break;
+    }
+    case kCompressesAnyBlock:
+      change_ints(call, HADAL_COMPRESS_BLOCK_TABLE,
+                  [](int32_t b, int64_t) { return std::max(b, 0); });
+      break;
+    default:
+      break;
+  }
+}
+
+void before_streams(Call& call) {
+  hadal_hc_attr& a = call.op.attr.hc;
+  switch (call.fault) {
+    case kForgetsIteration:
+      if (a.iterations > 1) --a.iterations;
+      break;
+    case kForgetsStreamsEps:
+      a.eps = 0;
+      break;
+    case kForgetsStreamsNormEps:
+      a.norm_eps = 0;
+      break;
+    default:
+      break;
+  }
+}
+
+void before_mix(Call& call) {
+  const View comb = call.view(HADAL_HC_POST_COMB);
+  switch (call.fault) {
+    case kForgetsSublayer:
+      each(call.view(HADAL_HC_POST_F), [&](float* f) { call.patch(f, 0.0f); });
+      break;
+    case kMixesTransposed:
+      for (int64_t t = 0; t < comb.extents[0]; ++t)
+        for (int64_t j = 0; j < comb.extents[1]; ++j)
+          for (int64_t k = 0; k < j; ++k) {
+            const float one = comb.row<float>(t, j)[k];
+            call.patch(comb.row<float>(t, j) + k, comb.row<float>(t, k)[j]);
+            call.patch(comb.row<float>(t, k) + j, one);
+          }
+      break;
+    case kMixesInPlace:
+      each(call.view(HADAL_HC_POST_X), [&](float* x) { call.saved.push_back(*x); });
       break;
     default:
       break;
@@ -375,6 +487,18 @@ void before(Call& call) {
       break;
     case HADAL_OP_LATENT_ATTENTION:
       before_latent(call);
+      break;
+    case HADAL_OP_INDEX_TOPK:
+      before_index(call);
+      break;
+    case HADAL_OP_COMPRESS:
+      before_compress(call);
+      break;
+    case HADAL_OP_HC_PRE:
+      before_streams(call);
+      break;
+    case HADAL_OP_HC_POST:
+      before_mix(call);
       break;
     case HADAL_OP_KV_WRITE:
       before_kv_write(call);

@@ -54,6 +54,10 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   HADAL_TRY(s.first_k_dense_replace,
             config.integer("first_k_dense_replace", 0, model.num_hidden_layers, 0));
   HADAL_TRY(s.moe_layer_freq, config.integer("moe_layer_freq", 1, 4096, 1));
+  if (s.first_k_dense_replace > 0 || s.moe_layer_freq > 1) {
+    HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
+    model.field("intermediate_size", s.intermediate_size);
+  }
   HADAL_TRY(s.router, router_of(config, s.n_routed_experts, s.num_experts_per_tok, &s.has_bias));
   model.field("n_routed_experts", s.n_routed_experts);
   model.field("num_experts_per_tok", s.num_experts_per_tok);
@@ -104,6 +108,23 @@ void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor o
   }
   ops.moe_experts(h, expert, weight, *w.gate_proj, *w.up_proj, *w.down_proj, out, s.swiglu_limit,
                   shared, add);
+}
+
+FeedForwardWeights bind_feed_forward(WeightBinder& b, const std::string& p, const MoeSpec& s,
+                                     bool is_moe, int64_t hidden) {
+  FeedForwardWeights w{.is_moe = is_moe, .moe = {}, .mlp = {}};
+  if (is_moe)
+    w.moe = bind_moe(b, p, s, hidden);
+  else
+    w.mlp = bind_ffn(b, p, hidden, s.intermediate_size);
+  return w;
+}
+
+void feed_forward(Ops& ops, const MoeSpec& s, const FeedForwardWeights& w, Tensor h, Tensor x) {
+  if (w.is_moe)
+    moe_ffn(ops, s, w.moe, h, x, x);
+  else
+    dense_ffn(ops, w.mlp, h, x, x);
 }
 
 }  // namespace hadal

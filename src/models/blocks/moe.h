@@ -18,8 +18,9 @@ struct MoeSpec {
   int64_t moe_intermediate_size = 0;
   int64_t first_k_dense_replace = 0;  ///< layers before it have a plain feed-forward network
   int64_t moe_layer_freq = 1;
-  bool has_bias = false;    ///< e_score_correction_bias: for the choice alone
-  double swiglu_limit = 0;  ///< the clamp of the gated products, 0: none
+  int64_t intermediate_size = 0;  ///< of those layers
+  bool has_bias = false;          ///< e_score_correction_bias: for the choice alone
+  double swiglu_limit = 0;        ///< the clamp of the gated products, 0: none
   Router router;
 
   /// The keys of config.json; writes the fields for people to `model`.
@@ -50,5 +51,17 @@ MoeWeights bind_moe(WeightBinder& binder, const std::string& prefix, const MoeSp
 /// out = MoE(h) (+ add).   h and out [T, hidden]
 void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor out,
              std::optional<Tensor> add = {});
+
+/// The feed-forward part of a layer: experts, or one plain network.
+struct FeedForwardWeights {
+  bool is_moe = false;
+  MoeWeights moe;
+  FfnWeights mlp;
+};
+FeedForwardWeights bind_feed_forward(WeightBinder& binder, const std::string& prefix,
+                                     const MoeSpec& spec, bool is_moe, int64_t hidden);
+
+/// x += FFN(h).   h and x [T, hidden]
+void feed_forward(Ops& ops, const MoeSpec& spec, const FeedForwardWeights& w, Tensor h, Tensor x);
 
 }  // namespace hadal

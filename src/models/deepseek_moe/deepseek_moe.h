@@ -16,7 +16,6 @@ struct DeepSeekMoeSpec {
   ModelSpec model;
   GqaSpec attention;
   MoeSpec moe;
-  int64_t intermediate_size = 0;  ///< of the dense layers
 
   static Result<DeepSeekMoeSpec> from_config(const Config& config);
 };
@@ -25,8 +24,7 @@ struct LayerWeights {
   Weight* input_layernorm = nullptr;  // [hidden]
   GqaWeights self_attn;
   Weight* post_attention_layernorm = nullptr;  // [hidden]
-  FfnWeights mlp;                              // of a dense layer
-  MoeWeights moe;                              // of the others
+  FeedForwardWeights mlp;
 };
 
 class DeepSeekMoeModel final : public Model {

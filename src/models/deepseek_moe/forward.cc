@@ -15,10 +15,7 @@ void DeepSeekMoeModel::forward(Ops& ops, const StepPlanes& planes) const {
     gqa_attention(ops, spec_.attention, w.self_attn, *inv_freq_, planes.of(0, i), planes.of(1, i),
                   h, x);
     ops.rms_norm(x, *w.post_attention_layernorm, eps, h);
-    if (spec_.moe.is_moe(i))
-      moe_ffn(ops, spec_.moe, w.moe, h, x, x);
-    else
-      dense_ffn(ops, w.mlp, h, x, x);
+    feed_forward(ops, spec_.moe, w.mlp, h, x);
   }
   end_of_model(ops, spec_.model, ends_, x);
 }

@@ -6,8 +6,6 @@ Result<DeepSeekMoeSpec> DeepSeekMoeSpec::from_config(const Config& config) {
   DeepSeekMoeSpec s;
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model));
-  HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
-  s.model.field("intermediate_size", s.intermediate_size);
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   s.attention.add_planes(s.model);
   return s;
@@ -24,10 +22,7 @@ Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);
     w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    if (s.moe.is_moe(i))
-      w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
-    else
-      w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), hidden);
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model);

@@ -17,7 +17,6 @@ struct DeepSeekV3Spec {
   ModelSpec model;
   MlaSpec attention;
   MoeSpec moe;
-  int64_t intermediate_size = 0;         ///< of the dense layers
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
 
   bool draft = false;  ///< the first of them is loaded
@@ -29,8 +28,7 @@ struct LayerWeights {
   Weight* input_layernorm = nullptr;  // [hidden]
   MlaWeights self_attn;
   Weight* post_attention_layernorm = nullptr;  // [hidden]
-  FfnWeights mlp;                              // of a dense layer
-  MoeWeights moe;                              // of the others
+  FeedForwardWeights mlp;
 };
 
 /// Multi-token prediction: the layer that predicts the token after the next one.
@@ -52,8 +50,7 @@ class DeepSeekV3Model final : public Model {
 
  private:
   LayerWeights bind_layer(WeightBinder& binder, int64_t layer, bool is_moe) const;
-  void decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe, const Tensor& plane,
-                     Tensor x) const;
+  void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& plane, Tensor x) const;
 
   DeepSeekV3Spec spec_;
   Weight* inv_freq_ = nullptr;  // [rope / 2]

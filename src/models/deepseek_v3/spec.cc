@@ -7,8 +7,6 @@ Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config,
   DeepSeekV3Spec s;
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
-  HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
-  s.model.field("intermediate_size", s.intermediate_size);
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   if (options.draft && s.num_nextn_predict_layers == 0) HADAL_TRY(options.refuse_draft(config));
@@ -30,10 +28,7 @@ LayerWeights DeepSeekV3Model::bind_layer(WeightBinder& b, int64_t layer, bool is
   w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
   w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
   w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-  if (is_moe)
-    w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
-  else
-    w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+  w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, is_moe, hidden);
   return w;
 }
 

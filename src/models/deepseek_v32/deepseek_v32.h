@@ -18,7 +18,6 @@ struct DeepSeekV32Spec {
   MlaSpec attention;
   IndexerSpec indexer;
   MoeSpec moe;
-  int64_t intermediate_size = 0;         ///< of the dense layers
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
 
   static Result<DeepSeekV32Spec> from_config(const Config& config);
@@ -29,8 +28,7 @@ struct LayerWeights {
   MlaWeights self_attn;
   IndexerWeights indexer;
   Weight* post_attention_layernorm = nullptr;  // [hidden]
-  FfnWeights mlp;                              // of a dense layer
-  MoeWeights moe;                              // of the others
+  FeedForwardWeights mlp;
 };
 
 class DeepSeekV32Model final : public Model {
@@ -41,8 +39,8 @@ class DeepSeekV32Model final : public Model {
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  void decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe, const Tensor& latents,
-                     const Tensor& keys, Tensor x) const;
+  void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& latents, const Tensor& keys,
+                     Tensor x) const;
 
   DeepSeekV32Spec spec_;
   Weight* inv_freq_ = nullptr;  // [rope / 2]

@@ -3,8 +3,8 @@
 
 namespace hadal::deepseek_v32 {
 
-void DeepSeekV32Model::decoder_layer(Ops& ops, const LayerWeights& w, bool is_moe,
-                                     const Tensor& latents, const Tensor& keys, Tensor x) const {
+void DeepSeekV32Model::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& latents,
+                                     const Tensor& keys, Tensor x) const {
   const DeepSeekV32Spec& s = spec_;
   Scratch scratch(ops);
   Tensor h = scratch.like(x);
@@ -19,10 +19,7 @@ void DeepSeekV32Model::decoder_layer(Ops& ops, const LayerWeights& w, bool is_mo
                   c_q, x);
   }
   ops.rms_norm(x, *w.post_attention_layernorm, s.model.rms_norm_eps, h);
-  if (is_moe)
-    moe_ffn(ops, s.moe, w.moe, h, x, x);
-  else
-    dense_ffn(ops, w.mlp, h, x, x);
+  feed_forward(ops, s.moe, w.mlp, h, x);
 }
 
 void DeepSeekV32Model::forward(Ops& ops, const StepPlanes& planes) const {
@@ -30,8 +27,7 @@ void DeepSeekV32Model::forward(Ops& ops, const StepPlanes& planes) const {
   Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
   ops.embed(*ends_.embed_tokens, x);
   for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i)
-    decoder_layer(ops, layers_[static_cast<size_t>(i)], spec_.moe.is_moe(i), planes.of(0, i),
-                  planes.of(1, i), x);
+    decoder_layer(ops, layers_[static_cast<size_t>(i)], planes.of(0, i), planes.of(1, i), x);
   end_of_model(ops, spec_.model, ends_, x);
 }
 

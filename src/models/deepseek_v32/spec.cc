@@ -10,8 +10,6 @@ Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& config) {
     return failed(config.origin() +
                   ": q_lora_rank is missing: the indexer's queries are made of it");
   HADAL_TRY(s.indexer, IndexerSpec::from_config(config, s.attention.rope, s.model));
-  HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
-  s.model.field("intermediate_size", s.intermediate_size);
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   s.attention.add_planes(s.model);
@@ -32,10 +30,7 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
     w.indexer =
         bind_indexer(b, p + "self_attn.indexer.", s.indexer, hidden, s.attention.q_lora_rank);
     w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    if (s.moe.is_moe(i))
-      w.moe = bind_moe(b, p + "mlp.", s.moe, hidden);
-    else
-      w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size);
+    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), hidden);
     layers_.push_back(w);
   }
   // The MTP layers: not used yet.

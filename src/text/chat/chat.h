@@ -37,7 +37,7 @@ struct ChatRequest {
   std::vector<ChatMessage> messages = {};
   std::string tools_json = {};        ///< JSON list of tools, "" if none
   std::optional<bool> thinking = {};  ///< unset: the format's own default
-  std::string effort = {};  ///< "low", "high", … or a number; "" = the format's default
+  std::string effort = {};            ///< "low", "high", … or a number; "" = the format's default
   bool add_generation_prompt = true;
   std::string chat_template =
       {};  ///< the checkpoint's own template: some hold a default system message; may be ""

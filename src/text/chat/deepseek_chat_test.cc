@@ -137,6 +137,14 @@ TEST(DeepSeekChat, ToolTurns) {
             "string=\"true\"><b></~ parameter>\n<~ parameter name=\"n\" string=\"false\">[1, 2.0]"
             "</~ parameter>\n</~ invoke>\n<~ invoke name=\"put\">\n\n</~ invoke>\n</~ calls>" +
                 results);
+  // Each round has its own order, though the ids are the same.
+  ChatRequest twice = request;
+  for (const ChatMessage& message : with_calls().messages) twice.messages.push_back(message);
+  std::swap(twice.messages[6], twice.messages[7]);
+  const std::string text = render("deepseek-v4", twice);
+  const std::string sorted = "$[U]<tool_result>one</tool_result>\n\n<tool_result>two</tool_result>";
+  EXPECT_TRUE(contains(text, sorted + "\n\nq[A]") && text.ends_with(sorted + "[A]</think>"))
+      << text;
   // Later users' questions drop V3.2's thought; results of unknown calls keep their places.
   request.thinking = true;
   request.messages.push_back({.role = "user", .content = "r"});
@@ -234,6 +242,25 @@ TEST(DeepSeekChat, APrefixGoesOn) {
   EXPECT_TRUE(contains(render("deepseek-v4", request), "messages[1].prefix: only the last"));
   request.messages = {{.role = "user", .content = "q", .prefix = true}};
   EXPECT_TRUE(contains(render("deepseek-v4", request), "only an assistant's"));
+}
+
+TEST(DeepSeekChat, V31CutsThoughtsUnlessResultsStandBefore) {
+  ChatRequest request;
+  request.thinking = true;
+  request.messages = {{.role = "user", .content = "q"},
+                      {.role = "assistant", .content = "<think>a</think>b</think>c"},
+                      {.role = "tool", .content = "t"},
+                      {.role = "assistant", .content = "d</think>e"}};
+  const std::string turns =
+      "^[U]q[A]</think>b</think>c$<｜tool▁output▁begin｜>t<｜tool▁output▁end｜>d</think>e";
+  EXPECT_EQ(render("deepseek-v3.1", request), turns + "$");
+  // No thought is opened behind results, and without reasoning the content begins it.
+  request.messages.back().prefix = true;
+  EXPECT_EQ(render("deepseek-v3.1", request), turns);
+  EXPECT_FALSE(find_chat_format("deepseek-v3.1")->render(request, nullptr)->thinking);
+  request.messages.erase(request.messages.begin() + 1, request.messages.begin() + 3);
+  EXPECT_EQ(render("deepseek-v3.1", request), "^[U]q[A]<think>d</think>e");
+  EXPECT_TRUE(find_chat_format("deepseek-v3.1")->render(request, nullptr)->thinking);
 }
 
 TEST(DeepSeekChat, FormatsAreKnownByTemplateOrModelType) {

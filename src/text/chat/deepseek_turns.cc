@@ -108,9 +108,9 @@ class Turns {
 
   const DeepSeekStyle& style_;
   PromptBuilder& out_;
-  bool in_results_ = false;   ///< <｜tool▁outputs▁begin｜> is open
-  bool first_result_ = true;  ///< no result since the last calls
-  bool after_user_ = false;   ///< the last turn was a user's
+  bool in_results_ = false;                  ///< <｜tool▁outputs▁begin｜> is open
+  bool first_result_ = true;                 ///< no result since the last calls
+  bool after_user_ = false;                  ///< the last turn was a user's
   bool begun_ = false, in_thought_ = false;  ///< by a prefix: the answer, a thought in it
 };
 

@@ -38,7 +38,8 @@ Status check_message(const ChatMessage& message, size_t index, bool is_last, con
     return usage_error(where + ".prefix: the chat format " + std::string(can.format) +
                        " does not go on with an answer that has begun");
   if (message.role != "assistant" || !is_last)
-    return usage_error(where + ".prefix: only the last message may have it, and only an assistant's");
+    return usage_error(where +
+                       ".prefix: only the last message may have it, and only an assistant's");
   if (!message.tool_calls.empty())
     return usage_error(where + ".prefix: a message with tool_calls cannot go on");
   return {};

@@ -140,7 +140,8 @@ Result<ChatRequest> parse_chat_request(std::string_view json) {
     HADAL_TRY(chat::parse_tools(request.tools_json));
   }
   HADAL_TRY(request.thinking, thinking_of(root));
-  HADAL_TRY(request.effort, effort_of(root, member(root, "effort") ? "effort" : "reasoning_effort"));
+  HADAL_TRY(request.effort,
+            effort_of(root, member(root, "effort") ? "effort" : "reasoning_effort"));
   HADAL_TRY(request.add_generation_prompt,
             flag_of(root, "add_generation_prompt", "add_generation_prompt", true));
   return request;

@@ -115,8 +115,8 @@ TEST(Output, DeepSeekToolCalls) {
   const std::string one = call("get", R"({"a": "x"})");
   const std::string two = call("put.it", "{\n}");
   const std::string begin(kBegin), end(kEnd);
-  expect_parsed("deepseek-v3", false, "Look: " + begin + one + end,
-                {.content = "Look: ", .calls = R"(get({"a": "x"}))"});
+  expect_parsed("deepseek-v3", false, "Look:\n" + begin + one + end,
+                {.content = "Look:\n", .calls = R"(get({"a": "x"}))"});
   expect_parsed("deepseek-tools", false, begin + one + "\n" + two + end + "\n",
                 {.content = "\n", .calls = "get({\"a\": \"x\"})put.it({\n})"});
   // The stream ends at EOS without the list's end.
