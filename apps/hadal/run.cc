@@ -115,7 +115,8 @@ class Chat {
     HADAL_TRY(request.sampling,
               o_.sampling.params(checkpoint_->tokenizer(), format_->name, o_.model.model));
     HADAL_TRY(const std::unique_ptr<OutputParser> parser,
-              make_output_parser(format_->output_parser, prompt.thinking));
+              make_output_parser(format_->output_parser, prompt.thinking,
+                                 prompt.continues ? AnswerStart::kContinued : AnswerStart::kNew));
 
     AnswerPrinter printer(!o_.json, o_.hide_thinking);
     StreamDecoder decoder(*tokenizer_, false);

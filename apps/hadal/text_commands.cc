@@ -8,6 +8,7 @@
 #include "command.h"
 #include "session.h"
 #include "text/chat/chat.h"
+#include "text/chat/fim.h"
 #include "text/chat/request_json.h"
 #include "text/output/output.h"
 
@@ -102,6 +103,18 @@ Status run_tokenize(const TokenizeOptions& o) {
   return {};
 }
 
+/// {"prompt", "suffix"}: fill in the middle. Nothing for a line with messages.
+Result<std::optional<Prompt>> fim_prompt(const Json& line, const Tokenizer& tokenizer) {
+  if (!line.is_object() || line.contains("messages") || !line.contains("suffix"))
+    return std::optional<Prompt>();
+  for (const char* key : {"prompt", "suffix"})
+    if (!line.contains(key) || !line[key].is_string())
+      return usage_error(std::string(key) + ": a text is expected beside prompt and suffix");
+  HADAL_TRY(Prompt prompt, render_fim(line["prompt"].get<std::string>(),
+                                      line["suffix"].get<std::string>(), tokenizer));
+  return std::optional<Prompt>(std::move(prompt));
+}
+
 struct EncodeOptions {
   std::string model, messages = "-";
   std::optional<std::string> chat_format;
@@ -114,13 +127,21 @@ Status run_encode(const EncodeOptions& o) {
             Tokenizer::create(checkpoint->tokenizer(), o.model));
   HADAL_TRY(const ChatFormat* format, choose_chat_format(o.chat_format, *checkpoint));
   return each_line([&](const std::string& line) -> Status {
-    HADAL_TRY(ChatRequest request, parse_chat_request(line));
-    request.chat_template = checkpoint->tokenizer().chat_template;
-    HADAL_TRY(const Prompt prompt, format->render(request, tokenizer.get()));
+    HADAL_TRY(const Json parsed, parse_line(line));
+    HADAL_TRY(std::optional<Prompt> middle, fim_prompt(parsed, *tokenizer));
+    const bool fill_in = middle.has_value();
+    Prompt prompt;
+    if (fill_in) {
+      prompt = *std::move(middle);
+    } else {
+      HADAL_TRY(ChatRequest request, parse_chat_request(line));
+      request.chat_template = checkpoint->tokenizer().chat_template;
+      HADAL_TRY(prompt, format->render(request, tokenizer.get()));
+    }
     Json out;
     out["prompt"] = prompt.text();
     out["ids"] = encode_prompt(prompt, *tokenizer);
-    out["format"] = format->name;
+    out["format"] = fill_in ? "fim" : std::string(format->name);
     std::printf("%s\n", dump(out).c_str());
     return {};
   });

@@ -315,8 +315,8 @@ void before_compress(Call& call) {
       break;
     case kKeepsRowsWithoutEntry:
       for (int64_t t = 0; t < out.extents[0]; ++t)
-        for (int64_t i = 0; (*position.row<int32_t>(t) + 1) % a.ratio != 0 && i < out.extents[1];
-             ++i)
+        for (int64_t i = 0;
+             (int64_t{*position.row<int32_t>(t)} + 1) % a.ratio != 0 && i < out.extents[1]; ++i)
           call.keep(out.row<float>(t) + i);
       break;
     case kForgetsEntryBefore: {

@@ -561,6 +561,10 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
       return check_compress(a.compress, t);
     case HADAL_OP_HC_PRE:
       return check_hc(a.hc, t);
+    case HADAL_OP_HC_POST:
+      return t[HADAL_HC_POST_X].extents[1] < 1 || t[HADAL_HC_POST_X].extents[1] > 16
+                 ? "1 to 16 streams"
+                 : "";
     case HADAL_OP_INDEX_TOPK:
       return a.index.ratio < 1 ? "ratio must be at least 1" : "";
     case HADAL_OP_MLA_ATTENTION:
