@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/quant.h"
 #include "command.h"
@@ -72,6 +73,17 @@ std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint,
           format ? std::string((*format)->name) : format.error().message};
 }
 
+/// Names without what tells one layer from the next: "model.layers.61.*", each once.
+std::set<std::string> parts_of(const std::vector<std::string>& names) {
+  std::set<std::string> parts;
+  for (const std::string& name : names) {
+    const size_t digit = name.find_first_of("0123456789");
+    const size_t dot = digit == std::string::npos ? digit : name.find('.', digit);
+    parts.insert(dot == std::string::npos ? name : name.substr(0, dot) + ".*");
+  }
+  return parts;
+}
+
 Status check_deep(const Checkpoint& checkpoint, Json& report, bool json) {
   Json found = Json::array();
   for (const TensorInfo& t : checkpoint.tensors()) {
@@ -105,6 +117,7 @@ Status run(const Options& o) {
   j["weight_bytes"] = totals.bytes;
   j["spec"] = Json::object();
   for (const auto& [name, value] : model->spec().fields) j["spec"][name] = value;
+  j["unused"] = model->unused();
   j["tokenizer"] = tokenizer;
   j["chat_format"] = chat_format;
   j["types"] = Json::object();
@@ -131,6 +144,8 @@ Status run(const Options& o) {
     for (const auto& [type, sum] : totals.by_type)
       std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(),
                   static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
+    for (const std::string& part : parts_of(model->unused()))
+      std::printf("  %-26s %s\n", "known, not used", part.c_str());
     if (o.metadata)
       for (const auto& [key, value] : checkpoint->metadata())
         std::printf("  %s = %s\n", key.c_str(), value.c_str());

@@ -73,9 +73,9 @@ void keep_groups(double* selection, int64_t experts, const hadal_router_attr& a)
     kept[static_cast<size_t>(g)] = true;
     group[static_cast<size_t>(g)] = -std::numeric_limits<double>::infinity();
   }
-  for (int64_t e = 0; e < experts; ++e)
-    if (!kept[static_cast<size_t>(e / run)])
-      selection[e] = -std::numeric_limits<double>::infinity();
+  for (int64_t g = 0; g < int64_t{a.groups}; ++g)
+    if (!kept[static_cast<size_t>(g)])
+      std::fill_n(selection + g * run, run, -std::numeric_limits<double>::infinity());
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ namespace hadal {
 class CheckedSize {
  public:
   constexpr CheckedSize() = default;
-  constexpr CheckedSize(uint64_t v)
-      : value_(static_cast<int64_t>(v)), ok_(v <= INT64_MAX) {}  // NOLINT: implicit on purpose
+  // NOLINTNEXTLINE(google-explicit-constructor): implicit on purpose
+  constexpr CheckedSize(uint64_t v) : value_(static_cast<int64_t>(v)), ok_(v <= INT64_MAX) {}
   static constexpr CheckedSize invalid() { return CheckedSize(UINT64_MAX); }
 
   [[nodiscard]] constexpr bool ok() const { return ok_; }

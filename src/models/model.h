@@ -53,6 +53,8 @@ class Model {
   virtual Status bind(const Checkpoint& checkpoint) = 0;
   /// The slots, in the order in which they should be loaded.
   [[nodiscard]] std::deque<Weight>& weights() { return weights_; }
+  /// After bind: the checkpoint's tensors that this family knows and does not use.
+  [[nodiscard]] const std::vector<std::string>& unused() const { return unused_; }
 
   /// The main forward pass: token ids to the step output `logits`, sampling included.
   virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;
@@ -62,6 +64,7 @@ class Model {
 
  protected:
   std::deque<Weight> weights_;
+  std::vector<std::string> unused_;
 };
 
 /// The family that `config` names by model_type (or architectures); the error lists what is known.

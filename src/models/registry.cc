@@ -33,6 +33,7 @@ constexpr std::array kFamilies = {
 
 std::vector<std::string> known_families() {
   std::vector<std::string> names;
+  names.reserve(std::size(kFamilies));
   for (const Family& f : kFamilies) names.emplace_back(f.model_type);
   return names;
 }

@@ -230,14 +230,14 @@ Weight* WeightBinder::table(const std::string& name, std::vector<float> values) 
   return &w;
 }
 
-Status WeightBinder::finish() const {
+Status WeightBinder::finish(std::vector<std::string>& unused) const {
+  unused.clear();
   std::vector<std::string> surplus;
   for (const TensorInfo& t : checkpoint_.tensors()) {
     if (used_.contains(t.name)) continue;
-    if (std::any_of(unused_.begin(), unused_.end(),
-                    [&](const std::string& p) { return matches(p, t.name); }))
-      continue;
-    surplus.push_back(t.name);
+    const bool known = std::any_of(unused_.begin(), unused_.end(),
+                                   [&](const std::string& p) { return matches(p, t.name); });
+    (known ? unused : surplus).push_back(t.name);
   }
   std::string text;
   append_list(text, "missing", missing_);

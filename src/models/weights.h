@@ -72,8 +72,9 @@ class WeightBinder {
   /// Names that may be there and are not used: exact names, or prefixes that end in '*'.
   void known_unused(std::string pattern) { unused_.push_back(std::move(pattern)); }
 
-  /// The one error, or success. Surplus is what is neither used nor known to be unused.
-  Status finish() const;
+  /// The one error, or success: `unused` then names the tensors that are there and known to be
+  /// unused. Surplus is what is neither used nor known.
+  Status finish(std::vector<std::string>& unused) const;
 
  private:
   /// What a tensor must hold: numbers with a fraction, powers of two as well, or whatever there is.

@@ -23,6 +23,7 @@ import npy  # noqa: E402
 BINARY = ""
 OK, FAILED, USAGE, MEMORY, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
 QWEN3, QWEN3_GGUF = str(GOLDEN / "qwen3"), str(GOLDEN / "qwen3-gguf" / "model.gguf")
+MTP = str(GOLDEN / "deepseek-v32")  # its layer 3 is the one of multi-token prediction
 
 
 def hadal(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -170,6 +171,13 @@ class Text(Program):
             self.assertIn("qwen3", self.expect(OK, "inspect", model).stdout.lower())
             json.loads(self.expect(OK, "inspect", model, "--json").stdout)
             json.loads(self.expect(OK, "plan", model, "--json").stdout)
+
+    def test_inspect_names_what_is_not_used(self) -> None:
+        self.assertEqual([], json.loads(self.expect(OK, "inspect", QWEN3, "--json").stdout)["unused"])
+        unused = json.loads(self.expect(OK, "inspect", MTP, "--json").stdout)["unused"]
+        self.assertIn("model.layers.3.eh_proj.weight", unused)
+        self.assertFalse([name for name in unused if not name.startswith("model.layers.3.")])
+        self.assertRegex(self.expect(OK, "inspect", MTP).stdout, r"known, not used +model\.layers\.3\.\*\n")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model);
-  return b.finish();
+  return b.finish(unused_);
 }
 
 Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {

@@ -37,7 +37,7 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
   for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
     b.known_unused(layer_prefix(s.model.num_hidden_layers + i) + "*");
   ends_ = bind_ends(b, s.model);
-  return b.finish();
+  return b.finish(unused_);
 }
 
 Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {

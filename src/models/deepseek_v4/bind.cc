@@ -78,7 +78,7 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
                 {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
   b.known_unused("blk.*");  // of a GGUF: the same
   b.known_unused("mtp.*");  // MTP and DSpark modules: not used yet
-  return b.finish();
+  return b.finish(unused_);
 }
 
 }  // namespace hadal::deepseek_v4

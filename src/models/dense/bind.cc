@@ -46,7 +46,7 @@ Status DenseModel::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model);
-  return b.finish();
+  return b.finish(unused_);
 }
 
 }  // namespace hadal::dense
