@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace hadal::app {
@@ -10,7 +11,7 @@ namespace {
 constexpr long kHeaderBytes = 128;
 
 Error write_error(const std::string& path) {
-  return failed(path + ": cannot write: " + std::strerror(errno));
+  return failed(path + ": cannot write: " + std::generic_category().message(errno));
 }
 
 }  // namespace
@@ -19,7 +20,7 @@ Result<NpyWriter> NpyWriter::create(const std::string& path, int64_t cols) {
   std::FILE* file = std::fopen(path.c_str(), "wb");
   if (!file)
     return Error{errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kFailed,
-                 path + ": cannot create: " + std::strerror(errno)};
+                 path + ": cannot create: " + std::generic_category().message(errno)};
   NpyWriter writer(path, file, cols);
   HADAL_TRY(writer.write_header());
   return writer;

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace hadal {
@@ -23,7 +24,7 @@ struct Descriptor {
 Error io_error(const std::filesystem::path& path, const char* what) {
   const int number = errno;
   Error error{number == ENOENT || number == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kFailed,
-              path.string() + ": " + what + ": " + std::strerror(number)};
+              path.string() + ": " + what + ": " + std::generic_category().message(number)};
   return error;
 }
 

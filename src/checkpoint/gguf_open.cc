@@ -73,7 +73,7 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
   for (int32_t i = 1; i <= name->count; ++i) {
     const fs::path part_path = path.parent_path() / name->name(i);
     if (i == name->number) {
-      parts.push_back(std::move(given));
+      parts.push_back(std::move(given));  // NOLINT(bugprone-use-after-move): i comes by once
     } else {
       std::error_code error;
       if (!fs::exists(part_path, error))

@@ -28,7 +28,7 @@ class SupportSink final : public Sink {
 std::string gib(uint64_t bytes) {
   const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30);
   char text[32];
-  (void)std::snprintf(text, sizeof text, value < 0.1 ? "%.3f GiB" : "%.2f GiB", value);
+  std::snprintf(text, sizeof text, value < 0.1 ? "%.3f GiB" : "%.2f GiB", value);
   return text;
 }
 
