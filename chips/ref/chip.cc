@@ -9,6 +9,7 @@
 #include <new>
 
 #include "base/builtin_chips.h"
+#include "base/cpu_info.h"
 #include "base/dtype.h"
 #include "ref.h"
 
@@ -107,9 +108,9 @@ hadal_status device_info(hadal_device*, hadal_device_info* out) {
   put(info.name, "reference (plain loops, one thread)");
   put(info.kernels, "ref");
   put(info.all_kernels, "ref");
-  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * page;
-  info.memory_free = static_cast<uint64_t>(::sysconf(_SC_AVPHYS_PAGES)) * page;
+  info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  info.memory_free = available_memory();
   info.host_memory = 1;
   info.row_invariant = 1;
   info.alignment = 4;
