@@ -76,8 +76,13 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
   ends_ =
       bind_ends(b, s.model,
                 {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
-  b.known_unused("blk.*");  // of a GGUF: the same
-  b.known_unused("mtp.*");  // MTP and DSpark modules: not used yet
+  // MTP and DSpark modules: not used yet. A GGUF has them as further layers, with names of its own.
+  b.known_unused("mtp.*");
+  for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i) {
+    const std::string layer = std::to_string(s.model.num_hidden_layers + i) + ".*";
+    b.known_unused("layers." + layer);
+    b.known_unused("blk." + layer);
+  }
   return b.finish(unused_);
 }
 

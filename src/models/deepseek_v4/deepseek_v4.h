@@ -25,6 +25,7 @@ struct DeepSeekV4Spec {
   MoeSpec moe;
   std::vector<int64_t> compress_ratios;  ///< a layer: 0, 4 or 128
   int64_t num_hash_layers = 0;           ///< the first so many choose experts by token
+  int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others, in a GGUF
   int64_t num_attention_heads = 0;
   int64_t head_dim = 0;
   int64_t q_lora_rank = 0;

@@ -110,6 +110,7 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   ModelSpec& m = s.model;
   HADAL_TRY(m, ModelSpec::from_config(config));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
+  HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   HADAL_TRY(s.num_attention_heads, config.integer("num_attention_heads", 1, 4096));
   HADAL_TRY(s.head_dim, config.integer("head_dim", 2, 65536));
   HADAL_TRY(s.q_lora_rank, config.integer("q_lora_rank", 1, 65536));
