@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +85,22 @@ class ExitCodes(Program):
                 with self.subTest(name=name):
                     self.assertIn(name, self.expect(FAILED, "inspect", str(path)).stderr)
                     self.expect(FAILED, "generate", str(path), "--ids", "1", "--print-ids", "--ignore-eos")
+
+    def test_tensors_that_do_not_match_the_configuration(self) -> None:
+        for family in ("qwen3", "deepseek-moe", "deepseek-v3", "deepseek-v32", "deepseek-v4"):
+            for mistake in ("missing", "unknown"):
+                with self.subTest(family=family, mistake=mistake), tempfile.TemporaryDirectory() as folder:
+                    copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
+                    file = copy / "model.safetensors"
+                    data = file.read_bytes()
+                    size = int.from_bytes(data[:8], "little")
+                    tensors = json.loads(data[8 : 8 + size])
+                    name = next(n for n in sorted(tensors) if "layers.0." in n and n.endswith("norm.weight"))
+                    renamed = name.replace("layers.0.", "layers.0.strange_")
+                    header = json.dumps({renamed if n == name else n: t for n, t in tensors.items()}).encode()
+                    file.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
+                    error = self.expect(FAILED, "inspect", str(copy)).stderr
+                    self.assertRegex(error, f"{mistake}[^:]*: {re.escape(name if mistake == 'missing' else renamed)}")
 
     def test_context_too_small(self) -> None:
         ids = ",".join(["7"] * 40)
