@@ -32,6 +32,7 @@ class AnswerPrinter {
   AnswerPrinter(bool stream, bool hide_thinking)
       : stream_(stream),
         hide_(hide_thinking),
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
         color_(stream && ::isatty(STDOUT_FILENO) != 0 && !std::getenv("NO_COLOR")) {}
 
   void print(const OutputDelta& delta) {

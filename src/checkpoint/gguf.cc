@@ -57,6 +57,7 @@ size_t type_bytes(GgufType type) { return kTypes[static_cast<size_t>(type)].byte
 template <typename T>
 T load(std::string_view bytes) {
   T value{};
+  // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): callers give sizeof value bytes
   std::memcpy(&value, bytes.data(), sizeof value);
   return value;
 }
