@@ -36,6 +36,28 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{1536, 1536}, {8960, 1536}, {1536, 8960}, {576, 576}, {1536, 576}};
 
+/// The seconds of `runs` runs of what the rig holds, ascending; none if it failed, which is
+/// printed.
+std::vector<double> times_of(Rig& rig, int runs, int threads) {
+  const hadal_tape tape = rig.tape();
+  const hadal_step step = rig.step();
+  hadal_program* program = nullptr;
+  bool ok = rig.chip.program->prepare(rig.device, &tape, &program, &rig.error) == HADAL_OK;
+  std::vector<double> times;
+  for (int i = 0; ok && i < runs; ++i) {
+    const double begin = now(threads);
+    ok = rig.chip.program->run(program, rig.queue, &step, &rig.error) == HADAL_OK;
+    times.push_back(now(threads) - begin);
+  }
+  if (program) rig.chip.program->destroy(program);
+  if (!ok) {
+    std::printf("%s\n", rig.error.text);
+    return {};
+  }
+  std::sort(times.begin(), times.end());
+  return times;
+}
+
 void bench(hadal_dtype dtype, Shape s, int64_t rows, int threads, const char* kernels,
            int64_t megabytes) {
   if (s.k % dtype_info(dtype)->block_values != 0) return;
@@ -54,24 +76,12 @@ void bench(hadal_dtype dtype, Shape s, int64_t rows, int threads, const char* ke
   for (int64_t i = 0; i < copies; ++i)
     rig.op(HADAL_OP_MATMUL, {x, rig.weight(dtype, {s.n, s.k}, data, HADAL_USE_MATMUL), -1, -1, y});
   const double packing = now(threads) - from;
-  const hadal_tape tape = rig.tape();
-  const hadal_step step = rig.step();
-  hadal_program* program = nullptr;
-  if (rig.chip.program->prepare(rig.device, &tape, &program, &rig.error) != HADAL_OK) {
-    std::printf("%s\n", rig.error.text);
-    return;
-  }
-  std::vector<double> times;
-  for (int i = 0; i < 9; ++i) {
-    const double begin = now(threads);
-    rig.chip.program->run(program, rig.queue, &step, &rig.error);
-    times.push_back((now(threads) - begin) / static_cast<double>(copies));
-  }
-  rig.chip.program->destroy(program);
+  const std::vector<double> times = times_of(rig, 9, threads);
+  if (times.empty()) return;
   double bandwidth = 0, int8 = 0, fp32 = 0;
   rig.chip.profile->measure(rig.device, &bandwidth, &int8, &fp32, &rig.error);
-  std::sort(times.begin(), times.end());
-  const double t = times[times.size() / 2], bytes = static_cast<double>(data.size());
+  const auto each = static_cast<double>(copies);
+  const double t = times[times.size() / 2] / each, bytes = static_cast<double>(data.size());
   const double operations = 2.0 * static_cast<double>(rows * s.n * s.k);
   std::printf(
       "{\"type\":\"%s\",\"n\":%ld,\"k\":%ld,\"rows\":%ld,\"us\":%.1f,\"fastest_us\":%.1f,\"GBps\":%"
@@ -79,9 +89,9 @@ void bench(hadal_dtype dtype, Shape s, int64_t rows, int threads, const char* ke
       "\"of_int8\":%.2f,\"of_fp32\":%.2f,\"read_GBps\":%.1f,\"int8_GOPS\":%.0f,\"fp32_GFLOPS\":%."
       "0f,\"pack_GBps\":%.2f}\n",
       dtype_name(dtype).data(), static_cast<long>(s.n), static_cast<long>(s.k),
-      static_cast<long>(rows), t * 1e6, times[0] * 1e6, bytes / t * 1e-9, bytes / t / bandwidth,
-      operations / t * 1e-9, operations / t / int8, operations / t / fp32, bandwidth * 1e-9,
-      int8 * 1e-9, fp32 * 1e-9, bytes * static_cast<double>(copies) / packing * 1e-9);
+      static_cast<long>(rows), t * 1e6, times[0] / each * 1e6, bytes / t * 1e-9,
+      bytes / t / bandwidth, operations / t * 1e-9, operations / t / int8, operations / t / fp32,
+      bandwidth * 1e-9, int8 * 1e-9, fp32 * 1e-9, bytes * each / packing * 1e-9);
   std::fflush(stdout);
 }
 
@@ -163,22 +173,8 @@ void bench_model(const Model& m, int64_t rows, int64_t context, int threads, con
   rig.op(HADAL_OP_GATHER_ROWS, {h, last, one});
   rig.op(HADAL_OP_MATMUL,
          {one, weight(m.head, m.vocab, m.width), -1, -1, rig.f32({1, m.vocab}, {}, HADAL_DIM_R)});
-  const hadal_tape tape = rig.tape();
-  const hadal_step step = rig.step();
-  hadal_program* program = nullptr;
-  if (rig.chip.program->prepare(rig.device, &tape, &program, &rig.error) != HADAL_OK) {
-    std::printf("%s\n", rig.error.text);
-    return;
-  }
-  std::vector<double> times;
-  for (int i = 0; i < (rows > 64 ? 5 : 40); ++i) {
-    const double begin = now(threads);
-    if (rig.chip.program->run(program, rig.queue, &step, &rig.error) != HADAL_OK)
-      std::printf("%s\n", rig.error.text);
-    times.push_back(now(threads) - begin);
-  }
-  rig.chip.program->destroy(program);
-  std::sort(times.begin(), times.end());
+  const std::vector<double> times = times_of(rig, rows > 64 ? 5 : 40, threads);
+  if (times.empty()) return;
   const double t = times[times.size() / 2];
   std::printf(
       "{\"model\":\"%s\",\"rows\":%ld,\"context\":%ld,\"ms\":%.3f,\"fastest_ms\":%.3f,\"tokens_per_"

@@ -230,6 +230,10 @@ Weight* WeightBinder::table(const std::string& name, std::vector<float> values) 
   return &w;
 }
 
+void WeightBinder::known_unused_layers(const std::string& prefix, int64_t first, int64_t count) {
+  for (int64_t i = first; i < first + count; ++i) known_unused(prefix + std::to_string(i) + ".*");
+}
+
 Status WeightBinder::finish(std::vector<std::string>& unused) const {
   unused.clear();
   std::vector<std::string> surplus;

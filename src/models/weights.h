@@ -71,6 +71,9 @@ class WeightBinder {
   }
   /// Names that may be there and are not used: exact names, or prefixes that end in '*'.
   void known_unused(std::string pattern) { unused_.push_back(std::move(pattern)); }
+  /// The same for all of layers [first, first + count), such as those of multi-token prediction.
+  /// prefix: "model.layers."
+  void known_unused_layers(const std::string& prefix, int64_t first, int64_t count);
 
   /// The one error, or success: `unused` then names the tensors that are there and known to be
   /// unused. Surplus is what is neither used nor known.

@@ -47,8 +47,7 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
     mtp_.norm = b.vector(p + "shared_head.norm.weight", hidden);
   }
   // Without drafts, and the copies of embedding and head that the MTP layers bring.
-  for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
-    b.known_unused(layer_prefix(layers + i) + "*");
+  b.known_unused_layers("model.layers.", layers, s.num_nextn_predict_layers);
   ends_ = bind_ends(b, s.model);
   return b.finish(unused_);
 }

@@ -34,8 +34,7 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   // The MTP layers: not used yet.
-  for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i)
-    b.known_unused(layer_prefix(s.model.num_hidden_layers + i) + "*");
+  b.known_unused_layers("model.layers.", s.model.num_hidden_layers, s.num_nextn_predict_layers);
   ends_ = bind_ends(b, s.model);
   return b.finish(unused_);
 }

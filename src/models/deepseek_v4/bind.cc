@@ -78,11 +78,8 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
                 {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
   // MTP and DSpark modules: not used yet. A GGUF has them as further layers, with names of its own.
   b.known_unused("mtp.*");
-  for (int64_t i = 0; i < s.num_nextn_predict_layers; ++i) {
-    const std::string layer = std::to_string(s.model.num_hidden_layers + i) + ".*";
-    b.known_unused("layers." + layer);
-    b.known_unused("blk." + layer);
-  }
+  for (const char* prefix : {"layers.", "blk."})
+    b.known_unused_layers(prefix, s.model.num_hidden_layers, s.num_nextn_predict_layers);
   return b.finish(unused_);
 }
 
