@@ -45,12 +45,6 @@ void Ops::layer_norm(Tensor x, Tensor w, Tensor b, double eps, Tensor out) {
   emit(HADAL_OP_NORM, {x, w, b, std::nullopt, out}, attr);
 }
 
-void Ops::add_rms_norm(Tensor x, Tensor residual, std::optional<Tensor> w, double eps, Tensor out) {
-  hadal_attributes attr{};
-  attr.norm.eps = static_cast<float>(eps);
-  emit(HADAL_OP_NORM, {x, w, std::nullopt, residual, out}, attr);
-}
-
 void Ops::rope(Tensor x, const Rope& rope) {
   hadal_attributes attr{};
   attr.rope.first = static_cast<uint32_t>(rope.first);

@@ -85,8 +85,6 @@ class Ops {
   void rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out);
   /// out = (x - mean) / sqrt(var + eps) ⊙ w + b over the last extent. x may be out.
   void layer_norm(Tensor x, Tensor w, Tensor b, double eps, Tensor out);
-  /// residual += x; out = rms_norm(residual) ⊙ w.
-  void add_rms_norm(Tensor x, Tensor residual, std::optional<Tensor> w, double eps, Tensor out);
   /// Turns x [T, H, D] in place by the rows' positions.
   void rope(Tensor x, const Rope& rope);
   /// out = silu(gate) ⊙ up.   all [M, n]; clamp 0: none
