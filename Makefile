@@ -94,7 +94,7 @@ bench: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 venv: packages-oracle
 	@tools/make_venv.sh tools/requirements-oracle.txt
 
-oracle: venv program model
+oracle: venv release model
 	@tools/run_oracles.sh $(VENV) $(HADAL) $(DEFAULT_MODEL)
 
 golden: venv

@@ -452,17 +452,24 @@ std::vector<double> compress_bounds(const Case& c) {
 std::vector<double> hc_pre_bounds(const Case& c, uint32_t operand, const Bytes& expected) {
   const Operand& x = c.operands[HADAL_HC_PRE_X];
   const Operand& mix = c.operands[HADAL_HC_PRE_MIX];
+  const Operand& held = c.operands[HADAL_HC_PRE_PRE];
   const hadal_hc_attr& a = c.attr.hc;
   const double factor = 256 * kEps * (1 + static_cast<double>(a.iterations));
   const int64_t n = x.shape[1], d = x.shape[2];
   std::vector<double> bound;
   if (operand != HADAL_HC_PRE_OUT) {
-    for (int64_t i = 0; i < c.operands[operand].count(); ++i)
+    // Without MIX, PRE keeps its bits.
+    for (int64_t i = 0; mix.present() && i < c.operands[operand].count(); ++i)
       bound.push_back(factor * std::fabs(value(expected, i)));
     return bound;
   }
-  const auto scale = static_cast<double>(c.operands[HADAL_HC_PRE_SCALE].weight->values[0]);
-  const std::vector<float>& base = c.operands[HADAL_HC_PRE_BASE].weight->values;
+  const auto own = [&](int64_t t, int64_t i, double root) {
+    const double m =
+        value(mix.data, t * mix.shape[1] + i) / root *
+            static_cast<double>(c.operands[HADAL_HC_PRE_SCALE].weight->values[0]) +
+        static_cast<double>(c.operands[HADAL_HC_PRE_BASE].weight->values[static_cast<size_t>(i)]);
+    return 1 / (1 + std::exp(-m)) + static_cast<double>(a.eps);
+  };
   for (int64_t t = 0; t < x.shape[0]; ++t) {
     double squares = 0;
     for (int64_t i = 0; i < n; ++i) squares += square_sum(x, t * n + i);
@@ -470,9 +477,7 @@ std::vector<double> hc_pre_bounds(const Case& c, uint32_t operand, const Bytes& 
         std::sqrt(squares / static_cast<double>(n * d) + static_cast<double>(a.norm_eps));
     std::vector<double> size(static_cast<size_t>(d), 0.0);
     for (int64_t i = 0; i < n; ++i) {
-      const double m = value(mix.data, t * mix.shape[1] + i) / root * scale +
-                       static_cast<double>(base[static_cast<size_t>(i)]);
-      const double pre = 1 / (1 + std::exp(-m)) + static_cast<double>(a.eps);
+      const double pre = held.present() ? std::fabs(value(held.data, t * n + i)) : own(t, i, root);
       for (int64_t k = 0; k < d; ++k)
         size[static_cast<size_t>(k)] += pre * std::fabs(value(x.data, (t * n + i) * d + k));
     }
@@ -497,6 +502,40 @@ std::vector<double> hc_post_bounds(const Case& c) {
               std::fabs(value(comb.data, (t * n + j) * n + k) * value(x.data, (t * n + j) * d + i));
         bound.push_back(8 * kEps * size);
       }
+  return bound;
+}
+
+std::vector<double> engram_bounds(const Case& c, const Bytes& expected) {
+  const Operand& x = c.operands[HADAL_ENGRAM_GATE_X];
+  const Operand& key = c.operands[HADAL_ENGRAM_GATE_KEY];
+  const std::vector<float>& q_weight = c.operands[HADAL_ENGRAM_GATE_Q_WEIGHT].weight->values;
+  const std::vector<float>& k_weight = c.operands[HADAL_ENGRAM_GATE_K_WEIGHT].weight->values;
+  const int64_t n = x.shape[1], d = x.shape[2];
+  const auto width = static_cast<double>(d), eps = static_cast<double>(c.attr.engram.eps);
+  const auto gate = [&](double r) {
+    const double size = std::sqrt(std::max(std::fabs(r), static_cast<double>(c.attr.engram.floor)));
+    return 1 / (1 + std::exp(r < 0 ? size : -size));
+  };
+  std::vector<double> bound;
+  for (int64_t row = 0; row < x.shape[0] * n; ++row) {
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < d; ++i) {
+      const auto w = static_cast<size_t>(row % n * d + i);
+      const double product = value(x.data, row * d + i) * value(key.data, row * d + i) *
+                             static_cast<double>(q_weight[w]) * static_cast<double>(k_weight[w]);
+      sum += product;
+      size += std::fabs(product);
+    }
+    const double roots = std::sqrt(square_sum(x, row) / width + eps) *
+                         std::sqrt(square_sum(key, row) / width + eps) * std::sqrt(width);
+    const double r = sum / roots, open = 4 * std::sqrt(width) * kEps * size / roots;
+    // The gate rises with r: what lies between is at one of the ends.
+    const double moved = std::max(gate(r + open) - gate(r), gate(r) - gate(r - open));
+    for (int64_t i = 0; i < d; ++i)
+      bound.push_back(16 * kEps * std::fabs(value(expected, row * d + i)) +
+                      std::fabs(value(c.operands[HADAL_ENGRAM_GATE_VALUE].data, row / n * d + i)) *
+                          (4 * kEps + moved));
+  }
   return bound;
 }
 
@@ -552,6 +591,8 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return hc_pre_bounds(c, operand, expected);
     case HADAL_OP_HC_POST:
       return hc_post_bounds(c);
+    case HADAL_OP_ENGRAM_GATE:
+      return engram_bounds(c, expected);
     case HADAL_OP_SAMPLE:
       return sample_bounds(c, operand, expected);
     default:

@@ -410,6 +410,12 @@ std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
     case HADAL_OP_HC_POST:
       hc_post_cases(random, quick, cases);
       break;
+    case HADAL_OP_INDEX_BLOCKS:
+      index_blocks_cases(random, quick, cases);
+      break;
+    case HADAL_OP_ENGRAM_GATE:
+      engram_gate_cases(random, quick, cases);
+      break;
     case HADAL_OP_SAMPLE:
       sample_cases(random, quick, cases);
       break;

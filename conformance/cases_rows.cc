@@ -111,7 +111,15 @@ Case kv_write_case(Random& random, const KvWrite& spec) {
 }  // namespace
 
 void gather_cases(Random& random, bool, std::vector<Case>& cases) {
-  const auto add = [&](int64_t m, int64_t r, int64_t n) {
+  const auto whole_numbers = [&](int64_t m, int64_t n) {
+    std::vector<int32_t> values = {0,       1,         -1,        7,         1 << 23, (1 << 24) + 1,
+                                   1 << 30, INT32_MIN, INT32_MAX, 0x7f800001};
+    while (static_cast<int64_t>(values.size()) < m * n)
+      values.push_back(static_cast<int32_t>(random.bits() >> random.range(32, 60)));
+    values.resize(static_cast<size_t>(m * n));
+    return ints({m, n}, HADAL_DIM_T, values);
+  };
+  const auto add = [&](int64_t m, int64_t r, int64_t n, uint32_t dtype = HADAL_F32) {
     Case c;
     c.rows[HADAL_DIM_T] = m;
     c.rows[HADAL_DIM_R] = r;
@@ -122,21 +130,32 @@ void gather_cases(Random& random, bool, std::vector<Case>& cases) {
     std::vector<int32_t> index(static_cast<size_t>(r));
     for (int32_t& i : index) i = static_cast<int32_t>(random.range(0, m - 1));
     if (r > 0) index.back() = static_cast<int32_t>(m - 1);
-    c.operands[HADAL_GATHER_ROWS_X] = floats(
-        {m, n}, HADAL_DIM_T, m * n > 30 ? hard_numbers(random, m * n) : random.normals(m * n));
+    c.operands[HADAL_GATHER_ROWS_X] =
+        dtype == HADAL_I32
+            ? whole_numbers(m, n)
+            : floats({m, n}, HADAL_DIM_T,
+                     m * n > 30 ? hard_numbers(random, m * n) : random.normals(m * n));
     c.operands[HADAL_GATHER_ROWS_X].row_pad = n % 3;
     c.operands[HADAL_GATHER_ROWS_INDEX] = ints({r}, HADAL_DIM_R, index);
-    c.operands[HADAL_GATHER_ROWS_OUT] = output(HADAL_F32, {r, n}, HADAL_DIM_R);
+    c.operands[HADAL_GATHER_ROWS_OUT] = output(dtype, {r, n}, HADAL_DIM_R);
     c.operands[HADAL_GATHER_ROWS_OUT].row_pad = n % 2;
     cases.push_back(std::move(c));
   };
   for (const int64_t n : kWidths) add(random.range(1, 70), random.pick(kRows), n);
   for (const int64_t r : {0, 1, 3, 65}) add(17, r, 64);
+  for (const int64_t n : kWidths) add(random.range(1, 70), random.pick(kRows), n, HADAL_I32);
+  for (const int64_t r : {0, 1, 3, 65}) add(17, r, 64, HADAL_I32);
   for (const int32_t wrong : {-1, 17}) {
     add(17, 3, 32);
     cases.back().operands[HADAL_GATHER_ROWS_INDEX] = ints({3}, HADAL_DIM_R, {0, wrong, 1});
     cases.back().must_fail = true;
     cases.back().name = "index " + std::to_string(wrong) + " of 17 rows";
+  }
+  for (const uint32_t dtype : {HADAL_F32, HADAL_I32}) {
+    add(17, 3, 32, dtype);
+    cases.back().operands[HADAL_GATHER_ROWS_OUT].dtype = dtype == HADAL_F32 ? HADAL_I32 : HADAL_F32;
+    cases.back().must_fail = true;
+    cases.back().name = "two dtypes";
   }
 }
 

@@ -198,9 +198,11 @@ void grouped_matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
 void moe_combine_cases(Random& random, bool quick, std::vector<Case>& cases);
 void moe_experts_cases(Random& random, bool quick, std::vector<Case>& cases);
 void index_topk_cases(Random& random, bool quick, std::vector<Case>& cases);
+void index_blocks_cases(Random& random, bool quick, std::vector<Case>& cases);
 void compress_cases(Random& random, bool quick, std::vector<Case>& cases);
 void hc_pre_cases(Random& random, bool quick, std::vector<Case>& cases);
 void hc_post_cases(Random& random, bool quick, std::vector<Case>& cases);
+void engram_gate_cases(Random& random, bool quick, std::vector<Case>& cases);
 
 // ---- running a case
 

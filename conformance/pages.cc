@@ -65,8 +65,9 @@ void Pages::place(int64_t s, const Sequence& sequence) {
   for (int64_t t = 0; t < sequence.rows; ++t) {
     const EntryRange range = range_of(sequence.last - sequence.rows + 1 + t, first);
     if (group_.list != List::kNone) {
-      for (const int32_t e : write_list(range))
-        if (range.holds(e)) seen[static_cast<size_t>(e)] = true;
+      for (const int32_t id : write_list(range))
+        for (int64_t e = id * group_.block_size; e < (id + 1) * group_.block_size; ++e)
+          if (range.holds(e)) seen[static_cast<size_t>(e)] = true;
     } else {
       for (int64_t e = range.begin; e < range.end; ++e) seen[static_cast<size_t>(e)] = true;
     }
@@ -88,11 +89,12 @@ std::vector<int32_t> Pages::write_list(const EntryRange& range) {
   const int64_t row = rows_++;
   const bool any = group_.list == List::kAny || (group_.list == List::kSome && row % 3 == 1);
   const bool empty = group_.list == List::kEmpty || (group_.list == List::kSome && row % 3 == 2);
-  std::vector<int32_t> ids =
-      random_.shuffled(any ? each_ * group_.slots : std::max<int64_t>(0, range.end - range.begin));
+  const int64_t size = group_.block_size, begin = any ? 0 : range.begin / size,
+                end = ((any ? each_ * group_.slots : range.end) + size - 1) / size;
+  std::vector<int32_t> ids = random_.shuffled(any || range.begin < range.end ? end - begin : 0);
   const int64_t most = std::min(group_.listed, static_cast<int64_t>(ids.size()));
   ids.resize(static_cast<size_t>(empty ? 0 : random_.range(most / 2, most)));
-  for (int32_t& id : ids) id += static_cast<int32_t>(any ? 0 : range.begin);
+  for (int32_t& id : ids) id += static_cast<int32_t>(begin);
   std::sort(ids.begin(), ids.end());
   list_.insert(list_.end(), ids.begin(), ids.end());
   list_.resize(static_cast<size_t>(rows_ * group_.listed), -1);

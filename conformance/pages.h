@@ -32,6 +32,7 @@ struct Group {
   bool from_start = false;  // FIRST is 0, whatever the sequences say
   int64_t span = 0;         // not 0: compress; a row at the end of `period` sees the last `span`
   int64_t period = 1;
+  int64_t block_size = 1;  // entries that a number of LIST stands for
 };
 
 /// Block table, lists and planes of a group, for the rows of some sequences.

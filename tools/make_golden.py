@@ -5,7 +5,7 @@
     make_golden.py --check [NAME...]                  make them again elsewhere and compare the logits with what is stored
 
 Each folder holds a model and a golden.json: seed, versions, where the model lies, and prompts with their logits (float32 .npy,
-one row a position) and the greedy continuation. No greedy choice is closer than 0.01 to its runner-up.
+one row a position, `first` if only later ones are stored) and the greedy continuation. No greedy choice is closer than 0.01 to its runner-up.
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType as Q
 
+import deepseek_v41_reference
 import tiny_deepseek
 import tiny_models
 from tiny_models import Tiny
@@ -31,6 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VOCAB = 320
 BOS, USER, ASSISTANT, EOS = "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"
 SPECIAL = (BOS, EOS, USER, ASSISTANT, "<think>", "</think>")
+SPECIAL_V41 = (*SPECIAL, "<｜image｜>")
+ALIKE = ("the", " the", "The", " The", "THE", "é", "É", "ñ", "Å", "ß", "Σ", "ς", "σ", "İ", "²", "ª", "½", "\u00a0", "\u0301", "e\u0301", "fi",
+         "ﬁ", "Ａ", "ａ", "１", "\u3000", "\u2003", "\u212a", "\u212b", "①", "…", "...", "가", "क", "ा", "  ", "\n\n", "\r\n", " \n")
 TEMPLATE = ("{{bos_token}}{%- for message in messages %}{%- if message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}"
             "{%- elif message['role'] == 'assistant' %}{% set content = message['content'] %}{% if '</think>' in content %}"
             "{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}"
@@ -40,23 +44,50 @@ CORPUS = ["The hadal zone is the deepest region of the ocean, lying within its t
           "How many sums does the machine do? One, two, three and then it rests.", "the and that there then this with thing in on an is"]
 
 
-def tokenizer() -> Any:
-    """A byte-level BPE of 320 tokens with the pattern of qwen2 and DeepSeek's control tokens."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    t = Tokenizer(models.BPE())
+def with_parts(t: Any) -> Any:
+    """A tokenizer of the pattern of qwen2 around a byte-level BPE."""
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
     t.normalizer = normalizers.NFC()
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
                                                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(CORPUS * 3, trainers.BpeTrainer(vocab_size=VOCAB - len(SPECIAL), show_progress=False,
-                                                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    t.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
-    assert t.get_vocab_size() == VOCAB
     return t
 
 
-def save_tokenizer(folder: Path) -> None:
-    tokenizer().save(str(folder / "tokenizer.json"))
+def with_special(t: Any, special: tuple[str, ...]) -> Any:
+    from tokenizers import AddedToken
+    t.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in special])
+    assert t.get_vocab_size() == VOCAB, t.get_vocab_size()
+    return t
+
+
+def tokenizer() -> Any:
+    """A byte-level BPE of 320 tokens with the pattern of qwen2 and DeepSeek's control tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    t = with_parts(Tokenizer(models.BPE()))
+    t.train_from_iterator(CORPUS * 3, trainers.BpeTrainer(vocab_size=VOCAB - len(SPECIAL), show_progress=False,
+                                                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return with_special(t, SPECIAL)
+
+
+def tokenizer_v41() -> Any:
+    """One of 320 tokens whose texts often differ by case, accents, blanks or compatible forms only; some are parts of a character."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    as_text = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges: list[tuple[str, str]] = []
+    for word in ALIKE:
+        letters = as_text.pre_tokenize_str(word)[0][0]
+        for end in range(2, len(letters) + 1):
+            if letters[:end] not in vocab:
+                merges.append((letters[:end - 1], letters[end - 1]))
+                vocab[letters[:end]] = len(vocab)
+    assert len(vocab) == VOCAB - len(SPECIAL_V41), len(vocab)
+    return with_special(with_parts(Tokenizer(models.BPE(vocab=vocab, merges=merges))), SPECIAL_V41)
+
+
+def save_tokenizer(folder: Path, t: Any) -> None:
+    t.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "add_bos_token": True, "add_eos_token": False, "bos_token": BOS, "eos_token": EOS, "pad_token": EOS,
         "model_max_length": 16384, "tokenizer_class": "LlamaTokenizerFast", "chat_template": TEMPLATE},
@@ -166,6 +197,34 @@ V4 = {"architectures": ["DeepseekV4ForCausalLM"], "model_type": "deepseek_v4", "
       "num_nextn_predict_layers": 1, "bos_token_id": 314, "eos_token_id": 315, "torch_dtype": "bfloat16"}
 CONFIGS |= {"deepseek-v4": V4, "deepseek-v4-fp4": V4 | {"num_hidden_layers": 3, "hc_mult": 2, "compress_ratios": [128, 4, 0], "num_hash_layers": 1,
                                                         "head_dim": 48, "o_groups": 4, "sliding_window": 9}}
+V41_TEXT = {k: v for k, v in V4.items() if k not in ("architectures", "num_hash_layers")} | {
+    "model_type": "deepseek_v41_text", "num_hidden_layers": 7, "head_dim": 32, "gate_temp": 1.0, "n_routed_experts": 5,
+    "num_experts_per_tok": 2, "rms_norm_eps": 1e-20, "bos_token_id": 313, "eos_token_id": 314, "engram_compressed_vocab_size": 256}
+
+
+def deepseek_v41(vision: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The composite config.json; `more` goes to its text_config."""
+    text = V41_TEXT | more
+    text["engram_num_embeddings"] = [sum(map(sum, sizes)) for sizes in deepseek_v41_reference.hash_primes(text)]
+    return {"architectures": [tiny_deepseek.KINDS["deepseek_v41"]], "model_type": "deepseek_v41", "image_token_id": VOCAB - 1,
+            "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": text["bos_token_id"],
+            "eos_token_id": text["eos_token_id"], "text_config": text} | ({"vision_config": vision} if vision else {})
+
+
+CONFIGS |= {
+    "deepseek-v41": deepseek_v41(
+        hidden_size=48, qk_rope_head_dim=8, q_lora_rank=24, o_lora_rank=12, sliding_window=10, compress_ratios=[0, 2, 2, 1, 1, 1, 1],
+        kv_source_layer_ids=[1, 2, 3], index_source_layer_ids=[1, 2, 3, 4, 6], candidate_source_layer_id=3, candidate_topk_blocks=12,
+        candidate_block_size=4, index_head_dim=20, index_topk=8, moe_intermediate_size=16, engram_layer_ids=[1, 5], engram_vocab_size=61,
+        engram_max_ngram_size=4, engram_n_heads=3, engram_head_dim=12, engram_pad_id=2, num_nextn_predict_layers=0),
+    "deepseek-v41-fp4": deepseek_v41(
+        {"model_type": "deepseek_v41_vision", "hidden_size": 16, "num_hidden_layers": 1, "patch_size": 2},
+        rope_scaling=yarn(original_max_position_embeddings=64, beta_fast=2, beta_slow=0.25), hc_mult=2, qk_rope_head_dim=16, q_lora_rank=40,
+        o_lora_rank=16, sliding_window=9, compress_ratios=[0, 2, 2, 1, 1, 1, 0, 0, 0], kv_source_layer_ids=[1, 3],
+        index_source_layer_ids=[1, 2, 3, 4, 5], candidate_source_layer_id=3, candidate_topk_blocks=2,
+        candidate_block_size=5, index_head_dim=24, index_topk=12, moe_intermediate_size=32, engram_layer_ids=[1, 3], engram_vocab_size=97,
+        engram_max_ngram_size=3, engram_n_heads=2, engram_head_dim=64, engram_pad_id=314, num_nextn_predict_layers=2),
+}
 DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model, in what type, with the old key set
     "deepseek-moe-gguf": ("deepseek-moe", Q.F16, False),
     "deepseek-v2-lite-gguf": ("deepseek-v2-lite", Q.F16, False),
@@ -193,7 +252,10 @@ QUANT_TYPES: dict[str, dict[int | str, Q | list[Q]]] = {  # per layer in the ord
     "quant-iq": {EMBED: Q.IQ4_XS, 0: [Q.IQ2_XXS, Q.IQ2_XS, Q.IQ2_S, Q.IQ3_XXS, Q.IQ3_S, Q.IQ1_S, Q.IQ1_M],
                  1: [Q.TQ1_0, Q.TQ2_0, Q.IQ4_XS, Q.IQ1_M, Q.IQ2_XXS, Q.IQ3_S, Q.IQ3_XXS]},
 }
-LONG = {"deepseek-v4": 277, "deepseek-v4-fp4": 260, "deepseek-v3": 100, "deepseek-v32": 100, "llama": 116, "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
+CLOSE = 3e-5  # a choice of entries or experts by less might fall otherwise in single precision
+LAST = {"deepseek-v41": 80, "deepseek-v41-fp4": 48}  # only so many rows of logits are stored
+LONG = {"deepseek-v4": 277, "deepseek-v4-fp4": 260, "deepseek-v3": 100, "deepseek-v32": 100, "deepseek-v41": 150, "deepseek-v41-fp4": 400, "llama": 116,
+        "qwen3-yarn": 116, "llama-llama3": 100, "qwen2": 72}  # others: 56 tokens, beyond every original length of 32
 
 
 def quant_type_of(name: str) -> Callable[[str], Q]:
@@ -233,20 +295,25 @@ def oracle(tiny: Tiny) -> Callable[[list[int]], np.ndarray]:
     return run
 
 
-def prompt(logits_of: Callable[[list[int]], np.ndarray], rng: np.random.Generator, length: int, new: int) -> tuple[list[int], np.ndarray, list[int]]:
-    """Of a dozen prompts without a close choice, the one whose continuation repeats itself least."""
+def prompt(logits_of: Callable[[list[int]], np.ndarray], rng: np.random.Generator, length: int, new: int,
+           banned: int = -1) -> tuple[list[int], np.ndarray, list[int]]:
+    """Of a dozen prompts without a close choice, nor the banned id, the one whose continuation repeats itself least.
+
+    An oracle that chooses entries or experts may tell in `closest` by how little it chose them.
+    """
     best: tuple[list[int], np.ndarray, list[int]] | None = None
     kept = 0
     while kept < 12:
         ids = [int(i) for i in rng.integers(0, VOCAB - len(SPECIAL), length)]
         first = logits_of(ids)
-        row, continued, margin = first[-1], list(ids), math.inf
+        row, continued = first[-1], list(ids)
         for _ in range(new):
             top = np.sort(row)[-2:]
-            margin = min(margin, float(top[1] - top[0]))
+            if top[1] - top[0] <= 0.01 or row.argmax() == banned or getattr(logits_of, "closest", math.inf) <= CLOSE:
+                break
             continued.append(int(row.argmax()))
             row = logits_of(continued)[-1]
-        if margin > 0.01:
+        else:
             kept += 1
             if best is None or len(set(continued[length:])) > len(set(best[2])):
                 best = ids, first, continued[length:]
@@ -259,9 +326,10 @@ def write_reference(folder: Path, name: str, tiny: Tiny, seed: int, where: str) 
     rng = np.random.default_rng(seed + 1000)
     prompts = []
     for i, (length, new) in enumerate(((1, 4), (9, 24), (LONG.get(name, 56), 8))):
-        ids, logits, greedy = prompt(model, rng, length, new)
-        np.save(folder / f"logits{i}.npy", logits)
-        prompts.append({"ids": ids, "logits": f"logits{i}.npy", "greedy": greedy})
+        ids, logits, greedy = prompt(model, rng, length, new, tiny.config.get("image_token_id", -1))
+        first = max(0, length - LAST.get(name, length))
+        np.save(folder / f"logits{i}.npy", logits[first:])
+        prompts.append({"ids": ids} | ({"first": first} if first else {}) | {"logits": f"logits{i}.npy", "greedy": greedy})
         if name in WITH_MTP and length > 1:
             np.save(folder / f"mtp{i}.npy", tiny_deepseek.mtp_oracle(tiny)(ids))
             prompts[-1]["mtp"] = f"mtp{i}.npy"
@@ -308,12 +376,18 @@ def make(name: str, out: Path) -> None:
         tiny_models.save_gguf(tiny, folder / "model.gguf", quant_type_of(name), seed)
         return write_reference(folder, name, tiny, seed, "model.gguf")
     if name.endswith("-fp4"):
-        tiny_deepseek.to_v4_formats(tiny)
+        if tiny.arch == "deepseek_v41":
+            tiny_deepseek.to_v41_formats(tiny)
+        else:
+            tiny_deepseek.to_v4_formats(tiny, 128)
     if name.endswith("-fp8"):
         tiny_models.to_fp8(tiny, torch.bfloat16 if name == "qwen3-fp8" else torch.float32)
     tiny_models.save_folder(tiny, folder, shards=2 if name.endswith("-sharded") else 1)
     if name == "qwen3":
-        save_tokenizer(folder)
+        save_tokenizer(folder, tokenizer())
+    if tiny.arch == "deepseek_v41":
+        tiny.token_table = deepseek_v41_reference.token_table(tokenizer_v41())
+        save_tokenizer(folder, tokenizer_v41())
     write_reference(folder, name, tiny, seed, ".")
 
 

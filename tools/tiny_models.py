@@ -34,6 +34,7 @@ class Tiny:
     config: dict[str, Any]
     weights: dict[str, Array]
     stored: dict[str, torch.Tensor] = field(default_factory=dict)  # what save_folder writes where it is not plain bf16
+    token_table: list[int] = field(default_factory=list)  # of each token id the compressed one, where a model hashes them
 
     @property
     def arch(self) -> str:

@@ -35,6 +35,12 @@ void ModelOptions::declare(CLI::App& command) {
                   "native: as the file has them; f32: decoded at load, activations unrounded")
       ->check(CLI::IsMember({"native", "f32"}))
       ->capture_default_str();
+  command
+      .add_option("--v41-tail", v41_tail,
+                  "DeepSeek-V4.1: rows of a prompt that its last layers run (published: 128); by "
+                  "default as many as exactness needs")
+      ->group("Advanced")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
 }
 
 RunnerOptions ModelOptions::runner(int64_t needed) const {
@@ -45,6 +51,7 @@ RunnerOptions ModelOptions::runner(int64_t needed) const {
                      : kv_cache_dtype == "bf16" ? HADAL_BF16
                                                 : HADAL_F16;
   o.context = ctx.value_or(needed);
+  o.v41_tail = v41_tail;
   return o;
 }
 

@@ -41,7 +41,7 @@ struct ModelOptions {
   int32_t threads = 0;
   std::string kv_cache_dtype = "f16";
   std::string weights = "native";
-  std::optional<int64_t> ctx;
+  std::optional<int64_t> ctx, v41_tail;
 
   void declare(CLI::App& command);
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.

@@ -73,13 +73,26 @@ std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint,
           format ? std::string((*format)->name) : format.error().message};
 }
 
-/// Names without what tells one layer from the next: "model.layers.61.*", each once.
-std::set<std::string> parts_of(const std::vector<std::string>& names) {
-  std::set<std::string> parts;
-  for (const std::string& name : names) {
+/// Unused names without what tells one layer from the next, each once: "model.layers.61.*" where
+/// nothing of a layer is used, "layers.*.ffn.gate.bias_vl" where one part is not.
+std::set<std::string> parts_of(const std::vector<std::string>& unused,
+                               const Checkpoint& checkpoint) {
+  const std::set<std::string> all(unused.begin(), unused.end());
+  const auto layer_of = [](const std::string& name) {  // its end, with the dot
     const size_t digit = name.find_first_of("0123456789");
     const size_t dot = digit == std::string::npos ? digit : name.find('.', digit);
-    parts.insert(dot == std::string::npos ? name : name.substr(0, dot) + ".*");
+    return dot == std::string::npos ? std::string() : name.substr(0, dot + 1);
+  };
+  std::set<std::string> used_layers, parts;
+  for (const TensorInfo& t : checkpoint.tensors())
+    if (!all.contains(t.name)) used_layers.insert(layer_of(t.name));
+  for (const std::string& name : unused) {
+    const std::string layer = layer_of(name);
+    const size_t digit = name.find_first_of("0123456789");
+    parts.insert(layer.empty() ? name
+                 : !used_layers.contains(layer)
+                     ? layer + "*"
+                     : name.substr(0, digit) + "*" + name.substr(layer.size() - 1));
   }
   return parts;
 }
@@ -144,7 +157,7 @@ Status run(const Options& o) {
     for (const auto& [type, sum] : totals.by_type)
       std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(),
                   static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
-    for (const std::string& part : parts_of(model->unused()))
+    for (const std::string& part : parts_of(model->unused(), *checkpoint))
       std::printf("  %-26s %s\n", "known, not used", part.c_str());
     if (o.metadata)
       for (const auto& [key, value] : checkpoint->metadata())

@@ -14,7 +14,7 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string ids, out, chunk;
-  int64_t batch = 1, reuse = 0;
+  int64_t batch = 1, reuse = 0, from = 0;
   bool eager = false, mtp = false;
 };
 
@@ -51,6 +51,10 @@ Status run(const Options& o) {
   if (o.reuse >= n && o.reuse > 0)
     return usage_error("--reuse " + std::to_string(o.reuse) + ": fewer than the " +
                        std::to_string(n) + " ids are expected");
+  if (o.from >= n || (o.mtp && o.from > 0))
+    return usage_error("--from " + std::to_string(o.from) +
+                       (o.mtp ? ": goes with the main model's logits alone"
+                              : ": the last position is " + std::to_string(n - 1)));
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
   RunnerOptions runner = o.model.runner(n + 16);
   HADAL_TRY(const int64_t model_limit,
@@ -74,13 +78,14 @@ Status run(const Options& o) {
   request.prompt.assign(ids.begin(), ids.end());
   request.chunks = chunks;
   request.reuse_prefix = o.reuse > 0;
+  request.logits_from = o.from;
   for (const int64_t id : ids)
     if (id >= engine->spec().vocab_size)
       return usage_error("token id " + std::to_string(id) + " is outside the vocabulary of " +
                          std::to_string(engine->spec().vocab_size));
   HADAL_TRY(NpyWriter out, NpyWriter::create(o.out, engine->spec().vocab_size));
   Status written;
-  int64_t next = 0;
+  int64_t next = o.from;
   (o.mtp ? request.on_draft_logits : request.on_logits) = [&](int64_t position,
                                                               std::span<const float> logits) {
     if (position != next || !written) return;  // positions that a reused prefix ran already
@@ -91,12 +96,13 @@ Status run(const Options& o) {
     // The prefix is run alone and stays in the cache; whole units of it are then taken from there.
     Request prefix = request;
     prefix.prompt.resize(static_cast<size_t>(o.reuse));
+    prefix.logits_from = std::min(o.from, o.reuse - 1);
     HADAL_TRY(engine->add(std::move(prefix)));
     HADAL_TRY(drain(*engine));
     next = o.reuse / engine->spec().reuse_unit * engine->spec().reuse_unit;
     next = std::max<int64_t>(
-        0, o.mtp ? next - 1 : next);  // the draft behind a prefix begins one row before
-    HADAL_TRY(out.truncate(next));
+        o.from, o.mtp ? next - 1 : next);  // the draft behind a prefix begins one row before
+    HADAL_TRY(out.truncate(next - o.from));
   }
   HADAL_TRY(engine->add(std::move(request)));
   HADAL_TRY(add_neighbours(*engine, o.batch - 1, n));
@@ -114,12 +120,17 @@ void add_logits(CLI::App& app, Run& chosen) {
       app.add_subcommand("logits", "write the logits of every prompt position to a .npy file");
   o->model.declare(*c);
   c->add_option("--ids", o->ids, "the prompt's token ids, commas between")->required();
-  c->add_option("--out", o->out, "the .npy file to write: fp32 [ids, rows of the head]")
+  c->add_option("--out", o->out,
+                "the .npy file to write: fp32 [ids from --from on, rows of the head]")
       ->required();
   c->add_option("--chunk", o->chunk,
                 "cut the prompt: N, or a,b,c (the last repeats); 1: token by token");
   c->add_option("--batch", o->batch, "this request is one of N, the others are random")
       ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  c->add_option("--from", o->from,
+                "the first position whose logits are written; rows before may be cheaper")
+      ->check(CLI::Range(0, INT32_MAX))
       ->capture_default_str();
   c->add_option("--reuse", o->reuse,
                 "run the first K ids first, then reuse them as a cached prefix")

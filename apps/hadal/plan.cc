@@ -36,7 +36,8 @@ Status run(const Options& o) {
   constexpr int64_t kPrompt = 512;
   const Plan prefill =
       runner->plan({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(o.depth) + kPrompt / 2.0);
-  double parameters = 0, active = 0;
+  const FileTableTotals tables = runner->file_tables();
+  double parameters = tables.parameters, active = tables.used_by_a_token;
   for (const Weight& w : runner->weights()) {
     if (!w.table.empty()) continue;  // computed, not stored
     const auto elements = static_cast<double>(w.source.batch * w.source.rows * w.source.cols);
@@ -51,6 +52,8 @@ Status run(const Options& o) {
   j["bytes"] = {{"weights", memory.weights},
                 {"cache", memory.cache},
                 {"cache_per_token", memory.cache_per_token},
+                {"cache_kept", memory.cache_kept},
+                {"tables_in_file", static_cast<uint64_t>(tables.bytes)},
                 {"scratch", memory.scratch},
                 {"step", memory.step},
                 {"workspace", memory.workspace},
@@ -86,10 +89,16 @@ Status run(const Options& o) {
     std::printf("  %-18s %10.2f billion, %.2f billion used for a token\n", "parameters",
                 parameters / 1e9, active / 1e9);
     line("weights", memory.weights);
+    if (tables.bytes > 0)
+      std::printf("  %-18s %10.1f MiB, read from the file a few rows at a time\n", "tables",
+                  tables.bytes / mib);
     line("cache", memory.cache);
-    std::printf("  %-18s %10lld tokens, %.1f KiB each\n", "  context",
+    std::printf("  %-18s %10lld tokens, %.1f KiB each", "  context",
                 static_cast<long long>(runner->context()),
                 static_cast<double>(memory.cache_per_token) / 1024);
+    if (memory.cache_kept > 0)
+      std::printf(", and %.1f MiB of last rows", static_cast<double>(memory.cache_kept) / mib);
+    std::printf("\n");
     line("working memory", memory.scratch + memory.step + memory.workspace);
     line("together", memory.total());
     line("free", memory.available);

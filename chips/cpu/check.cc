@@ -13,7 +13,7 @@ uint64_t matmul_temp_bytes();
 uint64_t attention_temp_bytes(int64_t dim, int64_t dim_v, int64_t group);
 uint64_t grouped_temp_bytes(int64_t k);
 uint64_t router_temp_bytes(int64_t experts);
-uint64_t index_temp_bytes(int64_t heads, int64_t dim, int64_t entries);
+uint64_t index_temp_bytes(const hadal_op& op, const hadal_tensor* t);
 uint64_t sample_temp_bytes(int64_t vocab);
 
 namespace {
@@ -316,10 +316,11 @@ void check_shapes(Checker& c, const hadal_op& op) {
       check_attention(c, op);
       break;
     case HADAL_OP_GATHER_ROWS:
-      c.floats(HADAL_GATHER_ROWS_X);
-      c.floats(HADAL_GATHER_ROWS_OUT);
-      c.rank(HADAL_GATHER_ROWS_X, 2);
-      c.rank(HADAL_GATHER_ROWS_OUT, 2);
+      for (const uint32_t i : {HADAL_GATHER_ROWS_X, HADAL_GATHER_ROWS_OUT}) {
+        c.dtype(i, {HADAL_F32, HADAL_I32});
+        c.rank(i, 2);
+        c.aligned(i, 4);
+      }
       c.ints(HADAL_GATHER_ROWS_INDEX, 1);
       c.same_rows(HADAL_GATHER_ROWS_INDEX, HADAL_GATHER_ROWS_OUT);
       c.extent_is(HADAL_GATHER_ROWS_OUT, 1, c.extent(HADAL_GATHER_ROWS_X, 1));
@@ -359,6 +360,7 @@ void check_shapes(Checker& c, const hadal_op& op) {
       break;
     }
     case HADAL_OP_INDEX_TOPK:
+    case HADAL_OP_INDEX_BLOCKS:
       c.plane(HADAL_INDEX_TOPK_PLANE);
       break;
     case HADAL_OP_COMPRESS:
@@ -367,11 +369,14 @@ void check_shapes(Checker& c, const hadal_op& op) {
         c.vector(HADAL_COMPRESS_APE, c.extent(HADAL_COMPRESS_APE, 0));
       break;
     case HADAL_OP_HC_PRE:
-      c.vector(HADAL_HC_PRE_BASE, c.extent(HADAL_HC_PRE_MIX, 1));
-      c.vector(HADAL_HC_PRE_SCALE, c.extent(HADAL_HC_PRE_SCALE, 0));
+      for (const uint32_t i : {HADAL_HC_PRE_BASE, HADAL_HC_PRE_SCALE}) c.vector(i, c.extent(i, 0));
       break;
     case HADAL_OP_HC_POST:
       c.require(c.extent(HADAL_HC_POST_X, 1) <= 16, "at most 16 streams");
+      break;
+    case HADAL_OP_ENGRAM_GATE:
+      for (const uint32_t i : {HADAL_ENGRAM_GATE_Q_WEIGHT, HADAL_ENGRAM_GATE_K_WEIGHT})
+        c.vector(i, c.extent(i, 0));
       break;
     case HADAL_OP_LATENT_ATTENTION:
       for (const uint32_t plane : {HADAL_LATENT_ATTENTION_PLANE, HADAL_LATENT_ATTENTION_PLANE2})
@@ -498,22 +503,54 @@ std::string check_latent_indices(const hadal_tape& tape, const hadal_op& op,
   return {};
 }
 
-std::string check_topk_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step) {
+/// Of index_topk and index_blocks, which have the same operands up to LIST.
+std::string check_index_indices(const hadal_tape& tape, const hadal_op& op,
+                                const hadal_step& step) {
   const auto view = [&](uint32_t i) { return host_chip::view(tape, op.operands[i], step); };
   const View position = view(HADAL_INDEX_TOPK_POSITION), row_seq = view(HADAL_INDEX_TOPK_ROW_SEQ),
              plane = view(HADAL_INDEX_TOPK_PLANE), table = view(HADAL_INDEX_TOPK_BLOCK_TABLE),
-             first = view(HADAL_INDEX_TOPK_FIRST);
-  const int64_t slots = plane.extents[1], ratio = op.attr.index.ratio;
+             first = view(HADAL_INDEX_TOPK_FIRST),
+             candidates = op.id == HADAL_OP_INDEX_TOPK ? view(HADAL_INDEX_TOPK_CANDIDATES) : View();
+  const int64_t slots = plane.extents[1], ratio = op.attr.index.ratio,
+                entries = table.extents[1] * slots, size = op.attr.index.block_size,
+                blocks = candidates.present() ? (entries + size - 1) / size : 0;
   HADAL_RETURN_IF_TEXT(check_range(op, row_seq, HADAL_INDEX_TOPK_ROW_SEQ, 0, table.extents[0]));
-  HADAL_RETURN_IF_TEXT(
-      check_range(op, position, HADAL_INDEX_TOPK_POSITION, 0, table.extents[1] * slots * ratio));
+  HADAL_RETURN_IF_TEXT(check_range(op, position, HADAL_INDEX_TOPK_POSITION, 0, entries * ratio));
   for (int64_t t = 0; t < position.extents[0]; ++t) {
     const int64_t s = *row_seq.row<int32_t>(t),
                   end = (int64_t{*position.row<int32_t>(t)} + 1) / ratio;
     const int64_t begin = (std::max<int64_t>(0, *first.row<int32_t>(s)) + ratio - 1) / ratio;
-    for (int64_t i = begin / slots; begin < end && i * slots < end; ++i)
-      HADAL_RETURN_IF_TEXT(outside(op, HADAL_INDEX_TOPK_BLOCK_TABLE, i, table.row<int32_t>(s)[i], 0,
-                                   plane.extents[0]));
+    const int32_t* pages = table.row<int32_t>(s);
+    int64_t checked = 0;  // below it every page that is needed was looked at
+    // A page of the entries [from, to) that is not mapped; -1: all are.
+    const auto unmapped = [&](int64_t from, int64_t to) -> int64_t {
+      if (to <= std::max(from, checked)) return -1;
+      for (int64_t page = from / slots; page * slots < to; ++page) {
+        if (pages[page] < 0 || pages[page] >= plane.extents[0]) return page;
+        checked = (page + 1) * slots;
+      }
+      return -1;
+    };
+    const auto refuse = [&](int64_t page) {
+      return outside(op, HADAL_INDEX_TOPK_BLOCK_TABLE, page, pages[page], 0, plane.extents[0]);
+    };
+    if (!candidates.present()) {
+      if (const int64_t page = unmapped(begin, end); page >= 0) return refuse(page);
+      continue;
+    }
+    // There may be thousands, a row: texts are for what is wrong.
+    const int32_t* list = candidates.row<int32_t>(t);
+    int64_t last = -1;
+    for (int64_t i = 0; i < candidates.extents[1] && list[i] >= 0; ++i) {
+      const int64_t block = list[i];
+      if (block <= last || block >= blocks)
+        return outside(op, HADAL_INDEX_TOPK_CANDIDATES, i, block, last + 1, blocks);
+      last = block;
+      if (const int64_t page =
+              unmapped(std::max(begin, block * size), std::min(end, (block + 1) * size));
+          page >= 0)
+        return refuse(page);
+    }
   }
   return {};
 }
@@ -622,7 +659,8 @@ std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hada
     case HADAL_OP_LATENT_ATTENTION:
       return check_latent_indices(tape, op, step);
     case HADAL_OP_INDEX_TOPK:
-      return check_topk_indices(tape, op, step);
+    case HADAL_OP_INDEX_BLOCKS:
+      return check_index_indices(tape, op, step);
     case HADAL_OP_COMPRESS:
       return check_compress_indices(tape, op, step);
     case HADAL_OP_ROUTER:
@@ -653,9 +691,8 @@ uint64_t temp_bytes_of(const hadal_op& op, const hadal_tensor* t) {
     case HADAL_OP_GROUPED_MATMUL:
       return grouped_temp_bytes(t[HADAL_GROUPED_MATMUL_X].extents[1]);
     case HADAL_OP_INDEX_TOPK:
-      return index_temp_bytes(
-          t[HADAL_INDEX_TOPK_Q].extents[1], t[HADAL_INDEX_TOPK_Q].extents[2],
-          t[HADAL_INDEX_TOPK_BLOCK_TABLE].extents[1] * t[HADAL_INDEX_TOPK_PLANE].extents[1]);
+    case HADAL_OP_INDEX_BLOCKS:
+      return index_temp_bytes(op, t);
     case HADAL_OP_ROUTER:
       return router_temp_bytes(t[HADAL_ROUTER_LOGITS].extents[1]);
     case HADAL_OP_SAMPLE:
@@ -687,11 +724,10 @@ hadal_status query_op(const hadal_op& op, const hadal_tensor* tensors, const int
                              : static_cast<uint64_t>(quant_bytes(rows, x.extents[1]));
       break;
     }
-    case HADAL_OP_INDEX_TOPK: {
+    case HADAL_OP_INDEX_TOPK:
+    case HADAL_OP_INDEX_BLOCKS: {
       const hadal_tensor& q = tensors[HADAL_INDEX_TOPK_Q];
-      *workspace_bytes = index_scores_bytes(q.extents[0] * limits[q.row_dim],
-                                            tensors[HADAL_INDEX_TOPK_BLOCK_TABLE].extents[1] *
-                                                tensors[HADAL_INDEX_TOPK_PLANE].extents[1]);
+      *workspace_bytes = index_kept_bytes(op, tensors, q.extents[0] * limits[q.row_dim]);
       break;
     }
     case HADAL_OP_GQA_ATTENTION:

@@ -260,6 +260,94 @@ TEST(CpuOps, CacheBlocksAreCopiedAndProtected) {
   EXPECT_EQ(std::vector<float>(rig.at<float>(plane), rig.at<float>(plane) + 24), wanted);
 }
 
+/// index_blocks, index_topk among its blocks, and index_topk of everything: with fewer entries than
+/// blocks the two lists are one, if a score has its bits whoever makes it. Keys lie so close
+/// together that the last bits decide.
+std::vector<int32_t> build_index(Rig& rig, int64_t rows, int64_t dim, int64_t block_size) {
+  const int64_t slots = 16, context = 3000, pages = (context + slots - 1) / slots, k = 40,
+                heads = 8;
+  const uint32_t size = static_cast<uint32_t>(block_size);
+  Random random(7);
+  rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = rows;
+  std::vector<float> keys, common = random.numbers(dim);
+  for (int64_t e = 0; e < pages * slots; ++e)
+    for (const float c : common) keys.push_back(c + random.number() * 0x1p-22f);
+  std::vector<int32_t> positions, table;
+  for (int64_t t = 0; t < rows; ++t) positions.push_back(static_cast<int32_t>(context - 1 - t * 7));
+  for (int64_t i = 0; i < pages; ++i) table.push_back(static_cast<int32_t>(pages - 1 - i));
+  const int32_t q = rig.f32({1, heads, dim}, random.numbers(rows * heads * dim), HADAL_DIM_T),
+                w = rig.f32({1, heads}, random.numbers(rows * heads), HADAL_DIM_T);
+  const int32_t pos = rig.i32({1}, positions, HADAL_DIM_T),
+                seq = rig.i32({1}, std::vector<int32_t>(static_cast<size_t>(rows)), HADAL_DIM_T),
+                blocks = rig.i32({1, pages}, table), first = rig.i32({1}, {37});
+  const int32_t plane = rig.plane(HADAL_F32, {pages, slots, dim});
+  std::memcpy(rig.at<float>(plane), keys.data(), keys.size() * sizeof(float));
+  const auto list = [&](int64_t width) {
+    return rig.i32({1, width}, {}, HADAL_DIM_T, HADAL_SPACE_SCRATCH);
+  };
+  const int32_t candidates = list(k + 1), some = list(k), all = list(k);
+  rig.op(HADAL_OP_INDEX_BLOCKS, {q, w, pos, seq, plane, blocks, first, candidates}).attr.index = {
+      1, size};
+  rig.op(HADAL_OP_INDEX_TOPK, {q, w, pos, seq, plane, blocks, first, some, candidates})
+      .attr.index = {1, size};
+  rig.op(HADAL_OP_INDEX_TOPK, {q, w, pos, seq, plane, blocks, first, all}).attr.index = {1, 0};
+  return {candidates, some, all};
+}
+
+TEST(CpuOps, CandidatesHoldTheEntriesThatAreChosenOfAll) {
+  for (const std::string& kernels : kernel_names())
+    for (const int64_t dim : {33, 64})
+      for (const int64_t size : {8, 11})
+        for (const int64_t rows : {2, 9}) {
+          std::vector<std::vector<int32_t>> first;
+          for (const int threads : {1, 2, 3})
+            for (const bool program : {false, true}) {
+              Rig rig(threads, kernels.c_str());
+              const auto ids = build_index(rig, rows, dim, size);
+              ASSERT_EQ(rig.run(program), HADAL_OK) << rig.error.text;
+              EXPECT_EQ(rig.get<int32_t>(ids[1]), rig.get<int32_t>(ids[2]))
+                  << kernels << " dim " << dim << " blocks of " << size << " rows " << rows;
+              std::vector<std::vector<int32_t>> got;
+              for (const int32_t id : ids) got.push_back(rig.get<int32_t>(id));
+              if (first.empty()) first = got;
+              ASSERT_EQ(got, first) << kernels << " threads " << threads;
+            }
+        }
+}
+
+TEST(CpuOps, HyperConnectionsInOneStepAndInTwo) {
+  const int64_t t = 5, n = 4, d = 67;
+  Rig rig(2);
+  rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = t;
+  const int32_t x = rig.f32({1, n, d}, Random(1).numbers(t * n * d), HADAL_DIM_T),
+                mix = rig.f32({1, n}, Random(2).numbers(t * n), HADAL_DIM_T),
+                base = rig.vector(Random(3).numbers(n)), scale = rig.vector({0.7f});
+  const int32_t whole = rig.f32({1, d}, {}, HADAL_DIM_T), out = rig.f32({1, d}, {}, HADAL_DIM_T),
+                again = rig.f32({1, d}, {}, HADAL_DIM_T), pre = rig.f32({1, n}, {}, HADAL_DIM_T);
+  const hadal_hc_attr attr = {1e-6f, 1e-3f, 3};
+  rig.op(HADAL_OP_HC_PRE, {x, mix, base, scale, whole}).attr.hc = attr;
+  rig.op(HADAL_OP_HC_PRE, {x, mix, base, scale, -1, -1, -1, pre}).attr.hc = attr;
+  rig.op(HADAL_OP_HC_PRE, {x, -1, -1, -1, out, -1, -1, pre}).attr.hc = attr;
+  rig.op(HADAL_OP_HC_PRE, {x, mix, base, scale, again, -1, -1, pre}).attr.hc = attr;
+  for (const bool program : {false, true}) {
+    ASSERT_EQ(rig.run(program), HADAL_OK) << rig.error.text;
+    EXPECT_EQ(rig.get<float>(out), rig.get<float>(whole));
+    EXPECT_EQ(rig.get<float>(again), rig.get<float>(whole));
+  }
+}
+
+TEST(CpuOps, CandidatesOfTheTapeItselfAreChecked) {
+  Rig rig(2);
+  const auto ids = build_index(rig, 2, 8, 8);
+  rig.ops.erase(rig.ops.begin());
+  rig.at<int32_t>(ids[0])[1] = 1 << 20;
+  for (const bool program : {false, true}) {
+    EXPECT_EQ(rig.run(program), HADAL_INVALID);
+    EXPECT_NE(std::string(rig.error.text).find("candidates [1] is 1048576"), std::string::npos)
+        << rig.error.text;
+  }
+}
+
 std::vector<int32_t> build_sample(Rig& rig, uint32_t seed, bool mask, uint32_t top) {
   const int64_t rows = 12, vocab = 5003;
   Random random(seed);

@@ -81,6 +81,7 @@ bool has_indices(uint32_t id) {
     case HADAL_OP_MOE_COMBINE:
     case HADAL_OP_LATENT_ATTENTION:
     case HADAL_OP_INDEX_TOPK:
+    case HADAL_OP_INDEX_BLOCKS:
     case HADAL_OP_COMPRESS:
       return true;
     default:
@@ -92,7 +93,7 @@ bool has_indices(uint32_t id) {
 /// of them.
 constexpr std::pair<StageKind, StageKind> kTwoParts[] = {
     {StageKind::kAttention, StageKind::kAttentionMerge},
-    {StageKind::kIndexTopk, StageKind::kIndexSelect},
+    {StageKind::kIndex, StageKind::kIndexSelect},
 };
 bool is_second_part(StageKind kind) {
   return kind == StageKind::kAttentionMerge || kind == StageKind::kIndexSelect;
@@ -195,7 +196,8 @@ class PlanBuilder {
         s.kind = StageKind::kAttention;
         break;
       case HADAL_OP_INDEX_TOPK:
-        s.kind = StageKind::kIndexTopk;
+      case HADAL_OP_INDEX_BLOCKS:
+        s.kind = StageKind::kIndex;
         share_parts(s, workspace);
         break;
       case HADAL_OP_COMPRESS:
@@ -206,6 +208,9 @@ class PlanBuilder {
         break;
       case HADAL_OP_HC_POST:
         s.kind = StageKind::kHcPost;
+        break;
+      case HADAL_OP_ENGRAM_GATE:
+        s.kind = StageKind::kEngramGate;
         break;
       case HADAL_OP_ROUTER:
         s.kind = StageKind::kRouter;
@@ -580,8 +585,8 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
       case StageKind::kMoeCombine:
         run_moe_combine(run, op, i);
         break;
-      case StageKind::kIndexTopk:
-        run_index_topk(run, op, s, i, worker);
+      case StageKind::kIndex:
+        run_index(run, op, s, i, worker);
         break;
       case StageKind::kCompress:
         run_compress(run, op, i);
@@ -591,6 +596,9 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
         break;
       case StageKind::kHcPost:
         run_hc_post(run, op, i);
+        break;
+      case StageKind::kEngramGate:
+        run_engram_gate(run, op, i);
         break;
       case StageKind::kIndexSelect:
         run_index_select(run, op, s, i);

@@ -49,11 +49,12 @@ enum class StageKind : uint8_t {
   kMoeSort,
   kGroupedMatmul,
   kMoeCombine,
-  kIndexTopk,
+  kIndex,
   kIndexSelect,
   kCompress,
   kHcPre,
   kHcPost,
+  kEngramGate,
 };
 
 struct Stage {
@@ -146,8 +147,8 @@ bool attention_splits(const Run& run, const hadal_op& op, const Stage& stage);
 /// Numbers of a plane (F32, F16, BF16) as floats.
 void load_numbers(const KernelTable& kernels, DType dtype, const std::byte* from, int64_t n,
                   float* to);
-/// Memory for the scores of few rows, and whether a step uses it.
-uint64_t index_scores_bytes(int64_t rows, int64_t entries);
+/// Memory for what choosing needs of few rows, and whether a step uses it.
+uint64_t index_kept_bytes(const hadal_op& op, const hadal_tensor* tensors, int64_t rows);
 bool index_splits(const Run& run, const hadal_op& op, const Stage& stage);
 /// Indices within their ranges; an empty text if so.
 std::string check_indices(const hadal_tape& tape, const hadal_op& op, const hadal_step& step);
@@ -176,11 +177,12 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
 void run_moe_sort(const Run& run, const hadal_op& op, size_t index);
 void run_grouped_matmul(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 void run_moe_combine(const Run& run, const hadal_op& op, size_t index);
-void run_index_topk(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
-                    Worker& worker);
+void run_index(const Run& run, const hadal_op& op, const Stage& stage, size_t index,
+               Worker& worker);
 void run_compress(const Run& run, const hadal_op& op, size_t index);
 void run_hc_pre(const Run& run, const hadal_op& op, size_t index);
 void run_hc_post(const Run& run, const hadal_op& op, size_t index);
+void run_engram_gate(const Run& run, const hadal_op& op, size_t index);
 void run_index_select(const Run& run, const hadal_op& op, const Stage& stage, size_t index);
 void run_sample(const Run& run, const hadal_op& op, size_t index, Worker& worker);
 

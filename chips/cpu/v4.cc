@@ -1,4 +1,5 @@
-// What DeepSeek-V4 adds: compress, and the hyper-connections hc_pre and hc_post.
+// What DeepSeek-V4 adds: compress, the hyper-connections hc_pre and hc_post; and V4.1's
+// engram_gate.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -54,6 +55,30 @@ struct Compressor {
   }
 };
 
+/// 1 / sqrt(mean(x[t]^2) + eps), over all streams.
+float inverse_norm(const View& x, int64_t t, float eps) {
+  const int64_t n = x.extents[1], d = x.extents[2];
+  double squares = 0;
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t c = 0; c < d; ++c) {
+      const auto v = static_cast<double>(x.row<float>(t, i)[c]);
+      squares += v * v;
+    }
+  return static_cast<float>(
+      1.0 / std::sqrt(squares / static_cast<double>(n * d) + static_cast<double>(eps)));
+}
+
+/// out[t] = sum_i pre_i x[t, i]
+void collapse(const View& x, int64_t t, const float* pre, const View& out) {
+  const int64_t n = x.extents[1], d = x.extents[2];
+  float* to = out.row<float>(t);
+  std::fill_n(to, d, 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    const float* stream = x.row<float>(t, i);
+    for (int64_t c = 0; c < d; ++c) to[c] += pre[i] * stream[c];
+  }
+}
+
 /// Divides rows (or columns) of an n x n matrix by (their sum + eps).
 void normalise(float* comb, int64_t n, bool rows, float eps) {
   for (int64_t i = 0; i < n; ++i) {
@@ -63,6 +88,34 @@ void normalise(float* comb, int64_t n, bool rows, float eps) {
     for (int64_t j = 0; j < n; ++j) sum += line[j * step];
     for (int64_t j = 0; j < n; ++j) line[j * step] /= sum + eps;
   }
+}
+
+/// How well a stream matches its key: what engram_gate takes the root of.
+double engram_match(const float* x, const float* key, const float* q_weight, const float* k_weight,
+                    int64_t d, double eps) {
+  // Eight partial sums each, in double: whole vectors, whatever they are, and an order that depends
+  // on d alone.
+  constexpr int64_t kSums = 8;
+  double x_squares[kSums] = {}, key_squares[kSums] = {}, products[kSums] = {};
+  const auto add = [&](int64_t c, int64_t j) {
+    const auto xv = static_cast<double>(x[c]), kv = static_cast<double>(key[c]);
+    x_squares[j] += xv * xv;
+    key_squares[j] += kv * kv;
+    products[j] += xv * static_cast<double>(q_weight[c]) * (kv * static_cast<double>(k_weight[c]));
+  };
+  int64_t c = 0;
+  for (; c + kSums <= d; c += kSums)
+    for (int64_t j = 0; j < kSums; ++j) add(c + j, j);
+  for (int64_t j = 0; c + j < d; ++j) add(c + j, j);
+  for (int64_t half = kSums / 2; half > 0; half /= 2)
+    for (int64_t j = 0; j < half; ++j) {
+      x_squares[j] += x_squares[j + half];
+      key_squares[j] += key_squares[j + half];
+      products[j] += products[j + half];
+    }
+  const auto width = static_cast<double>(d);
+  return products[0] / (std::sqrt(x_squares[0] / width + eps) *
+                        std::sqrt(key_squares[0] / width + eps) * std::sqrt(width));
 }
 
 /// The mixing weights of one row, of its values m (already scaled and shifted).
@@ -113,31 +166,23 @@ void run_compress(const Run& run, const hadal_op& op, size_t index) {
 void run_hc_pre(const Run& run, const hadal_op& op, size_t index) {
   const View x = run.view(op, HADAL_HC_PRE_X), mix = run.view(op, HADAL_HC_PRE_MIX),
              out = run.view(op, HADAL_HC_PRE_OUT), post = run.view(op, HADAL_HC_PRE_POST),
-             comb = run.view(op, HADAL_HC_PRE_COMB);
-  const float* base = weight_of(run.view(op, HADAL_HC_PRE_BASE).weight)->values();
-  const float* scale = weight_of(run.view(op, HADAL_HC_PRE_SCALE).weight)->values();
+             comb = run.view(op, HADAL_HC_PRE_COMB), held = run.view(op, HADAL_HC_PRE_PRE);
+  const auto values = [&](uint32_t operand) {
+    return mix.present() ? weight_of(run.view(op, operand).weight)->values() : nullptr;
+  };
+  const float *base = values(HADAL_HC_PRE_BASE), *scale = values(HADAL_HC_PRE_SCALE);
   const hadal_hc_attr& a = op.attr.hc;
-  const int64_t n = x.extents[1], d = x.extents[2];
+  const int64_t n = x.extents[1];
   run.share_rows(index, x.extents[0], 1, [&](int64_t from, int64_t to) {
     for (int64_t t = from; t < to; ++t) {
-      double squares = 0;
-      for (int64_t i = 0; i < n; ++i)
-        for (int64_t c = 0; c < d; ++c) {
-          const auto v = static_cast<double>(x.row<float>(t, i)[c]);
-          squares += v * v;
-        }
-      const auto inverse = static_cast<float>(
-          1.0 / std::sqrt(squares / static_cast<double>(n * d) + static_cast<double>(a.norm_eps)));
+      const float inverse = mix.present() ? inverse_norm(x, t, a.norm_eps) : 0.0f;
       const auto value = [&](int64_t i, int which) {
         return mix.row<float>(t)[i] * inverse * scale[which] + base[i];
       };
-      float* to_row = out.row<float>(t);
-      std::fill_n(to_row, d, 0.0f);
-      for (int64_t i = 0; i < n; ++i) {
-        const float pre = sigmoid(value(i, 0)) + a.eps;
-        const float* stream = x.row<float>(t, i);
-        for (int64_t c = 0; c < d; ++c) to_row[c] += pre * stream[c];
-      }
+      float pre[kMaxStreams];
+      for (int64_t i = 0; mix.present() && i < n; ++i) pre[i] = sigmoid(value(i, 0)) + a.eps;
+      if (out.present()) collapse(x, t, held.present() ? held.row<float>(t) : pre, out);
+      if (mix.present() && held.present()) std::copy_n(pre, n, held.row<float>(t));
       if (!post.present()) continue;
       float mixing[kMaxStreams * kMaxStreams];
       for (int64_t i = 0; i < n; ++i) post.row<float>(t)[i] = 2.0f * sigmoid(value(n + i, 1));
@@ -172,6 +217,29 @@ void run_hc_post(const Run& run, const hadal_op& op, size_t index) {
         for (int64_t k = 0; k < n; ++k)
           std::memcpy(x.row<float>(t, k) + c, mixed[k], static_cast<size_t>(count) * sizeof(float));
       }
+  });
+}
+
+void run_engram_gate(const Run& run, const hadal_op& op, size_t index) {
+  const View x = run.view(op, HADAL_ENGRAM_GATE_X), key = run.view(op, HADAL_ENGRAM_GATE_KEY),
+             value = run.view(op, HADAL_ENGRAM_GATE_VALUE);
+  const float* q_weight = weight_of(run.view(op, HADAL_ENGRAM_GATE_Q_WEIGHT).weight)->values();
+  const float* k_weight = weight_of(run.view(op, HADAL_ENGRAM_GATE_K_WEIGHT).weight)->values();
+  const auto eps = static_cast<double>(op.attr.engram.eps),
+             floor = static_cast<double>(op.attr.engram.floor);
+  const int64_t n = x.extents[1], d = x.extents[2];
+  // A task is a stream: one row alone has work for several workers.
+  run.share_rows(index, x.extents[0] * n, 1, [&](int64_t from, int64_t to) {
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t t = task / n, i = task % n;
+      float* stream = x.row<float>(t, i);
+      const double match =
+          engram_match(stream, key.row<float>(t, i), q_weight + i * d, k_weight + i * d, d, eps);
+      const double size = std::sqrt(std::max(std::fabs(match), floor));
+      const auto gate = static_cast<float>(1.0 / (1.0 + std::exp(match < 0 ? size : -size)));
+      const float* add = value.row<float>(t);
+      for (int64_t c = 0; c < d; ++c) stream[c] += gate * add[c];
+    }
   });
 }
 

@@ -14,7 +14,7 @@
 #include "ref.h"
 
 struct hadal_device {
-  int32_t unused = 0;
+  bool int8 = false;  ///< the kernel table "int8"
 };
 struct hadal_queue {
   hadal_device* device = nullptr;
@@ -73,6 +73,10 @@ Operator find_operator(uint32_t id) {
       return hc_pre;
     case HADAL_OP_HC_POST:
       return hc_post;
+    case HADAL_OP_INDEX_BLOCKS:
+      return index_blocks;
+    case HADAL_OP_ENGRAM_GATE:
+      return engram_gate;
     default:
       return nullptr;
   }
@@ -86,12 +90,13 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
   if (index != 0)
     return report(error, HADAL_INVALID,
                   "ref has one device, number 0, not number " + std::to_string(index));
-  if (options && options->size > offsetof(hadal_device_options, kernels) && options->kernels &&
-      std::strcmp(options->kernels, "ref") != 0)
-    return report(
-        error, HADAL_UNSUPPORTED,
-        "ref has one kernel table, \"ref\", not \"" + std::string(options->kernels) + "\"");
-  *out = new (std::nothrow) hadal_device;
+  std::string kernels = "ref";
+  if (options && options->size > offsetof(hadal_device_options, kernels) && options->kernels)
+    kernels = options->kernels;
+  if (kernels != "ref" && kernels != "int8")
+    return report(error, HADAL_UNSUPPORTED,
+                  "ref has the kernel tables \"ref\" and \"int8\", not \"" + kernels + "\"");
+  *out = new (std::nothrow) hadal_device{.int8 = kernels == "int8"};
   return *out ? HADAL_OK : report(error, HADAL_OUT_OF_MEMORY, "no memory left for a device");
 }
 
@@ -102,12 +107,12 @@ void put(char (&to)[N], const char* from) {
   std::strncpy(to, from, N - 1);
 }
 
-hadal_status device_info(hadal_device*, hadal_device_info* out) {
+hadal_status device_info(hadal_device* device, hadal_device_info* out) {
   hadal_device_info info{};
   info.threads = 1;
   put(info.name, "reference (plain loops, one thread)");
-  put(info.kernels, "ref");
-  put(info.all_kernels, "ref");
+  put(info.kernels, device->int8 ? "int8" : "ref");
+  put(info.all_kernels, "ref int8");
   info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                       static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   info.memory_free = available_memory();
@@ -165,10 +170,10 @@ bool lies_inside(const host_chip::View& v, const hadal_tensor& t, const hadal_st
   return t.offset <= m->bytes && static_cast<uint64_t>(last) <= m->bytes - t.offset;
 }
 
-hadal_status run_one(const hadal_tape& tape, const hadal_op& op, const hadal_step& step,
-                     hadal_error* error) {
+hadal_status run_one(const hadal_device& device, const hadal_tape& tape, const hadal_op& op,
+                     const hadal_step& step, hadal_error* error) {
   std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
-  Call call{.op = &op, .operands = {}, .error = error};
+  Call call{.op = &op, .int8 = device.int8, .operands = {}, .error = error};
   const Operator run = find_operator(op.id);
   if (!run)
     return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op.id));
@@ -197,7 +202,7 @@ hadal_status run_one(const hadal_tape& tape, const hadal_op& op, const hadal_ste
   return run(call);
 }
 
-hadal_status op_run(hadal_queue*, const hadal_tape* tape, uint32_t first, uint32_t count,
+hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
                     const hadal_step* step, hadal_error* error) try {
   if (first > tape->op_count || count > tape->op_count - first)
     return report(error, HADAL_INVALID,
@@ -210,7 +215,8 @@ hadal_status op_run(hadal_queue*, const hadal_tape* tape, uint32_t first, uint32
                         " rows, the tape's limit is " + std::to_string(tape->limits[dim]));
   for (uint32_t i = first; i < first + count; ++i) {
     if (step->stop && *step->stop != 0) return report(error, HADAL_STOPPED, "stopped");
-    if (const hadal_status status = run_one(*tape, tape->ops[i], *step, error); status != HADAL_OK)
+    if (const hadal_status status = run_one(*queue->device, *tape, tape->ops[i], *step, error);
+        status != HADAL_OK)
       return status;
   }
   return HADAL_OK;

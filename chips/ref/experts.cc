@@ -146,7 +146,7 @@ hadal_status grouped_matmul(const Call& call) {
         const int64_t from = order.present() ? *order.row<int32_t>(i) / fan : i;
         if (from < 0 || from >= x.extents[0])
           return call.outside(HADAL_GROUPED_MATMUL_ORDER, i, from, x.extents[0]);
-        std::copy_n(x.row<float>(from), k, row.data());
+        read_activations(x.row<float>(from), weight(w.weight), call.int8, row.data());
         out.row<float>(i)[j] = static_cast<float>(dot(row.data(), w_row, k));
       }
     }

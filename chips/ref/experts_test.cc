@@ -1,5 +1,5 @@
 // router, moe_sort, grouped_matmul, moe_combine, latent_attention, and what chooses and makes its
-// entries; the hyper-connections. With numbers computed by hand.
+// entries; the hyper-connections and engram_gate. With numbers computed by hand.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,7 +14,9 @@ float ln(double x) { return static_cast<float>(std::log(x)); }
 void expect_near(const std::vector<float>& found, const std::vector<double>& wanted) {
   ASSERT_EQ(found.size(), wanted.size());
   for (size_t i = 0; i < found.size(); ++i)
-    EXPECT_NEAR(static_cast<double>(found[i]), wanted[i], 2e-7 * std::max(1.0, wanted[i])) << i;
+    EXPECT_NEAR(static_cast<double>(found[i]), wanted[i],
+                2e-7 * std::max(1.0, std::fabs(wanted[i])))
+        << i;
 }
 
 /// A router over one row of logits; the tests below give it what they are about.
@@ -246,6 +248,76 @@ TEST(RefIndexTopk, ABlockThatIsNotMapped) {
   rig.expect({0, 1});
 }
 
+TEST(RefIndexTopk, OnlyCandidatesAreSearched) {
+  IndexRig rig;
+  rig.op.attr.index.block_size = 2;
+  rig.i32(HADAL_INDEX_TOPK_CANDIDATES, {1, 2}, {0, 1});
+  rig.expect({1, 3});
+  rig.i32(HADAL_INDEX_TOPK_CANDIDATES, {1, 2}, {1, -1});
+  rig.expect({2, 3});
+  rig.i32(HADAL_INDEX_TOPK_BLOCK_TABLE, {1, 2}, {-1, 0});  // its first block is not needed
+  rig.expect({2, 3});
+  rig.i32(HADAL_INDEX_TOPK_CANDIDATES, {1, 2}, {-1, 0});
+  rig.expect({-1, -1});
+  rig.op.attr.index.block_size = 3;
+  rig.i32(HADAL_INDEX_TOPK_CANDIDATES, {1, 1}, {1});
+  rig.expect({3, -1});
+  for (const auto& [wrong, text] : {std::pair{std::vector<int32_t>{1, 2}, "candidates[1] = 2"},
+                                    std::pair{std::vector<int32_t>{1, 1}, "candidates[1] = 1"},
+                                    std::pair{std::vector<int32_t>{1, 0}, "candidates[1] = 0"}}) {
+    rig.i32(HADAL_INDEX_TOPK_CANDIDATES, {1, 2}, wrong);
+    EXPECT_EQ(rig.run(), HADAL_INVALID);
+    EXPECT_EQ(std::string(rig.error.text),
+              "index_topk: " + std::string(text) + " is outside [0, 2)");
+  }
+}
+
+/// Two heads, seven entries of one number in two blocks, the scores being those given.
+struct BlocksRig : Rig {
+  explicit BlocksRig(const std::vector<float>& scores) : Rig(HADAL_OP_INDEX_BLOCKS) {
+    std::vector<float> plane(8);
+    for (size_t e = 0; e < 7; ++e) plane[(e + 4) % 8] = scores[e];
+    f32(HADAL_INDEX_BLOCKS_Q, {1, 2, 1}, {1, -1});
+    f32(HADAL_INDEX_BLOCKS_WEIGHT, {1, 2}, {1, -1});
+    i32(HADAL_INDEX_BLOCKS_POSITION, {1}, {6});
+    i32(HADAL_INDEX_BLOCKS_ROW_SEQ, {1}, {0});
+    f32(HADAL_INDEX_BLOCKS_PLANE, {2, 4, 1}, plane);
+    i32(HADAL_INDEX_BLOCKS_BLOCK_TABLE, {1, 2}, {1, 0});
+    i32(HADAL_INDEX_BLOCKS_FIRST, {1}, {0});
+    op.attr.index = {.ratio = 1, .block_size = 2};
+  }
+  void expect(int64_t k, const std::vector<int32_t>& list) {
+    i32(HADAL_INDEX_BLOCKS_LIST, {1, k}, {});
+    ASSERT_EQ(run(), HADAL_OK) << error.text;
+    EXPECT_EQ(get<int32_t>(HADAL_INDEX_BLOCKS_LIST), list);
+  }
+};
+
+TEST(RefIndexBlocks, TheLastBlockAndThoseOfTheLargestEntries) {
+  BlocksRig rig({1, 9, 6, 7, -8, 8, -9});
+  rig.expect(1, {3});
+  rig.expect(2, {0, 3});
+  rig.expect(3, {0, 2, 3});
+  rig.expect(5, {0, 1, 2, 3, -1});
+  rig.i32(HADAL_INDEX_BLOCKS_FIRST, {1}, {2});
+  rig.expect(3, {1, 2, 3});
+  rig.i32(HADAL_INDEX_BLOCKS_POSITION, {1}, {4});  // entry 5 is not there yet
+  rig.expect(1, {2});
+  rig.expect(2, {1, 2});
+  rig.i32(HADAL_INDEX_BLOCKS_POSITION, {1}, {1});
+  rig.expect(2, {-1, -1});
+  rig.i32(HADAL_INDEX_BLOCKS_POSITION, {1}, {6});
+  rig.i32(HADAL_INDEX_BLOCKS_BLOCK_TABLE, {1, 2}, {-1, 0});
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
+  EXPECT_STREQ(rig.error.text, "index_blocks: block_table[0] = -1 is outside [0, 2)");
+}
+
+TEST(RefIndexBlocks, TiesTakeTheLowerBlock) {
+  BlocksRig rig({5, 1, 1, 5, 5, 2, 0});
+  rig.expect(2, {0, 3});
+  rig.expect(3, {0, 1, 3});
+}
+
 /// Entries of one number, of two rows each.
 struct CompressRig : Rig {
   explicit CompressRig(uint32_t overlap) : Rig(HADAL_OP_COMPRESS) {
@@ -306,6 +378,76 @@ TEST(RefHcPre, WeightsOfTwoStreams) {
   rig.op.attr.hc.iterations = 2;  // rows by 13/12 and 9/8, columns by 163/156 and 469/468
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   expect_near(rig.floats(HADAL_HC_PRE_COMB), {72.0 / 163, 144.0 / 469, 52.0 / 163, 208.0 / 469});
+}
+
+TEST(RefHcPre, ThePreOfTheSiteBefore) {
+  const std::vector<float> base = {ln(3), 0};
+  const std::vector<float> scale = {1};
+  Rig rig(HADAL_OP_HC_PRE);
+  rig.f32(HADAL_HC_PRE_X, {1, 2, 2}, {2, 4, -2, 6});
+  rig.f32(HADAL_HC_PRE_PRE, {1, 2}, {3, 0.5f});
+  rig.f32(HADAL_HC_PRE_OUT, {1, 2}, {});
+  rig.op.attr.hc = {.norm_eps = 1, .eps = 0.25f, .iterations = 1};
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  EXPECT_EQ(rig.floats(HADAL_HC_PRE_OUT), (std::vector<float>{5, 15}));
+  EXPECT_EQ(rig.floats(HADAL_HC_PRE_PRE), (std::vector<float>{3, 0.5f}));
+  rig.f32(HADAL_HC_PRE_MIX, {1, 2}, {0, 4 * ln(3)});  // divided by the root of 15 + 1
+  rig.weight(HADAL_HC_PRE_BASE, {2}, base, HADAL_F32);
+  rig.weight(HADAL_HC_PRE_SCALE, {1}, scale, HADAL_F32);
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  EXPECT_EQ(rig.floats(HADAL_HC_PRE_OUT), (std::vector<float>{5, 15}));
+  expect_near(rig.floats(HADAL_HC_PRE_PRE), {1, 1});
+  rig.op.operands[HADAL_HC_PRE_OUT] = -1;
+  rig.f32(HADAL_HC_PRE_PRE, {1, 2}, {9, 9});
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  expect_near(rig.floats(HADAL_HC_PRE_PRE), {1, 1});
+}
+
+TEST(RefHcPre, FormsThatDoNotExist) {
+  const std::vector<float> one = {1};
+  const auto why = [&](const std::vector<uint32_t>& given) {
+    Rig rig(HADAL_OP_HC_PRE);
+    rig.f32(HADAL_HC_PRE_X, {1, 1, 1}, {1});
+    rig.op.attr.hc = {.norm_eps = 1, .eps = 0, .iterations = 1};
+    for (const uint32_t i : given)
+      if (i == HADAL_HC_PRE_BASE || i == HADAL_HC_PRE_SCALE)
+        rig.weight(i, {1}, one, HADAL_F32);
+      else if (i == HADAL_HC_PRE_COMB)
+        rig.f32(i, {1, 1, 1}, {1});
+      else
+        rig.f32(i, {1, 1}, {1});
+    EXPECT_EQ(rig.run(), HADAL_INVALID);
+    const std::string text = rig.error.text;
+    return text.substr(text.find("): ") + 3);
+  };
+  EXPECT_EQ(why({HADAL_HC_PRE_OUT}), "without pre, mix and out are needed");
+  EXPECT_EQ(why({HADAL_HC_PRE_MIX, HADAL_HC_PRE_BASE, HADAL_HC_PRE_SCALE}),
+            "without pre, mix and out are needed");
+  EXPECT_EQ(why({HADAL_HC_PRE_PRE}), "neither mix nor out: nothing is asked");
+  EXPECT_EQ(why({HADAL_HC_PRE_PRE, HADAL_HC_PRE_MIX, HADAL_HC_PRE_BASE}),
+            "mix, base and scale go together");
+  EXPECT_EQ(why({HADAL_HC_PRE_PRE, HADAL_HC_PRE_OUT, HADAL_HC_PRE_POST}),
+            "post and comb go together");
+  EXPECT_EQ(why({HADAL_HC_PRE_PRE, HADAL_HC_PRE_OUT, HADAL_HC_PRE_POST, HADAL_HC_PRE_COMB}),
+            "post and comb need mix");
+}
+
+TEST(RefEngramGate, ByHowWellEachStreamMatches) {
+  const std::vector<float> q = {1, 2, 1, 1, 1, 1}, k = {3, 1, 1, 1, 1, 1};
+  Rig rig(HADAL_OP_ENGRAM_GATE);
+  // Squares of stream 0 and its key: 1 and 4 for one number, with eps 3 roots of 3.5 and 5.
+  rig.f32(HADAL_ENGRAM_GATE_X, {1, 3, 2}, {1, 0, 3, 1, 0, 5});
+  rig.f32(HADAL_ENGRAM_GATE_KEY, {1, 3, 2}, {2, 0, -1, -3, 5, 0});
+  rig.f32(HADAL_ENGRAM_GATE_VALUE, {1, 2}, {8, -16});
+  rig.weight(HADAL_ENGRAM_GATE_Q_WEIGHT, {6}, q, HADAL_F32);
+  rig.weight(HADAL_ENGRAM_GATE_K_WEIGHT, {6}, k, HADAL_F32);
+  rig.op.attr.engram = {.eps = 3, .floor = 0.0625f};
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  const double a = sigmoid(std::sqrt(6 / std::sqrt(3.5 * 5 * 2))),
+               b = sigmoid(-std::sqrt(6 / (8 * std::sqrt(2)))), c = sigmoid(0.25);
+  expect_near(rig.floats(HADAL_ENGRAM_GATE_X),
+              {1 + 8 * a, -16 * a, 3 + 8 * b, 1 - 16 * b, 8 * c, 5 - 16 * c});
 }
 
 TEST(RefHcPost, MixesAndAdds) {

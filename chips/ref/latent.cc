@@ -1,10 +1,8 @@
 // Attention over latent entries: latent_attention, where one row of a plane is K and V for all
-// heads and the softmax runs over the entries of up to two segments; and index_topk, which chooses
-// them.
+// heads and the softmax runs over the entries of up to two segments.
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "ref.h"
@@ -113,52 +111,6 @@ hadal_status latent_attention(const Call& call) {
         out.row<float>(t, h)[c] =
             denominator > 0 ? static_cast<float>(sum[static_cast<size_t>(c)] / denominator) : 0.0f;
     }
-  }
-  return HADAL_OK;
-}
-
-// LIST[t] = the k visible entries of the largest sum_h weight[t, h] max(0, q[t, h] . key[e])
-hadal_status index_topk(const Call& call) {
-  const auto& q = call[HADAL_INDEX_TOPK_Q];
-  const auto& plane = call[HADAL_INDEX_TOPK_PLANE];
-  const auto& table = call[HADAL_INDEX_TOPK_BLOCK_TABLE];
-  const auto& list = call[HADAL_INDEX_TOPK_LIST];
-  const int64_t heads = q.extents[1], d = q.extents[2], slots = plane.extents[1];
-  const auto ratio = static_cast<int64_t>(call.op->attr.index.ratio);
-  std::vector<double> key(static_cast<size_t>(d)), query(static_cast<size_t>(d));
-  for (int64_t t = 0; t < q.extents[0]; ++t) {
-    const int64_t position = *call[HADAL_INDEX_TOPK_POSITION].row<int32_t>(t);
-    const int32_t s = *call[HADAL_INDEX_TOPK_ROW_SEQ].row<int32_t>(t);
-    if (s < 0 || s >= table.extents[0])
-      return call.outside(HADAL_INDEX_TOPK_ROW_SEQ, t, s, table.extents[0]);
-    const int64_t most = table.extents[1] * slots * ratio;
-    if (position < 0 || position >= most)
-      return call.outside(HADAL_INDEX_TOPK_POSITION, t, position, most);
-    const int64_t first = std::max(0, *call[HADAL_INDEX_TOPK_FIRST].row<int32_t>(s));
-    const int64_t begin = (first + ratio - 1) / ratio, end = (position + 1) / ratio;
-    std::vector<std::pair<double, int64_t>> scored;  // minus the score, so that ties go upwards
-    for (int64_t e = begin; e < end; ++e) {
-      const int32_t block = table.row<int32_t>(s)[e / slots];
-      if (block < 0 || block >= plane.extents[0])
-        return call.outside(HADAL_INDEX_TOPK_BLOCK_TABLE, e / slots, block, plane.extents[0]);
-      for (int64_t c = 0; c < d; ++c)
-        key[static_cast<size_t>(c)] =
-            static_cast<double>(load(plane.row<std::byte>(block, e % slots), plane.dtype, c));
-      double score = 0;
-      for (int64_t h = 0; h < heads; ++h) {
-        std::copy_n(q.row<float>(t, h), d, query.data());
-        score += static_cast<double>(call[HADAL_INDEX_TOPK_WEIGHT].row<float>(t)[h]) *
-                 std::max(0.0, dot(query.data(), key.data(), d));
-      }
-      scored.emplace_back(-score, e);
-    }
-    std::sort(scored.begin(), scored.end());
-    const int64_t count = std::min(list.extents[1], static_cast<int64_t>(scored.size()));
-    int32_t* out = list.row<int32_t>(t);
-    std::fill(out, out + list.extents[1], -1);
-    for (int64_t i = 0; i < count; ++i)
-      out[i] = static_cast<int32_t>(scored[static_cast<size_t>(i)].second);
-    std::sort(out, out + count);
   }
   return HADAL_OK;
 }

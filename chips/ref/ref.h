@@ -45,6 +45,10 @@ struct Weight {
 
 inline const Weight& weight(const hadal_weight* w) { return *reinterpret_cast<const Weight*>(w); }
 
+/// A row of activations as a product takes it. int8: rounded as a chip may round it where the
+/// weights multiply as integers (docs/numerics.md, "Quantised weights").
+void read_activations(const float* x, const Weight& w, bool int8, double* to);
+
 /// Weight rows as doubles, one at a time.
 class RowReader {
  public:
@@ -73,6 +77,7 @@ void weight_destroy(hadal_weight* w);
 /// One operator in one step: its operands and where to tell what is wrong.
 struct Call {
   const hadal_op* op = nullptr;
+  bool int8 = false;  ///< the kernel table: activations of quantised weights are rounded
   host_chip::View operands[HADAL_MAX_OPERANDS];
   hadal_error* error = nullptr;
 
@@ -123,8 +128,10 @@ hadal_status grouped_matmul(const Call& call);
 hadal_status moe_combine(const Call& call);
 hadal_status latent_attention(const Call& call);
 hadal_status index_topk(const Call& call);
+hadal_status index_blocks(const Call& call);
 hadal_status compress(const Call& call);
 hadal_status hc_pre(const Call& call);
 hadal_status hc_post(const Call& call);
+hadal_status engram_gate(const Call& call);
 
 }  // namespace hadal::ref

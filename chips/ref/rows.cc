@@ -50,8 +50,8 @@ hadal_status gather_rows(const Call& call) {
     const int32_t i = *index.row<int32_t>(r);
     if (i < 0 || i >= x.extents[0])
       return call.outside(HADAL_GATHER_ROWS_INDEX, r, i, x.extents[0]);
-    std::memcpy(out.row<float>(r), x.row<float>(i),
-                static_cast<size_t>(x.extents[1]) * sizeof(float));
+    std::memcpy(out.row<std::byte>(r), x.row<std::byte>(i),
+                static_cast<size_t>(x.extents[1] * dtype_info(x.dtype)->block_bytes));
   }
   return HADAL_OK;
 }

@@ -47,6 +47,18 @@ TEST(RefGatherRows, CopiesBits) {
   EXPECT_EQ(out[3], 3);
 }
 
+TEST(RefGatherRows, MovesWholeNumbers) {
+  Rig rig(HADAL_OP_GATHER_ROWS);
+  rig.i32(HADAL_GATHER_ROWS_X, {2, 2}, {1, -1, (1 << 24) + 1, INT32_MIN});
+  rig.i32(HADAL_GATHER_ROWS_INDEX, {3}, {1, 0, 1});
+  rig.i32(HADAL_GATHER_ROWS_OUT, {3, 2}, {});
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  EXPECT_EQ(rig.get<int32_t>(HADAL_GATHER_ROWS_OUT),
+            (std::vector<int32_t>{(1 << 24) + 1, INT32_MIN, 1, -1, (1 << 24) + 1, INT32_MIN}));
+  rig.f32(HADAL_GATHER_ROWS_OUT, {3, 2}, {});
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
+}
+
 TEST(RefGatherRows, RefusesAnIndexOutside) {
   Rig rig(HADAL_OP_GATHER_ROWS);
   rig.f32(HADAL_GATHER_ROWS_X, {3, 1}, {1, 2, 3});

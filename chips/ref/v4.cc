@@ -1,4 +1,5 @@
-// What DeepSeek-V4 adds: compress, and the hyper-connections hc_pre and hc_post.
+// What DeepSeek-V4 adds: compress, the hyper-connections hc_pre and hc_post; and V4.1's
+// engram_gate.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -63,10 +64,13 @@ hadal_status compress(const Call& call) {
   return HADAL_OK;
 }
 
+// out[t] = sum_i pre_i x[t, i], with what PRE holds or this site's pre; then POST, COMB and PRE
 hadal_status hc_pre(const Call& call) {
   const auto& x = call[HADAL_HC_PRE_X];
   const auto& mix = call[HADAL_HC_PRE_MIX];
+  const auto& out = call[HADAL_HC_PRE_OUT];
   const auto& post = call[HADAL_HC_PRE_POST];
+  const auto& held = call[HADAL_HC_PRE_PRE];
   const std::vector<float> base = read_vector(call[HADAL_HC_PRE_BASE]);
   const std::vector<float> scale = read_vector(call[HADAL_HC_PRE_SCALE]);
   const hadal_hc_attr& a = call.op->attr.hc;
@@ -84,12 +88,19 @@ hadal_status hc_pre(const Call& call) {
       return static_cast<double>(mix.row<float>(t)[i]) / root * static_cast<double>(scale[which]) +
              static_cast<double>(base[static_cast<size_t>(i)]);
     };
-    for (int64_t c = 0; c < d; ++c) {
+    std::vector<double> pre(static_cast<size_t>(n));
+    for (int64_t i = 0; mix.present() && i < n; ++i)
+      pre[static_cast<size_t>(i)] = sigmoid(value(i, 0)) + eps;
+    for (int64_t c = 0; out.present() && c < d; ++c) {
       double sum = 0;
       for (int64_t i = 0; i < n; ++i)
-        sum += (sigmoid(value(i, 0)) + eps) * static_cast<double>(x.row<float>(t, i)[c]);
-      call[HADAL_HC_PRE_OUT].row<float>(t)[c] = static_cast<float>(sum);
+        sum += (held.present() ? static_cast<double>(held.row<float>(t)[i])
+                               : pre[static_cast<size_t>(i)]) *
+               static_cast<double>(x.row<float>(t, i)[c]);
+      out.row<float>(t)[c] = static_cast<float>(sum);
     }
+    for (int64_t i = 0; held.present() && mix.present() && i < n; ++i)
+      held.row<float>(t)[i] = static_cast<float>(pre[static_cast<size_t>(i)]);
     if (!post.present()) continue;
     for (int64_t i = 0; i < n; ++i)
       post.row<float>(t)[i] = static_cast<float>(2 * sigmoid(value(n + i, 1)));
@@ -140,6 +151,42 @@ hadal_status hc_post(const Call& call) {
         sum += static_cast<double>(call[HADAL_HC_POST_POST].row<float>(t)[k]) *
                static_cast<double>(f.row<float>(t)[c]);
         x.row<float>(t, k)[c] = static_cast<float>(sum);
+      }
+    }
+  return HADAL_OK;
+}
+
+// x[t, i] <- x[t, i] + gate_i value[t], gate_i by how well stream i matches key i
+hadal_status engram_gate(const Call& call) {
+  const auto& x = call[HADAL_ENGRAM_GATE_X];
+  const auto& key = call[HADAL_ENGRAM_GATE_KEY];
+  const auto& value = call[HADAL_ENGRAM_GATE_VALUE];
+  const std::vector<float> q_weight = read_vector(call[HADAL_ENGRAM_GATE_Q_WEIGHT]);
+  const std::vector<float> k_weight = read_vector(call[HADAL_ENGRAM_GATE_K_WEIGHT]);
+  const int64_t n = x.extents[1], d = x.extents[2];
+  const auto eps = static_cast<double>(call.op->attr.engram.eps);
+  const auto floor = static_cast<double>(call.op->attr.engram.floor);
+  for (int64_t t = 0; t < x.extents[0]; ++t)
+    for (int64_t i = 0; i < n; ++i) {
+      double x_squares = 0, key_squares = 0, product = 0;
+      for (int64_t c = 0; c < d; ++c) {
+        const auto at = static_cast<size_t>(i * d + c);
+        const auto xv = static_cast<double>(x.row<float>(t, i)[c]);
+        const auto kv = static_cast<double>(key.row<float>(t, i)[c]);
+        x_squares += xv * xv;
+        key_squares += kv * kv;
+        product +=
+            xv * static_cast<double>(q_weight[at]) * (kv * static_cast<double>(k_weight[at]));
+      }
+      const auto width = static_cast<double>(d);
+      const double r = product / (std::sqrt(x_squares / width + eps) *
+                                  std::sqrt(key_squares / width + eps) * std::sqrt(width));
+      const double size = std::sqrt(std::max(std::fabs(r), floor));
+      const double gate = sigmoid(r < 0 ? -size : size);
+      for (int64_t c = 0; c < d; ++c) {
+        float& to = x.row<float>(t, i)[c];
+        to = static_cast<float>(static_cast<double>(to) +
+                                gate * static_cast<double>(value.row<float>(t)[c]));
       }
     }
   return HADAL_OK;

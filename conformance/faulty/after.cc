@@ -181,8 +181,40 @@ void after_index(Call& call) {
   }
 }
 
+void after_blocks(Call& call) {
+  const View list = call.view(HADAL_INDEX_BLOCKS_LIST);
+  if (call.fault == kForgetsLastBlock || call.fault == kMeanOfBlock ||
+      call.fault == kTiesToHigherBlock)
+    list_blocks(call);
+  for (int64_t t = 0; call.fault == kBlockListEndsInZero && t < list.extents[0]; ++t)
+    std::replace(list.row<int32_t>(t), list.row<int32_t>(t) + list.extents[1], -1, 0);
+}
+
+// Small whole numbers have the bits of subnormal ones.
+void flush_whole_numbers(const View& out) {
+  for (int64_t r = 0; out.dtype == HADAL_I32 && r < out.extents[0]; ++r)
+    for (int64_t i = 0; i < out.extents[1]; ++i)
+      if (uint32_t& bits = out.row<uint32_t>(r)[i]; (bits & 0x7f800000u) == 0) bits &= 0x80000000u;
+}
+
+void collapse_with_new_pre(const Call& call) {
+  const View x = call.view(HADAL_HC_PRE_X), pre = call.view(HADAL_HC_PRE_PRE);
+  const View out = call.view(HADAL_HC_PRE_OUT);
+  if (!pre.present() || !out.present()) return;
+  for (int64_t t = 0; t < x.extents[0]; ++t)
+    for (int64_t c = 0; c < x.extents[2]; ++c) {
+      float sum = 0;
+      for (int64_t i = 0; i < x.extents[1]; ++i)
+        sum += pre.row<float>(t)[i] * x.row<float>(t, i)[c];
+      out.row<float>(t)[c] = sum;
+    }
+}
+
 void after_streams(Call& call) {
   const View comb = call.view(HADAL_HC_PRE_COMB);
+  if (call.fault == kUndelayedPre) collapse_with_new_pre(call);
+  if (call.fault == kSpoilsPre && !call.view(HADAL_HC_PRE_MIX).present())
+    each(call.view(HADAL_HC_PRE_PRE), next_bit);
   if (call.fault == kHalvesPost) each(call.view(HADAL_HC_PRE_POST), [](float* v) { *v /= 2; });
   if (call.fault != kTransposesComb || !comb.present()) return;
   for (int64_t t = 0; t < comb.extents[0]; ++t)
@@ -263,6 +295,17 @@ void after(Call& call) {
       break;
     case HADAL_OP_INDEX_TOPK:
       after_index(call);
+      break;
+    case HADAL_OP_INDEX_BLOCKS:
+      after_blocks(call);
+      break;
+    case HADAL_OP_ENGRAM_GATE:
+      if (call.fault == kDropsEngramSign || call.fault == kJointEngramNorm ||
+          call.fault == kForgetsKeyWeight || call.fault == kForgetsRootWidth)
+        gate_streams(call);
+      break;
+    case HADAL_OP_GATHER_ROWS:
+      if (call.fault == kFlushesWholeNumbers) flush_whole_numbers(call.view(HADAL_GATHER_ROWS_OUT));
       break;
     case HADAL_OP_COMPRESS:
       if (call.fault == kRoundsCompressed)

@@ -272,7 +272,8 @@ void before_latent(Call& call) {
 
 void before_index(Call& call) {
   switch (call.fault) {
-    case kListsNextEntry: {
+    case kListsNextEntry:
+    case kListsNextBlock: {
       const View table = call.view(HADAL_INDEX_TOPK_BLOCK_TABLE);
       const View row_seq = call.view(HADAL_INDEX_TOPK_ROW_SEQ);
       const auto ratio = static_cast<int32_t>(call.op.attr.index.ratio);
@@ -285,6 +286,7 @@ void before_index(Call& call) {
       break;
     }
     case kIgnoresIndexFirst:
+    case kBlocksIgnoreFirst:
       // Only as far down as blocks are there.
       change_ints(call, HADAL_INDEX_TOPK_FIRST, [&](int32_t first, int64_t s) {
         const auto ratio = static_cast<int32_t>(call.op.attr.index.ratio);
@@ -298,8 +300,34 @@ void before_index(Call& call) {
       each(call.view(HADAL_INDEX_TOPK_WEIGHT), [&](float* w) { call.patch(w, 1.0f); });
       break;
     case kTakesAnyBlock:
+    case kBlocksOfAnyPage:
       change_ints(call, HADAL_INDEX_TOPK_BLOCK_TABLE,
                   [](int32_t b, int64_t) { return std::max(b, 0); });
+      break;
+    default:
+      break;
+  }
+}
+
+void before_candidates(Call& call) {
+  const View plane = call.view(HADAL_INDEX_TOPK_PLANE);
+  uint32_t& size = call.op.attr.index.block_size;
+  if (!call.view(HADAL_INDEX_TOPK_CANDIDATES).present()) return;
+  switch (call.fault) {
+    case kIgnoresCandidates:
+      call.op.operands[HADAL_INDEX_TOPK_CANDIDATES] = -1;
+      size = 0;
+      break;
+    case kTakesAnyCandidate: {
+      const int64_t entries = call.view(HADAL_INDEX_TOPK_BLOCK_TABLE).extents[1] * plane.extents[1];
+      change_ints(call, HADAL_INDEX_TOPK_CANDIDATES,
+                  [last = static_cast<int32_t>((entries - 1) / size)](int32_t b, int64_t) {
+                    return std::min(b, last);
+                  });
+      break;
+    }
+    case kPagesAsCandidates:
+      size = static_cast<uint32_t>(plane.extents[1]);
       break;
     default:
       break;
@@ -348,6 +376,9 @@ void before_streams(Call& call) {
       break;
     case kForgetsStreamsNormEps:
       a.norm_eps = 0;
+      break;
+    case kKeepsOldPre:
+      each(call.view(HADAL_HC_PRE_PRE), [&](float* pre) { call.keep(pre); });
       break;
     default:
       break;
@@ -490,6 +521,15 @@ void before(Call& call) {
       break;
     case HADAL_OP_INDEX_TOPK:
       before_index(call);
+      before_candidates(call);
+      break;
+    case HADAL_OP_INDEX_BLOCKS:
+      before_index(call);
+      break;
+    case HADAL_OP_ENGRAM_GATE:
+      if (call.fault == kForgetsEngramFloor) call.op.attr.engram.floor = 0;
+      if (call.fault == kForgetsEngramEps) call.op.attr.engram.eps = 0;
+      each(call.view(HADAL_ENGRAM_GATE_X), [&](float* x) { call.saved.push_back(*x); });
       break;
     case HADAL_OP_COMPRESS:
       before_compress(call);

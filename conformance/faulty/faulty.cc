@@ -84,6 +84,8 @@ hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tens
   if (is_fused(op->id)) return host_chip::check_operands(*op, tensors, error);
   const hadal_status status = good.op_query(device, op, tensors, limits, workspace_bytes, error);
   if (fault == kReadsWorkspace) *workspace_bytes += 64;
+  // Other candidates need more than the good chip asks for.
+  if (fault == kIgnoresCandidates || fault == kPagesAsCandidates) *workspace_bytes += 1 << 16;
   return status;
 }
 

@@ -3,7 +3,7 @@
 //
 // The environment variable HADAL_FAULT chooses a line of faults.inc when the plug-in is queried; 0
 // is no fault. A fault either changes what the good chip is told (before.cc) or what it wrote
-// (after.cc).
+// (after.cc, anew.cc).
 #pragma once
 
 #include <cstddef>
@@ -61,6 +61,9 @@ const std::vector<float>& vector_of(const hadal_weight* w);
 
 void before(Call& call);
 void after(Call& call);
+/// LIST of an index_blocks, and X of an engram_gate, computed anew with the call's fault.
+void list_blocks(Call& call);
+void gate_streams(Call& call);
 
 /// Operators that this chip takes although the good one declines them.
 bool is_fused(uint32_t id);

@@ -215,7 +215,8 @@ typedef struct hadal_latent_attr {
 } hadal_latent_attr;
 
 typedef struct hadal_index_attr {
-  uint32_t ratio; /* positions an entry */
+  uint32_t ratio;      /* positions an entry */
+  uint32_t block_size; /* entries a candidate block; 0 where there are no candidates */
 } hadal_index_attr;
 
 typedef struct hadal_compress_attr {
@@ -229,6 +230,11 @@ typedef struct hadal_hc_attr {
   uint32_t iterations; /* of the Sinkhorn normalisation */
 } hadal_hc_attr;
 
+typedef struct hadal_engram_attr {
+  float eps;   /* of the two norms */
+  float floor; /* of the product's size, before the root */
+} hadal_engram_attr;
+
 typedef union hadal_attributes {
   hadal_norm_attr norm;
   hadal_rope_attr rope;
@@ -239,9 +245,10 @@ typedef union hadal_attributes {
   hadal_router_attr router;
   hadal_experts_attr experts; /* grouped_matmul, moe_combine, moe_experts */
   hadal_latent_attr latent;   /* also mla_attention: its first segment */
-  hadal_index_attr index;
+  hadal_index_attr index;     /* also index_blocks */
   hadal_compress_attr compress;
   hadal_hc_attr hc;
+  hadal_engram_attr engram;
   uint8_t bytes[64];
 } hadal_attributes;
 

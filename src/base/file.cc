@@ -38,6 +38,17 @@ Result<int64_t> open_regular(const std::filesystem::path& path, Descriptor& out)
   return static_cast<int64_t>(info.st_size);
 }
 
+uintptr_t page_size() { return static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE)); }
+
+/// Tells the system about all pages that `part` touches.
+void advise_whole_pages(std::span<const std::byte> part, int advice) {
+  if (part.empty()) return;
+  const uintptr_t page = page_size();
+  const auto begin = reinterpret_cast<uintptr_t>(part.data()) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(part.data()) + part.size();
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
@@ -67,11 +78,17 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::drop(std::span<const std::byte> part) const {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t page = page_size();
   const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
   const auto end = (reinterpret_cast<uintptr_t>(part.data()) + part.size()) / page * page;
   if (end > begin) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
+
+void expect_scattered_reads(std::span<const std::byte> mapped) {
+  advise_whole_pages(mapped, MADV_RANDOM);
+}
+
+void fetch_ahead(std::span<const std::byte> mapped) { advise_whole_pages(mapped, MADV_WILLNEED); }
 
 Result<std::string> read_text_file(const std::filesystem::path& path, int64_t limit) {
   Descriptor file;

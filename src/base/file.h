@@ -74,6 +74,11 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Mapped bytes of which single rows will be read, here and there: nothing around them is fetched.
+void expect_scattered_reads(std::span<const std::byte> mapped);
+/// Asks the system to have these mapped bytes in memory soon; returns at once.
+void fetch_ahead(std::span<const std::byte> mapped);
+
 /// A small text file (configuration, tokenizer) as a string; fails if it is larger than `limit`
 /// bytes.
 Result<std::string> read_text_file(const std::filesystem::path& path,

@@ -503,16 +503,31 @@ std::string check_compress(const hadal_compress_attr& a, const hadal_tensor* t) 
 }
 
 std::string check_hc(const hadal_hc_attr& a, const hadal_tensor* t) {
+  const auto given = [&](int operand) { return t[operand].space != HADAL_SPACE_NONE; };
   const int64_t n = t[HADAL_HC_PRE_X].extents[1];
-  const bool all = t[HADAL_HC_PRE_POST].space != HADAL_SPACE_NONE;
-  if (all != (t[HADAL_HC_PRE_COMB].space != HADAL_SPACE_NONE)) return "post and comb go together";
+  const bool all = given(HADAL_HC_PRE_POST), mixes = given(HADAL_HC_PRE_MIX);
   if (n < 1 || n > 16) return "1 to 16 streams";
-  if (t[HADAL_HC_PRE_MIX].extents[1] != (all ? n * (n + 2) : n))
+  if (all != given(HADAL_HC_PRE_COMB)) return "post and comb go together";
+  if (mixes != given(HADAL_HC_PRE_BASE) || mixes != given(HADAL_HC_PRE_SCALE))
+    return "mix, base and scale go together";
+  if (all && !mixes) return "post and comb need mix";
+  if (!given(HADAL_HC_PRE_PRE) && !(mixes && given(HADAL_HC_PRE_OUT)))
+    return "without pre, mix and out are needed";
+  if (!mixes && !given(HADAL_HC_PRE_OUT)) return "neither mix nor out: nothing is asked";
+  if (mixes && t[HADAL_HC_PRE_MIX].extents[1] != (all ? n * (n + 2) : n))
     return "mix must hold n numbers, or n (n + 2) with post and comb";
-  if (t[HADAL_HC_PRE_SCALE].extents[0] != (all ? 3 : 1)) return "scale must hold 1 or 3 numbers";
+  if (mixes && t[HADAL_HC_PRE_SCALE].extents[0] != (all ? 3 : 1))
+    return "scale must hold 1 or 3 numbers";
   return a.norm_eps >= 0 && a.eps >= 0 && a.iterations >= 1
              ? ""
              : "the epsilons must not be negative, iterations at least 1";
+}
+
+std::string check_index(const hadal_op& op, const hadal_tensor* t) {
+  if (op.attr.index.ratio < 1) return "ratio must be at least 1";
+  const bool blocks =
+      op.id == HADAL_OP_INDEX_BLOCKS || t[HADAL_INDEX_TOPK_CANDIDATES].space != HADAL_SPACE_NONE;
+  return blocks == (op.attr.index.block_size > 0) ? "" : "block_size goes with candidates";
 }
 
 std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
@@ -566,7 +581,16 @@ std::string check_attributes(const hadal_op& op, const hadal_tensor* t) {
                  ? "1 to 16 streams"
                  : "";
     case HADAL_OP_INDEX_TOPK:
-      return a.index.ratio < 1 ? "ratio must be at least 1" : "";
+    case HADAL_OP_INDEX_BLOCKS:
+      return check_index(op, t);
+    case HADAL_OP_GATHER_ROWS:
+      return t[HADAL_GATHER_ROWS_X].dtype == t[HADAL_GATHER_ROWS_OUT].dtype
+                 ? ""
+                 : "x and out must be of one dtype";
+    case HADAL_OP_ENGRAM_GATE:
+      if (t[HADAL_ENGRAM_GATE_X].extents[1] < 1 || t[HADAL_ENGRAM_GATE_X].extents[1] > 16)
+        return "1 to 16 streams";
+      return a.engram.eps >= 0 && a.engram.floor >= 0 ? "" : "eps and floor must not be negative";
     case HADAL_OP_MLA_ATTENTION:
       return std::isfinite(a.latent.scale) ? "" : "scale must be finite";
     case HADAL_OP_SAMPLE:

@@ -189,12 +189,20 @@ Result<Config> Config::object(std::string_view key) const {
   return config;
 }
 
+void Config::put(std::string_view key, Tree value) {
+  if (tree_.use_count() > 1)
+    tree_ = std::make_shared<Tree>(*tree_);  // a copy of this Config keeps what it had
+  tree_->root[std::string(key)] = std::move(value.root);
+}
+
 void Config::set(std::string_view key, std::string_view json_value) {
   Json value = Json::parse(json_value, nullptr, false);
   HADAL_CHECK(!value.is_discarded());
-  if (tree_.use_count() > 1)
-    tree_ = std::make_shared<Tree>(*tree_);  // a copy of this Config keeps what it had
-  tree_->root[std::string(key)] = std::move(value);
+  put(key, Tree{std::move(value)});
+}
+
+void Config::copy(const Config& from, std::string_view key, std::string_view as) {
+  if (const Json* value = find_key(from.tree_->root, key)) put(as, Tree{*value});
 }
 
 void Config::set_text(std::string_view key, std::string_view text) {

@@ -47,6 +47,9 @@ class Config {
   /// Sets a key to a string; bytes that are no UTF-8 become \xNN.
   void set_text(std::string_view key, std::string_view text);
 
+  /// Sets `as` to what `from` has under `key`, whatever it is; nothing where it has none.
+  void copy(const Config& from, std::string_view key, std::string_view as);
+
   /// The keys of the top level, in file order.
   [[nodiscard]] std::vector<std::string> keys() const;
   /// The value of a key as one printable line of about `limit` bytes at most; "" if there is no
@@ -59,6 +62,7 @@ class Config {
 
  private:
   struct Tree;
+  void put(std::string_view key, Tree value);
   std::shared_ptr<Tree> tree_;  // shared with nested configs
   std::string origin_;
 };

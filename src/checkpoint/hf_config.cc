@@ -31,6 +31,15 @@ constexpr auto kListBounds = std::to_array<Bound>({
     {"num_key_value_heads", 1 << 16},
 });
 
+/// A model that also sees keeps its language model's values in text_config: they are lifted to the
+/// top, where every family reads them. The names of the whole stay.
+Status lift_text_config(Config& config) {
+  HADAL_TRY(const Config text, config.object("text_config"));
+  for (const std::string& key : text.keys())
+    if (key != "model_type" && key != "architectures") config.copy(text, key, key);
+  return {};
+}
+
 /// transformers 5 keeps theta and scaling together in rope_parameters. Parameters per kind of layer
 /// stay as they are: their model reads them.
 Status unfold_rope_parameters(Config& config) {
@@ -77,6 +86,7 @@ Status check_positive(const Config& config, std::string_view key) {
 }  // namespace
 
 Status normalise_config(Config& config) {
+  HADAL_TRY(lift_text_config(config));
   if (config.has("rope_parameters")) HADAL_TRY(unfold_rope_parameters(config));
   HADAL_TRY(unify_rope_scaling(config));
   if (!config.has("torch_dtype") && config.has("dtype")) {

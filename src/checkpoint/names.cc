@@ -454,7 +454,7 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
     return failed(fmt::format("{}: key \"{}.attention.layer_norm_rms_epsilon\" is missing", origin,
                               *architecture));
   if (!config.has("num_key_value_heads") && config.has("num_attention_heads"))
-    config.set("num_key_value_heads", config.value_text("num_attention_heads", SIZE_MAX));
+    config.copy(config, "num_attention_heads", "num_key_value_heads");
   if (known && known->experts) HADAL_TRY(keys.copy(kExpertKeys, config));
   if (known && known->latent) {
     HADAL_TRY(set_latent_keys(keys, config));

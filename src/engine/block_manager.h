@@ -1,5 +1,10 @@
 // Block manager and prefix cache: who holds which block of which plane group.
 //
+// A group that keeps only the last rows gives the blocks before them back while a sequence runs;
+// in the prefix tree it has blocks at boundaries alone: every 2048 tokens, the last unit of a
+// prompt and that of a finished sequence. A prefix is reused up to where all groups have what they
+// need. The groups of a model's tail may be missing there if enough of the prompt follows.
+//
 // Blocks are counted references. A full block of a finished or running prompt may stay in the
 // prefix tree; its tokens are compared one by one on a hit, so that no collision of hashes can hand
 // out somebody else's cache. When blocks run out, the least recently used leaf of the tree that
@@ -18,6 +23,9 @@
 
 namespace hadal {
 
+/// Tokens between the boundaries at which groups that keep only the last rows stay in the tree.
+constexpr int64_t kCacheBoundary = 2048;
+
 class BlockManager {
  public:
   /// capacity[g]: blocks of group g that exist now.
@@ -25,13 +33,17 @@ class BlockManager {
   ~BlockManager();
 
   /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole
-  /// units of reuse.
+  /// units of reuse, and settles where its tail starts.
   void attach_prefix(Sequence& seq);
   /// Makes sure that positions [0, end) of the sequence have blocks; false if there are too few
   /// even after giving up cached ones.
   bool reserve(Sequence& seq, int64_t end);
-  /// Leaves the sequence's full, computed blocks in the prefix tree.
-  void remember(const Sequence& seq);
+  /// After a step that ran `rows` of the sequence: leaves in the prefix tree what is due, and gives
+  /// back the blocks behind the rows that their groups keep.
+  void advance(Sequence& seq, int64_t rows);
+  /// Leaves the sequence's full, computed blocks in the prefix tree. finished: where it ends is a
+  /// boundary, too.
+  void remember(const Sequence& seq, bool finished);
   /// Gives back everything that the sequence holds.
   void release(Sequence& seq);
 
@@ -46,14 +58,25 @@ class BlockManager {
   struct Pool {
     int64_t capacity = 0;
     int64_t block_tokens = 0;
+    int64_t keep = 0, keep_at_boundary = 0;  // of PlaneGroup
+    bool tail = false;
     std::vector<int32_t> free;
     std::vector<int32_t> references;
   };
   int32_t take(size_t group);
   void drop(size_t group, int32_t block);
   bool evict_one();
+  bool evict_boundary(size_t group);
+  void trim(Sequence& seq);
+  [[nodiscard]] bool usable(const std::vector<Node*>& path, size_t units, bool tail) const;
+  [[nodiscard]] int64_t tail_start(const Sequence& seq) const;
+  template <typename Body>
+  void each_node(Body&& body) const;
 
   int64_t reuse_unit_;
+  int64_t tail_halo_;
+  bool tail_exact_;
+  bool trims_ = false;  ///< a group keeps only the last rows
   std::vector<Pool> pools_;
   std::unique_ptr<Node> root_;
   uint64_t clock_ = 0;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 namespace hadal {
@@ -43,7 +44,7 @@ TEST(BlockManager, ReusesWholeUnitsAndLeavesATokenToRun) {
   blocks.attach_prefix(seq);
   ASSERT_TRUE(blocks.reserve(seq, 128));
   seq.computed = 128;
-  blocks.remember(seq);
+  blocks.remember(seq, true);
   const std::vector<int32_t> held = seq.blocks[0];
   blocks.release(seq);
 
@@ -68,7 +69,7 @@ TEST(BlockManager, GivesUpTheOldestCachedLeafThatNobodyHolds) {
     blocks.attach_prefix(seq);
     ASSERT_TRUE(blocks.reserve(seq, 64));
     seq.computed = 64;
-    blocks.remember(seq);
+    blocks.remember(seq, true);
     blocks.release(seq);
   }
   Sequence recent = sequence(65, 1000);
@@ -95,6 +96,149 @@ TEST(BlockManager, GrowsWithoutDisturbingWhatIsHeld) {
   EXPECT_TRUE(blocks.reserve(seq, 130));
   EXPECT_EQ(seq.blocks[0].front(), held.front());
   EXPECT_EQ(seq.blocks[0].size(), 3U);
+}
+
+/// Entries of all positions, a window of the last 100 rows, and with a halo a tail's window.
+ModelSpec spec_with_window(int64_t halo = 0) {
+  ModelSpec spec;
+  spec.groups = {{.name = "entries", .ratio = 4, .block_slots = 16},
+                 {.name = "window", .block_slots = 64, .keep = 100, .keep_at_boundary = 100}};
+  if (halo > 0) {
+    spec.groups.push_back(spec.groups[1]);
+    spec.groups[2].tail = true;
+  }
+  spec.reuse_unit = 64;
+  spec.tail_halo = halo;
+  return spec;
+}
+
+/// Runs the sequence to `end` in steps of `rows`.
+void run_to(BlockManager& blocks, Sequence& seq, int64_t end, int64_t rows) {
+  while (seq.computed < end) {
+    const int64_t n = std::min(rows, end - seq.computed);
+    ASSERT_TRUE(blocks.reserve(seq, seq.computed + n));
+    seq.computed += n;
+    blocks.advance(seq, n);
+  }
+}
+
+int64_t held(const Sequence& seq, size_t group) {
+  return std::count_if(seq.blocks[group].begin(), seq.blocks[group].end(),
+                       [](int32_t b) { return b >= 0; });
+}
+
+TEST(BlockManager, GivesBackTheRowsThatAGroupDoesNotKeep) {
+  BlockManager blocks(spec_with_window(), {100, 5});
+  Sequence seq = sequence(5000);
+  seq.request.reuse_prefix = false;
+  blocks.attach_prefix(seq);
+  run_to(blocks, seq, 5000, 64);
+  EXPECT_EQ(seq.blocks[0].size(), 79U);
+  EXPECT_EQ(held(seq, 0), 79);
+  EXPECT_EQ(held(seq, 1), 3);        // 4900 … 4999
+  EXPECT_EQ(seq.blocks[1][75], -1);  // up to 4863
+  EXPECT_GE(seq.blocks[1][76], 0);
+  blocks.release(seq);
+  Sequence other = sequence(300, 7);
+  blocks.attach_prefix(other);
+  EXPECT_TRUE(blocks.reserve(other, 300));  // all five are free again
+}
+
+TEST(BlockManager, ReusesAPrefixOnlyWhereEveryGroupHasItsRows) {
+  BlockManager blocks(spec_with_window(), {200, 40});
+  Sequence seq = sequence(2500);
+  blocks.attach_prefix(seq);
+  run_to(blocks, seq, 2500, 200);
+  blocks.release(seq);
+
+  Sequence longer = sequence(3000);  // goes on behind the prompt's last unit
+  blocks.attach_prefix(longer);
+  EXPECT_EQ(longer.shared_tokens, 2496);
+  EXPECT_EQ(held(longer, 0), 39);
+  EXPECT_EQ(held(longer, 1), 2);  // the 100 rows before 2496
+  EXPECT_EQ(longer.blocks[1][36], -1);
+
+  Sequence branch = sequence(3000);  // differs at 2200: the boundary before is 2048
+  branch.tokens[2200] = branch.request.prompt[2200] = 9;
+  blocks.attach_prefix(branch);
+  EXPECT_EQ(branch.shared_tokens, 2048);
+  EXPECT_EQ(held(branch, 1), 2);
+
+  Sequence early = sequence(3000);
+  early.tokens[1000] = early.request.prompt[1000] = 9;
+  blocks.attach_prefix(early);
+  EXPECT_EQ(early.shared_tokens, 0);
+  EXPECT_TRUE(early.blocks[1].empty());
+}
+
+TEST(BlockManager, GivesUpBoundariesBeforeItRefusesWindows) {
+  BlockManager blocks(spec_with_window(), {200, 4});
+  Sequence seq = sequence(128);
+  blocks.attach_prefix(seq);
+  run_to(blocks, seq, 128, 64);
+  blocks.release(seq);  // two blocks stay at the boundary
+  Sequence other = sequence(250, 7);
+  blocks.attach_prefix(other);
+  EXPECT_TRUE(blocks.reserve(other, 250));
+  Sequence again = sequence(200);
+  blocks.attach_prefix(again);
+  EXPECT_EQ(again.shared_tokens, 0);
+}
+
+TEST(BlockManager, StartsATailSoThatItsRowsAreRightAtTheLastUnit) {
+  BlockManager blocks(spec_with_window(150), {200, 40, 40});
+  Sequence seq = sequence(1000);
+  blocks.attach_prefix(seq);
+  EXPECT_EQ(seq.tail_start, 960 - 150);
+  EXPECT_EQ(seq.tail_first, 960 - 150);
+  run_to(blocks, seq, 1000, 200);
+  EXPECT_EQ(seq.blocks[2][11], -1);  // 704 … 767
+  EXPECT_EQ(held(seq, 1), 2);
+  blocks.release(seq);
+
+  Sequence little_more = sequence(1010);  // the tail goes on at 960
+  blocks.attach_prefix(little_more);
+  EXPECT_EQ(little_more.shared_tokens, 960);
+  EXPECT_EQ(little_more.tail_start, 960);
+  EXPECT_EQ(little_more.tail_first, 0);
+  EXPECT_EQ(held(little_more, 2), 2);
+  EXPECT_EQ(little_more.blocks[2][12], -1);
+
+  Sequence much_more = sequence(3000);  // the tail starts afresh
+  blocks.attach_prefix(much_more);
+  EXPECT_EQ(much_more.shared_tokens, 960);
+  EXPECT_EQ(much_more.tail_start, 2944 - 150);
+  EXPECT_EQ(much_more.tail_first, 2944 - 150);
+  EXPECT_EQ(held(much_more, 2), 0);
+
+  Sequence every = sequence(1010);
+  every.request.on_logits = [](int64_t, std::span<const float>) {};
+  blocks.attach_prefix(every);
+  EXPECT_EQ(every.shared_tokens, 960);
+  EXPECT_EQ(every.tail_start, 960);
+  Sequence fresh = sequence(1010, 5);
+  fresh.request.on_logits = every.request.on_logits;
+  blocks.attach_prefix(fresh);
+  EXPECT_EQ(fresh.tail_start, 0);
+}
+
+TEST(BlockManager, NeverReusesTheRowsOfATailThatIsShorterThanExact) {
+  ModelSpec spec = spec_with_window(150);
+  spec.tail_exact = false;
+  BlockManager blocks(spec, {200, 40, 40});
+  Sequence seq = sequence(1000);
+  blocks.attach_prefix(seq);
+  EXPECT_EQ(seq.tail_start, 850);
+  run_to(blocks, seq, 1000, 200);
+  blocks.release(seq);
+  Sequence little_more = sequence(1010);  // its tail starts at 860: no prefix up to 960
+  blocks.attach_prefix(little_more);
+  EXPECT_EQ(little_more.shared_tokens, 0);
+  EXPECT_EQ(little_more.tail_start, 860);
+  Sequence much_more = sequence(3000);
+  blocks.attach_prefix(much_more);
+  EXPECT_EQ(much_more.shared_tokens, 960);
+  EXPECT_EQ(much_more.tail_start, 2850);
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ Result<SeqId> Engine::add(Request request) {
 }
 
 void Engine::finish(Sequence& seq) {
-  blocks_.remember(seq);
+  blocks_.remember(seq, true);
   blocks_.release(seq);
   std::erase_if(sequences_, [&](const auto& s) { return s.get() == &seq; });
 }
@@ -129,29 +129,47 @@ void Engine::fill_sampling(const Sequence& seq, int64_t row, int64_t position) {
 
 void Engine::fill_inputs(const std::vector<ScheduledRows>& rows) {
   const StepLayout& l = runner_->layout();
-  int64_t t = 0, r = 0, s = 0;
+  const std::vector<PlaneGroup>& groups = runner_->spec().groups;
+  int64_t t = 0, u = 0, r = 0, s = 0;
   inputs_.entries = 0;
   for (const ScheduledRows& part : rows) {
     const Sequence& seq = *part.seq;
     for (int64_t i = 0; i < part.rows; ++i, ++t) {
-      inputs_.at<int32_t>(l.token)[t] = seq.tokens[static_cast<size_t>(part.begin + i)];
-      inputs_.at<int32_t>(l.position)[t] = static_cast<int32_t>(part.begin + i);
+      const int64_t position = part.begin + i;
+      inputs_.at<int32_t>(l.token)[t] = seq.tokens[static_cast<size_t>(position)];
+      inputs_.at<int32_t>(l.position)[t] = static_cast<int32_t>(position);
       inputs_.at<int32_t>(l.row_seq)[t] = static_cast<int32_t>(s);
+      const bool wanted = i >= part.rows - part.logit_rows;
+      if (wanted) {
+        inputs_.at<int32_t>(l.logit_row)[r] = static_cast<int32_t>(u);
+        fill_sampling(seq, r++, position + 1);
+      }
+      if (!l.limits.tail) {
+        ++u;
+      } else if (position >= seq.tail_start) {
+        inputs_.at<int32_t>(l.tail_row)[u] = static_cast<int32_t>(t);
+        inputs_.at<int32_t>(l.tail_position)[u] = static_cast<int32_t>(position);
+        inputs_.at<int32_t>(l.tail_row_seq)[u] = static_cast<int32_t>(s);
+        ++u;
+      }
     }
     for (size_t g = 0; g < seq.blocks.size(); ++g) {
       inputs_.at<int32_t>(l.write_from[g])[s] = static_cast<int32_t>(seq.shared_tokens);
-      inputs_.at<int32_t>(l.first[g])[s] = 0;
+      inputs_.at<int32_t>(l.first[g])[s] =
+          groups[g].tail ? static_cast<int32_t>(seq.tail_first) : 0;
       int32_t* table = inputs_.at<int32_t>(l.block_table[g]) + s * l.limits.max_blocks[g];
       std::fill_n(std::copy(seq.blocks[g].begin(), seq.blocks[g].end(), table),
                   l.limits.max_blocks[g] - static_cast<int64_t>(seq.blocks[g].size()), -1);
     }
-    for (int64_t i = part.rows - part.logit_rows; i < part.rows; ++i, ++r) {
-      inputs_.at<int32_t>(l.logit_row)[r] = static_cast<int32_t>(t - part.rows + i);
-      fill_sampling(seq, r, part.begin + i + 1);
-    }
     ++s;
   }
-  inputs_.rows = {1, t, s, r, t};
+  inputs_.rows = {1, t, s, r, u};
+  if (l.limits.extra == 0) return;
+  std::vector<SequenceRows> step;
+  step.reserve(rows.size());
+  for (const ScheduledRows& part : rows)
+    step.push_back({.tokens = part.seq->tokens, .begin = part.begin, .rows = part.rows});
+  runner_->prepare(step, inputs_.at<float>(l.extra));
 }
 
 // Row i of the step drafts at position i + 1, where its token is known; no slot 0 ever exists.
@@ -242,6 +260,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
     row += part.logit_rows;
     seq.computed += part.rows;
     seq.chunk_left -= std::min(seq.chunk_left, part.rows);
+    blocks_.advance(seq, part.rows);
     if (seq.computed < seq.size()) continue;
     if (seq.request.max_new_tokens > 0) {
       const auto last = static_cast<size_t>(row - 1);
@@ -249,10 +268,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
     } else {
       events.push_back({.seq = seq.id, .finish = FinishReason::kLength});
     }
-    if (events.back().finish != FinishReason::kNone)
-      done.push_back(&seq);
-    else if (seq.generated() == 1)
-      blocks_.remember(seq);  // the prompt is there for others while this one goes on
+    if (events.back().finish != FinishReason::kNone) done.push_back(&seq);
   }
   for (Sequence* seq : done) finish(*seq);
   return events;

@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "base/cpu_info.h"
+#include "engine/block_manager.h"
+#include "text/tokenizer/compressed_ids.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace hadal {
 namespace {
@@ -32,6 +35,18 @@ std::string gib(uint64_t bytes) {
   return text;
 }
 
+/// Engram hashes compressed ids: they are made of the tokenizer.
+Status compress_vocabulary(const Checkpoint& checkpoint, Model& model) {
+  const std::string origin = checkpoint.path().string();
+  if (checkpoint.tokenizer().empty())
+    return failed(origin +
+                  ": no tokenizer, and the model's Engram tables are addressed by its "
+                  "vocabulary");
+  HADAL_TRY(const auto tokenizer, Tokenizer::create(checkpoint.tokenizer(), origin));
+  CompressedIds compressed = compressed_ids(*tokenizer);
+  return model.take_compressed_ids(std::move(compressed.by_id), compressed.count);
+}
+
 uint64_t source_bytes(const WeightSource& source) {
   uint64_t bytes = 0;
   for (const auto& piece : source.pieces) bytes += piece.data.size() + piece.scales.size();
@@ -47,7 +62,10 @@ std::vector<std::pair<uint64_t, std::span<const std::byte>>> StepInputs::used() 
     return std::pair(begin, std::span(bytes_).subspan(begin, bytes));
   };
   std::vector<std::pair<uint64_t, std::span<const std::byte>>> parts = {
-      part(0, layout_.entry.offset)};
+      part(0, layout_.limits.extra > 0 ? layout_.extra.offset : layout_.entry.offset)};
+  if (layout_.limits.extra > 0)
+    parts.push_back(part(layout_.extra.offset,
+                         static_cast<uint64_t>(rows[HADAL_DIM_T] * layout_.extra.strides[0])));
   if (entries > 0) {
     parts.push_back(
         part(layout_.entry.offset, static_cast<uint64_t>(entries * layout_.entry.strides[0])));
@@ -62,10 +80,12 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   std::unique_ptr<ModelRunner> r(new ModelRunner);
   r->checkpoint_ = &checkpoint;
   r->options_ = options;
-  HADAL_TRY(r->model_, make_model(checkpoint.config(), {.draft = options.draft}));
+  HADAL_TRY(r->model_, make_model(checkpoint.config(),
+                                  {.draft = options.draft, .v41_tail = options.v41_tail}));
   r->main_.forward = &Model::forward;
   if (options.draft) r->draft_.forward = &Model::draft;
   HADAL_TRY(r->model_->bind(checkpoint));
+  if (r->model_->wants_compressed_ids()) HADAL_TRY(compress_vocabulary(checkpoint, *r->model_));
   HADAL_TRY(r->device_, Device::open(options.device));
 
   const ModelSpec& spec = r->model_->spec();
@@ -82,14 +102,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.top = 20;
   if (options.draft) limits.hidden = spec.hidden_size;
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
-  const int64_t cached = options.cached_tokens > 0 ? options.cached_tokens : r->context_;
-  for (const PlaneGroup& group : spec.groups) {
-    const int64_t block_tokens = group.block_slots * group.ratio;
-    const int64_t longest = (r->context_ + block_tokens - 1) / block_tokens;
-    limits.max_blocks.push_back(longest);
-    r->max_blocks_.push_back(longest * limits.sequences);
-    r->blocks_.push_back((cached + block_tokens - 1) / block_tokens);
-  }
+  limits.tail = spec.tail_halo > 0;
+  limits.extra = spec.extra_width;
+  r->size_caches(limits);
   r->layout_ = std::make_unique<StepLayout>(limits);
   for (const Plane& plane : spec.planes)
     r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
@@ -113,6 +128,28 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   r->scratch_bytes_ = worst.scratch_bytes;
   r->workspace_bytes_ = worst.workspace_bytes;
   return r;
+}
+
+// Blocks of each group: for all tokens, or for the rows that a group keeps of each sequence and at
+// the boundaries of cached prefixes.
+void ModelRunner::size_caches(StepLimits& limits) {
+  const int64_t cached = options_.cached_tokens > 0 ? options_.cached_tokens : context_;
+  for (const PlaneGroup& group : model_->spec().groups) {
+    const int64_t block_tokens = group.block_slots * group.ratio;
+    const auto blocks = [&](int64_t tokens) { return (tokens + block_tokens - 1) / block_tokens; };
+    const auto sized = [&](int64_t tokens) {
+      if (group.keep == 0) return blocks(tokens);
+      // Two more: a sequence's first and last block are in use in part.
+      const int64_t running = limits.sequences * (blocks(group.keep + limits.tokens) + 2);
+      const int64_t boundaries = tokens / kCacheBoundary + 2 * limits.sequences;
+      return std::min(blocks(tokens) + limits.sequences,
+                      running + boundaries * blocks(group.keep_at_boundary));
+    };
+    limits.max_blocks.push_back(blocks(context_));
+    max_blocks_.push_back(std::min(blocks(context_) * limits.sequences,
+                                   sized(blocks(context_) * block_tokens * limits.sequences)));
+    blocks_.push_back(std::min(sized(cached), max_blocks_.back()));
+  }
 }
 
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
@@ -150,9 +187,13 @@ Result<MemoryPlan> ModelRunner::memory_plan() {
   for (size_t p = 0; p < spec.planes.size(); ++p) {
     const PlaneGroup& group = spec.groups[spec.planes[p].group];
     const auto layers = static_cast<uint64_t>(spec.planes[p].layers);
-    m.cache += layers * plane_layer_bytes(p, blocks_[spec.planes[p].group]);
-    m.cache_per_token +=
-        layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
+    const uint64_t bytes = layers * plane_layer_bytes(p, blocks_[spec.planes[p].group]);
+    m.cache += bytes;
+    if (group.keep > 0)
+      m.cache_kept += bytes;
+    else
+      m.cache_per_token +=
+          layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
   }
   m.scratch = scratch_bytes_;
   m.step = 2 * layout_->input_bytes + layout_->output_bytes;
@@ -168,7 +209,7 @@ Status ModelRunner::check_memory() {
                      " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
                      ", working memory " + gib(m.scratch + m.step + m.workspace) + "), " +
                      gib(m.available) + " are free";
-  const uint64_t fixed = m.total() - m.cache;
+  const uint64_t fixed = m.total() - m.cache + m.cache_kept;
   if (fixed < m.available && m.cache_per_token > 0) {
     const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
     if (tokens > 0)

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,7 +29,8 @@ struct RunnerOptions {
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
   bool draft = false;  ///< load the layer of multi-token prediction and run it behind every step
-  bool eager = false;  ///< run each operator at once instead of the tape
+  std::optional<int64_t> v41_tail;  ///< of ModelOptions
+  bool eager = false;               ///< run each operator at once instead of the tape
   bool check_memory = true;
 };
 
@@ -36,7 +38,8 @@ struct RunnerOptions {
 struct MemoryPlan {
   uint64_t weights = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
   uint64_t available = 0;
-  uint64_t cache_per_token = 0;
+  uint64_t cache_per_token = 0;  ///< of groups that keep all rows
+  uint64_t cache_kept = 0;       ///< of those that keep only the last rows
   [[nodiscard]] uint64_t total() const { return weights + cache + scratch + step + workspace; }
 };
 
@@ -74,6 +77,7 @@ class ModelRunner {
   [[nodiscard]] const RunnerOptions& options() const { return options_; }
   [[nodiscard]] int64_t context() const { return context_; }
   [[nodiscard]] std::deque<Weight>& weights() { return model_->weights(); }
+  [[nodiscard]] FileTableTotals file_tables() const { return model_->file_tables(); }
 
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
   [[nodiscard]] Plan plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context);
@@ -91,6 +95,10 @@ class ModelRunner {
   [[nodiscard]] int64_t max_blocks(size_t group) const { return max_blocks_[group]; }
   Status grow(size_t group, int64_t blocks);
 
+  /// What the model's host side works out for a step.
+  void prepare(std::span<const SequenceRows> step, float* extra) const {
+    model_->prepare(step, extra);
+  }
   /// Runs one step. kInterrupted if the stop flag was set; then nothing counts as done.
   Status run(const StepInputs& inputs) { return run(main_, inputs); }
   /// Runs the draft on the hidden rows of the last step.
@@ -122,6 +130,7 @@ class ModelRunner {
   Status record(Pass& pass);
   Status run(const Pass& pass, const StepInputs& inputs);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
+  void size_caches(StepLimits& limits);
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
   Status load_weights(const LoadProgress& progress);
 

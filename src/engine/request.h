@@ -41,9 +41,10 @@ struct Request {
       true;  ///< look for the prompt's beginning in the prefix cache, and leave it there
   std::vector<int64_t>
       chunks;  ///< cuts the prompt so (the last number repeats); empty: the engine chooses
-  /// Called for every prompt position (and every generated one) with the head's fp32 logits, in
-  /// order of position.
+  /// Called for every prompt position from logits_from on (and every generated one) with the head's
+  /// fp32 logits, in order of position.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
+  int64_t logits_from = 0;  ///< a position of the prompt
   /// With RunnerOptions::draft: the draft's logits at a position, which predict the token two on.
   /// Every position with a known next token, in order.
   std::function<void(int64_t position, std::span<const float> logits)> on_draft_logits;

@@ -31,8 +31,10 @@ std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> s
       int64_t rows = std::min(prefilling ? chunk_rows(*seq) : seq->size() - seq->computed, tokens);
       const bool every = seq->request.on_logits || seq->request.on_draft_logits;
       const bool last = seq->computed + rows == seq->size();
-      if (every) rows = std::min(rows, logits);
-      int64_t wanted = every ? rows : (last && seq->request.max_new_tokens > 0 ? 1 : 0);
+      const int64_t before = std::max<int64_t>(0, seq->logits_from() - seq->computed);
+      if (every) rows = std::min(rows, before + logits);
+      const int64_t wanted = every ? std::max<int64_t>(0, rows - before)
+                                   : (last && seq->request.max_new_tokens > 0 ? 1 : 0);
       if (wanted > logits || rows == 0) continue;
       step.push_back({seq.get(), seq->computed, rows, wanted});
       tokens -= rows;

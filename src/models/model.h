@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,12 +36,25 @@ class StepPlanes {
 /// What a caller wants of a model beside its logits.
 struct ModelOptions {
   bool draft = false;  ///< load the layer of multi-token prediction
+  /// V4.1: rows of a prompt that the tail runs, instead of as many as exactness needs
+  std::optional<int64_t> v41_tail;
 
   /// The error of a family that cannot draft, if that is asked.
   [[nodiscard]] Status refuse_draft(const Config& config) const {
     if (!draft) return {};
     return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
   }
+};
+
+/// One sequence's part of a step: all its tokens, and which of their rows the step runs.
+struct SequenceRows {
+  std::span<const int32_t> tokens;
+  int64_t begin = 0, rows = 0;
+};
+
+/// Tables that stay in the file: FileTable.
+struct FileTableTotals {
+  double parameters = 0, used_by_a_token = 0, bytes = 0;
 };
 
 class Model {
@@ -55,6 +69,15 @@ class Model {
   [[nodiscard]] std::deque<Weight>& weights() { return weights_; }
   /// After bind: the checkpoint's tensors that this family knows and does not use.
   [[nodiscard]] const std::vector<std::string>& unused() const { return unused_; }
+
+  /// After bind: what the host reads from the file while the model runs, beside weights().
+  [[nodiscard]] virtual FileTableTotals file_tables() const { return {}; }
+  /// Whether prepare() needs the vocabulary's compressed ids (text/tokenizer/compressed_ids.h).
+  [[nodiscard]] virtual bool wants_compressed_ids() const { return false; }
+  /// ids[i]: of token i; `count`: how many different ones.
+  virtual Status take_compressed_ids(std::vector<int32_t> /*ids*/, int64_t /*count*/) { return {}; }
+  /// What the host works out for a step's rows, in their order: extra [T, spec().extra_width].
+  virtual void prepare(std::span<const SequenceRows> /*step*/, float* /*extra*/) const {}
 
   /// The main forward pass: token ids to the step output `logits`, sampling included.
   virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;

@@ -13,10 +13,11 @@ namespace hadal {
 /// Planes that are paged alike: one block table a sequence. All paging is by absolute position.
 struct PlaneGroup {
   std::string name;
-  int64_t ratio = 1;         ///< positions a slot
-  int64_t block_slots = 64;  ///< slots a block
-  int64_t keep = 0;          ///< rows kept before a step's first; 0: all
-  int64_t keep_at_boundary = 0;
+  int64_t ratio = 1;             ///< positions a slot
+  int64_t block_slots = 64;      ///< slots a block
+  int64_t keep = 0;              ///< rows kept before a step's first; 0: all
+  int64_t keep_at_boundary = 0;  ///< rows before a position that a prefix needs to be reused there
+  bool tail = false;             ///< written by the model's tail alone
 };
 
 /// One cache: [blocks, slots, width] for each of its layers.

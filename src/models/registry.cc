@@ -5,6 +5,7 @@
 #include "models/deepseek_v3/deepseek_v3.h"
 #include "models/deepseek_v32/deepseek_v32.h"
 #include "models/deepseek_v4/deepseek_v4.h"
+#include "models/deepseek_v41/deepseek_v41.h"
 #include "models/dense/dense.h"
 #include "models/model.h"
 
@@ -27,6 +28,8 @@ constexpr std::array kFamilies = {
     Family{"deepseek_v3", "DeepseekV3ForCausalLM", deepseek_v3::make},
     Family{"deepseek_v32", "DeepseekV32ForCausalLM", deepseek_v32::make},
     Family{"deepseek_v4", "DeepseekV4ForCausalLM", deepseek_v4::make},
+    Family{"deepseek_v41", "DeepseekV41ForCausalLM", deepseek_v41::make},
+    Family{"deepseek_v41_text", "DeepseekV41ForCausalLM", deepseek_v41::make},
 };
 
 }  // namespace
@@ -44,7 +47,11 @@ Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptio
   for (const Family& f : kFamilies) {
     const bool named = type.empty() ? !architectures.empty() && architectures[0] == f.architecture
                                     : type == f.model_type;
-    if (named) return f.make(config, options);
+    if (!named) continue;
+    HADAL_TRY(std::unique_ptr<Model> model, f.make(config, options));
+    if (options.v41_tail && model->spec().tail_halo == 0)
+      return usage_error(config.origin() + ": --v41-tail is given, and this model has no tail");
+    return model;
   }
   std::string known;
   for (const Family& f : kFamilies)

@@ -25,6 +25,11 @@ struct ModelSpec {
   std::vector<PlaneGroup> groups;
   std::vector<Plane> planes;
   int64_t reuse_unit = 64;  ///< a cached prefix is reused at multiples of it, only
+  /// The last layers need only a prompt's last rows: so many before the first that must be right.
+  /// 0: all layers run all rows.
+  int64_t tail_halo = 0;
+  bool tail_exact = true;   ///< false: a shorter halo than that was asked for
+  int64_t extra_width = 0;  ///< numbers a token row that prepare() fills
   /// The family's own fields for people and programs: (name as in config.json, value), in reading
   /// order.
   std::vector<std::pair<std::string, std::string>> fields;

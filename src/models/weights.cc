@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/quant.h"
+
 namespace hadal {
 namespace {
 
@@ -228,6 +230,53 @@ Weight* WeightBinder::table(const std::string& name, std::vector<float> values) 
   w.source.pieces.push_back({std::as_bytes(std::span(w.table)), 1, {}});
   w.tensor = make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {n});
   return &w;
+}
+
+FileTable WeightBinder::file_table(const std::string& name, int64_t rows, int64_t cols) {
+  constexpr int64_t kScaled = 32;
+  FileTable t;
+  const TensorInfo* info = take(name, {rows, cols});
+  if (!info) return t;
+  t.dtype_ = info->dtype;
+  t.rows_ = rows;
+  t.cols_ = cols;
+  t.data_ = info->data;
+  expect_scattered_reads(t.data_);
+  if (t.dtype_ != HADAL_F8_E4M3) return t;
+  const std::string scales = scale_name(name);
+  const TensorInfo* scale = take(scales.empty() ? name + "_scale_inv" : scales,
+                                 {rows, (cols + kScaled - 1) / kScaled}, Holds::kScales);
+  if (!scale) return t;
+  t.scale_dtype_ = scale->dtype;
+  t.scaled_ = kScaled;
+  t.scales_ = scale->data;
+  expect_scattered_reads(t.scales_);
+  return t;
+}
+
+std::span<const std::byte> FileTable::row_of(std::span<const std::byte> data, int64_t row) const {
+  const size_t bytes = data.size() / static_cast<size_t>(rows_);
+  return data.subspan(static_cast<size_t>(row) * bytes, bytes);
+}
+
+void FileTable::fetch_ahead(int64_t row) const {
+  hadal::fetch_ahead(row_of(data_, row));
+  if (!scales_.empty()) hadal::fetch_ahead(row_of(scales_, row));
+}
+
+void FileTable::read(int64_t row, float* to) const {
+  decode_to_f32(dtype_, row_of(data_, row).data(), cols_, to);
+  if (scales_.empty()) return;
+  const std::span<const std::byte> stored = row_of(scales_, row);
+  const int64_t count = (cols_ + scaled_ - 1) / scaled_;
+  for (int64_t i = 0; i < count; ++i) {
+    float scale = 0;
+    decode_to_f32(
+        scale_dtype_,
+        stored.data() + static_cast<size_t>(i) * (stored.size() / static_cast<size_t>(count)), 1,
+        &scale);
+    for (int64_t c = i * scaled_; c < std::min(cols_, (i + 1) * scaled_); ++c) to[c] *= scale;
+  }
 }
 
 void WeightBinder::known_unused_layers(const std::string& prefix, int64_t first, int64_t count) {

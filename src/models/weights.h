@@ -36,6 +36,28 @@ inline std::optional<Tensor> optional(const Weight* w) {
   return w ? std::optional<Tensor>(w->tensor) : std::nullopt;
 }
 
+/// A table that stays in the checkpoint's file and is read by the host, a row at a time: too large
+/// for any memory, and a step touches few rows of it.
+class FileTable {
+ public:
+  [[nodiscard]] int64_t rows() const { return rows_; }
+  [[nodiscard]] int64_t cols() const { return cols_; }
+  [[nodiscard]] size_t bytes() const { return data_.size() + scales_.size(); }
+  /// Asks for the row's pages; returns at once.
+  void fetch_ahead(int64_t row) const;
+  /// to[0 … cols): the row's numbers. `row` must be in [0, rows).
+  void read(int64_t row, float* to) const;
+
+ private:
+  friend class WeightBinder;
+  [[nodiscard]] std::span<const std::byte> row_of(std::span<const std::byte> data,
+                                                  int64_t row) const;
+  DType dtype_ = HADAL_F32, scale_dtype_ = HADAL_DTYPE_NONE;
+  int64_t rows_ = 0, cols_ = 0;
+  int64_t scaled_ = 0;  ///< numbers that one scale serves
+  std::span<const std::byte> data_, scales_;
+};
+
 /// Collects a model's slots while it binds, and what is wrong with them.
 class WeightBinder {
  public:
@@ -63,6 +85,8 @@ class WeightBinder {
   Weight* vector(const std::string& name, const std::vector<int64_t>& shape);
   /// As vector, but absent is no error: nullptr.
   Weight* optional_vector(const std::string& name, int64_t n);
+  /// A table [rows, cols] that the host reads; FP8 with one scale for 32 numbers of a row.
+  FileTable file_table(const std::string& name, int64_t rows, int64_t cols);
   /// A table that is computed, not stored.
   Weight* table(const std::string& name, std::vector<float> values);
 

@@ -89,10 +89,16 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
       }
       break;
     }
+    case HADAL_OP_INDEX_BLOCKS:
     case HADAL_OP_INDEX_TOPK:
+      static_assert(uint32_t{HADAL_INDEX_TOPK_PLANE} == uint32_t{HADAL_INDEX_BLOCKS_PLANE});
       s.h = static_cast<double>(x.extents[1]);
       s.k = static_cast<double>(x.extents[2]);
       s.c = context / op.attr.index.ratio;
+      if (op.id == HADAL_OP_INDEX_TOPK &&
+          tensors[HADAL_INDEX_TOPK_CANDIDATES].space != HADAL_SPACE_NONE)
+        s.c = std::min(s.c, static_cast<double>(tensors[HADAL_INDEX_TOPK_CANDIDATES].extents[1] *
+                                                op.attr.index.block_size));
       cache(HADAL_INDEX_TOPK_PLANE, s.c);
       break;
     case HADAL_OP_MLA_ATTENTION:

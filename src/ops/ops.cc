@@ -53,7 +53,7 @@ void Ops::rope(Tensor x, const Rope& rope) {
   attr.rope.inverse = rope.inverse ? 1 : 0;
   attr.rope.ratio = static_cast<uint32_t>(rope.ratio);
   attr.rope.amplitude = rope.amplitude;
-  emit(HADAL_OP_ROPE, {x, inputs_.position, rope.inv_freq}, attr);
+  emit(HADAL_OP_ROPE, {x, position_of(x), rope.inv_freq}, attr);
 }
 
 void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp,
@@ -76,7 +76,7 @@ void Ops::kv_write(Tensor x, Tensor plane, size_t group, int64_t ratio) {
   hadal_attributes attr{};
   attr.kv_write.ratio = static_cast<uint32_t>(ratio);
   emit(HADAL_OP_KV_WRITE,
-       {x, plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group],
+       {x, plane, position_of(x), row_seq_of(x), inputs_.block_table[group],
         inputs_.write_from[group]},
        attr);
 }
@@ -88,7 +88,7 @@ void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, 
   attr.attention.kv_heads = static_cast<uint32_t>(kv_heads);
   attr.attention.window = static_cast<uint32_t>(window);
   emit(HADAL_OP_GQA_ATTENTION,
-       {q, k_plane, v_plane, inputs_.position, inputs_.row_seq, inputs_.block_table[group],
+       {q, k_plane, v_plane, position_of(q), row_seq_of(q), inputs_.block_table[group],
         inputs_.first[group], std::nullopt, out},
        attr);
 }
@@ -135,18 +135,34 @@ void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSeg
     list2 = second->list;
   }
   emit(HADAL_OP_LATENT_ATTENTION,
-       {q, tail, inputs_.position, inputs_.row_seq, segment.plane,
-        inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, plane2,
-        table2, first2, list2, sink, out},
+       {q, tail, position_of(q), row_seq_of(q), segment.plane, inputs_.block_table[segment.group],
+        inputs_.first[segment.group], segment.list, plane2, table2, first2, list2, sink, out},
        attr);
 }
 
-void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list) {
+void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list,
+                     const CandidateBlocks* candidates) {
   hadal_attributes attr{};
   attr.index.ratio = static_cast<uint32_t>(keys.ratio);
+  std::optional<Tensor> blocks;
+  if (candidates) {
+    blocks = candidates->list;
+    attr.index.block_size = static_cast<uint32_t>(candidates->block_size);
+  }
   emit(HADAL_OP_INDEX_TOPK,
-       {q, weight, inputs_.position, inputs_.row_seq, keys.plane, inputs_.block_table[keys.group],
-        inputs_.first[keys.group], list},
+       {q, weight, position_of(q), row_seq_of(q), keys.plane, inputs_.block_table[keys.group],
+        inputs_.first[keys.group], list, blocks},
+       attr);
+}
+
+void Ops::index_blocks(Tensor q, Tensor weight, const LatentSegment& keys,
+                       const CandidateBlocks& candidates) {
+  hadal_attributes attr{};
+  attr.index = {.ratio = static_cast<uint32_t>(keys.ratio),
+                .block_size = static_cast<uint32_t>(candidates.block_size)};
+  emit(HADAL_OP_INDEX_BLOCKS,
+       {q, weight, position_of(q), row_seq_of(q), keys.plane, inputs_.block_table[keys.group],
+        inputs_.first[keys.group], candidates.list},
        attr);
 }
 
@@ -155,20 +171,50 @@ void Ops::compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_
   hadal_attributes attr{};
   attr.compress = {.ratio = static_cast<uint32_t>(ratio), .overlap = overlap ? 1u : 0u};
   emit(HADAL_OP_COMPRESS,
-       {plane, ape, inputs_.position, inputs_.row_seq, inputs_.block_table[group], out}, attr);
+       {plane, ape, position_of(out), row_seq_of(out), inputs_.block_table[group], out}, attr);
 }
 
-void Ops::hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
-                 Tensor out, std::optional<Tensor> post, std::optional<Tensor> comb) {
+void Ops::emit_hc_pre(Tensor x, std::optional<Tensor> mix, std::optional<Tensor> base,
+                      std::optional<Tensor> scale, const HyperConnection& how,
+                      std::optional<Tensor> out, std::optional<Tensor> post,
+                      std::optional<Tensor> comb, std::optional<Tensor> pre) {
   hadal_attributes attr{};
   attr.hc = {.norm_eps = static_cast<float>(how.norm_eps),
              .eps = static_cast<float>(how.eps),
              .iterations = static_cast<uint32_t>(how.iterations)};
-  emit(HADAL_OP_HC_PRE, {x, mix, base, scale, out, post, comb}, attr);
+  emit(HADAL_OP_HC_PRE, {x, mix, base, scale, out, post, comb, pre}, attr);
+}
+
+void Ops::hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+                 Tensor out, std::optional<Tensor> post, std::optional<Tensor> comb) {
+  emit_hc_pre(x, mix, base, scale, how, out, post, comb, {});
+}
+
+void Ops::hc_mix(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+                 Tensor pre, Tensor post, Tensor comb) {
+  emit_hc_pre(x, mix, base, scale, how, {}, post, comb, pre);
+}
+
+void Ops::hc_pre_delayed(Tensor x, Tensor mix, Tensor base, Tensor scale,
+                         const HyperConnection& how, Tensor pre, Tensor out, Tensor post,
+                         Tensor comb) {
+  emit_hc_pre(x, mix, base, scale, how, out, post, comb, pre);
+}
+
+void Ops::hc_collapse(Tensor x, Tensor pre, Tensor out) {
+  emit_hc_pre(x, {}, {}, {}, HyperConnection{}, out, {}, {}, pre);
 }
 
 void Ops::hc_post(Tensor x, Tensor f, Tensor post, Tensor comb) {
   emit(HADAL_OP_HC_POST, {x, f, post, comb});
+}
+
+void Ops::engram_gate(Tensor x, Tensor key, Tensor value, Tensor q_weight, Tensor k_weight,
+                      double eps) {
+  constexpr float kFloor = 1e-6f;  // of the published model
+  hadal_attributes attr{};
+  attr.engram = {.eps = static_cast<float>(eps), .floor = kFloor};
+  emit(HADAL_OP_ENGRAM_GATE, {x, key, value, q_weight, k_weight}, attr);
 }
 
 void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
@@ -179,7 +225,7 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
   attr.latent.scale = static_cast<float>(scale);
   attr.latent.segments[0].ratio = 1;
   emit(HADAL_OP_MLA_ATTENTION,
-       {q_nope, q_rope, w_uk, w_uv, segment.plane, inputs_.position, inputs_.row_seq,
+       {q_nope, q_rope, w_uk, w_uv, segment.plane, position_of(q_nope), row_seq_of(q_nope),
         inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, out},
        attr);
 }
@@ -190,6 +236,10 @@ void Ops::gather_hidden(Tensor out) {
   all.row_dim = HADAL_DIM_CONST;
   all.extents[0] *= inputs_.limits.tokens;
   emit(HADAL_OP_GATHER_ROWS, {all, inputs_.draft_row, out});
+}
+
+void Ops::gather_tail_rows(Tensor x, Tensor out) {
+  emit(HADAL_OP_GATHER_ROWS, {x, inputs_.tail_row, out});
 }
 
 void Ops::gather_logit_rows(Tensor x, Tensor out) {

@@ -62,6 +62,12 @@ struct LatentSegment {
   std::optional<Tensor> list = {};  ///< [T, listed] I32
 };
 
+/// Runs of entries among which index_topk searches.
+struct CandidateBlocks {
+  Tensor list{};           ///< [T, blocks] I32
+  int64_t block_size = 0;  ///< entries a block
+};
+
 class Ops {
  public:
   Ops(Sink& sink, const StepLayout& inputs, Lowering lowering)
@@ -115,9 +121,13 @@ class Ops {
   void latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
                         double scale, Tensor out, std::optional<Tensor> sink = {},
                         const LatentSegment* second = nullptr);
-  /// list = the entries of the segment whose score is largest.   q [T, H, D], weight [T, H], list
-  /// [T, k] I32; plane [blocks, slots, D]
-  void index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list);
+  /// list = the entries of the segment whose score is largest, of all or of those in candidate
+  /// blocks.   q [T, H, D], weight [T, H], list [T, k] I32; plane [blocks, slots, D]
+  void index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list,
+                  const CandidateBlocks* candidates = nullptr);
+  /// candidates = the blocks of entries that hold the largest scores, the last visible one always.
+  void index_blocks(Tensor q, Tensor weight, const LatentSegment& keys,
+                    const CandidateBlocks& candidates);
   /// out[t] = the entry that ends with row t, of rows [kv; z] in the plane.   ape [ratio D] or [2
   /// ratio D], out [T, D]
   void compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_t ratio, bool overlap,
@@ -126,14 +136,28 @@ class Ops {
   /// + 2)] or [T, n], out [T, d], post [T, n], comb [T, n, n]
   void hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
               Tensor out, std::optional<Tensor> post = {}, std::optional<Tensor> comb = {});
+  /// The single-pass form: `pre` [T, n] is written, with what hc_post needs; nothing is collapsed.
+  void hc_mix(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+              Tensor pre, Tensor post, Tensor comb);
+  /// out = Σ pre_i x_i with the `pre` of the site before; then as hc_mix.
+  void hc_pre_delayed(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
+                      Tensor pre, Tensor out, Tensor post, Tensor comb);
+  /// out = Σ pre_i x_i.   x [T, n, d], pre [T, n], out [T, d]
+  void hc_collapse(Tensor x, Tensor pre, Tensor out);
   /// x_k <- post_k f + Σ_j comb[j, k] x_j.   x [T, n, d], f [T, d]
   void hc_post(Tensor x, Tensor f, Tensor post, Tensor comb);
+  /// x_i += gate_i value, gate_i by how well stream i matches key i.   x and key [T, n, d], value
+  /// [T, d], q_weight and k_weight [n d]
+  void engram_gate(Tensor x, Tensor key, Tensor value, Tensor q_weight, Tensor k_weight,
+                   double eps);
   /// MLA, absorbed: K is w_uk's latent, V its w_uv.   q_nope [T, H, dn], q_rope [T, H, dr], w_uk
   /// [H, r, dn], w_uv [H, dv, r], out [T, H, dv]
   void mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
                      const LatentSegment& segment, double scale, Tensor out);
   /// out[t] = hidden[draft_row[t]], the main pass's rows.   out [T, hidden]
   void gather_hidden(Tensor out);
+  /// out[u] = x[tail_row[u]], the rows that go on into the model's tail.   x [T, n], out [U, n]
+  void gather_tail_rows(Tensor x, Tensor out);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,
@@ -144,6 +168,20 @@ class Ops {
   friend class Scratch;
   void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
             const hadal_attributes& attr = {});
+  /// Positions and sequences of the rows of x: those of the tail, where x has its rows.
+  [[nodiscard]] const Tensor& position_of(const Tensor& x) const {
+    return of_tail(x) ? inputs_.tail_position : inputs_.position;
+  }
+  [[nodiscard]] const Tensor& row_seq_of(const Tensor& x) const {
+    return of_tail(x) ? inputs_.tail_row_seq : inputs_.row_seq;
+  }
+  [[nodiscard]] bool of_tail(const Tensor& x) const {
+    return inputs_.limits.tail && x.row_dim == HADAL_DIM_U;
+  }
+  void emit_hc_pre(Tensor x, std::optional<Tensor> mix, std::optional<Tensor> base,
+                   std::optional<Tensor> scale, const HyperConnection& how,
+                   std::optional<Tensor> out, std::optional<Tensor> post,
+                   std::optional<Tensor> comb, std::optional<Tensor> pre);
   void lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp);
   void lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up,
                          Tensor down, Tensor out, double clamp, std::optional<Tensor> shared,

@@ -35,6 +35,11 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   position = in.part(HADAL_I32, HADAL_DIM_T, {1});
   row_seq = in.part(HADAL_I32, HADAL_DIM_T, {1});
   if (l.hidden > 0) draft_row = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  if (l.tail) {
+    tail_row = in.part(HADAL_I32, HADAL_DIM_U, {1});
+    tail_position = in.part(HADAL_I32, HADAL_DIM_U, {1});
+    tail_row_seq = in.part(HADAL_I32, HADAL_DIM_U, {1});
+  }
   for (const int64_t blocks : l.max_blocks) {
     write_from.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
     first.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
@@ -45,6 +50,7 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   sample_seed = in.part(HADAL_U32, HADAL_DIM_R, {1, 2});
   sample_position = in.part(HADAL_I32, HADAL_DIM_R, {1});
   entry_start = in.part(HADAL_I32, HADAL_DIM_R, {1, 2});
+  if (l.extra > 0) extra = in.part(HADAL_F32, HADAL_DIM_T, {1, l.extra});
   entry = in.part(HADAL_I32, HADAL_DIM_CONST, {l.entries, 3});
   entry_bias = in.part(HADAL_F32, HADAL_DIM_CONST, {l.entries});
   mask = in.part(HADAL_U32, HADAL_DIM_R, {1, (l.vocab + 31) / 32});

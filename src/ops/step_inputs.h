@@ -25,6 +25,8 @@ struct StepLimits {
   int64_t entries = 0;     ///< penalty entries of all rows together
   int64_t vocab = 0;
   int64_t hidden = 0;               ///< width of the hidden rows that a draft is made of; 0: none
+  bool tail = false;                ///< the model has a tail: U rows of its own
+  int64_t extra = 0;                ///< numbers a token row that the model fills itself; 0: none
   int64_t top = 0;                  ///< most likely tokens reported a row
   std::vector<int64_t> max_blocks;  ///< a plane group: blocks of the longest sequence
 
@@ -43,7 +45,10 @@ struct StepLayout {
   std::vector<hadal_tensor> write_from, first;  // a group: [S] I32
   std::vector<hadal_tensor> block_table;        // a group: [S, max blocks] I32
   hadal_tensor draft_row{};                     // [T] I32, of a draft: rows of `hidden`
-  hadal_tensor logit_row{};                     // [R] I32, indexes the rows of U
+  // of a tail: which rows of T it computes, and their positions and sequences
+  hadal_tensor tail_row{}, tail_position{}, tail_row_seq{};  // [U] I32
+  hadal_tensor extra{};                                      // [T, extra] F32, by Model::prepare
+  hadal_tensor logit_row{};                                  // [R] I32, indexes the rows of U
   hadal_tensor sample_params{}, sample_seed{}, sample_position{};  // [R, …]
   hadal_tensor entry_start{};                                      // [R, 2] I32
   // Large and seldom used: last, so that a step moves only what it fills.

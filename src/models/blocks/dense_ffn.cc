@@ -2,16 +2,16 @@
 
 namespace hadal {
 
-FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
-                    bool bias) {
+FfnWeights bind_ffn(WeightBinder& binder, const std::string& p, int64_t hidden, int64_t width,
+                    const FfnNames& names, bool bias) {
   FfnWeights w;
-  w.gate_proj = binder.matrix(prefix + "gate_proj.weight", width, hidden);
-  w.up_proj = binder.matrix(prefix + "up_proj.weight", width, hidden);
-  w.down_proj = binder.matrix(prefix + "down_proj.weight", hidden, width);
+  w.gate_proj = binder.matrix(p + names.gate_proj + ".weight", width, hidden);
+  w.up_proj = binder.matrix(p + names.up_proj + ".weight", width, hidden);
+  w.down_proj = binder.matrix(p + names.down_proj + ".weight", hidden, width);
   if (bias) {
-    w.gate_bias = binder.vector(prefix + "gate_proj.bias", width);
-    w.up_bias = binder.vector(prefix + "up_proj.bias", width);
-    w.down_bias = binder.vector(prefix + "down_proj.bias", hidden);
+    w.gate_bias = binder.vector(p + names.gate_proj + ".bias", width);
+    w.up_bias = binder.vector(p + names.up_proj + ".bias", width);
+    w.down_bias = binder.vector(p + names.down_proj + ".bias", hidden);
   }
   return w;
 }

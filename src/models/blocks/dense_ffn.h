@@ -15,9 +15,14 @@ struct FfnWeights {
   Weight *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;  // or nullptr
 };
 
+/// What the tensors are called behind the prefix.
+struct FfnNames {
+  std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
+};
+
 /// `prefix` ends in a dot: "model.layers.0.mlp.".
 FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
-                    bool bias = false);
+                    const FfnNames& names = {}, bool bias = false);
 
 /// out = FFN(h) (+ add).   h and out [T, hidden]; clamp of the gated product, 0: none
 void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {},

@@ -24,14 +24,37 @@ HyperWeights bind_hyper(WeightBinder& b, const std::string& p, const HyperSpec& 
   return w;
 }
 
+namespace {
+
+Tensor mix_of(Ops& ops, Scratch& scratch, const HyperWeights& w, Tensor x) {
+  const Tensor mix = scratch.rows(static_cast<hadal_dim>(x.row_dim), w.base->tensor.extents[0]);
+  ops.matmul(x, *w.fn, mix);
+  return mix;
+}
+
+}  // namespace
+
 void hyper_collapse(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor x, Tensor out,
                     std::optional<Tensor> post, std::optional<Tensor> comb) {
   Scratch scratch(ops);
-  const Tensor mix = scratch.rows(static_cast<hadal_dim>(x.row_dim), w.base->tensor.extents[0]);
-  ops.matmul(x, *w.fn, mix);
+  const Tensor mix = mix_of(ops, scratch, w, x);
   std::optional<Tensor> square;
   if (comb) square = heads_view(*comb, s.streams);
   ops.hc_pre(streams_view(x, s), mix, *w.base, *w.scale, s.constants, out, post, square);
+}
+
+void hyper_mix(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor x, Tensor pre,
+               Tensor post, Tensor comb) {
+  Scratch scratch(ops);
+  ops.hc_mix(streams_view(x, s), mix_of(ops, scratch, w, x), *w.base, *w.scale, s.constants, pre,
+             post, heads_view(comb, s.streams));
+}
+
+void hyper_collapse_delayed(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor x,
+                            Tensor pre, Tensor out, Tensor post, Tensor comb) {
+  Scratch scratch(ops);
+  ops.hc_pre_delayed(streams_view(x, s), mix_of(ops, scratch, w, x), *w.base, *w.scale, s.constants,
+                     pre, out, post, heads_view(comb, s.streams));
 }
 
 void hyper_merge(Ops& ops, const HyperSpec& s, Tensor x, Tensor f, Tensor post, Tensor comb) {

@@ -77,17 +77,27 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   return s;
 }
 
-MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, int64_t hidden) {
-  const int64_t experts = s.n_routed_experts, width = s.moe_intermediate_size;
-  const double active = s.active();
+MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, const ModelSpec& model,
+                    const MoeNames& names) {
+  const int64_t hidden = model.hidden_size, experts = s.n_routed_experts,
+                width = s.moe_intermediate_size;
+  const auto bank = [&](const char* name, int64_t rows, int64_t cols) {
+    return b.experts(p + "experts.", std::string(name) + ".weight", experts, rows, cols,
+                     s.active());
+  };
   MoeWeights w;
   w.gate = b.matrix(p + "gate.weight", experts, hidden);
-  if (s.has_bias) w.e_score_correction_bias = b.vector(p + "gate.e_score_correction_bias", experts);
-  w.gate_proj = b.experts(p + "experts.", "gate_proj.weight", experts, width, hidden, active);
-  w.up_proj = b.experts(p + "experts.", "up_proj.weight", experts, width, hidden, active);
-  w.down_proj = b.experts(p + "experts.", "down_proj.weight", experts, hidden, width, active);
+  if (names.tid2eid)
+    w.tid2eid = b.indices(p + names.tid2eid, model.vocab_size, s.num_experts_per_tok);
+  else if (s.has_bias)
+    w.e_score_correction_bias = b.vector(p + names.bias, experts);
+  w.gate_proj = bank(names.gate_proj, width, hidden);
+  w.up_proj = bank(names.up_proj, width, hidden);
+  w.down_proj = bank(names.down_proj, hidden, width);
   if (s.n_shared_experts > 0)
-    w.shared_experts = bind_ffn(b, p + "shared_experts.", hidden, s.n_shared_experts * width);
+    w.shared_experts = bind_ffn(
+        b, p + "shared_experts.", hidden, s.n_shared_experts * width,
+        {.gate_proj = names.gate_proj, .up_proj = names.up_proj, .down_proj = names.down_proj});
   return w;
 }
 
@@ -111,12 +121,12 @@ void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor o
 }
 
 FeedForwardWeights bind_feed_forward(WeightBinder& b, const std::string& p, const MoeSpec& s,
-                                     bool is_moe, int64_t hidden) {
+                                     bool is_moe, const ModelSpec& model) {
   FeedForwardWeights w{.is_moe = is_moe, .moe = {}, .mlp = {}};
   if (is_moe)
-    w.moe = bind_moe(b, p, s, hidden);
+    w.moe = bind_moe(b, p, s, model);
   else
-    w.mlp = bind_ffn(b, p, hidden, s.intermediate_size);
+    w.mlp = bind_ffn(b, p, model.hidden_size, s.intermediate_size);
   return w;
 }
 

@@ -44,9 +44,19 @@ struct MoeWeights {
   FfnWeights shared_experts;                  // of width n_shared_experts * moe_intermediate_size
 };
 
+/// What the tensors of experts are called behind the prefix.
+struct MoeNames {
+  const char *gate_proj = "gate_proj", *up_proj = "up_proj", *down_proj = "down_proj";
+  const char* bias = "gate.e_score_correction_bias";
+  const char* tid2eid = nullptr;  ///< given: experts by token, instead of a choice with the bias
+};
+/// As V4's files call them.
+constexpr MoeNames kShortMoeNames{
+    .gate_proj = "w1", .up_proj = "w3", .down_proj = "w2", .bias = "gate.bias"};
+
 /// `prefix` ends in a dot: "model.layers.3.mlp.".
 MoeWeights bind_moe(WeightBinder& binder, const std::string& prefix, const MoeSpec& spec,
-                    int64_t hidden);
+                    const ModelSpec& model, const MoeNames& names = {});
 
 /// out = MoE(h) (+ add).   h and out [T, hidden]
 void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor out,
@@ -59,7 +69,7 @@ struct FeedForwardWeights {
   FfnWeights mlp;
 };
 FeedForwardWeights bind_feed_forward(WeightBinder& binder, const std::string& prefix,
-                                     const MoeSpec& spec, bool is_moe, int64_t hidden);
+                                     const MoeSpec& spec, bool is_moe, const ModelSpec& model);
 
 /// x += FFN(h).   h and x [T, hidden]
 void feed_forward(Ops& ops, const MoeSpec& spec, const FeedForwardWeights& w, Tensor h, Tensor x);

@@ -22,7 +22,7 @@ Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);
     w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), hidden);
+    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), s.model);
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model);

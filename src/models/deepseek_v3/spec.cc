@@ -28,7 +28,7 @@ LayerWeights DeepSeekV3Model::bind_layer(WeightBinder& b, int64_t layer, bool is
   w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
   w.self_attn = bind_mla(b, p + "self_attn.", s.attention, hidden);
   w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-  w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, is_moe, hidden);
+  w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, is_moe, s.model);
   return w;
 }
 

@@ -30,7 +30,7 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
     w.indexer =
         bind_indexer(b, p + "self_attn.indexer.", s.indexer, hidden, s.attention.q_lora_rank);
     w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), hidden);
+    w.mlp = bind_feed_forward(b, p + "mlp.", s.moe, s.moe.is_moe(i), s.model);
     layers_.push_back(w);
   }
   // The MTP layers: not used yet.

@@ -12,6 +12,7 @@
 #include "models/blocks/ends.h"
 #include "models/blocks/hyper_connection.h"
 #include "models/blocks/moe.h"
+#include "models/blocks/shared_kv.h"
 #include "models/model.h"
 
 namespace hadal::deepseek_v4 {
@@ -19,36 +20,19 @@ namespace hadal::deepseek_v4 {
 /// The kinds of layers, by the ratio of their compressor.
 constexpr int64_t kWindowOnly = 0, kSparse = 4, kHeavy = 128;
 
-struct DeepSeekV4Spec {
+struct DeepSeekV4Spec : SharedKvSpec {
   ModelSpec model;
   HyperSpec hyper;
   MoeSpec moe;
   std::vector<int64_t> compress_ratios;  ///< a layer: 0, 4 or 128
   int64_t num_hash_layers = 0;           ///< the first so many choose experts by token
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others, in a GGUF
-  int64_t num_attention_heads = 0;
-  int64_t head_dim = 0;
-  int64_t q_lora_rank = 0;
-  int64_t o_groups = 0;
-  int64_t o_lora_rank = 0;
-  int64_t sliding_window = 0;
-  int64_t index_n_heads = 0, index_head_dim = 0, index_topk = 0;
-  RopeSpec main_rope;      ///< of layers with a window alone
-  RopeSpec compress_rope;  ///< of the others, in all their parts
   CompressorSpec sparse, heavy, index;
 
   static Result<DeepSeekV4Spec> from_config(const Config& config);
 };
 
-struct AttentionWeights {
-  Weight* wq_a = nullptr;       // [q_lora_rank, hidden]
-  Weight* q_norm = nullptr;     // [q_lora_rank]
-  Weight* wq_b = nullptr;       // [heads head_dim, q_lora_rank]
-  Weight* wkv = nullptr;        // [head_dim, hidden]
-  Weight* kv_norm = nullptr;    // [head_dim]
-  Weight* attn_sink = nullptr;  // [heads]
-  Weight* wo_a = nullptr;       // [o_groups, o_lora_rank, heads head_dim / o_groups]
-  Weight* wo_b = nullptr;       // [hidden, o_groups o_lora_rank]
+struct AttentionWeights : SharedKvWeights {
   CompressorWeights compressor;
   CompressorWeights index_compressor;    // ratio 4
   Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]

@@ -41,7 +41,7 @@ Status DenseModel::bind(const Checkpoint& checkpoint) {
     w.input_layernorm = b.vector(p + "input_layernorm.weight", hidden);
     w.self_attn = bind_gqa(b, p + "self_attn.", s.attention, hidden);
     w.post_attention_layernorm = b.vector(p + "post_attention_layernorm.weight", hidden);
-    w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size, s.mlp_bias);
+    w.mlp = bind_ffn(b, p + "mlp.", hidden, s.intermediate_size, {}, s.mlp_bias);
     w.window = s.window[static_cast<size_t>(i)];
     layers_.push_back(w);
   }

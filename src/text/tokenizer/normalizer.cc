@@ -93,6 +93,20 @@ std::string unicode_form(std::string_view text, NormalizerStep::Kind form) {
   return out;
 }
 
+std::string_view stripped(std::string_view text, bool left, bool right) {
+  static const CodeSet space = *table_set("rust space");
+  size_t begin = 0, end = text.size();
+  for (size_t at = 0; left && begin < end && space.contains(utf8_next(text, at)); begin = at) {
+  }
+  while (right && end > begin) {
+    const size_t back = utf8_back(text, end);
+    size_t at = back;
+    if (!space.contains(utf8_next(text, at))) break;
+    end = back;
+  }
+  return text.substr(begin, end - begin);
+}
+
 std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch, size_t limit) const {
   const auto check = [limit](size_t bytes) {
     if (bytes > limit) throw std::runtime_error("the normalizer makes too much of a text");
@@ -122,21 +136,9 @@ std::string Normalizer::apply(std::string text, Pattern::Scratch& scratch, size_
         text = out.append(text, done);
         break;
       }
-      case NormalizerStep::kStrip: {
-        static const CodeSet space = *table_set("rust space");
-        size_t begin = 0, end = text.size();
-        for (size_t at = 0; step.left && begin < end && space.contains(utf8_next(text, at));
-             begin = at) {
-        }
-        while (step.right && end > begin) {
-          const size_t back = utf8_back(text, end);
-          size_t at = back;
-          if (!space.contains(utf8_next(text, at))) break;
-          end = back;
-        }
-        text = text.substr(begin, end - begin);
+      case NormalizerStep::kStrip:
+        text = std::string(stripped(text, step.left, step.right));
         break;
-      }
     }
     check(text.size());
   }

@@ -26,6 +26,9 @@ struct NormalizerStep {
 /// NFC, NFD, NFKC or NFKD of valid UTF-8.
 std::string unicode_form(std::string_view text, NormalizerStep::Kind form);
 
+/// `text`, which is valid UTF-8, without the white space at its ends.
+std::string_view stripped(std::string_view text, bool left, bool right);
+
 class Normalizer {
  public:
   std::vector<NormalizerStep> steps;

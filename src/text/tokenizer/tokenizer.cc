@@ -144,10 +144,18 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return out;
 }
 
+std::string Tokenizer::token(TokenId id) const {
+  if (const AddedToken* added = impl_->added.find(id)) return added->content;
+  return std::string(impl_->model.vocab.token(id));
+}
+
 std::string Tokenizer::token_bytes(TokenId id) const {
+  if (const AddedToken* added = impl_->added.find(id)) return added->content;
+  return decoded(impl_->model.vocab.token(id));
+}
+
+std::string Tokenizer::decoded(std::string_view token) const {
   const Impl& impl = *impl_;
-  if (const AddedToken* added = impl.added.find(id)) return added->content;
-  const std::string_view token = impl.model.vocab.token(id);
   if (impl.byte_level) return ByteAlphabet::get().bytes(token);
   if (const int byte = impl.model.byte_fallback ? fallback_byte(token) : -1; byte >= 0)
     return {static_cast<char>(byte)};
@@ -179,6 +187,8 @@ bool Tokenizer::is_special(TokenId id) const { return impl_->added.is_special(id
 int64_t Tokenizer::vocab_size() const {
   return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1);
 }
+
+int64_t Tokenizer::token_count() const { return impl_->model.vocab.count() + impl_->new_ids; }
 
 std::optional<TokenId> Tokenizer::bos() const { return impl_->bos; }
 std::optional<TokenId> Tokenizer::eos() const { return impl_->eos; }

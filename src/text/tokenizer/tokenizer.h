@@ -49,10 +49,19 @@ class Tokenizer {
   /// The bytes of one token.
   [[nodiscard]] std::string token_bytes(TokenId id) const;
 
+  /// The token as the vocabulary spells it, the library's id_to_token; "" for an id without one.
+  [[nodiscard]] std::string token(TokenId id) const;
+  /// What the decoder makes of one token so spelled. The library decodes added tokens like this
+  /// too, and so loses those of which it makes invalid UTF-8; decode() keeps them as they are.
+  [[nodiscard]] std::string decoded(std::string_view token) const;
+
   [[nodiscard]] std::optional<TokenId> id_of(
       std::string_view token) const;  ///< by its string, added tokens too
   [[nodiscard]] bool is_special(TokenId id) const;
   [[nodiscard]] int64_t vocab_size() const;  ///< largest id + 1
+  /// Tokens, added ones too: Python's len(tokenizer). Less than vocab_size() where ids
+  /// are missing.
+  [[nodiscard]] int64_t token_count() const;
   [[nodiscard]] std::optional<TokenId> bos() const;
   [[nodiscard]] std::optional<TokenId> eos() const;
   /// All ids that end a generation: EOS of tokenizer and generation config, and known ending tokens

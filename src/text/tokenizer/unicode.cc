@@ -185,6 +185,22 @@ CodeSet with_case(const CodeSet& set) {
   return CodeSet(std::move(ranges));
 }
 
+char32_t to_lower(char32_t code) {
+  using Pair = std::pair<char32_t, char32_t>;
+  static const std::vector<Pair> pairs = [] {
+    std::vector<Pair> out;
+    const std::span<const int32_t> data(kLowerData);
+    int32_t upper = 0;
+    for (size_t i = 0; i + 1 < data.size(); i += 2) {
+      upper += data[i];
+      out.emplace_back(static_cast<char32_t>(upper), static_cast<char32_t>(upper + data[i + 1]));
+    }
+    return out;
+  }();
+  const auto found = std::lower_bound(pairs.begin(), pairs.end(), Pair{code, 0});
+  return found != pairs.end() && found->first == code ? found->second : code;
+}
+
 const std::vector<SeveralFold>& several_folds() {
   static const std::vector<SeveralFold> folds(std::begin(kSeveralFolds), std::end(kSeveralFolds));
   return folds;

@@ -3,7 +3,7 @@
 //
 // Owns unicode_sets.inc, which tools/make_unicode_sets.py derives by asking the library about every
 // code point: it knows other versions of Unicode than PCRE2 and utf8proc do. Called by the pattern
-// compiler, the normaliser and added tokens.
+// compiler, the normaliser, added tokens and the compression of ids.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +51,10 @@ std::optional<CodeSet> property_set(std::string_view name);
 
 /// `set` and all that (?i) takes for one of its characters.
 CodeSet with_case(const CodeSet& set);
+
+/// The lower case of a character, itself if it has none. U+0130, whose lower case is two
+/// characters, stays.
+char32_t to_lower(char32_t code);
 
 /// A character that (?i) takes for a string of two or three, as ß for ss.
 struct SeveralFold {

@@ -1,0 +1,117 @@
+// DeepSeek-V4.1-Flash, its language model: a causal encoder and a decoder in one stack. A few
+// layers (sources) make the compressed entries that all layers up to the next source attend to,
+// and a few choose among them; the layers behind the last source, the tail, cache a window alone,
+// so that of a prompt they need only the last rows. Hyper-connections in their single-pass form;
+// n-gram memory (Engram) on two layers. README.md maps its equations to these files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/blocks/compressor.h"
+#include "models/blocks/ends.h"
+#include "models/blocks/engram.h"
+#include "models/blocks/hyper_connection.h"
+#include "models/blocks/moe.h"
+#include "models/blocks/shared_kv.h"
+#include "models/model.h"
+
+namespace hadal::deepseek_v41 {
+
+/// What a layer does beside its window.
+struct LayerSpec {
+  int64_t ratio = 0;       ///< positions an entry; 0: none, the window alone
+  int64_t source = -1;     ///< number of the source whose entries it reads
+  bool is_source = false;  ///< it makes entries and index keys
+  bool chooses = false;    ///< it chooses entries; layers up to the next that does share the choice
+  bool makes_blocks = false;     ///< it names the candidate blocks
+  bool searches_blocks = false;  ///< it searches inside them alone
+};
+
+/// Where the sources of one ratio keep what they make.
+struct SourcePlanes {
+  int64_t ratio = 0;
+  size_t rows = 0, rows_group = 0;  ///< rows of a compressor, fp32; not for ratio 1
+  size_t entries = 0, keys = 0, entries_group = 0;
+  int64_t count = 0;  ///< sources of this ratio
+};
+
+struct DeepSeekV41Spec : SharedKvSpec {
+  ModelSpec model;
+  HyperSpec hyper;
+  MoeSpec moe;
+  EngramSpec engram;
+  std::vector<LayerSpec> layers;
+  std::vector<std::pair<size_t, int64_t>> sources;  ///< of each: planes, number among their layers
+  std::vector<SourcePlanes> planes;
+  int64_t tail_from = 0;  ///< layers from here on are behind the last source
+  size_t tail_group = 0;
+  int64_t blocks_from = 0;  ///< the layer that names candidate blocks; num_hidden_layers: none
+  int64_t candidate_topk_blocks = 0, candidate_block_size = 0;
+
+  static Result<DeepSeekV41Spec> from_config(const Config& config, const ModelOptions& options);
+  [[nodiscard]] bool has_tail() const { return tail_from < model.num_hidden_layers; }
+};
+
+struct AttentionWeights : SharedKvWeights {
+  Weight *compressor_wkv = nullptr, *compressor_wgate = nullptr;  // [head_dim, hidden]
+  Weight* compressor_norm = nullptr;                              // [head_dim]
+  Weight* index_wk = nullptr;                                     // [index_head_dim, head_dim]
+  Weight* index_k_norm = nullptr;                                 // [index_head_dim]
+  Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]
+  Weight* index_weights_proj = nullptr;  // [index heads, hidden]
+};
+
+struct LayerWeights {
+  HyperWeights hc_attn, hc_ffn;
+  Weight* attn_norm = nullptr;  // [hidden]
+  AttentionWeights attn;
+  Weight* ffn_norm = nullptr;  // [hidden]
+  MoeWeights ffn;
+  std::optional<size_t> engram;  ///< number of its table
+};
+
+/// What goes from layer to layer.
+struct Flow {
+  Tensor x{};     // [T, n hidden], the streams
+  Tensor pre{};   // [T, n], of the site before
+  Tensor list{};  // [T, index_topk] I32, the entries chosen last
+  CandidateBlocks blocks;
+};
+
+class DeepSeekV41Model final : public Model {
+ public:
+  explicit DeepSeekV41Model(DeepSeekV41Spec spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  Status bind(const Checkpoint& checkpoint) override;
+  [[nodiscard]] FileTableTotals file_tables() const override;
+  [[nodiscard]] bool wants_compressed_ids() const override { return !spec_.engram.layers.empty(); }
+  Status take_compressed_ids(std::vector<int32_t> ids, int64_t count) override;
+  void prepare(std::span<const SequenceRows> step, float* extra) const override;
+  void forward(Ops& ops, const StepPlanes& planes) const override;
+
+ private:
+  [[nodiscard]] Flow flow_of(Scratch& scratch, hadal_dim rows) const;
+  /// The entries, or the index keys, of the source that a layer reads.
+  [[nodiscard]] LatentSegment entries_of(const StepPlanes& planes, const LayerSpec& layer,
+                                         bool keys) const;
+  void make_entries(Ops& ops, const LayerSpec& layer, const AttentionWeights& w,
+                    const StepPlanes& planes, Tensor h) const;
+  void choose(Ops& ops, const LayerSpec& layer, const AttentionWeights& w, const StepPlanes& planes,
+              Tensor h, Tensor c_q, const Flow& flow) const;
+  void attention(Ops& ops, int64_t layer, const StepPlanes& planes, const Flow& flow, Tensor h,
+                 Tensor f) const;
+  void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, const Flow& flow) const;
+
+  DeepSeekV41Spec spec_;
+  Weight *main_inv_freq_ = nullptr, *compress_inv_freq_ = nullptr;  // [rope / 2]
+  std::vector<LayerWeights> layers_;
+  std::vector<EngramWeights> engrams_;
+  std::optional<EngramHash> hash_;
+  EndWeights ends_;
+};
+
+Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
+
+}  // namespace hadal::deepseek_v41
