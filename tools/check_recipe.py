@@ -98,6 +98,15 @@ class Requests(Conversations):
         effort = rng.choice(EFFORTS)
         if self.v4 and effort and not (effort == "none" and "thinking" in request):
             request["reasoning_effort"] = effort
+        kind = rng.choice(["", "", "text", "json_object", "json_schema"])
+        if turns[-1].get("prefix"):
+            kind = ""  # the API refuses a shape beside a prefix
+        if kind == "json_object":
+            turns.insert(0, {"role": "system", "content": "Answer in JSON."})  # the API asks for the word
+        if kind:
+            request["response_format"] = {"type": kind}
+        if kind == "json_schema":
+            request["response_format"]["json_schema"] = {"name": "shape", "schema": {"type": "object", **self.object()}}
         return request
 
     def answer(self, markers: bool) -> dict[str, Any]:
@@ -160,6 +169,11 @@ class V32(Family):
             if messages[0]["role"] != "system":
                 messages.insert(0, {"role": "system", "content": ""})
             messages[0]["tools"] = request["tools"]
+        shape = request.get("response_format", {"type": "text"})
+        if shape["type"] != "text":  # the encoder takes the schema itself
+            if messages[0]["role"] != "system":
+                messages.insert(0, {"role": "system", "content": ""})
+            messages[0]["response_format"] = shape["json_schema"]["schema"] if shape["type"] == "json_schema" else shape
         mode = "chat" if request.get("thinking", {}).get("type") == "disabled" else "thinking"
         last = messages[-1]
         text = self.encoder.encode_messages(messages, thinking_mode=mode)

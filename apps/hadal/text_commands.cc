@@ -218,7 +218,7 @@ void add_encode(CLI::App& app, Run& chosen) {
   c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
   c->add_option("--messages", o->messages,
                 "-: a JSON object a line on standard input {messages, tools, thinking, effort, "
-                "add_generation_prompt};\nout: {prompt, ids, format}")
+                "response_format, add_generation_prompt};\nout: {prompt, ids, format}")
       ->required();
   c->add_option("--chat-format", o->chat_format, chat_format_help());
   c->callback([o, &chosen] { chosen = [o] { return run_encode(*o); }; });

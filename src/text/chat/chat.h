@@ -33,11 +33,16 @@ struct ChatMessage {
   bool prefix = false;  ///< the last message, an assistant's: the model goes on with it
 };
 
+/// What shape the answer must have; a format that is told of it says so in its prompt.
+enum class ResponseFormat { kText, kJsonObject, kJsonSchema };
+
 struct ChatRequest {
   std::vector<ChatMessage> messages = {};
   std::string tools_json = {};        ///< JSON list of tools, "" if none
   std::optional<bool> thinking = {};  ///< unset: the format's own default
   std::string effort = {};            ///< "low", "high", … or a number; "" = the format's default
+  ResponseFormat response_format = ResponseFormat::kText;
+  std::string response_schema = {};  ///< of kJsonSchema: a JSON object
   bool add_generation_prompt = true;
   std::string chat_template =
       {};  ///< the checkpoint's own template: some hold a default system message; may be ""

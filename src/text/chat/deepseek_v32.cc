@@ -105,13 +105,15 @@ Result<Prompt> render_deepseek_v32(const ChatRequest& request, const Tokenizer* 
                                     .tools = true,
                                     .tool_calls = true,
                                     .may_think = true,
-                                    .prefix = true}));
+                                    .prefix = true,
+                                    .response_format = true}));
   const std::vector<ChatMessage>& messages = request.messages;
   PromptBuilder out;
   out.control(kBos);
   const size_t begin = messages[0].role == "system" ? 1 : 0;
   if (begin == 1) out.plain(messages[0].content);
   if (!request.tools_json.empty()) HADAL_TRY(write_tools(out, request.tools_json));
+  write_response_format(out, request, true);
   Turns turns(request, out);
   for (size_t i = begin; i < messages.size(); ++i)
     HADAL_TRY(turns.write(i, i + 1 < messages.size() || request.add_generation_prompt));

@@ -170,20 +170,23 @@ Result<Prompt> render_deepseek_v4_turns(const ChatRequest& request, const V4Styl
                               .tool_calls = true,
                               .may_think = true,
                               .prefix = true,
-                              .effort = true}));
+                              .effort = true,
+                              .response_format = true}));
   HADAL_TRY(const int effort, parse_effort(request.effort, style));
   const std::vector<ChatMessage>& messages = request.messages;
   const bool thinking = request.thinking.value_or(request.effort != "none");
   const bool tools = !request.tools_json.empty();
+  const bool shaped = request.response_format != ResponseFormat::kText;
   PromptBuilder out;
   out.control(kBos);
   const std::vector<size_t> order = order_of(messages, style.system_turns);
   const bool own_system = !order.empty() && messages[order[0]].role == "system";
-  if (style.system_turns && (own_system || thinking || tools)) out.control(kSystem);
+  if (style.system_turns && (own_system || thinking || tools || shaped)) out.control(kSystem);
   if (thinking) out.control(style.effort_text(effort));
   if (own_system) out.plain(messages[order[0]].content);
   if (!style.system_turns) out.plain(joined_systems(messages, true));
   if (tools) HADAL_TRY(write_tools(out, request.tools_json, style.tags));
+  write_response_format(out, request, style.system_turns);
   Turns turns(style, out, thinking, thinking && tools);
   for (size_t i = own_system ? 1 : 0; i < order.size(); ++i) {
     const ChatMessage& message = messages[order[i]];

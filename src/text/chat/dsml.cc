@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "text/chat/python_json.h"
 
 namespace hadal::chat {
@@ -26,6 +28,22 @@ Status write_dsml_calls(PromptBuilder& out, const std::vector<ChatMessage>& mess
   }
   out.control(fmt::format("</{}>", tags.calls));
   return {};
+}
+
+void write_response_format(PromptBuilder& out, const ChatRequest& request, bool object_as_schema) {
+  if (request.response_format == ResponseFormat::kText) return;
+  const bool object = request.response_format == ResponseFormat::kJsonObject;
+  if (object && !object_as_schema) {
+    out.control(
+        "\n\nYou are a helpful assistant designed to output JSON.\n## Response Format:\n\nReply "
+        "with "
+        "JSON object ONLY.");
+    return;
+  }
+  out.control(
+      "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n");
+  out.plain(python_json(
+      OrderedJson::parse(object ? R"({"type": "json_object"})" : request.response_schema)));
 }
 
 }  // namespace hadal::chat

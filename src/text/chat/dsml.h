@@ -31,4 +31,8 @@ inline constexpr DsmlTags kDsmlV41 = {"｜DSML｜ calls", "｜DSML｜ invoke", "
 Status write_dsml_calls(PromptBuilder& out, const std::vector<ChatMessage>& messages, size_t index,
                         const DsmlTags& tags);
 
+/// The section on the answer's shape behind the system text and the tools; nothing for plain text.
+/// object_as_schema: a JSON object without a schema is asked for like one, as in V3.2 and V4.1.
+void write_response_format(PromptBuilder& out, const ChatRequest& request, bool object_as_schema);
+
 }  // namespace hadal::chat

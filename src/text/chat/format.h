@@ -41,10 +41,11 @@ struct Abilities {
   bool may_think = false, may_not_think = true;   ///< thinking = true, = false can be asked for
   bool prefix = false;                            ///< goes on with a last answer that has begun
   bool effort = false;                            ///< checks and writes the effort itself
+  bool response_format = false;                   ///< tells the model of the answer's shape
 };
 
 /// Usage errors in words: no messages, an unknown role, a misplaced prefix; tools, calls, thinking,
-/// prefix or effort that the format does not have.
+/// prefix, effort or response format that the format does not have.
 Status check_request(const ChatRequest& request, const Abilities& abilities);
 
 /// Whether `text` contains all of `marks`.

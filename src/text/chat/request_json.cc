@@ -118,6 +118,30 @@ Result<std::string> effort_of(const OrderedJson& request, const char* key) {
   return text_of(request, key, "");
 }
 
+Status read_response_format(const OrderedJson& root, ChatRequest& request) {
+  const OrderedJson* value = member(root, "response_format");
+  if (!value) return {};
+  if (!value->is_object()) return wrong("response_format", "an object", *value);
+  HADAL_TRY(const std::string type, text_of(*value, "type", "response_format"));
+  if (type == "text") return {};
+  if (type != "json_object" && type != "json_schema")
+    return usage_error(
+        "response_format.type: \"text\", \"json_object\" or \"json_schema\" is expected, " +
+        quote(type) + " was found");
+  request.response_format = ResponseFormat::kJsonObject;
+  if (type == "json_object") return {};
+  request.response_format = ResponseFormat::kJsonSchema;
+  const OrderedJson* outer = member(*value, "json_schema");
+  if (!outer) return usage_error("response_format.json_schema: is missing");
+  if (!outer->is_object()) return wrong("response_format.json_schema", "an object", *outer);
+  const OrderedJson* schema = member(*outer, "schema");
+  if (!schema) return usage_error("response_format.json_schema.schema: is missing");
+  if (!schema->is_object())
+    return wrong("response_format.json_schema.schema", "an object", *schema);
+  request.response_schema = schema->dump();
+  return {};
+}
+
 }  // namespace
 
 Result<ChatRequest> parse_chat_request(std::string_view json) {
@@ -142,6 +166,7 @@ Result<ChatRequest> parse_chat_request(std::string_view json) {
   HADAL_TRY(request.thinking, thinking_of(root));
   HADAL_TRY(request.effort,
             effort_of(root, member(root, "effort") ? "effort" : "reasoning_effort"));
+  HADAL_TRY(read_response_format(root, request));
   HADAL_TRY(request.add_generation_prompt,
             flag_of(root, "add_generation_prompt", "add_generation_prompt", true));
   return request;

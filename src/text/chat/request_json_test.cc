@@ -103,6 +103,30 @@ TEST(RequestJson, ErrorsNameTheField) {
             "messages[0].prefix: true or false is expected, string was found");
 }
 
+TEST(RequestJson, ReadsTheShapeOfTheAnswer) {
+  const auto with = [](const std::string& format) {
+    return R"({"messages": [{"role": "user", "content": "a"}], "response_format": )" + format + "}";
+  };
+  const auto object = parse_chat_request(with(R"({"type": "json_object"})"));
+  ASSERT_TRUE(object) << object.error().message;
+  EXPECT_EQ(object->response_format, ResponseFormat::kJsonObject);
+  const auto schema = parse_chat_request(
+      with(R"({"type": "json_schema", "json_schema": {"name": "n", "schema": {"z": 1, "a": 2}}})"));
+  ASSERT_TRUE(schema) << schema.error().message;
+  EXPECT_EQ(schema->response_format, ResponseFormat::kJsonSchema);
+  EXPECT_EQ(schema->response_schema, R"({"z":1,"a":2})");
+  const auto text = parse_chat_request(with(R"({"type": "text"})"));
+  ASSERT_TRUE(text) << text.error().message;
+  EXPECT_EQ(text->response_format, ResponseFormat::kText);
+
+  EXPECT_NE(error_of(with("[]")).find("response_format"), std::string::npos);
+  EXPECT_NE(error_of(with(R"({"type": "regex"})")).find("response_format.type"), std::string::npos);
+  for (const char* broken :
+       {R"({"type": "json_schema"})", R"({"type": "json_schema", "json_schema": {}})",
+        R"({"type": "json_schema", "json_schema": {"schema": "x"}})"})
+    EXPECT_NE(error_of(with(broken)).find("response_format.json_schema"), std::string::npos);
+}
+
 TEST(RequestJson, DeepNestingIsRefused) {
   const auto nested = [](size_t levels) {
     return R"({"messages": [{"role": "user", "content": "a"}], "tools": )" +
