@@ -486,4 +486,18 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
   return config;
 }
 
+std::string published_name(std::string_view model_type, std::string_view name) {
+  constexpr std::string_view kModel = "model.", kHyperHead = "hc_head.hc_",
+                             kNorm = ".attn.norm.weight";
+  if (!model_type.starts_with("deepseek_v4")) return std::string(name);
+  if (name == "lm_head.weight") return "head.weight";
+  if (!name.starts_with(kModel)) return std::string(name);
+  name.remove_prefix(kModel.size());
+  if (name == "embed_tokens.weight") return "embed.weight";
+  if (name.starts_with(kHyperHead)) return "hc_head_" + std::string(name.substr(kHyperHead.size()));
+  if (name.ends_with(kNorm))
+    return std::string(name.substr(0, name.size() - kNorm.size())) + ".attn.kv_norm.weight";
+  return std::string(name);
+}
+
 }  // namespace hadal

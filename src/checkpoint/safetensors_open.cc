@@ -68,6 +68,7 @@ Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsI
   HADAL_TRY(MappedFile file, MappedFile::open(path));
   HADAL_TRY(std::vector<SafetensorsEntry> entries, parse_safetensors(file.bytes(), path.string()));
   CheckpointBuilder::files(checkpoint).push_back(std::move(file));
+  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
   for (SafetensorsEntry& entry : entries) {
     if (index) {
       const auto place = index->file_of.find(entry.name);
@@ -77,9 +78,8 @@ Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsI
             place == index->file_of.end() ? "does not name it"
                                           : "puts it into " + index->files[place->second]));
     }
-    std::string name = entry.name;
-    HADAL_TRY(CheckpointBuilder::add_tensor(checkpoint, {.name = std::move(entry.name),
-                                                         .file_name = std::move(name),
+    HADAL_TRY(CheckpointBuilder::add_tensor(checkpoint, {.name = published_name(type, entry.name),
+                                                         .file_name = std::move(entry.name),
                                                          .dtype = entry.dtype,
                                                          .shape = std::move(entry.shape),
                                                          .data = entry.data,
@@ -100,8 +100,9 @@ Status add_files(Checkpoint& checkpoint, const fs::path& folder) {
   HADAL_TRY(const SafetensorsIndex index, parse_safetensors_index(text, index_path.string()));
   for (size_t i = 0; i < index.files.size(); ++i)
     HADAL_TRY(add_file(checkpoint, folder / index.files[i], &index, i));
+  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
   for (const auto& [name, file] : index.file_of)
-    if (!checkpoint.find(name))
+    if (!checkpoint.find(published_name(type, name)))
       return failed(fmt::format("{}: tensor {} is not in {}, where the index puts it",
                                 index_path.string(), quote(name), index.files[file]));
   return {};

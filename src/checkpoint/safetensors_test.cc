@@ -1,9 +1,11 @@
 // Safetensors files and folders, whole and wrong in one place.
 #include "checkpoint/safetensors.h"
+#include "checkpoint/names.h"
 
 #include <gtest/gtest.h>
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/names.h"
 #include "checkpoint/testing.h"
 
 namespace hadal {
@@ -193,6 +195,19 @@ TEST(SafetensorsFolder, TheSameTensorInTwoFiles) {
   f.write("model-00002-of-00002.safetensors",
           safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
   f.expect("is there twice");
+}
+
+TEST(PublishedName, UndoesWhatTransformersCallsV4sTensors) {
+  for (const auto& [saved, published] :
+       {std::pair{"lm_head.weight", "head.weight"},
+        {"model.embed_tokens.weight", "embed.weight"},
+        {"model.norm.weight", "norm.weight"},
+        {"model.hc_head.hc_base", "hc_head_base"},
+        {"model.layers.3.attn.norm.weight", "layers.3.attn.kv_norm.weight"},
+        {"model.layers.3.attn.q_norm.weight", "layers.3.attn.q_norm.weight"},
+        {"layers.3.attn_norm.weight", "layers.3.attn_norm.weight"}})
+    EXPECT_EQ(published_name("deepseek_v4", saved), published);
+  EXPECT_EQ(published_name("deepseek_v3", "model.norm.weight"), "model.norm.weight");
 }
 
 }  // namespace

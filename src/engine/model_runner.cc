@@ -43,8 +43,8 @@ Status compress_vocabulary(const Checkpoint& checkpoint, Model& model) {
                   ": no tokenizer, and the model's Engram tables are addressed by its "
                   "vocabulary");
   HADAL_TRY(const auto tokenizer, Tokenizer::create(checkpoint.tokenizer(), origin));
-  CompressedIds compressed = compressed_ids(*tokenizer);
-  return model.take_compressed_ids(std::move(compressed.by_id), compressed.count);
+  const CompressedIds compressed = compressed_ids(*tokenizer);
+  return model.take_compressed_ids(compressed.by_id, compressed.count);
 }
 
 uint64_t source_bytes(const WeightSource& source) {

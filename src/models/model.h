@@ -75,7 +75,9 @@ class Model {
   /// Whether prepare() needs the vocabulary's compressed ids (text/tokenizer/compressed_ids.h).
   [[nodiscard]] virtual bool wants_compressed_ids() const { return false; }
   /// ids[i]: of token i; `count`: how many different ones.
-  virtual Status take_compressed_ids(std::vector<int32_t> /*ids*/, int64_t /*count*/) { return {}; }
+  virtual Status take_compressed_ids(const std::vector<int32_t>& /*ids*/, int64_t /*count*/) {
+    return {};
+  }
   /// What the host works out for a step's rows, in their order: extra [T, spec().extra_width].
   virtual void prepare(std::span<const SequenceRows> /*step*/, float* /*extra*/) const {}
 

@@ -8,6 +8,7 @@ namespace hadal::cpu::avx2 {
 namespace {
 // clang-format off: each needs those above it
 #include "x86/simd_avx2.h"
+#include "x86/dots_avx2.h"
 #include "generic/matmul.inc"
 #include "generic/rows.inc"
 #define HADAL_TABLE_NAME "avx2"

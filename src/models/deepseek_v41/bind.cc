@@ -68,7 +68,7 @@ FileTableTotals DeepSeekV41Model::file_tables() const {
   return t;
 }
 
-Status DeepSeekV41Model::take_compressed_ids(std::vector<int32_t> ids, int64_t count) {
+Status DeepSeekV41Model::take_compressed_ids(const std::vector<int32_t>& ids, int64_t count) {
   const EngramSpec& e = spec_.engram;
   if (count != e.compressed_vocab_size)
     return failed("the tokenizer's vocabulary compresses to " + std::to_string(count) +
@@ -84,7 +84,7 @@ Status DeepSeekV41Model::take_compressed_ids(std::vector<int32_t> ids, int64_t c
                                      .n_heads = e.n_heads,
                                      .pad_id = ids[static_cast<size_t>(e.pad_id)],
                                      .compressed_vocab_size = e.compressed_vocab_size,
-                                     .token_map = std::move(ids)}));
+                                     .token_map = ids}));
   for (size_t k = 0; k < e.layers.size(); ++k)
     if (hash_->total_rows(k) > e.num_embeddings[k])
       return failed("engram_num_embeddings of layer " + std::to_string(e.layers[k]) + " is " +
@@ -96,6 +96,7 @@ Status DeepSeekV41Model::take_compressed_ids(std::vector<int32_t> ids, int64_t c
 void DeepSeekV41Model::prepare(std::span<const SequenceRows> step, float* extra) const {
   if (!hash_) return;
   std::vector<const EngramWeights*> tables;
+  tables.reserve(engrams_.size());
   for (const EngramWeights& w : engrams_) tables.push_back(&w);
   look_up(spec_.engram, *hash_, tables, step, extra);
 }

@@ -87,7 +87,7 @@ class DeepSeekV41Model final : public Model {
   Status bind(const Checkpoint& checkpoint) override;
   [[nodiscard]] FileTableTotals file_tables() const override;
   [[nodiscard]] bool wants_compressed_ids() const override { return !spec_.engram.layers.empty(); }
-  Status take_compressed_ids(std::vector<int32_t> ids, int64_t count) override;
+  Status take_compressed_ids(const std::vector<int32_t>& ids, int64_t count) override;
   void prepare(std::span<const SequenceRows> step, float* extra) const override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 

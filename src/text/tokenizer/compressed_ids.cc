@@ -34,7 +34,7 @@ std::string folded(std::string_view text) {
 
 std::string compression_key(std::string_view text) {
   const std::string composed = unicode_form(text, NormalizerStep::kNfkc);
-  const std::string key = folded(unicode_form(composed, NormalizerStep::kNfd));
+  std::string key = folded(unicode_form(composed, NormalizerStep::kNfd));
   // "^ $" of the official pipeline would match a line too, but of the line ends none is left.
   if (key == " ") return key;
   const std::string_view bare = stripped(key, true, true);
