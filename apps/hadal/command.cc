@@ -88,6 +88,12 @@ std::string read_stdin() {
   return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
+Result<std::vector<int64_t>> parse_ids(const std::string& text) {
+  std::string given = text == "-" ? read_stdin() : text;
+  while (!given.empty() && (given.back() == '\n' || given.back() == '\r')) given.pop_back();
+  return parse_numbers(given, "--ids", 0, INT32_MAX);
+}
+
 LoadProgress progress_bar() {
   if (::isatty(STDERR_FILENO) == 0) return {};
   using Clock = std::chrono::steady_clock;

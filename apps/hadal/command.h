@@ -52,6 +52,9 @@ struct ModelOptions {
 Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,
                                            int64_t high);
 
+/// The ids that --ids gives; "-": from standard input, since an argument has its limit.
+Result<std::vector<int64_t>> parse_ids(const std::string& text);
+
 /// Reads standard input to its end.
 std::string read_stdin();
 

@@ -20,7 +20,7 @@ struct Options {
 /// The prompt's ids, from --ids or --text.
 Result<std::vector<TokenId>> prompt_ids(const Options& o, const Tokenizer* tokenizer) {
   if (o.ids) {
-    HADAL_TRY(const std::vector<int64_t> numbers, parse_numbers(*o.ids, "--ids", 0, INT32_MAX));
+    HADAL_TRY(const std::vector<int64_t> numbers, parse_ids(*o.ids));
     return std::vector<TokenId>(numbers.begin(), numbers.end());
   }
   return tokenizer->encode(*o.text, {.added_tokens = true, .bos = tokenizer->add_bos()});
@@ -113,7 +113,7 @@ void add_generate(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("generate", "continue raw ids or text, without a chat format");
   o->model.declare(*c);
-  c->add_option("--ids", o->ids, "the prompt as token ids, commas between");
+  c->add_option("--ids", o->ids, "the prompt as token ids, commas between; -: from standard input");
   c->add_option("--text", o->text,
                 "the prompt as text; adds what the tokenizer's configuration says");
   c->add_option("--max-new", o->max_new, "most tokens to generate")

@@ -43,7 +43,7 @@ Status add_neighbours(Engine& engine, int64_t count, int64_t length) {
 }
 
 Status run(const Options& o) {
-  HADAL_TRY(const std::vector<int64_t> ids, parse_numbers(o.ids, "--ids", 0, INT32_MAX));
+  HADAL_TRY(const std::vector<int64_t> ids, parse_ids(o.ids));
   HADAL_TRY(const std::vector<int64_t> chunks, parse_numbers(o.chunk, "--chunk", 1, INT32_MAX));
   const auto n = static_cast<int64_t>(ids.size());
   if (n == 0) return usage_error("--ids: at least one id is needed");
@@ -119,7 +119,8 @@ void add_logits(CLI::App& app, Run& chosen) {
   CLI::App* c =
       app.add_subcommand("logits", "write the logits of every prompt position to a .npy file");
   o->model.declare(*c);
-  c->add_option("--ids", o->ids, "the prompt's token ids, commas between")->required();
+  c->add_option("--ids", o->ids, "the prompt's token ids, commas between; -: from standard input")
+      ->required();
   c->add_option("--out", o->out,
                 "the .npy file to write: fp32 [ids from --from on, rows of the head]")
       ->required();

@@ -99,8 +99,12 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
       int32_t* chosen = expert.row<int32_t>(t);
       if (hash.present()) {
         weight_of(hash.weight)->decode(*token.row<int32_t>(t), 0, k, listed.data());
-        for (int64_t j = 0; j < k; ++j)
-          chosen[j] = static_cast<int32_t>(listed[static_cast<size_t>(j)]);
+        // The table is the file's: an expert that does not exist is refused by moe_sort's check,
+        // and nothing is read by it before.
+        for (int64_t j = 0; j < k; ++j) {
+          const float e = listed[static_cast<size_t>(j)];
+          chosen[j] = e >= 0 && e < static_cast<float>(experts) ? static_cast<int32_t>(e) : -1;
+        }
       } else {
         for (int64_t e = 0; e < experts; ++e)
           temp.selection[e] = temp.score[e] + (added ? static_cast<double>(added[e]) : 0.0);
@@ -113,11 +117,12 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
           temp.selection[e] = -std::numeric_limits<double>::infinity();
         }
       }
+      const auto score = [&](int64_t j) { return chosen[j] < 0 ? 0.0 : temp.score[chosen[j]]; };
       double sum = 1e-20;
-      for (int64_t j = 0; j < k; ++j) sum += temp.score[chosen[j]];
+      for (int64_t j = 0; j < k; ++j) sum += score(j);
       for (int64_t j = 0; j < k; ++j)
-        weight.row<float>(t)[j] = static_cast<float>(
-            temp.score[chosen[j]] / (a.normalise ? sum : 1.0) * static_cast<double>(a.scale));
+        weight.row<float>(t)[j] =
+            static_cast<float>(score(j) / (a.normalise ? sum : 1.0) * static_cast<double>(a.scale));
     }
   });
 }

@@ -136,13 +136,7 @@ void score_tile(const Run& run, const Views& a, const Temp& temp, int64_t row, c
                  temp.keys + (i - from) * a.dim);
   }
   run.kernels.scores(temp.q, a.dim, a.heads, temp.keys, a.dim, to - from, 1.0f, temp.products);
-  const float* weight = a.weight.row<float>(row);
-  for (int64_t i = 0; i < to - from; ++i) {
-    float sum = 0;
-    for (int64_t h = 0; h < a.heads; ++h)
-      sum += weight[h] * std::max(0.0f, temp.products[h * kT + i]);
-    temp.scores[i] = sum;
-  }
+  run.kernels.relu_weigh(temp.products, a.weight.row<float>(row), a.heads, temp.scores);
 }
 
 /// Scores of the numbers [from, to): into kept[number], or their maxima into kept[block].

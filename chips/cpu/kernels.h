@@ -138,6 +138,8 @@ struct KernelTable {
   /// s[q][64] = scale * q . k for the `count` rows of k; the rest of the 64 is untouched.
   void (*scores)(const float* q, int64_t q_stride, int64_t queries, const float* k, int64_t dim,
                  int64_t count, float scale, float* s);
+  /// out[64] = sum over h, ascending, of weight[h] max(0, products[h][64]); a NaN counts as 0.
+  void (*relu_weigh)(const float* products, const float* weight, int64_t heads, float* out);
   /// s[64], of which [lo, hi) are seen, becomes exp(s - max), the others 0; returns the maximum,
   /// *sum the sum.
   float (*softmax)(float* s, int64_t lo, int64_t hi, float* sum);

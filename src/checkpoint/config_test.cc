@@ -152,5 +152,36 @@ TEST(Printable, ActsOnNoTerminal) {
   EXPECT_FALSE(is_printable("a\nb"));
 }
 
+Config normalised(std::string_view json) {
+  Config config = *Config::parse(json, "config.json");
+  EXPECT_TRUE(normalise_config(config));
+  return config;
+}
+
+TEST(NormaliseConfig, LiftsTheLanguageModelOfAModelThatSees) {
+  const Config config = normalised(
+      R"({"model_type": "deepseek_v41", "hidden_size": 1, "text_config": {"model_type": "x",
+          "hidden_size": 64, "compress_ratios": [0, 2], "scoring_func": "sigmoid"}})");
+  EXPECT_EQ(*config.text("model_type"), "deepseek_v41");
+  EXPECT_EQ(*config.integer("hidden_size", 1, 100), 64);
+  EXPECT_EQ(*config.integers("compress_ratios"), (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(*config.text("scoring_func"), "sigmoid");
+}
+
+TEST(NormaliseConfig, TakesWhatTheConfigurationClassTakesForAMissingKey) {
+  const Config v3 = normalised(R"({"model_type": "deepseek_v32", "n_shared_experts": 2})");
+  EXPECT_EQ(*v3.text("scoring_func"), "sigmoid");
+  EXPECT_EQ(*v3.real("routed_scaling_factor"), 2.5);
+  EXPECT_EQ(*v3.integer("n_shared_experts", 0, 9), 2);
+  EXPECT_EQ(*v3.integer("first_k_dense_replace", 0, 9), 3);
+  const Config kinds = normalised(
+      R"({"model_type": "deepseek_v3", "mlp_layer_types": ["dense", "sparse", "sparse"]})");
+  EXPECT_EQ(*kinds.integer("first_k_dense_replace", 0, 9), 1);
+  const Config v41 = normalised(R"({"model_type": "deepseek_v41_text"})");
+  EXPECT_EQ(*v41.text("scoring_func"), "sqrtsoftplus");
+  EXPECT_EQ(*v41.real("swiglu_limit"), 10.0);
+  EXPECT_FALSE(normalised(R"({"model_type": "deepseek_v2"})").has("scoring_func"));
+}
+
 }  // namespace
 }  // namespace hadal

@@ -1,7 +1,9 @@
 // A folder's config.json in one form, and the bounds of the core numbers of any config.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "checkpoint/names.h"
 #include "checkpoint/printable.h"
@@ -37,6 +39,48 @@ Status lift_text_config(Config& config) {
   HADAL_TRY(const Config text, config.object("text_config"));
   for (const std::string& key : text.keys())
     if (key != "model_type" && key != "architectures") config.copy(text, key, key);
+  return {};
+}
+
+/// What the published configuration classes take where a config.json leaves a key out, as far as it
+/// is another value than the models' own default.
+struct Omitted {
+  std::string_view model_type, key, value;
+};
+constexpr auto kOmitted = std::to_array<Omitted>({
+    {"qwen3", "head_dim", "128"},
+    {"deepseek_v2", "n_shared_experts", "2"},
+    {"deepseek_v3", "scoring_func", "\"sigmoid\""},
+    {"deepseek_v3", "routed_scaling_factor", "2.5"},
+    {"deepseek_v3", "n_shared_experts", "1"},
+    {"deepseek_v3", "first_k_dense_replace", "3"},
+    {"deepseek_v4", "scoring_func", "\"sqrtsoftplus\""},
+    {"deepseek_v4", "routed_scaling_factor", "1.5"},
+    {"deepseek_v4", "n_shared_experts", "1"},
+    {"deepseek_v4", "swiglu_limit", "10.0"},
+});
+/// Types that take what another one does.
+constexpr auto kTakesAfter = std::to_array<std::pair<std::string_view, std::string_view>>({
+    {"deepseek_v32", "deepseek_v3"},
+    {"deepseek_v41", "deepseek_v4"},
+    {"deepseek_v41_text", "deepseek_v4"},
+});
+
+Status fill_omitted(Config& config) {
+  HADAL_TRY(const std::string type, config.text("model_type", ""));
+  std::string_view like = type;
+  for (const auto& [of, other] : kTakesAfter)
+    if (of == type) like = other;
+  // Newer files list the kinds of layers instead.
+  if (like == "deepseek_v3" && !config.has("first_k_dense_replace") &&
+      config.has("mlp_layer_types")) {
+    HADAL_TRY(const std::vector<std::string> types, config.texts("mlp_layer_types"));
+    const auto dense =
+        std::find_if(types.begin(), types.end(), [](const std::string& t) { return t != "dense"; });
+    config.set("first_k_dense_replace", fmt::format("{}", dense - types.begin()));
+  }
+  for (const Omitted& o : kOmitted)
+    if (o.model_type == like && !config.has(o.key)) config.set(o.key, o.value);
   return {};
 }
 
@@ -87,6 +131,7 @@ Status check_positive(const Config& config, std::string_view key) {
 
 Status normalise_config(Config& config) {
   HADAL_TRY(lift_text_config(config));
+  HADAL_TRY(fill_omitted(config));
   if (config.has("rope_parameters")) HADAL_TRY(unfold_rope_parameters(config));
   HADAL_TRY(unify_rope_scaling(config));
   if (!config.has("torch_dtype") && config.has("dtype")) {

@@ -29,6 +29,8 @@ BlockManager::BlockManager(const ModelSpec& spec, std::vector<int64_t> capacity)
     pool.tail = group.tail;
     trims_ = trims_ || group.keep > 0;
     HADAL_CHECK(reuse_unit_ % pool.block_tokens == 0);
+    // Else a unit of a tail could hold rows that never ran and serve a boundary that needs them.
+    HADAL_CHECK(!group.tail || group.keep_at_boundary <= reuse_unit_);
     pools_.push_back(std::move(pool));
     grow(g, capacity[g]);
   }
@@ -186,22 +188,24 @@ void BlockManager::attach_prefix(Sequence& seq) {
   }
 }
 
-bool BlockManager::reserve(Sequence& seq, int64_t end) {
+bool BlockManager::reserve(Sequence& seq, int64_t end, size_t* short_of) {
   for (size_t g = 0; g < pools_.size(); ++g) {
     const auto wanted = static_cast<size_t>(blocks_for(g, end));
     while (seq.blocks[g].size() < wanted) {
       const auto covered = static_cast<int64_t>(seq.blocks[g].size() + 1) * pools_[g].block_tokens;
       const bool skipped = pools_[g].tail && covered <= seq.tail_start;
       const int32_t block = skipped ? -1 : take(g);
-      if (block < 0 && !skipped)
+      if (block < 0 && !skipped) {
+        if (short_of) *short_of = g;
         return false;  // what was taken stays with the sequence and is released with it
+      }
       seq.blocks[g].push_back(block);
     }
   }
   return true;
 }
 
-void BlockManager::remember(const Sequence& seq, bool finished) {
+void BlockManager::remember(Sequence& seq, bool finished) {
   if (!seq.request.reuse_prefix) return;
   const int64_t last = seq.computed / reuse_unit_ * reuse_unit_,
                 prompt = seq.prompt_size() / reuse_unit_ * reuse_unit_;
@@ -235,6 +239,19 @@ void BlockManager::remember(const Sequence& seq, bool finished) {
       const auto from = seq.blocks[g].begin() + static_cast<int64_t>(first);
       const bool there = std::find(from, from + static_cast<int64_t>(count), -1) ==
                          from + static_cast<int64_t>(count);
+      if (pool.keep == 0 && there && !node->blocks[g].empty()) {
+        // Another one's, of the same tokens and so of the same bits: one copy is enough, and what a
+        // running sequence's leaf keeps in the tree is what it holds itself.
+        for (size_t i = 0; i < count; ++i) {
+          int32_t& own = seq.blocks[g][first + i];
+          const int32_t theirs = node->blocks[g][i];
+          if (own == theirs) continue;
+          ++pools_[g].references[static_cast<size_t>(theirs)];
+          drop(g, own);
+          own = theirs;
+        }
+        continue;
+      }
       if (!kept || !there || !node->blocks[g].empty()) continue;
       for (size_t i = first; i < first + count; ++i) {
         const int32_t b = seq.blocks[g][i];
@@ -259,7 +276,11 @@ void BlockManager::trim(Sequence& seq) {
   for (size_t g = 0; g < pools_.size(); ++g) {
     const Pool& pool = pools_[g];
     if (pool.keep == 0) continue;
-    const int64_t behind = std::max<int64_t>(0, seq.computed - pool.keep) / pool.block_tokens;
+    // Where the sequence ends, or its prompt does, its last unit is a boundary.
+    int64_t needed = seq.computed - pool.keep;
+    if (seq.request.reuse_prefix && pool.keep_at_boundary > 0)
+      needed = std::min(needed, seq.computed / reuse_unit_ * reuse_unit_ - pool.keep_at_boundary);
+    const int64_t behind = std::max<int64_t>(0, needed) / pool.block_tokens;
     for (int64_t i = std::min(behind, static_cast<int64_t>(seq.blocks[g].size())) - 1; i >= 0;
          --i) {
       int32_t& block = seq.blocks[g][static_cast<size_t>(i)];

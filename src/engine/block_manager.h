@@ -35,15 +35,15 @@ class BlockManager {
   /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole
   /// units of reuse, and settles where its tail starts.
   void attach_prefix(Sequence& seq);
-  /// Makes sure that positions [0, end) of the sequence have blocks; false if there are too few
-  /// even after giving up cached ones.
-  bool reserve(Sequence& seq, int64_t end);
+  /// Makes sure that positions [0, end) of the sequence have blocks; false if a group, `short_of`,
+  /// has too few even after giving up cached ones.
+  bool reserve(Sequence& seq, int64_t end, size_t* short_of = nullptr);
   /// After a step that ran `rows` of the sequence: leaves in the prefix tree what is due, and gives
   /// back the blocks behind the rows that their groups keep.
   void advance(Sequence& seq, int64_t rows);
   /// Leaves the sequence's full, computed blocks in the prefix tree. finished: where it ends is a
   /// boundary, too.
-  void remember(const Sequence& seq, bool finished);
+  void remember(Sequence& seq, bool finished);
   /// Gives back everything that the sequence holds.
   void release(Sequence& seq);
 

@@ -83,14 +83,15 @@ Status Engine::make_room(std::vector<ScheduledRows>& rows) {
   for (const ScheduledRows& r : rows) {
     // A draft stands one position further.
     const int64_t end = r.begin + r.rows + (runner_->options().draft ? 1 : 0);
-    bool room = blocks_.reserve(*r.seq, end);
-    for (size_t g = 0; !room && g < runner_->spec().groups.size(); ++g) {
+    size_t g = 0;
+    bool room = blocks_.reserve(*r.seq, end, &g);
+    while (!room) {
       const int64_t had = blocks_.capacity(g), most = runner_->max_blocks(g);
-      if (had >= most) continue;
-      const int64_t wanted = std::min(most, std::max(2 * had, had + blocks_.blocks_for(g, end)));
+      if (had >= most) break;
+      const int64_t wanted = std::min(most, std::max(2 * had, had + blocks_.blocks_for(g, r.rows)));
       HADAL_TRY(runner_->grow(g, wanted));
       blocks_.grow(g, wanted);
-      room = blocks_.reserve(*r.seq, end);
+      room = blocks_.reserve(*r.seq, end, &g);
     }
     if (room) kept.push_back(r);
   }

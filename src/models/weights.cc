@@ -52,11 +52,17 @@ bool is_float(DType dtype) {
 WeightBinder::WeightBinder(const Checkpoint& checkpoint, std::deque<Weight>& slots)
     : checkpoint_(checkpoint), slots_(slots) {
   const auto quantization = checkpoint.config().object("quantization_config");
-  if (!quantization) return;
+  if (!quantization || !quantization->has("weight_block_size")) return;
+  constexpr int64_t kLargest = 1 << 24;
   const auto block = quantization->integers("weight_block_size");
-  if (block && block->size() == 2 && (*block)[0] > 0 && (*block)[1] > 0) {
+  const auto fits = [&](size_t i) { return (*block)[i] >= 1 && (*block)[i] <= kLargest; };
+  if (block && block->size() == 2 && fits(0) && fits(1)) {
     block_rows_ = (*block)[0];
     block_cols_ = (*block)[1];
+  } else {
+    block_size_wrong_ =
+        quantization->origin() + ": \"weight_block_size\": expected two whole numbers from 1 to " +
+        std::to_string(kLargest) + ", found " + quantization->value_text("weight_block_size", 60);
   }
 }
 
@@ -285,6 +291,7 @@ void WeightBinder::known_unused_layers(const std::string& prefix, int64_t first,
 
 Status WeightBinder::finish(std::vector<std::string>& unused) const {
   unused.clear();
+  if (!block_size_wrong_.empty()) return failed(block_size_wrong_);
   std::vector<std::string> surplus;
   for (const TensorInfo& t : checkpoint_.tensors()) {
     if (used_.contains(t.name)) continue;

@@ -121,6 +121,7 @@ class WeightBinder {
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> unused_, missing_, misshapen_;
   int64_t block_rows_ = 128, block_cols_ = 128;  ///< of the checkpoint's block scales
+  std::string block_size_wrong_;                 ///< what is wrong with the configuration's
 };
 
 }  // namespace hadal

@@ -7,7 +7,8 @@ Result<HyperSpec> HyperSpec::from_config(const Config& config, ModelSpec& model)
   HADAL_TRY(s.streams, config.integer("hc_mult", 1, 16, 4));
   HADAL_TRY(s.constants.iterations, config.integer("hc_sinkhorn_iters", 1, 1000, 20));
   HADAL_TRY(s.constants.eps, config.real("hc_eps", 1e-6));
-  if (!(s.constants.eps >= 0)) return failed(config.origin() + ": hc_eps must not be negative");
+  if (!(s.constants.eps >= 0 && s.constants.eps <= 1))
+    return failed(config.origin() + ": hc_eps must be from 0 to 1");
   s.constants.norm_eps = model.rms_norm_eps;
   model.field("hc_mult", s.streams);
   model.field("hc_sinkhorn_iters", s.constants.iterations);

@@ -1,7 +1,11 @@
 #include "models/blocks/moe.h"
 
+#include <cmath>
+
 namespace hadal {
 namespace {
+
+constexpr double kLargest = 1e30;  ///< of a factor: far above any model's, and finite in fp32
 
 /// scoring_func, topk_method and the groups, as DeepSeek's Gate reads them.
 Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, bool* has_bias) {
@@ -65,6 +69,10 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   model.field("moe_intermediate_size", s.moe_intermediate_size);
   model.field("first_k_dense_replace", s.first_k_dense_replace);
   HADAL_TRY(s.swiglu_limit, config.real("swiglu_limit", 0.0));
+  if (!(s.swiglu_limit >= 0 && s.swiglu_limit <= kLargest))
+    return failed(config.origin() + ": swiglu_limit must be from 0 to 1e30");
+  if (!(std::abs(s.router.scale) <= kLargest))
+    return failed(config.origin() + ": routed_scaling_factor must be from -1e30 to 1e30");
   HADAL_TRY(const std::string scoring, config.text("scoring_func", "softmax"));
   model.field("scoring_func", scoring);
   if (s.router.groups > 1) {

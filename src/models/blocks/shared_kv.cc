@@ -12,7 +12,7 @@ Result<RopeSpec> rope_of(const Config& config, const char* kind, int64_t dims) {
   flat.copy(config, "max_position_embeddings", "max_position_embeddings");
   if (!own.keys().empty()) {
     flat.copy(own, "rope_theta", "rope_theta");
-    if (compress) flat.copy(parameters, kind, "rope_scaling");
+    flat.copy(parameters, kind, "rope_scaling");
   } else {
     flat.copy(config, compress ? "compress_rope_theta" : "rope_theta", "rope_theta");
     if (compress) flat.copy(config, "rope_scaling", "rope_scaling");
@@ -20,7 +20,9 @@ Result<RopeSpec> rope_of(const Config& config, const char* kind, int64_t dims) {
   }
   HADAL_TRY(RopeSpec rope, RopeSpec::from_config(flat, dims));
   rope.interleaved = true;
-  rope.amplitude = 1;  // cos and sin keep their size, whatever YaRN's factor
+  // cos and sin keep their size, whatever YaRN's factor, unless the file says otherwise.
+  HADAL_TRY(const Config scaling, flat.object("rope_scaling"));
+  if (!scaling.has("attention_factor")) rope.amplitude = 1;
   return rope;
 }
 
@@ -39,9 +41,15 @@ Result<SharedKvSpec> SharedKvSpec::from_config(const Config& config) {
                   std::to_string(s.num_attention_heads) + " is no multiple of o_groups " +
                   std::to_string(s.o_groups));
   HADAL_TRY(const double part, config.real("partial_rotary_factor", 0.125));
+  if (!(part > 0 && part <= 1))
+    return failed(config.origin() + ": partial_rotary_factor must be above 0 and at most 1");
   HADAL_TRY(const int64_t rope_dims,
             config.integer("qk_rope_head_dim", 2, s.head_dim,
                            static_cast<int64_t>(part * static_cast<double>(s.head_dim))));
+  if (rope_dims < 2 || rope_dims % 2 != 0)
+    return failed(config.origin() + ": " + std::to_string(rope_dims) +
+                  " dimensions of a head turn (qk_rope_head_dim, or partial_rotary_factor of "
+                  "head_dim); expected an even number from 2 on");
   HADAL_TRY(s.index_n_heads, config.integer("index_n_heads", 1, 4096));
   HADAL_TRY(s.index_head_dim, config.integer("index_head_dim", rope_dims, 65536));
   HADAL_TRY(s.index_topk, config.integer("index_topk", 1, 65536));

@@ -46,10 +46,10 @@ Result<int64_t> hash_layers_of(const Config& config, int64_t layers) {
 
 /// The caches: window rows on every layer; rows and entries of the compressors.
 void add_planes(DeepSeekV4Spec& s) {
-  // A block of every group covers the same tokens: a unit of reuse.
+  // A block of every group covers so many tokens; a unit of reuse, so many that it holds a window.
   constexpr int64_t kBlock = 128;
   ModelSpec& m = s.model;
-  m.reuse_unit = kBlock;
+  m.reuse_unit = (s.sliding_window + kBlock - 1) / kBlock * kBlock;
   const auto group = [&](const char* name, int64_t ratio, int64_t keep, int64_t at_boundary) {
     m.groups.push_back({.name = name,
                         .ratio = ratio,
@@ -89,6 +89,13 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config));
   HADAL_TRY(s.compress_ratios, ratios_of(config, m.num_hidden_layers));
+  HADAL_TRY(const Config rates, config.object("compress_rates"));
+  HADAL_TRY(const int64_t sparse,
+            rates.integer("compressed_sparse_attention", 1, 1 << 20, kSparse));
+  HADAL_TRY(const int64_t heavy, rates.integer("heavily_compressed_attention", 1, 1 << 20, kHeavy));
+  if (sparse != kSparse || heavy != kHeavy)
+    return failed(config.origin() + ": compress_rates " + std::to_string(sparse) + " and " +
+                  std::to_string(heavy) + " are not known; known are 4 and 128");
   HADAL_TRY(s.num_hash_layers, hash_layers_of(config, m.num_hidden_layers));
   s.sparse = {.ratio = kSparse, .overlap = true, .width = s.head_dim, .rope = s.compress_rope};
   s.index = {.ratio = kSparse, .overlap = true, .width = s.index_head_dim, .rope = s.compress_rope};
@@ -100,7 +107,9 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   s.add_fields(m, layers_of(kWindowOnly) + " layers without, " + layers_of(kSparse) +
                       " of ratio 4, " + layers_of(kHeavy) + " of ratio 128");
   m.field("num_hash_layers", s.num_hash_layers);
-  HADAL_TRY(s.moe, MoeSpec::from_config(config, m));
+  Config experts = config;
+  experts.set("norm_topk_prob", "true");  // the published code knows no other way
+  HADAL_TRY(s.moe, MoeSpec::from_config(experts, m));
   add_planes(s);
   return s;
 }

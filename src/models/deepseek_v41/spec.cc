@@ -1,11 +1,12 @@
 #include <algorithm>
+#include <utility>
 
 #include "models/deepseek_v41/deepseek_v41.h"
 
 namespace hadal::deepseek_v41 {
 namespace {
 
-/// A block of every group covers the same tokens: a unit of reuse.
+/// A block of every group covers so many tokens; a unit of reuse, so many that it holds a window.
 constexpr int64_t kBlock = 128;
 
 bool holds(const std::vector<int64_t>& list, int64_t value) {
@@ -19,6 +20,8 @@ Result<std::vector<int64_t>> layer_list(const Config& config, const char* key,
   if (!config.has(key)) return otherwise;
   HADAL_TRY(std::vector<int64_t> layers, config.integers(key));
   std::sort(layers.begin(), layers.end());
+  if (std::adjacent_find(layers.begin(), layers.end()) != layers.end())
+    return failed(config.origin() + ": " + key + " names a layer twice");
   for (const int64_t layer : layers)
     if (layer < 0 || layer >= static_cast<int64_t>(ratios.size()) ||
         ratios[static_cast<size_t>(layer)] == 0)
@@ -68,11 +71,14 @@ Status read_layers(const Config& config, DeepSeekV41Spec& s) {
     HADAL_TRY(s.candidate_block_size, config.integer("candidate_block_size", 1, 1 << 20, 8));
   }
   bool chosen = false;
+  int64_t made = 0;  // the ratio of the entries that are read
   for (int64_t i = 0; i < n; ++i) {
     LayerSpec layer;
     layer.ratio = ratios[static_cast<size_t>(i)];
     layer.is_source = holds(sources, i);
     layer.chooses = holds(choosers, i);
+    // A choice among entries of another ratio says nothing about these.
+    if (layer.is_source && std::exchange(made, layer.ratio) != layer.ratio) chosen = false;
     layer.makes_blocks = blocks_from == i;
     layer.searches_blocks = layer.chooses && blocks_from >= 0 && i > blocks_from;
     if (layer.is_source) s.sources.emplace_back(0, 0);
@@ -83,19 +89,14 @@ Status read_layers(const Config& config, DeepSeekV41Spec& s) {
                     " reads entries, and no layer up to it " +
                     (layer.source < 0 ? "makes any (kv_source_layer_ids)"
                                       : "chooses among them (index_source_layer_ids)"));
-    s.layers.push_back(layer);
-  }
-  // A layer's ratio is that of the entries which it reads.
-  for (int64_t i = 0, ratio = 0; i < n; ++i) {
-    const LayerSpec& layer = s.layers[static_cast<size_t>(i)];
-    if (layer.is_source) ratio = layer.ratio;
-    if (layer.ratio > 0 && layer.ratio != ratio)
+    if (layer.ratio > 0 && layer.ratio != made)
       return failed(config.origin() + ": compress_ratios of layer " + std::to_string(i) + " is " +
-                    std::to_string(layer.ratio) + ", its source's is " + std::to_string(ratio));
+                    std::to_string(layer.ratio) + ", its source's is " + std::to_string(made));
     // Blocks are runs of one source's entries.
     if (layer.is_source && blocks_from >= 0 && i > blocks_from)
       return failed(config.origin() + ": layer " + std::to_string(i) +
                     " makes entries behind candidate_source_layer_id");
+    s.layers.push_back(layer);
   }
   s.tail_from = sources.back() + 1;
   return {};
@@ -104,7 +105,7 @@ Status read_layers(const Config& config, DeepSeekV41Spec& s) {
 /// Windows on every layer; rows, entries and index keys of the sources.
 void add_planes(DeepSeekV41Spec& s) {
   ModelSpec& m = s.model;
-  m.reuse_unit = kBlock;
+  m.reuse_unit = (s.sliding_window + kBlock - 1) / kBlock * kBlock;
   const auto group = [&](std::string name, int64_t ratio, int64_t keep, int64_t at_boundary) {
     m.groups.push_back({.name = std::move(name),
                         .ratio = ratio,
