@@ -20,8 +20,8 @@ namespace hadal {
 /// know stays what it is.
 std::string official_name(std::string_view architecture, std::string_view gguf_name);
 
-/// A folder's tensor under the name that the published checkpoints of its model_type have: a V4 that
-/// transformers saved begins with "model." and calls a few tensors differently.
+/// A folder's tensor under the name that the published checkpoints of its model_type have: a V4
+/// that transformers saved begins with "model." and calls a few tensors differently.
 std::string published_name(std::string_view model_type, std::string_view name);
 
 /// What the tensors say about the model, for keys that a file may leave out.
