@@ -7,6 +7,7 @@ check() {
   if "${@:2}"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 }
 check "golden checkpoints made again" "$python" tools/make_golden.py --check
+check "random shapes of every family" "$python" tools/check_shapes.py "$hadal" --minutes 5
 check "SmolLM2 against transformers" "$python" tools/check_smollm2.py "$hadal" "$model"
 quant=$(mktemp -d)
 trap 'rm -rf "$quant"' EXIT

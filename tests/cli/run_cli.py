@@ -87,7 +87,7 @@ class ExitCodes(Program):
                     self.expect(FAILED, "generate", str(path), "--ids", "1", "--print-ids", "--ignore-eos")
 
     def test_tensors_that_do_not_match_the_configuration(self) -> None:
-        for family in ("qwen3", "deepseek-moe", "deepseek-v3", "deepseek-v32", "deepseek-v4"):
+        for family in ("qwen3", "deepseek-moe", "deepseek-v3", "deepseek-v32", "deepseek-v4", "deepseek-v41"):
             for mistake in ("missing", "unknown"):
                 with self.subTest(family=family, mistake=mistake), tempfile.TemporaryDirectory() as folder:
                     copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
@@ -101,6 +101,50 @@ class ExitCodes(Program):
                     file.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
                     error = self.expect(FAILED, "inspect", str(copy)).stderr
                     self.assertRegex(error, f"{mistake}[^:]*: {re.escape(name if mistake == 'missing' else renamed)}")
+
+    def test_experts_by_token_that_do_not_exist(self) -> None:
+        for bad in (8, -1, 2**31 - 1, -(2**31), 2**40):
+            with self.subTest(expert=bad), tempfile.TemporaryDirectory() as folder:
+                copy = Path(shutil.copytree(GOLDEN / "deepseek-v4", Path(folder) / "model"))
+                file = copy / "model.safetensors"
+                data = bytearray(file.read_bytes())
+                size = int.from_bytes(data[:8], "little")
+                table = json.loads(data[8 : 8 + size])["layers.0.ffn.gate.tid2eid"]
+                self.assertEqual(table["dtype"], "I64")
+                begin, end = (8 + size + at for at in table["data_offsets"])
+                data[begin:end] = bad.to_bytes(8, "little", signed=True) * ((end - begin) // 8)
+                file.write_bytes(data)
+                for chip in ("cpu", "ref"):
+                    error = self.expect(FAILED, "generate", str(copy), "--ids", "1,2", "--max-new", "2", "--print-ids", "--chip", chip).stderr
+                    self.assertRegex(error, r"(expert|hash)\s?\[\d+\].*outside \[0, 8\)")
+
+    def test_values_of_config_json_that_cannot_be(self) -> None:
+        for family, change, said in (
+                ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": [2**63 - 1, 2**63 - 1]}}, "weight_block_size"),
+                ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": "x"}}, "weight_block_size"),
+                ("deepseek-v41", {"kv_source_layer_ids": [0]}, "kv_source_layer_ids"),
+                ("deepseek-v41", {"kv_source_layer_ids": [1, 1, 2, 3]}, "kv_source_layer_ids"),
+                ("deepseek-v41", {"index_source_layer_ids": [1, 2]}, "index_source_layer_ids"),
+                ("deepseek-v41", {"candidate_source_layer_id": 5}, "candidate_source_layer_id"),
+                ("deepseek-v41", {"compress_ratios": [0, 3, 3, 1, 1, 1, 1]}, "compress_ratios"),
+                ("deepseek-v41", {"engram_compressed_vocab_size": 300}, "engram_compressed_vocab_size"),
+                ("deepseek-v41", {"engram_layer_ids": [5, 1]}, "engram_layer_ids"),
+                ("deepseek-v41", {"gate_temp": 2.0}, "gate_temp"),
+                ("deepseek-v41", {"sliding_window": 0}, "sliding_window"),
+                ("deepseek-v4", {"swiglu_limit": -1}, "swiglu_limit"),
+                ("deepseek-v4", {"compress_rates": {"compressed_sparse_attention": 8}}, "compress_rates"),
+                ("deepseek-v3", {"num_experts_per_tok": 9}, "num_experts_per_tok"),
+                ("deepseek-v3", {"num_attention_heads": 0}, "num_attention_heads")):
+            with self.subTest(family=family, change=change), tempfile.TemporaryDirectory() as folder:
+                copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
+                config = json.loads((copy / "config.json").read_text())
+                inner = config["text_config"] if "text_config" in config and "quantization_config" not in change else config
+                inner.update(change)
+                (copy / "config.json").write_text(json.dumps(config))
+                self.assertIn(said, self.expect(FAILED, "generate", str(copy), "--ids", "1", "--print-ids").stderr)
+
+    def test_a_tail_that_a_model_does_not_have(self) -> None:
+        self.assertIn("--v41-tail", self.expect(USAGE, "generate", QWEN3, "--ids", "1", "--print-ids", "--v41-tail", "5").stderr)
 
     def test_context_too_small(self) -> None:
         ids = ",".join(["7"] * 40)
@@ -137,6 +181,11 @@ class Generation(Program):
     def test_json(self) -> None:
         found = json.loads(self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout)
         self.assertEqual(len(found["ids"]), 5)
+
+    def test_ids_from_standard_input(self) -> None:
+        run = ["--max-new", "5", "--greedy", "--ignore-eos", "--print-ids"]
+        self.assertEqual(self.expect(OK, "generate", QWEN3, "--ids", "-", *run, stdin=self.ids + "\n").stdout,
+                         self.expect(OK, "generate", QWEN3, "--ids", self.ids, *run).stdout)
 
     def test_logits_file(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
