@@ -308,7 +308,7 @@ class Simulation {
 
 TEST(BlockManagerRandom, EveryRowThatAStepReadsIsThereAndItsOwn) {
   int64_t reused = 0, tails = 0;
-  for (uint32_t seed = 0; seed < 80; ++seed) {
+  for (uint32_t seed = 0; seed < 160; ++seed) {
     std::mt19937 random(seed);
     World world = make_world(random);
     std::string text;
