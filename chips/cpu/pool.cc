@@ -18,6 +18,11 @@ inline void pause() {
 // kernel wakes us.
 constexpr int kSpinBarrier = 400, kSpinIdle = 2000, kYields = 30;
 
+// What a sleeper waits for is written with seq_cst: notify_all looks first whether anybody sleeps,
+// and that look must not overtake the write (with a plain store it does, on x86 too, and the last
+// one to fall asleep is never woken).
+constexpr auto kBeforeNotify = std::memory_order_seq_cst;
+
 // Until `word` differs from `old`.
 int wait_changed(const std::atomic<int>& word, int old, int spins) {
   for (int i = 0; i < spins; ++i) {
@@ -42,7 +47,7 @@ Pool::Pool(int threads) : size_(std::max(1, threads)) {
     for (int w = 1; w < size_; ++w) threads_.emplace_back([this, w] { loop(w); });
   } catch (...) {
     quit_ = true;
-    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.fetch_add(1, kBeforeNotify);
     epoch_.notify_all();
     for (std::thread& t : threads_) t.join();
     throw;
@@ -51,7 +56,7 @@ Pool::Pool(int threads) : size_(std::max(1, threads)) {
 
 Pool::~Pool() {
   quit_ = true;
-  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.fetch_add(1, kBeforeNotify);
   epoch_.notify_all();
   for (std::thread& t : threads_) t.join();
 }
@@ -62,7 +67,7 @@ void Pool::loop(int worker) {
     seen = wait_changed(epoch_, seen, kSpinIdle);
     if (quit_) return;
     body_(context_, worker);
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_ - 1) done_.notify_all();
+    if (done_.fetch_add(1, kBeforeNotify) + 1 == size_ - 1) done_.notify_all();
   }
 }
 
@@ -75,7 +80,7 @@ void Pool::run(void (*body)(void*, int), void* context) {
   context_ = context;
   stop_ = false;
   done_.store(0, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.fetch_add(1, kBeforeNotify);
   epoch_.notify_all();
   body(context, 0);
   int done = done_.load(std::memory_order_acquire);
@@ -89,7 +94,7 @@ bool Pool::barrier(int worker, bool stop) {
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
     arrived_.store(0, std::memory_order_relaxed);
     const int next = ((generation | 1) + 1) | (stop_ ? 1 : 0);
-    generation_.store(next, std::memory_order_release);
+    generation_.store(next, kBeforeNotify);
     generation_.notify_all();
     return (next & 1) != 0;
   }

@@ -53,23 +53,37 @@ Result<SeqId> Engine::add(Request request) {
   if (size > runner_->context())
     return memory_error("the prompt has " + std::to_string(size) + " tokens, the context holds " +
                         std::to_string(runner_->context()));
-  // A row that wants logits of everything must have been computed here, not taken from the cache.
   auto seq = std::make_unique<Sequence>();
   seq->id = {next_id_++};
   seq->tokens = request.prompt;
   seq->request = std::move(request);
   if (seq->request.sampling.has_penalties())
     for (const TokenId id : seq->tokens) ++seq->counts[id].first;
-  blocks_.attach_prefix(*seq);
-  // A draft is made of the hidden row before it: that one is computed again, without writing.
-  if (runner_->options().draft && seq->computed > 0) --seq->computed;
+  seq->waiting = true;
   sequences_.push_back(std::move(seq));
   return sequences_.back()->id;
 }
 
+// As many sequences as a step holds have a place in it. Only then do they look for their prefix:
+// by now more of it may be cached, and what waits holds no block.
+void Engine::admit() {
+  auto places = runner_->layout().limits.sequences;
+  for (const auto& seq : sequences_) places -= seq->waiting ? 0 : 1;
+  for (const auto& seq : sequences_) {
+    if (!seq->waiting || places <= 0) continue;
+    --places;
+    seq->waiting = false;
+    blocks_.attach_prefix(*seq);
+    // A draft is made of the hidden row before it: that one is computed again, without writing.
+    if (runner_->options().draft && seq->computed > 0) --seq->computed;
+  }
+}
+
 void Engine::finish(Sequence& seq) {
-  blocks_.remember(seq, true);
-  blocks_.release(seq);
+  if (!seq.waiting) {
+    blocks_.remember(seq, true);
+    blocks_.release(seq);
+  }
   std::erase_if(sequences_, [&](const auto& s) { return s.get() == &seq; });
 }
 
@@ -235,6 +249,7 @@ TokenEvent Engine::accept(Sequence& seq, TokenId token, float logprob) {
 
 Result<std::vector<TokenEvent>> Engine::step() {
   std::vector<TokenEvent> events;
+  admit();
   std::vector<ScheduledRows> rows = schedule(sequences_, runner_->layout().limits);
   if (rows.empty()) return events;
   HADAL_TRY(make_room(rows));

@@ -44,6 +44,7 @@ class Engine {
   void interrupt() { runner_->interrupt(); }
 
  private:
+  void admit();
   Status make_room(std::vector<ScheduledRows>& rows);
   void fill_inputs(const std::vector<ScheduledRows>& rows);
   void fill_sampling(const Sequence& seq, int64_t row, int64_t position);

@@ -25,7 +25,7 @@ std::vector<ScheduledRows> schedule(std::span<const std::unique_ptr<Sequence>> s
   int64_t tokens = limits.tokens, logits = limits.logit_rows;
   for (const bool prefilling : {false, true}) {
     for (const auto& seq : sequences) {
-      if (seq->prefilling() != prefilling ||
+      if (seq->waiting || seq->prefilling() != prefilling ||
           static_cast<int64_t>(step.size()) == limits.sequences || tokens == 0)
         continue;
       int64_t rows = std::min(prefilling ? chunk_rows(*seq) : seq->size() - seq->computed, tokens);

@@ -13,6 +13,7 @@ struct Sequence {
   SeqId id;
   Request request;
   std::vector<TokenId> tokens;  ///< prompt, then what was generated
+  bool waiting = false;         ///< it has no place in the steps yet, and no blocks
   int64_t computed = 0;         ///< tokens whose rows are in the planes
   int64_t chunk_index = 0;      ///< which of request.chunks comes next
   int64_t chunk_left = 0;       ///< rows left of the chunk under way
