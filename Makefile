@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 DEFAULT_MODEL := .models/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL  ?= $(or $(HADAL_MODEL),$(DEFAULT_MODEL))
 PROMPT ?= Why is it dark at the bottom of the sea?
+STAND_IN := --max-new 300 --repetition-penalty 1.1  # so small a model goes round in circles at times
 FUZZ_SECONDS ?= 60
 CTEST  ?=
 HADAL  := build/bin/hadal
@@ -34,7 +35,7 @@ run: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 ifeq ($(MODEL),$(DEFAULT_MODEL))
 	@echo "This is a small stand-in. For a DeepSeek model: make run MODEL=path (a GGUF file or a folder of safetensors)"
 endif
-	@$(HADAL) run "$(MODEL)" "$$PROMPT"
+	@$(HADAL) run "$(MODEL)" "$$PROMPT" $(if $(filter $(DEFAULT_MODEL),$(MODEL)),$(STAND_IN))
 run: export PROMPT := $(PROMPT)
 
 program: packages-run build/build.ninja
