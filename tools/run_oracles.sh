@@ -14,6 +14,7 @@ trap 'rm -rf "$quant"' EXIT
 check "one model a quantised type" "$python" tools/make_quant_models.py "$quant"
 check "same bits in every type" "$python" tools/check_bits.py "$hadal" "$quant" --quick
 check "every type against its decoded weights" "$python" tools/make_quant_models.py "$quant" --check "$hadal"
+check "what rounding explains of every type's distance" "$python" tools/check_distance.py "$hadal" "$quant"
 for script in tools/check_tokenizers.py tools/check_compressed_ids.py tools/check_chat.py tools/check_recipe.py; do
   [ -f "$script" ] && check "$(basename "$script" .py)" "$python" "$script" "$hadal"
 done
