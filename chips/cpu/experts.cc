@@ -73,9 +73,9 @@ void keep_groups(double* selection, int64_t experts, const hadal_router_attr& a)
     kept[static_cast<size_t>(g)] = true;
     group[static_cast<size_t>(g)] = -std::numeric_limits<double>::infinity();
   }
-  for (int64_t g = 0; g < int64_t{a.groups}; ++g)
-    if (!kept[static_cast<size_t>(g)])
-      std::fill_n(selection + g * run, run, -std::numeric_limits<double>::infinity());
+  for (int64_t e = 0; e < experts; ++e)
+    if (!kept[static_cast<size_t>(e / run)])
+      selection[e] = -std::numeric_limits<double>::infinity();
 }
 
 }  // namespace
@@ -99,12 +99,8 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
       int32_t* chosen = expert.row<int32_t>(t);
       if (hash.present()) {
         weight_of(hash.weight)->decode(*token.row<int32_t>(t), 0, k, listed.data());
-        // The table is the file's: an expert that does not exist is refused by moe_sort's check,
-        // and nothing is read by it before.
-        for (int64_t j = 0; j < k; ++j) {
-          const float e = listed[static_cast<size_t>(j)];
-          chosen[j] = e >= 0 && e < static_cast<float>(experts) ? static_cast<int32_t>(e) : -1;
-        }
+        for (int64_t j = 0; j < k; ++j)
+          chosen[j] = static_cast<int32_t>(listed[static_cast<size_t>(j)]);
       } else {
         for (int64_t e = 0; e < experts; ++e)
           temp.selection[e] = temp.score[e] + (added ? static_cast<double>(added[e]) : 0.0);
@@ -117,12 +113,11 @@ void run_router(const Run& run, const hadal_op& op, size_t index, Worker& worker
           temp.selection[e] = -std::numeric_limits<double>::infinity();
         }
       }
-      const auto score = [&](int64_t j) { return chosen[j] < 0 ? 0.0 : temp.score[chosen[j]]; };
       double sum = 1e-20;
-      for (int64_t j = 0; j < k; ++j) sum += score(j);
+      for (int64_t j = 0; j < k; ++j) sum += temp.score[chosen[j]];
       for (int64_t j = 0; j < k; ++j)
-        weight.row<float>(t)[j] =
-            static_cast<float>(score(j) / (a.normalise ? sum : 1.0) * static_cast<double>(a.scale));
+        weight.row<float>(t)[j] = static_cast<float>(
+            temp.score[chosen[j]] / (a.normalise ? sum : 1.0) * static_cast<double>(a.scale));
     }
   });
 }

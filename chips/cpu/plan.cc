@@ -414,7 +414,9 @@ class PlanBuilder {
       if ((a.operands[i] < 0) != (b.operands[i] < 0)) return false;
       if (a.operands[i] < 0) continue;
       const hadal_tensor &x = tape_.tensors[a.operands[i]], &y = tape_.tensors[b.operands[i]];
-      if (x.dtype == HADAL_I32 && !same_tensor(x, y)) return false;
+      // Numbers of a table that is gathered from are indices as well: the router's HASH.
+      const bool table = a.id == HADAL_OP_ROUTER && x.space == HADAL_SPACE_WEIGHT;
+      if ((x.dtype == HADAL_I32 || table) && !same_tensor(x, y)) return false;
       if (std::memcmp(x.extents, y.extents, sizeof x.extents) != 0)
         return false;  // blocks of planes, sizes of tables
     }

@@ -202,7 +202,8 @@ void Config::set(std::string_view key, std::string_view json_value) {
 }
 
 void Config::copy(const Config& from, std::string_view key, std::string_view as) {
-  if (const Json* value = find_key(from.tree_->root, key)) put(as, Tree{*value});
+  const auto it = from.tree_->root.find(key);
+  if (it != from.tree_->root.end()) put(as, Tree{*it});
 }
 
 void Config::set_text(std::string_view key, std::string_view text) {

@@ -47,7 +47,8 @@ class Config {
   /// Sets a key to a string; bytes that are no UTF-8 become \xNN.
   void set_text(std::string_view key, std::string_view text);
 
-  /// Sets `as` to what `from` has under `key`, whatever it is; nothing where it has none.
+  /// Sets `as` to what `from` has under `key`, whatever it is, null too; nothing where it has
+  /// no such key.
   void copy(const Config& from, std::string_view key, std::string_view as);
 
   /// The keys of the top level, in file order.

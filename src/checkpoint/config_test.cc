@@ -169,7 +169,8 @@ TEST(NormaliseConfig, LiftsTheLanguageModelOfAModelThatSees) {
 }
 
 TEST(NormaliseConfig, TakesWhatTheConfigurationClassTakesForAMissingKey) {
-  const Config v3 = normalised(R"({"model_type": "deepseek_v32", "n_shared_experts": 2})");
+  const Config v3 = normalised(
+      R"({"model_type": "deepseek_v32", "n_shared_experts": 2, "num_hidden_layers": 61})");
   EXPECT_EQ(*v3.text("scoring_func"), "sigmoid");
   EXPECT_EQ(*v3.real("routed_scaling_factor"), 2.5);
   EXPECT_EQ(*v3.integer("n_shared_experts", 0, 9), 2);
@@ -177,6 +178,11 @@ TEST(NormaliseConfig, TakesWhatTheConfigurationClassTakesForAMissingKey) {
   const Config kinds = normalised(
       R"({"model_type": "deepseek_v3", "mlp_layer_types": ["dense", "sparse", "sparse"]})");
   EXPECT_EQ(*kinds.integer("first_k_dense_replace", 0, 9), 1);
+  EXPECT_EQ(*normalised(R"({"model_type": "deepseek_v3", "num_hidden_layers": 2})")
+                 .integer("first_k_dense_replace", 0, 9),
+            2);
+  EXPECT_FALSE(normalised(R"({"model_type": "deepseek_v2", "n_shared_experts": null})")
+                   .has("n_shared_experts"));  // null: none
   const Config v41 = normalised(R"({"model_type": "deepseek_v41_text"})");
   EXPECT_EQ(*v41.text("scoring_func"), "sqrtsoftplus");
   EXPECT_EQ(*v41.real("swiglu_limit"), 10.0);

@@ -53,7 +53,6 @@ constexpr auto kOmitted = std::to_array<Omitted>({
     {"deepseek_v3", "scoring_func", "\"sigmoid\""},
     {"deepseek_v3", "routed_scaling_factor", "2.5"},
     {"deepseek_v3", "n_shared_experts", "1"},
-    {"deepseek_v3", "first_k_dense_replace", "3"},
     {"deepseek_v4", "scoring_func", "\"sqrtsoftplus\""},
     {"deepseek_v4", "routed_scaling_factor", "1.5"},
     {"deepseek_v4", "n_shared_experts", "1"},
@@ -71,16 +70,22 @@ Status fill_omitted(Config& config) {
   std::string_view like = type;
   for (const auto& [of, other] : kTakesAfter)
     if (of == type) like = other;
-  // Newer files list the kinds of layers instead.
-  if (like == "deepseek_v3" && !config.has("first_k_dense_replace") &&
-      config.has("mlp_layer_types")) {
-    HADAL_TRY(const std::vector<std::string> types, config.texts("mlp_layer_types"));
+  const std::vector<std::string> keys = config.keys();
+  const auto omitted = [&](std::string_view key) {  // a null is no omission
+    return std::find(keys.begin(), keys.end(), key) == keys.end();
+  };
+  if (like == "deepseek_v3" && omitted("first_k_dense_replace")) {
+    // Newer files list the kinds of layers instead.
+    HADAL_TRY(const std::vector<std::string> kinds, config.texts("mlp_layer_types"));
+    HADAL_TRY(const int64_t layers, config.integer("num_hidden_layers", 0, INT64_MAX, 0));
     const auto dense =
-        std::find_if(types.begin(), types.end(), [](const std::string& t) { return t != "dense"; });
-    config.set("first_k_dense_replace", fmt::format("{}", dense - types.begin()));
+        std::find_if(kinds.begin(), kinds.end(), [](const std::string& k) { return k != "dense"; });
+    const int64_t count =
+        kinds.empty() ? std::min<int64_t>(3, layers) : static_cast<int64_t>(dense - kinds.begin());
+    config.set("first_k_dense_replace", fmt::format("{}", count));
   }
   for (const Omitted& o : kOmitted)
-    if (o.model_type == like && !config.has(o.key)) config.set(o.key, o.value);
+    if (o.model_type == like && omitted(o.key)) config.set(o.key, o.value);
   return {};
 }
 

@@ -139,11 +139,11 @@ void ModelRunner::size_caches(StepLimits& limits) {
     const auto blocks = [&](int64_t tokens) { return (tokens + block_tokens - 1) / block_tokens; };
     const auto sized = [&](int64_t tokens) {
       if (group.keep == 0) return blocks(tokens);
-      // Two more: a sequence's first and last block are in use in part.
       // What the last unit needs as a boundary stays, too.
       const int64_t kept = std::max(
           group.keep,
           group.keep_at_boundary > 0 ? model_->spec().reuse_unit - 1 + group.keep_at_boundary : 0);
+      // Two more: a sequence's first and last block are in use in part.
       const int64_t running = limits.sequences * (blocks(kept + limits.tokens) + 2);
       const int64_t boundaries = tokens / kCacheBoundary + 2 * limits.sequences;
       return std::min(blocks(tokens) + limits.sequences,

@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -103,13 +104,13 @@ class ExitCodes(Program):
                     self.assertRegex(error, f"{mistake}[^:]*: {re.escape(name if mistake == 'missing' else renamed)}")
 
     def test_experts_by_token_that_do_not_exist(self) -> None:
-        for bad in (8, -1, 2**31 - 1, -(2**31), 2**40):
-            with self.subTest(expert=bad), tempfile.TemporaryDirectory() as folder:
+        for layer, bad in itertools.product((0, 1), (8, -1, 2**31 - 1, -(2**31), 2**40)):
+            with self.subTest(layer=layer, expert=bad), tempfile.TemporaryDirectory() as folder:
                 copy = Path(shutil.copytree(GOLDEN / "deepseek-v4", Path(folder) / "model"))
                 file = copy / "model.safetensors"
                 data = bytearray(file.read_bytes())
                 size = int.from_bytes(data[:8], "little")
-                table = json.loads(data[8 : 8 + size])["layers.0.ffn.gate.tid2eid"]
+                table = json.loads(data[8 : 8 + size])[f"layers.{layer}.ffn.gate.tid2eid"]
                 self.assertEqual(table["dtype"], "I64")
                 begin, end = (8 + size + at for at in table["data_offsets"])
                 data[begin:end] = bad.to_bytes(8, "little", signed=True) * ((end - begin) // 8)

@@ -1,6 +1,7 @@
 #include "models/blocks/engram.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace hadal {
 

@@ -5,7 +5,6 @@
 //   [key_1 … key_n; value] = W_kv rows,   X_i += gate(X_i, key_i) value
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
