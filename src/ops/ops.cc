@@ -190,14 +190,9 @@ void Ops::hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperCon
   emit_hc_pre(x, mix, base, scale, how, out, post, comb, {});
 }
 
-void Ops::hc_mix(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
-                 Tensor pre, Tensor post, Tensor comb) {
-  emit_hc_pre(x, mix, base, scale, how, {}, post, comb, pre);
-}
-
 void Ops::hc_pre_delayed(Tensor x, Tensor mix, Tensor base, Tensor scale,
-                         const HyperConnection& how, Tensor pre, Tensor out, Tensor post,
-                         Tensor comb) {
+                         const HyperConnection& how, Tensor pre, std::optional<Tensor> out,
+                         Tensor post, Tensor comb) {
   emit_hc_pre(x, mix, base, scale, how, out, post, comb, pre);
 }
 

@@ -136,12 +136,10 @@ class Ops {
   /// + 2)] or [T, n], out [T, d], post [T, n], comb [T, n, n]
   void hc_pre(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
               Tensor out, std::optional<Tensor> post = {}, std::optional<Tensor> comb = {});
-  /// The single-pass form: `pre` [T, n] is written, with what hc_post needs; nothing is collapsed.
-  void hc_mix(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
-              Tensor pre, Tensor post, Tensor comb);
-  /// out = Σ pre_i x_i with the `pre` of the site before; then as hc_mix.
+  /// The single-pass form: out = Σ pre_i x_i with the `pre` [T, n] of the site before, or no out at
+  /// the first; then `pre` is this site's, with what hc_post needs.
   void hc_pre_delayed(Tensor x, Tensor mix, Tensor base, Tensor scale, const HyperConnection& how,
-                      Tensor pre, Tensor out, Tensor post, Tensor comb);
+                      Tensor pre, std::optional<Tensor> out, Tensor post, Tensor comb);
   /// out = Σ pre_i x_i.   x [T, n, d], pre [T, n], out [T, d]
   void hc_collapse(Tensor x, Tensor pre, Tensor out);
   /// x_k <- post_k f + Σ_j comb[j, k] x_j.   x [T, n, d], f [T, d]

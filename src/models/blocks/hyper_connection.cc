@@ -44,15 +44,8 @@ void hyper_collapse(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor 
   ops.hc_pre(streams_view(x, s), mix, *w.base, *w.scale, s.constants, out, post, square);
 }
 
-void hyper_mix(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor x, Tensor pre,
-               Tensor post, Tensor comb) {
-  Scratch scratch(ops);
-  ops.hc_mix(streams_view(x, s), mix_of(ops, scratch, w, x), *w.base, *w.scale, s.constants, pre,
-             post, heads_view(comb, s.streams));
-}
-
 void hyper_collapse_delayed(Ops& ops, const HyperSpec& s, const HyperWeights& w, Tensor x,
-                            Tensor pre, Tensor out, Tensor post, Tensor comb) {
+                            Tensor pre, std::optional<Tensor> out, Tensor post, Tensor comb) {
   Scratch scratch(ops);
   ops.hc_pre_delayed(streams_view(x, s), mix_of(ops, scratch, w, x), *w.base, *w.scale, s.constants,
                      pre, out, post, heads_view(comb, s.streams));

@@ -38,13 +38,10 @@ inline Tensor streams_view(Tensor x, const HyperSpec& spec) { return heads_view(
 void hyper_collapse(Ops& ops, const HyperSpec& spec, const HyperWeights& w, Tensor x, Tensor out,
                     std::optional<Tensor> post = {}, std::optional<Tensor> comb = {});
 
-/// The single-pass form (DeepSeek-V4.1): a site collapses the streams with the pre that the site
-/// before it made. This is the first site: it makes pre [T, n], post and comb alone.
-void hyper_mix(Ops& ops, const HyperSpec& spec, const HyperWeights& w, Tensor x, Tensor pre,
-               Tensor post, Tensor comb);
-/// Any other site: out = Σ pre_i X_i, then pre, post and comb of this site.
+/// The single-pass form (DeepSeek-V4.1): out = Σ pre_i X_i with the pre [T, n] of the site before
+/// (the first site has none: no out), then pre, post and comb of this site.
 void hyper_collapse_delayed(Ops& ops, const HyperSpec& spec, const HyperWeights& w, Tensor x,
-                            Tensor pre, Tensor out, Tensor post, Tensor comb);
+                            Tensor pre, std::optional<Tensor> out, Tensor post, Tensor comb);
 
 /// X_k <- post_k f + Σ_j comb[j, k] X_j
 void hyper_merge(Ops& ops, const HyperSpec& spec, Tensor x, Tensor f, Tensor post, Tensor comb);

@@ -74,7 +74,7 @@ void SharedKvSpec::add_fields(ModelSpec& model, const std::string& layers) const
 }
 
 SharedKvWeights bind_shared_kv(WeightBinder& b, const std::string& p, const SharedKvSpec& s,
-                               int64_t hidden) {
+                               int64_t hidden, bool chooses) {
   const int64_t width = s.query_width();
   SharedKvWeights w;
   w.wq_a = b.matrix(p + "wq_a.weight", s.q_lora_rank, hidden);
@@ -86,6 +86,10 @@ SharedKvWeights bind_shared_kv(WeightBinder& b, const std::string& p, const Shar
   w.wo_a = b.head_rows(p + "wo_a.weight", s.o_groups, s.o_lora_rank, 0, s.o_lora_rank,
                        width / s.o_groups, false);
   w.wo_b = b.matrix(p + "wo_b.weight", hidden, s.o_groups * s.o_lora_rank);
+  if (!chooses) return w;
+  w.index_wq_b =
+      b.matrix(p + "indexer.wq_b.weight", s.index_n_heads * s.index_head_dim, s.q_lora_rank);
+  w.index_weights_proj = b.matrix(p + "indexer.weights_proj.weight", s.index_n_heads, hidden);
   return w;
 }
 

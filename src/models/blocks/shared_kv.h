@@ -39,10 +39,13 @@ struct SharedKvWeights {
   Weight* attn_sink = nullptr;  // [heads]
   Weight* wo_a = nullptr;       // [o_groups, o_lora_rank, heads head_dim / o_groups]
   Weight* wo_b = nullptr;       // [hidden, o_groups o_lora_rank]
+  // of a layer that chooses among entries:
+  Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]
+  Weight* index_weights_proj = nullptr;  // [index heads, hidden]
 };
 
-/// `prefix` ends in a dot: "layers.2.attn.".
+/// `prefix` ends in a dot: "layers.2.attn.". chooses: the layer has an indexer.
 SharedKvWeights bind_shared_kv(WeightBinder& binder, const std::string& prefix,
-                               const SharedKvSpec& spec, int64_t hidden);
+                               const SharedKvSpec& spec, int64_t hidden, bool chooses);
 
 }  // namespace hadal

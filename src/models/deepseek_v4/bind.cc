@@ -6,14 +6,11 @@ namespace {
 AttentionWeights bind_attention(WeightBinder& b, const std::string& p, const DeepSeekV4Spec& s,
                                 int64_t ratio) {
   const int64_t hidden = s.model.hidden_size;
-  AttentionWeights w{bind_shared_kv(b, p, s, hidden), {}, {}, nullptr, nullptr};
+  AttentionWeights w{bind_shared_kv(b, p, s, hidden, ratio == kSparse), {}, {}};
   if (ratio == kHeavy) w.compressor = bind_compressor(b, p + "compressor.", s.heavy, hidden);
   if (ratio != kSparse) return w;
   w.compressor = bind_compressor(b, p + "compressor.", s.sparse, hidden);
   w.index_compressor = bind_compressor(b, p + "indexer.compressor.", s.index, hidden);
-  w.index_wq_b =
-      b.matrix(p + "indexer.wq_b.weight", s.index_n_heads * s.index_head_dim, s.q_lora_rank);
-  w.index_weights_proj = b.matrix(p + "indexer.weights_proj.weight", s.index_n_heads, hidden);
   return w;
 }
 

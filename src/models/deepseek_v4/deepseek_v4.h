@@ -34,9 +34,7 @@ struct DeepSeekV4Spec : SharedKvSpec {
 
 struct AttentionWeights : SharedKvWeights {
   CompressorWeights compressor;
-  CompressorWeights index_compressor;    // ratio 4
-  Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]
-  Weight* index_weights_proj = nullptr;  // [index heads, hidden]
+  CompressorWeights index_compressor;  // ratio 4
 };
 
 struct LayerWeights {

@@ -6,7 +6,7 @@ namespace {
 AttentionWeights bind_attention(WeightBinder& b, const std::string& p, const DeepSeekV41Spec& s,
                                 const LayerSpec& layer) {
   const int64_t hidden = s.model.hidden_size;
-  AttentionWeights w{bind_shared_kv(b, p, s, hidden)};
+  AttentionWeights w{bind_shared_kv(b, p, s, hidden, layer.chooses)};
   if (layer.is_source) {
     w.compressor_wkv = b.matrix(p + "compressor.wkv.weight", s.head_dim, hidden);
     if (layer.ratio > 1)
@@ -14,11 +14,6 @@ AttentionWeights bind_attention(WeightBinder& b, const std::string& p, const Dee
     w.compressor_norm = b.vector(p + "compressor.norm.weight", s.head_dim);
     w.index_wk = b.matrix(p + "indexer.wk.weight", s.index_head_dim, s.head_dim);
     w.index_k_norm = b.vector(p + "indexer.k_norm.weight", s.index_head_dim);
-  }
-  if (layer.chooses) {
-    w.index_wq_b =
-        b.matrix(p + "indexer.wq_b.weight", s.index_n_heads * s.index_head_dim, s.q_lora_rank);
-    w.index_weights_proj = b.matrix(p + "indexer.weights_proj.weight", s.index_n_heads, hidden);
   }
   return w;
 }

@@ -59,8 +59,6 @@ struct AttentionWeights : SharedKvWeights {
   Weight* compressor_norm = nullptr;                              // [head_dim]
   Weight* index_wk = nullptr;                                     // [index_head_dim, head_dim]
   Weight* index_k_norm = nullptr;                                 // [index_head_dim]
-  Weight* index_wq_b = nullptr;          // [index heads index_head_dim, q_lora_rank]
-  Weight* index_weights_proj = nullptr;  // [index heads, hidden]
 };
 
 struct LayerWeights {

@@ -146,10 +146,8 @@ void DeepSeekV41Model::decoder_layer(Ops& ops, int64_t number, const StepPlanes&
   Tensor post = scratch.rows(rows, n), comb = scratch.rows(rows, n * n);
   // Before the first site `pre` is 1 for the first stream and 0 for the others.
   const bool first = number == 0;
-  if (first)
-    hyper_mix(ops, s.hyper, w.hc_attn, flow.x, flow.pre, post, comb);
-  else
-    hyper_collapse_delayed(ops, s.hyper, w.hc_attn, flow.x, flow.pre, h, post, comb);
+  hyper_collapse_delayed(ops, s.hyper, w.hc_attn, flow.x, flow.pre,
+                         first ? std::nullopt : std::optional(h), post, comb);
   ops.rms_norm(first ? columns(flow.x, 0, hidden) : h, *w.attn_norm, s.model.rms_norm_eps, h);
   attention(ops, number, planes, flow, h, f);
   hyper_merge(ops, s.hyper, flow.x, f, post, comb);
