@@ -173,7 +173,6 @@ Status run(const Options& o) {
                         " tokens, the model's limit is " + std::to_string(limit));
   RunnerOptions runner = o.model.runner(needed);
   runner.max_sequences = runner.max_logit_rows = batch;
-  runner.cached_tokens = runner.context * batch;
   HADAL_TRY(const std::unique_ptr<Engine> engine,
             Engine::load(*checkpoint, runner, progress_bar()));
   std::optional<Device::Peaks> peaks;

@@ -66,7 +66,6 @@ Status run(const Options& o) {
     runner.context = std::min(runner.context, model_limit);
   }
   runner.max_sequences = o.batch;
-  runner.cached_tokens = runner.context * o.batch;
   runner.max_tokens = std::min<int64_t>(512, n * o.batch + o.batch);
   runner.max_logit_rows = std::min<int64_t>(64, n) + o.batch;
   runner.eager = o.eager;

@@ -87,7 +87,6 @@ class Chat {
     HADAL_TRY(chat->format_, choose_chat_format(o.chat_format, checkpoint));
     HADAL_TRY(const int64_t limit, model_context(checkpoint));
     RunnerOptions runner = o.model.runner(limit);
-    runner.cached_tokens = std::min(runner.context, kFirstContext);
     runner.max_sequences = 1;
     runner.max_logit_rows = 1;
     HADAL_TRY(chat->engine_, Engine::load(checkpoint, runner, progress_bar()));

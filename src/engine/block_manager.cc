@@ -1,143 +1,86 @@
 #include "engine/block_manager.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/result.h"
 
 namespace hadal {
+namespace {
 
-/// One unit of reuse in the prefix tree: its tokens lead here from the parent, its blocks are held
-/// by one reference each. A group that has none here holds no block.
-struct BlockManager::Node {
-  Node* parent = nullptr;
-  std::vector<std::vector<int32_t>> blocks;  // a group
-  std::map<std::vector<TokenId>, std::unique_ptr<Node>> children;
-  uint64_t used = 0;
-};
+std::vector<BlockPool> pools_of(const ModelSpec& spec, const std::vector<int64_t>& capacity) {
+  std::vector<BlockPool> pools;
+  for (size_t g = 0; g < spec.groups.size(); ++g) {
+    const PlaneGroup& group = spec.groups[g];
+    pools.emplace_back(group, capacity[g]);
+    HADAL_CHECK(spec.reuse_unit % pools.back().block_tokens == 0);
+    // Else a unit of a tail could hold rows that never ran and serve a boundary that needs them.
+    HADAL_CHECK(!group.tail || group.keep_at_boundary <= spec.reuse_unit);
+  }
+  return pools;
+}
 
-BlockManager::BlockManager(const ModelSpec& spec, std::vector<int64_t> capacity)
+}  // namespace
+
+std::vector<int64_t> blocks_of_groups(const ModelSpec& spec, int64_t context, int64_t sequences,
+                                      int64_t rows, int64_t cache_tokens) {
+  std::vector<int64_t> out;
+  for (const PlaneGroup& group : spec.groups) {
+    const int64_t block_tokens = group.block_slots * group.ratio;
+    const auto blocks = [&](int64_t tokens) { return (tokens + block_tokens - 1) / block_tokens; };
+    const int64_t all = blocks(context) * sequences;
+    const int64_t tokens = cache_tokens > 0 ? cache_tokens : all * block_tokens;
+    if (group.keep == 0) {
+      out.push_back(std::min(all, blocks(tokens)));
+      continue;
+    }
+    // What the last unit needs as a boundary stays, too.
+    const int64_t kept = std::max(
+        group.keep, group.keep_at_boundary > 0 ? spec.reuse_unit - 1 + group.keep_at_boundary : 0);
+    // Two more: a sequence's first and last block are in use in part.
+    const int64_t running = sequences * (blocks(kept + rows) + 2);
+    const int64_t boundaries = tokens / kCacheBoundary + 2 * sequences;
+    out.push_back(std::min(
+        {all, blocks(tokens) + sequences, running + boundaries * blocks(group.keep_at_boundary)}));
+  }
+  return out;
+}
+
+BlockManager::BlockManager(const ModelSpec& spec, const std::vector<int64_t>& capacity)
     : reuse_unit_(spec.reuse_unit),
       tail_halo_(spec.tail_halo),
       tail_exact_(spec.tail_exact),
-      root_(new Node) {
-  for (size_t g = 0; g < spec.groups.size(); ++g) {
-    const PlaneGroup& group = spec.groups[g];
-    Pool pool;
-    pool.block_tokens = group.block_slots * group.ratio;
-    pool.keep = group.keep;
-    pool.keep_at_boundary = group.keep_at_boundary;
-    pool.tail = group.tail;
-    trims_ = trims_ || group.keep > 0;
-    HADAL_CHECK(reuse_unit_ % pool.block_tokens == 0);
-    // Else a unit of a tail could hold rows that never ran and serve a boundary that needs them.
-    HADAL_CHECK(!group.tail || group.keep_at_boundary <= reuse_unit_);
-    pools_.push_back(std::move(pool));
-    grow(g, capacity[g]);
+      trims_(std::any_of(spec.groups.begin(), spec.groups.end(),
+                         [](const PlaneGroup& g) { return g.keep > 0; })),
+      tree_(pools_of(spec, capacity)) {}
+
+bool BlockManager::has_room(int64_t tokens) const {
+  for (size_t g = 0; g < tree_.pools().size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
+    if (pool.keep == 0 && tree_.available(g) < pool.blocks_for(tokens)) return false;
   }
-}
-
-BlockManager::~BlockManager() {
-  // Chains are as long as contexts: take the tree apart without recursion.
-  std::vector<std::unique_ptr<Node>> pending;
-  pending.push_back(std::move(root_));
-  while (!pending.empty()) {
-    std::unique_ptr<Node> node = std::move(pending.back());
-    pending.pop_back();
-    for (auto& [tokens, child] : node->children) pending.push_back(std::move(child));
-  }
-}
-
-void BlockManager::grow(size_t group, int64_t capacity) {
-  Pool& pool = pools_[group];
-  pool.references.resize(static_cast<size_t>(capacity), 0);
-  // Lowest numbers are handed out first.
-  std::vector<int32_t> fresh;
-  for (int64_t b = capacity - 1; b >= pool.capacity; --b) fresh.push_back(static_cast<int32_t>(b));
-  pool.free.insert(pool.free.begin(), fresh.begin(), fresh.end());
-  pool.capacity = capacity;
-}
-
-int64_t BlockManager::blocks_for(size_t group, int64_t tokens) const {
-  const int64_t unit = pools_[group].block_tokens;
-  return (tokens + unit - 1) / unit;
-}
-
-int32_t BlockManager::take(size_t group) {
-  Pool& pool = pools_[group];
-  while (pool.free.empty())
-    if (!(pool.keep > 0 ? evict_boundary(group) : evict_one())) return -1;
-  const int32_t block = pool.free.back();
-  pool.free.pop_back();
-  pool.references[static_cast<size_t>(block)] = 1;
-  return block;
-}
-
-void BlockManager::drop(size_t group, int32_t block) {
-  Pool& pool = pools_[group];
-  int32_t& references = pool.references[static_cast<size_t>(block)];
-  HADAL_CHECK(references > 0);
-  if (--references == 0) pool.free.push_back(block);
-}
-
-template <typename Body>
-void BlockManager::each_node(Body&& body) const {
-  std::vector<Node*> pending = {root_.get()};
-  while (!pending.empty()) {
-    Node* node = pending.back();
-    pending.pop_back();
-    for (auto& [tokens, child] : node->children) pending.push_back(child.get());
-    if (node != root_.get()) body(*node);
-  }
-}
-
-bool BlockManager::evict_one() {
-  // The oldest leaf whose blocks nobody but the tree holds.
-  Node* oldest = nullptr;
-  each_node([&](Node& node) {
-    if (!node.children.empty()) return;
-    bool held = false;
-    for (size_t g = 0; g < pools_.size(); ++g)
-      for (const int32_t b : node.blocks[g])
-        held = held || pools_[g].references[static_cast<size_t>(b)] > 1;
-    if (!held && (!oldest || node.used < oldest->used)) oldest = &node;
-  });
-  if (!oldest) return false;
-  for (size_t g = 0; g < pools_.size(); ++g)
-    for (const int32_t b : oldest->blocks[g]) drop(g, b);
-  auto& siblings = oldest->parent->children;
-  siblings.erase(std::find_if(siblings.begin(), siblings.end(),
-                              [&](const auto& entry) { return entry.second.get() == oldest; }));
   return true;
 }
 
-bool BlockManager::evict_boundary(size_t group) {
-  // What the group has at the oldest boundary that nobody but the tree holds.
-  Node* oldest = nullptr;
-  each_node([&](Node& node) {
-    const auto& blocks = node.blocks[group];
-    const bool held = std::any_of(blocks.begin(), blocks.end(), [&](int32_t b) {
-      return pools_[group].references[static_cast<size_t>(b)] > 1;
-    });
-    if (!blocks.empty() && !held && (!oldest || node.used < oldest->used)) oldest = &node;
-  });
-  if (!oldest) return false;
-  for (const int32_t b : oldest->blocks[group]) drop(group, b);
-  oldest->blocks[group].clear();
-  return true;
+int64_t BlockManager::longest() const {
+  int64_t tokens = std::numeric_limits<int64_t>::max();
+  for (const BlockPool& pool : tree_.pools())
+    if (pool.keep == 0) tokens = std::min(tokens, pool.capacity() * pool.block_tokens);
+  return tokens;
 }
 
 // The first wanted row must be right, and those before b, the last multiple of the unit in the
 // prompt, so that the tail can be reused there. A shorter halo than exactness needs counts from the
-// first wanted row alone.
+// first wanted row alone. A preempted sequence starts where it did, so that its bits are the same.
 int64_t BlockManager::tail_start(const Sequence& seq) const {
   const int64_t unit = seq.prompt_size() / reuse_unit_ * reuse_unit_, row = seq.logits_from() + 1;
   return std::max<int64_t>(0, (tail_exact_ ? std::min(unit, row) : row) - tail_halo_);
 }
 
 /// Whether all groups have what they need to go on behind so many units; tail: those of the tail.
-bool BlockManager::usable(const std::vector<Node*>& path, size_t units, bool tail) const {
-  for (size_t g = 0; g < pools_.size(); ++g) {
-    const Pool& pool = pools_[g];
+bool BlockManager::usable(const Path& path, size_t units, bool tail) const {
+  for (size_t g = 0; g < tree_.pools().size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
     if (pool.tail != tail) continue;
     const int64_t needed =
         pool.keep > 0 ? pool.keep_at_boundary : static_cast<int64_t>(units) * reuse_unit_;
@@ -148,15 +91,16 @@ bool BlockManager::usable(const std::vector<Node*>& path, size_t units, bool tai
 }
 
 void BlockManager::attach_prefix(Sequence& seq) {
-  seq.blocks.assign(pools_.size(), {});
-  std::vector<Node*> path;
-  Node* node = root_.get();
+  seq.blocks.assign(tree_.pools().size(), {});
+  Path path;
+  CachedUnit* unit = &tree_.root();
   while (seq.request.reuse_prefix &&
-         static_cast<int64_t>(path.size() + 1) * reuse_unit_ < seq.prompt_size()) {
-    const auto begin = seq.tokens.begin() + static_cast<int64_t>(path.size()) * reuse_unit_;
-    const auto found = node->children.find(std::vector<TokenId>(begin, begin + reuse_unit_));
-    if (found == node->children.end()) break;
-    path.push_back(node = found->second.get());
+         static_cast<int64_t>(path.size() + 1) * reuse_unit_ < seq.size()) {
+    unit = tree_.find(*unit, std::span(seq.tokens)
+                                 .subspan(path.size() * static_cast<size_t>(reuse_unit_),
+                                          static_cast<size_t>(reuse_unit_)));
+    if (!unit) break;
+    path.push_back(unit);
   }
   const int64_t start = tail_start(seq);
   size_t units = path.size();
@@ -173,92 +117,90 @@ void BlockManager::attach_prefix(Sequence& seq) {
   seq.tail_first = goes_on ? 0 : seq.tail_start;
   seq.tail_exact = goes_on || seq.tail_start == 0 ? seq.shared_tokens : seq.tail_start + tail_halo_;
   for (size_t u = 0; u < units; ++u) {
-    path[u]->used = ++clock_;
-    for (size_t g = 0; g < pools_.size(); ++g) {
-      const Pool& pool = pools_[g];
+    const int64_t behind = static_cast<int64_t>(units - u - 1) * reuse_unit_;
+    for (size_t g = 0; g < tree_.pools().size(); ++g) {
+      const BlockPool& pool = tree_.pools()[g];
       const auto& blocks = path[u]->blocks[g];
-      const int64_t behind = static_cast<int64_t>(units - u - 1) * reuse_unit_;
       const bool wanted = !blocks.empty() && (pool.keep == 0 || behind < pool.keep_at_boundary) &&
                           (!pool.tail || goes_on);
-      for (size_t i = 0; i < static_cast<size_t>(reuse_unit_ / pool.block_tokens); ++i) {
-        if (wanted) ++pools_[g].references[static_cast<size_t>(blocks[i])];
+      for (size_t i = 0; i < static_cast<size_t>(blocks_of_unit(pool)); ++i) {
+        if (wanted) tree_.hold(g, blocks[i]);
         seq.blocks[g].push_back(wanted ? blocks[i] : -1);
       }
     }
   }
 }
 
-bool BlockManager::reserve(Sequence& seq, int64_t end, size_t* short_of) {
-  for (size_t g = 0; g < pools_.size(); ++g) {
-    const auto wanted = static_cast<size_t>(blocks_for(g, end));
-    while (seq.blocks[g].size() < wanted) {
-      const auto covered = static_cast<int64_t>(seq.blocks[g].size() + 1) * pools_[g].block_tokens;
-      const bool skipped = pools_[g].tail && covered <= seq.tail_start;
-      const int32_t block = skipped ? -1 : take(g);
-      if (block < 0 && !skipped) {
-        if (short_of) *short_of = g;
-        return false;  // what was taken stays with the sequence and is released with it
+bool BlockManager::reserve(Sequence& seq, int64_t end) {
+  std::vector<size_t> had;
+  for (const auto& blocks : seq.blocks) had.push_back(blocks.size());
+  for (size_t g = 0; g < seq.blocks.size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
+    auto& blocks = seq.blocks[g];
+    while (static_cast<int64_t>(blocks.size()) < pool.blocks_for(end)) {
+      const auto covered = static_cast<int64_t>(blocks.size() + 1) * pool.block_tokens;
+      const bool skipped = pool.tail && covered <= seq.tail_start;
+      const int32_t block = skipped ? -1 : tree_.take(g);
+      if (block >= 0 || skipped) {
+        blocks.push_back(block);
+        continue;
       }
-      seq.blocks[g].push_back(block);
+      for (size_t r = 0; r <= g; ++r)
+        for (; seq.blocks[r].size() > had[r]; seq.blocks[r].pop_back())
+          if (seq.blocks[r].back() >= 0) tree_.drop(r, seq.blocks[r].back());
+      return false;
     }
   }
   return true;
 }
 
+/// Whether the unit that begins at `at` stays in the tree for a group.
+bool BlockManager::is_kept(const Sequence& seq, const BlockPool& pool, int64_t at, int64_t last,
+                           bool finished) const {
+  if (pool.keep == 0) return true;
+  const int64_t end = at + reuse_unit_;
+  const auto serves = [&](int64_t boundary) {
+    return boundary >= end && boundary - end < pool.keep_at_boundary && boundary <= last &&
+           (!pool.tail || (tail_exact_ && boundary >= seq.tail_exact));
+  };
+  const int64_t prompt = seq.prompt_size() / reuse_unit_ * reuse_unit_;
+  const int64_t next = (end + kCacheBoundary - 1) / kCacheBoundary * kCacheBoundary;
+  return serves(next) || serves(prompt) || (finished && serves(last));
+}
+
+void BlockManager::remember_unit(Sequence& seq, CachedUnit& unit, int64_t at, int64_t last,
+                                 bool finished) {
+  for (size_t g = 0; g < tree_.pools().size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
+    const std::span<int32_t> own = std::span(seq.blocks[g])
+                                       .subspan(static_cast<size_t>(at / pool.block_tokens),
+                                                static_cast<size_t>(blocks_of_unit(pool)));
+    if (std::find(own.begin(), own.end(), -1) != own.end()) continue;
+    if (unit.blocks[g].empty()) {
+      if (is_kept(seq, pool, at, last, finished)) tree_.store(unit, g, own);
+      continue;
+    }
+    if (pool.keep > 0) continue;
+    // Another one's, of the same tokens and so of the same bits: one copy is enough, and what a
+    // running sequence's leaf keeps in the tree is what it holds itself.
+    for (size_t i = 0; i < own.size(); ++i) {
+      const int32_t theirs = unit.blocks[g][i];
+      if (own[i] == theirs) continue;
+      tree_.hold(g, theirs);
+      tree_.drop(g, std::exchange(own[i], theirs));
+    }
+  }
+}
+
 void BlockManager::remember(Sequence& seq, bool finished) {
   if (!seq.request.reuse_prefix) return;
-  const int64_t last = seq.computed / reuse_unit_ * reuse_unit_,
-                prompt = seq.prompt_size() / reuse_unit_ * reuse_unit_;
-  Node* node = root_.get();
+  const int64_t last = seq.computed / reuse_unit_ * reuse_unit_;
+  CachedUnit* unit = &tree_.root();
   for (int64_t at = 0; at < last; at += reuse_unit_) {
-    const auto begin = seq.tokens.begin() + at;
-    std::vector<TokenId> unit(begin, begin + reuse_unit_);
-    auto found = node->children.find(unit);
-    if (found == node->children.end()) {
-      auto child = std::make_unique<Node>();
-      child->parent = node;
-      child->blocks.resize(pools_.size());
-      found = node->children.emplace(std::move(unit), std::move(child)).first;
-    }
-    node = found->second.get();
-    node->used = ++clock_;
-    for (size_t g = 0; g < pools_.size(); ++g) {
-      const Pool& pool = pools_[g];
-      // The boundary that this unit would serve: the first at or behind its end.
-      const auto serves = [&](int64_t boundary) {
-        return boundary >= at + reuse_unit_ &&
-               boundary - at - reuse_unit_ < pool.keep_at_boundary && boundary <= last &&
-               (!pool.tail || (tail_exact_ && boundary >= seq.tail_exact));
-      };
-      const int64_t next =
-          (at + reuse_unit_ + kCacheBoundary - 1) / kCacheBoundary * kCacheBoundary;
-      const bool kept =
-          pool.keep == 0 || serves(next) || serves(prompt) || (finished && serves(last));
-      const auto first = static_cast<size_t>(at / pool.block_tokens),
-                 count = static_cast<size_t>(reuse_unit_ / pool.block_tokens);
-      const auto from = seq.blocks[g].begin() + static_cast<int64_t>(first);
-      const bool there = std::find(from, from + static_cast<int64_t>(count), -1) ==
-                         from + static_cast<int64_t>(count);
-      if (pool.keep == 0 && there && !node->blocks[g].empty()) {
-        // Another one's, of the same tokens and so of the same bits: one copy is enough, and what a
-        // running sequence's leaf keeps in the tree is what it holds itself.
-        for (size_t i = 0; i < count; ++i) {
-          int32_t& own = seq.blocks[g][first + i];
-          const int32_t theirs = node->blocks[g][i];
-          if (own == theirs) continue;
-          ++pools_[g].references[static_cast<size_t>(theirs)];
-          drop(g, own);
-          own = theirs;
-        }
-        continue;
-      }
-      if (!kept || !there || !node->blocks[g].empty()) continue;
-      for (size_t i = first; i < first + count; ++i) {
-        const int32_t b = seq.blocks[g][i];
-        ++pools_[g].references[static_cast<size_t>(b)];
-        node->blocks[g].push_back(b);
-      }
-    }
+    unit = &tree_.find_or_add(
+        *unit,
+        std::span(seq.tokens).subspan(static_cast<size_t>(at), static_cast<size_t>(reuse_unit_)));
+    remember_unit(seq, *unit, at, last, finished);
   }
 }
 
@@ -273,8 +215,8 @@ void BlockManager::advance(Sequence& seq, int64_t rows) {
 }
 
 void BlockManager::trim(Sequence& seq) {
-  for (size_t g = 0; g < pools_.size(); ++g) {
-    const Pool& pool = pools_[g];
+  for (size_t g = 0; g < tree_.pools().size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
     if (pool.keep == 0) continue;
     // Where the sequence ends, or its prompt does, its last unit is a boundary.
     int64_t needed = seq.computed - pool.keep;
@@ -285,16 +227,26 @@ void BlockManager::trim(Sequence& seq) {
          --i) {
       int32_t& block = seq.blocks[g][static_cast<size_t>(i)];
       if (block < 0) break;  // those before it were given back already
-      drop(g, block);
+      tree_.drop(g, block);
       block = -1;
     }
   }
 }
 
 void BlockManager::release(Sequence& seq) {
-  for (size_t g = 0; g < seq.blocks.size(); ++g)
-    for (const int32_t b : seq.blocks[g])
-      if (b >= 0) drop(g, b);
+  // Unit by unit from the end: the prefix tree gives up first what was released first.
+  int64_t units = 0;
+  for (size_t g = 0; g < seq.blocks.size(); ++g) {
+    const int64_t per_unit = blocks_of_unit(tree_.pools()[g]);
+    units = std::max(units, (static_cast<int64_t>(seq.blocks[g].size()) + per_unit - 1) / per_unit);
+  }
+  for (int64_t u = units - 1; u >= 0; --u)
+    for (size_t g = 0; g < seq.blocks.size(); ++g) {
+      auto& blocks = seq.blocks[g];
+      const auto first = static_cast<size_t>(u * blocks_of_unit(tree_.pools()[g]));
+      for (; blocks.size() > first; blocks.pop_back())
+        if (blocks.back() >= 0) tree_.drop(g, blocks.back());
+    }
   seq.blocks.clear();
 }
 

@@ -74,37 +74,18 @@ World make_world(std::mt19937& random) {
   return w;
 }
 
-/// As ModelRunner::size_caches has them.
-std::vector<int64_t> most_blocks(const World& w) {
-  std::vector<int64_t> out;
-  for (const PlaneGroup& g : w.spec.groups) {
-    const int64_t block = g.block_slots * g.ratio;
-    const auto blocks = [&](int64_t tokens) { return (tokens + block - 1) / block; };
-    const int64_t most = blocks(w.context) * w.max_sequences;
-    if (g.keep == 0) {
-      out.push_back(most);
-      continue;
-    }
-    const int64_t running =
-        w.max_sequences *
-        (blocks(std::max(g.keep, w.spec.reuse_unit - 1 + g.keep_at_boundary) + w.max_rows) + 2);
-    const int64_t boundaries = most * block / kCacheBoundary + 2 * w.max_sequences;
-    out.push_back(std::min(most, std::min(blocks(most * block) + w.max_sequences,
-                                          running + boundaries * blocks(g.keep_at_boundary))));
-  }
-  return out;
-}
-
 class Simulation {
  public:
-  Simulation(World world, uint32_t seed)
-      : w_(std::move(world)), random_(seed), most_(most_blocks(w_)) {
-    std::vector<int64_t> at_first;
-    for (const int64_t most : most_)
-      at_first.push_back(1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(most)));
-    manager_ = std::make_unique<BlockManager>(w_.spec, at_first);
-    for (size_t g = 0; g < most_.size(); ++g)
-      memory_.emplace_back(static_cast<size_t>(most_[g] * block(g)));
+  Simulation(World world, uint32_t seed) : w_(std::move(world)), random_(seed) {
+    // Room for all, or for one and a part of another: then sequences lose their places.
+    const int64_t cache =
+        random_() % 2
+            ? 0
+            : w_.context + static_cast<int64_t>(random_() % static_cast<uint64_t>(w_.context));
+    capacity_ = blocks_of_groups(w_.spec, w_.context, w_.max_sequences, w_.max_rows, cache);
+    manager_ = std::make_unique<BlockManager>(w_.spec, capacity_);
+    for (size_t g = 0; g < capacity_.size(); ++g)
+      memory_.emplace_back(static_cast<size_t>(capacity_[g] * block(g)));
     for (int i = 0; i < 3; ++i) documents_.push_back(fresh_tokens(w_.context));
   }
 
@@ -117,7 +98,7 @@ class Simulation {
     while (!running_.empty()) end(running_.size() - 1);
     if (!failed()) all_can_be_had();
   }
-  int64_t reused = 0, tails_reused = 0;
+  int64_t reused = 0, tails_reused = 0, preempted = 0;
 
  private:
   static bool failed() { return ::testing::Test::HasFailure(); }
@@ -150,12 +131,32 @@ class Simulation {
     }
     r->target =
         std::min<int64_t>(w_.context + 1, r->seq.size() + static_cast<int64_t>(random_() % 200));
+    r->seq.id = {next_id_++};
     hash(*r);
-    manager_->attach_prefix(r->seq);
-    reused += r->seq.shared_tokens > 0;
-    tails_reused += r->seq.shared_tokens > 0 && w_.spec.tail_halo > 0 && r->seq.tail_first == 0;
-    EXPECT_LT(r->seq.computed, r->seq.prompt_size());
+    start(*r);
     running_.push_back(std::move(r));
+  }
+
+  void start(Running& r) {
+    manager_->attach_prefix(r.seq);
+    reused += r.seq.shared_tokens > 0;
+    tails_reused += r.seq.shared_tokens > 0 && w_.spec.tail_halo > 0 && r.seq.tail_first == 0;
+    EXPECT_LT(r.seq.computed, r.seq.size());
+  }
+
+  /// The youngest but `spared` loses its place, and later gets it back.
+  bool preempt(const Running& spared) {
+    Running* youngest = nullptr;
+    for (const auto& r : running_)
+      if (r.get() != &spared && !r->seq.blocks.empty() &&
+          (!youngest || r->seq.id.value > youngest->seq.id.value))
+        youngest = r.get();
+    if (!youngest) return false;
+    manager_->remember(youngest->seq, true);
+    manager_->release(youngest->seq);
+    youngest->seq.computed = 0;
+    ++preempted;
+    return true;
   }
 
   static void hash(Running& r) {
@@ -187,7 +188,7 @@ class Simulation {
 
   void run_row(Running& r, int64_t position) {
     const Sequence& seq = r.seq;
-    for (size_t g = 0; g < most_.size() && !failed(); ++g) {
+    for (size_t g = 0; g < capacity_.size() && !failed(); ++g) {
       const bool tail = w_.spec.groups[g].tail;
       if (tail && position < seq.tail_start) continue;
       Slot own{r.hashes[static_cast<size_t>(position)], 1};
@@ -220,27 +221,22 @@ class Simulation {
     std::vector<std::pair<Running*, int64_t>> rows;
     for (const auto& r : running_) {
       if (left == 0 || random_() % 5 == 0) continue;
+      if (r->seq.blocks.empty()) start(*r);  // it had lost its place
       const int64_t n = std::min(
           r->seq.size() - r->seq.computed,
           random_() % 3 ? left : 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(left)));
       const int64_t end = r->seq.computed + n;
       bool room = manager_->reserve(r->seq, end);
-      for (size_t g = 0; !room && g < most_.size(); ++g) {
-        const int64_t had = manager_->capacity(g);
-        if (had >= most_[g]) continue;
-        manager_->grow(g,
-                       std::min(most_[g], std::max(2 * had, had + manager_->blocks_for(g, end))));
-        room = manager_->reserve(r->seq, end);
-      }
+      while (!room && preempt(*r)) room = manager_->reserve(r->seq, end);
       std::string held;
-      for (size_t g = 0; g < most_.size(); ++g) {
-        held += "\n group " + std::to_string(g) + " capacity " +
-                std::to_string(manager_->capacity(g)) + " of " + std::to_string(most_[g]) + ":";
+      for (size_t g = 0; g < capacity_.size(); ++g) {
+        held += "\n group " + std::to_string(g) + " capacity " + std::to_string(capacity_[g]) + ":";
         for (const auto& x : running_)
-          held += " " + std::to_string(x->seq.blocks[g].size()) + "(" +
-                  std::to_string(std::count_if(x->seq.blocks[g].begin(), x->seq.blocks[g].end(),
-                                               [](int32_t b) { return b >= 0; })) +
-                  ")";
+          if (!x->seq.blocks.empty())
+            held += " " + std::to_string(x->seq.blocks[g].size()) + "(" +
+                    std::to_string(std::count_if(x->seq.blocks[g].begin(), x->seq.blocks[g].end(),
+                                                 [](int32_t b) { return b >= 0; })) +
+                    ")";
       }
       for (const auto& x : running_)
         held += "\n sequence of " + std::to_string(x->seq.size()) + " computed " +
@@ -252,6 +248,7 @@ class Simulation {
       rows.emplace_back(r.get(), n);
       left -= n;
     }
+    std::erase_if(rows, [](const auto& part) { return part.first->seq.blocks.empty(); });
     for (const auto& [r, n] : rows)
       for (int64_t i = 0; i < n && !failed(); ++i) run_row(*r, r->seq.computed + i);
     std::vector<Running*> done;
@@ -272,8 +269,10 @@ class Simulation {
 
   void end(size_t i) {
     Sequence& seq = running_[i]->seq;
-    manager_->remember(seq, true);
-    manager_->release(seq);
+    if (!seq.blocks.empty()) {
+      manager_->remember(seq, true);
+      manager_->release(seq);
+    }
     if (random_() % 2) {  // others go on from here, as a chat does
       std::vector<TokenId>& document = documents_[random_() % documents_.size()];
       document = seq.tokens;
@@ -285,9 +284,9 @@ class Simulation {
   /// No reference was lost: one that takes everything gets it.
   void all_can_be_had() {
     int64_t tokens = INT64_MAX;
-    for (size_t g = 0; g < most_.size(); ++g)
-      tokens = std::min(tokens, manager_->capacity(g) * block(g));
-    for (size_t g = 0; g < most_.size(); ++g) {
+    for (size_t g = 0; g < capacity_.size(); ++g)
+      tokens = std::min(tokens, capacity_[g] * block(g));
+    for (size_t g = 0; g < capacity_.size(); ++g) {
       Sequence all;
       all.request.reuse_prefix = false;
       all.request.prompt = all.tokens = {1};
@@ -299,7 +298,8 @@ class Simulation {
 
   World w_;
   std::mt19937 random_;
-  std::vector<int64_t> most_;
+  std::vector<int64_t> capacity_;
+  int64_t next_id_ = 0;
   std::unique_ptr<BlockManager> manager_;
   std::vector<std::vector<Slot>> memory_;
   std::vector<std::vector<TokenId>> documents_;
@@ -307,7 +307,7 @@ class Simulation {
 };
 
 TEST(BlockManagerRandom, EveryRowThatAStepReadsIsThereAndItsOwn) {
-  int64_t reused = 0, tails = 0;
+  int64_t reused = 0, tails = 0, preempted = 0;
   for (uint32_t seed = 0; seed < 160; ++seed) {
     std::mt19937 random(seed);
     World world = make_world(random);
@@ -323,10 +323,12 @@ TEST(BlockManagerRandom, EveryRowThatAStepReadsIsThereAndItsOwn) {
     simulation.go(300);
     reused += simulation.reused;
     tails += simulation.tails_reused;
+    preempted += simulation.preempted;
     if (::testing::Test::HasFailure()) break;
   }
   EXPECT_GT(reused, 100);  // else nothing is tested
   EXPECT_GT(tails, 5);
+  EXPECT_GT(preempted, 100);
 }
 
 }  // namespace

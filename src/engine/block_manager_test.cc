@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <numeric>
 
 namespace hadal {
@@ -86,16 +88,57 @@ TEST(BlockManager, GivesUpTheOldestCachedLeafThatNobodyHolds) {
   EXPECT_EQ(gone.shared_tokens, 0);
 }
 
-TEST(BlockManager, GrowsWithoutDisturbingWhatIsHeld) {
-  BlockManager blocks(spec_of(64), {1});
-  Sequence seq = sequence(130);
+TEST(BlockManager, AFailedReservationTakesNothing) {
+  BlockManager blocks(spec_of(64), {3});
+  Sequence seq = sequence(130), other = sequence(65, 1000);
   blocks.attach_prefix(seq);
+  blocks.attach_prefix(other);
+  ASSERT_TRUE(blocks.reserve(other, 65));
   EXPECT_FALSE(blocks.reserve(seq, 130));
-  const std::vector<int32_t> held = seq.blocks[0];
-  blocks.grow(0, 4);
-  EXPECT_TRUE(blocks.reserve(seq, 130));
-  EXPECT_EQ(seq.blocks[0].front(), held.front());
-  EXPECT_EQ(seq.blocks[0].size(), 3U);
+  EXPECT_TRUE(seq.blocks[0].empty());
+  EXPECT_TRUE(blocks.reserve(seq, 64));
+}
+
+TEST(BlockManager, KnowsWhatItCouldHandOut) {
+  BlockManager blocks(spec_of(64), {4});
+  EXPECT_EQ(blocks.longest(), 256);
+  Sequence seq = sequence(128);
+  blocks.attach_prefix(seq);
+  ASSERT_TRUE(blocks.reserve(seq, 128));
+  seq.computed = 128;
+  blocks.remember(seq, true);
+  EXPECT_TRUE(blocks.has_room(128));
+  EXPECT_FALSE(blocks.has_room(129));
+  blocks.release(seq);  // cached blocks are given up where somebody needs them
+  EXPECT_EQ(blocks.tree().units(), 2);
+  EXPECT_TRUE(blocks.has_room(256));
+}
+
+TEST(BlockManager, GivesUpABlockInTheSameTimeWhateverTheTreesSize) {
+  const auto microseconds = [](int64_t cached) {
+    BlockManager blocks(spec_of(64), {cached});
+    for (int64_t done = 0; done < cached; done += 1000) {
+      Sequence seq = sequence(64 * 1000, static_cast<TokenId>(done * 100));
+      blocks.attach_prefix(seq);
+      EXPECT_TRUE(blocks.reserve(seq, 64 * 1000));
+      seq.computed = 64 * 1000;
+      blocks.remember(seq, true);
+      blocks.release(seq);
+    }
+    EXPECT_EQ(blocks.tree().units(), cached);
+    const auto start = std::chrono::steady_clock::now();
+    constexpr int64_t kTaken = 5000;
+    Sequence taker = sequence(64 * kTaken, 1 << 30);
+    taker.request.reuse_prefix = false;
+    blocks.attach_prefix(taker);
+    EXPECT_TRUE(blocks.reserve(taker, 64 * kTaken));
+    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
+    EXPECT_EQ(blocks.tree().units(), cached - kTaken);
+    return time.count() / kTaken;
+  };
+  const double small = microseconds(10000), large = microseconds(100000);
+  std::printf("eviction: %.2f us a block of 10,000 cached, %.2f us of 100,000\n", small, large);
+  EXPECT_LT(large, 20);  // a walk over the tree took milliseconds
 }
 
 /// Entries of all positions, a window of the last 100 rows, and with a halo a tail's window of 60.

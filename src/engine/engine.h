@@ -2,7 +2,8 @@
 // drives step().
 //
 // `run`, `generate`, `logits` and `bench` go through it, as a server does: it adds requests, and
-// not a second engine.
+// not a second engine. A request that cannot go on ends alone, with an error in its last event;
+// step() itself fails only where the device does.
 #pragma once
 
 #include <memory>
@@ -14,6 +15,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
+#include "engine/step_builder.h"
 
 namespace hadal {
 
@@ -28,13 +30,17 @@ class Engine {
 
   [[nodiscard]] ModelRunner& runner() { return *runner_; }
   [[nodiscard]] const ModelSpec& spec() const { return runner_->spec(); }
+  /// The longest sequence, prompt and answer together: what the context and the cache hold.
+  [[nodiscard]] int64_t longest() const { return longest_; }
 
-  /// Admits a request. Errors: kUsage (an id outside the vocabulary, an empty prompt, a sampling
-  /// parameter out of its range), kMemory (the prompt is longer than the context: both numbers).
+  /// Takes a request in. Errors: kUsage (an id outside the vocabulary, an empty prompt, a sampling
+  /// parameter out of its range), kMemory (the prompt can never fit: both numbers).
   Result<SeqId> add(Request request);
   /// Forgets a request; what it computed may stay in the prefix cache.
-  void cancel(SeqId id);
-  [[nodiscard]] bool idle() const { return sequences_.empty(); }
+  void cancel(SeqId id) { scheduler_.remove(id); }
+  [[nodiscard]] bool idle() const {
+    return scheduler_.waiting().empty() && scheduler_.running().empty();
+  }
 
   /// Runs one step and tells what came of it. kInterrupted leaves every sequence as it was before
   /// the step.
@@ -43,20 +49,32 @@ class Engine {
   /// Makes a running step() give up with kInterrupted. Safe in a signal handler.
   void interrupt() { runner_->interrupt(); }
 
+  [[nodiscard]] const Scheduler& scheduler() const { return scheduler_; }
+  [[nodiscard]] const BlockManager& blocks() const { return blocks_; }
+
  private:
-  void admit();
-  Status make_room(std::vector<ScheduledRows>& rows);
-  void fill_inputs(const std::vector<ScheduledRows>& rows);
-  void fill_sampling(const Sequence& seq, int64_t row, int64_t position);
-  Status draft(const std::vector<ScheduledRows>& rows);
-  Status deliver_logits(const ScheduledRows& rows, int64_t first_row);
-  TokenEvent accept(Sequence& seq, TokenId token, float logprob);
-  void finish(Sequence& seq);
+  /// What the device chose for the rows of a step, [R] each; top: [R, limits.top].
+  struct Sampled {
+    std::vector<int32_t> tokens, top_tokens;
+    std::vector<float> logprobs, top_logprobs;
+  };
+  void propose_drafts();
+  Result<Sampled> read_sampled(int64_t rows, bool top) const;
+  Status draft(std::span<const ScheduledRows> step);
+  Status deliver_logits(const ScheduledRows& part, int64_t first_row, int64_t verified) const;
+  Result<bool> starts_finite(const ScheduledRows& part, int64_t row) const;
+  void advance(const ScheduledRows& part, int64_t verified, std::vector<TokenEvent>& events);
+  /// Appends the tokens that the rows of `part` verified: one, and one for each right draft.
+  void accept(const ScheduledRows& part, int64_t first_row, const Sampled& sampled,
+              std::vector<TokenEvent>& events) const;
+  TokenEvent event_of(const Sequence& seq, int64_t row, const Sampled& sampled) const;
+  [[nodiscard]] FinishReason finish_of(const Sequence& seq) const;
 
   std::unique_ptr<ModelRunner> runner_;
   BlockManager blocks_;
-  StepInputs inputs_;
-  std::vector<std::unique_ptr<Sequence>> sequences_;  // in order of arrival
+  int64_t longest_;
+  Scheduler scheduler_;
+  StepBuilder builder_;
   int64_t next_id_ = 0;
 };
 

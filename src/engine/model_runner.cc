@@ -4,6 +4,8 @@
 
 #include "base/cpu_info.h"
 #include "engine/block_manager.h"
+#include "engine/not_finite.h"
+#include "engine/request.h"
 #include "text/tokenizer/compressed_ids.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -55,26 +57,6 @@ uint64_t source_bytes(const WeightSource& source) {
 
 }  // namespace
 
-StepInputs::StepInputs(const StepLayout& layout) : layout_(layout), bytes_(layout.input_bytes) {}
-
-std::vector<std::pair<uint64_t, std::span<const std::byte>>> StepInputs::used() const {
-  const auto part = [&](uint64_t begin, uint64_t bytes) {
-    return std::pair(begin, std::span(bytes_).subspan(begin, bytes));
-  };
-  std::vector<std::pair<uint64_t, std::span<const std::byte>>> parts = {
-      part(0, layout_.limits.extra > 0 ? layout_.extra.offset : layout_.entry.offset)};
-  if (layout_.limits.extra > 0)
-    parts.push_back(part(layout_.extra.offset,
-                         static_cast<uint64_t>(rows[HADAL_DIM_T] * layout_.extra.strides[0])));
-  if (entries > 0) {
-    parts.push_back(
-        part(layout_.entry.offset, static_cast<uint64_t>(entries * layout_.entry.strides[0])));
-    parts.push_back(part(layout_.entry_bias.offset,
-                         static_cast<uint64_t>(entries * layout_.entry_bias.strides[0])));
-  }
-  return parts;
-}
-
 Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
                                                        const RunnerOptions& options) {
   std::unique_ptr<ModelRunner> r(new ModelRunner);
@@ -82,7 +64,10 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   r->options_ = options;
   HADAL_TRY(r->model_, make_model(checkpoint.config(),
                                   {.draft = options.draft, .v41_tail = options.v41_tail}));
-  r->main_.forward = &Model::forward;
+  for (size_t i = 0; i < r->main_.size(); ++i) {
+    r->main_[i].forward = &Model::forward;
+    r->main_[i].sample = {.mask = (i & 1) != 0, .top = (i & 2) != 0};
+  }
   if (options.draft) r->draft_.forward = &Model::draft;
   HADAL_TRY(r->model_->bind(checkpoint));
   if (r->model_->wants_compressed_ids()) HADAL_TRY(compress_vocabulary(checkpoint, *r->model_));
@@ -99,16 +84,21 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.sequences = std::max<int64_t>(1, options.max_sequences);
   limits.logit_rows = std::max<int64_t>(1, options.max_logit_rows);
   limits.vocab = spec.vocab_size;
-  limits.top = 20;
+  limits.top = std::min(kMaxTopLogprobs, spec.vocab_size);
   if (options.draft) limits.hidden = spec.hidden_size;
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
-  r->size_caches(limits);
+  r->blocks_ =
+      blocks_of_groups(spec, r->context_, limits.sequences, limits.tokens, options.cache_tokens);
+  for (const PlaneGroup& group : spec.groups) {
+    const int64_t block_tokens = group.block_slots * group.ratio;
+    limits.max_blocks.push_back((r->context_ + block_tokens - 1) / block_tokens);
+  }
   r->layout_ = std::make_unique<StepLayout>(limits);
   for (const Plane& plane : spec.planes)
     r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
-  r->step_planes_ = std::make_unique<StepPlanes>(spec, r->plane_dtypes_, r->max_blocks_);
+  r->step_planes_ = std::make_unique<StepPlanes>(spec, r->plane_dtypes_, r->blocks_);
 
   // Operands carry the dtype in which the device will hold the weight.
   for (Weight& w : r->model_->weights()) {
@@ -130,40 +120,14 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   return r;
 }
 
-// Blocks of each group: for all tokens, or for the rows that a group keeps of each sequence and at
-// the boundaries of cached prefixes.
-void ModelRunner::size_caches(StepLimits& limits) {
-  const int64_t cached = options_.cached_tokens > 0 ? options_.cached_tokens : context_;
-  for (const PlaneGroup& group : model_->spec().groups) {
-    const int64_t block_tokens = group.block_slots * group.ratio;
-    const auto blocks = [&](int64_t tokens) { return (tokens + block_tokens - 1) / block_tokens; };
-    const auto sized = [&](int64_t tokens) {
-      if (group.keep == 0) return blocks(tokens);
-      // What the last unit needs as a boundary stays, too.
-      const int64_t kept = std::max(
-          group.keep,
-          group.keep_at_boundary > 0 ? model_->spec().reuse_unit - 1 + group.keep_at_boundary : 0);
-      // Two more: a sequence's first and last block are in use in part.
-      const int64_t running = limits.sequences * (blocks(kept + limits.tokens) + 2);
-      const int64_t boundaries = tokens / kCacheBoundary + 2 * limits.sequences;
-      return std::min(blocks(tokens) + limits.sequences,
-                      running + boundaries * blocks(group.keep_at_boundary));
-    };
-    limits.max_blocks.push_back(blocks(context_));
-    max_blocks_.push_back(std::min(blocks(context_) * limits.sequences,
-                                   sized(blocks(context_) * block_tokens * limits.sequences)));
-    blocks_.push_back(std::min(sized(cached), max_blocks_.back()));
-  }
-}
-
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
-  Ops ops(sink, *layout_, lowering_);
+  Ops ops(sink, *layout_, lowering_, pass.sample);
   ((*model_).*pass.forward)(ops, *step_planes_);
   if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
 }
 
 void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const {
-  body(main_);
+  body(main_.back());  // the form of sampling that does most
   if (draft_.forward) body(draft_);
 }
 
@@ -277,7 +241,7 @@ Status ModelRunner::load(const LoadProgress& progress) {
     HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
   }
   if (tape) {
-    HADAL_TRY(record(main_));
+    HADAL_TRY(record(main_[0]));
     if (draft_.forward) HADAL_TRY(record(draft_));
   }
   return {};
@@ -292,22 +256,6 @@ Status ModelRunner::record(Pass& pass) {
   return {};
 }
 
-Status ModelRunner::grow(size_t group, int64_t blocks) {
-  const ModelSpec& spec = model_->spec();
-  const int64_t old_blocks = blocks_[group];
-  size_t at = 0;
-  for (size_t p = 0; p < spec.planes.size(); ++p)
-    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++at) {
-      if (spec.planes[p].group != group) continue;
-      HADAL_TRY(DeviceMemory memory, device_->allocate(plane_layer_bytes(p, blocks)));
-      HADAL_TRY(device_->copy(memory, 0, planes_[at], 0, plane_layer_bytes(p, old_blocks)));
-      plane_handles_[at] = memory.get();
-      planes_[at] = std::move(memory);
-    }
-  blocks_[group] = blocks;
-  return {};
-}
-
 hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows) {
   hadal_step step{};
   step.size = sizeof step;
@@ -318,13 +266,23 @@ hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& ro
   step.outputs = outputs_.get();
   step.workspace = workspace_.get();
   step.planes = plane_handles_.data();
-  step.stop = &stop_;
+  // A lock-free atomic has the layout of its value; a chip reads it as one.
+  static_assert(sizeof stop_ == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
+  step.stop = reinterpret_cast<const volatile int32_t*>(&stop_);
   return step;
 }
 
-Status ModelRunner::run(const Pass& pass, const StepInputs& inputs) {
-  for (const auto& [offset, bytes] : inputs.used())
+Status ModelRunner::run(StepInputs& inputs, SampleForm sample) {
+  return run(main_[(sample.mask ? 1U : 0U) | (sample.top ? 2U : 0U)], inputs);
+}
+
+Status ModelRunner::run(Pass& pass, StepInputs& inputs) {
+  input_bytes_copied_ = 0;
+  for (const auto& [offset, bytes] : inputs.changed()) {
     HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
+    input_bytes_copied_ += bytes.size();
+  }
+  inputs.copied();
   const hadal_step step = make_step(inputs.rows);
   if (options_.eager) {
     EagerSink sink(*device_, step, step_planes_->count());
@@ -332,12 +290,38 @@ Status ModelRunner::run(const Pass& pass, const StepInputs& inputs) {
     HADAL_TRY(sink.status());
     return device_->sync();
   }
+  if (pass.tape.ops.empty()) HADAL_TRY(record(pass));
   if (pass.program) {
     HADAL_TRY(device_->run_program(pass.program, step));
   } else {
     HADAL_TRY(device_->run_ops(pass.tape.head, 0, pass.tape.head.op_count, step));
   }
   return device_->sync();
+}
+
+Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
+  const std::string what = "the model's numbers are not finite any more";
+  const auto explained = [&]() -> Result<std::string> {
+    if (!workspace_) {
+      HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
+    }
+    const hadal_step step = make_step(inputs.rows);
+    NotFiniteSink sink(*device_, step, step_planes_->count(), scratch_, outputs_,
+                       model_->weights());
+    const Pass& pass = main_[inputs.masked ? 1 : 0];
+    forward(pass, sink, nullptr);
+    HADAL_TRY(sink.status());
+    return sink.found();
+  }();
+  Error error = failed(what);
+  if (explained && !explained->empty()) error.message += ": they first come out of " + *explained;
+  if (options_.kv_cache_dtype == HADAL_F16) {
+    error.message += "; f16, the type of the cache, ends at 65504, bf16 holds larger numbers";
+    error.remedy = Remedy::kCacheBf16;
+  } else {
+    error.message += "; the weights may hold such numbers themselves (inspect --deep)";
+  }
+  return error;
 }
 
 }  // namespace hadal

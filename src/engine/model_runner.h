@@ -3,6 +3,8 @@
 // Owns all device memory. Knows no requests: it is given step inputs and gives back step outputs.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -12,9 +14,10 @@
 #include "checkpoint/checkpoint.h"
 #include "device/convert.h"
 #include "device/device.h"
+#include "engine/step_inputs.h"
 #include "models/model.h"
 #include "ops/sink.h"
-#include "ops/step_inputs.h"
+#include "ops/step_layout.h"
 
 namespace hadal {
 
@@ -22,9 +25,8 @@ struct RunnerOptions {
   DeviceOptions device;
   WeightMode weights = WeightMode::kNative;
   DType kv_cache_dtype = HADAL_F16;
-  int64_t context = 0;  ///< longest sequence; 0: the model's limit
-  int64_t cached_tokens =
-      0;  ///< tokens of cache that exist at first, all sequences together; 0: `context`
+  int64_t context = 0;       ///< longest sequence; 0: the model's limit
+  int64_t cache_tokens = 0;  ///< what the caches hold, all sequences together; 0: every context
   int64_t max_tokens = 512;  ///< rows a step
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
@@ -45,24 +47,6 @@ struct MemoryPlan {
 
 /// done and total are bytes of weights.
 using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;
-
-/// The flat block of step inputs on the host.
-class StepInputs {
- public:
-  explicit StepInputs(const StepLayout& layout);
-  template <typename T>
-  T* at(const Tensor& part) {
-    return reinterpret_cast<T*>(bytes_.data() + part.offset);
-  }
-  std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
-  int64_t entries = 0;  ///< penalty entries filled
-  /// The bytes that this step fills: everything up to and with the used entries.
-  [[nodiscard]] std::vector<std::pair<uint64_t, std::span<const std::byte>>> used() const;
-
- private:
-  const StepLayout& layout_;
-  std::vector<std::byte> bytes_;
-};
 
 class ModelRunner {
  public:
@@ -89,20 +73,23 @@ class ModelRunner {
   /// Hands the weights to the device, allocates, records the tape.
   Status load(const LoadProgress& progress = {});
 
-  /// Blocks of each plane group that exist.
+  /// Blocks of each plane group.
   [[nodiscard]] const std::vector<int64_t>& blocks() const { return blocks_; }
-  /// The most blocks that may ever exist in a group.
-  [[nodiscard]] int64_t max_blocks(size_t group) const { return max_blocks_[group]; }
-  Status grow(size_t group, int64_t blocks);
 
-  /// What the model's host side works out for a step.
-  void prepare(std::span<const SequenceRows> step, float* extra) const {
-    model_->prepare(step, extra);
+  /// Fills in what the model's host side works out for a step.
+  void prepare(std::span<const SequenceRows> step, StepInputs& inputs) const {
+    if (layout_->limits.extra > 0) model_->prepare(step, inputs.at<float>(layout_->extra));
   }
-  /// Runs one step. kInterrupted if the stop flag was set; then nothing counts as done.
-  Status run(const StepInputs& inputs) { return run(main_, inputs); }
+  /// Copies what changed of the inputs and runs one step. kInterrupted if the stop flag was set;
+  /// then nothing counts as done.
+  Status run(StepInputs& inputs, SampleForm sample);
   /// Runs the draft on the hidden rows of the last step.
-  Status run_draft(const StepInputs& inputs) { return run(draft_, inputs); }
+  Status run_draft(StepInputs& inputs) { return run(draft_, inputs); }
+  /// Bytes of inputs that the last step copied to the device.
+  [[nodiscard]] uint64_t input_bytes_copied() const { return input_bytes_copied_; }
+  /// Runs the step again, operator by operator, and tells where numbers that are not finite first
+  /// come out: the error of a request that ended so.
+  [[nodiscard]] Error explain_not_finite(const StepInputs& inputs);
   /// Copies a step output: rows [first, first + count) of `part`.
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
@@ -113,14 +100,14 @@ class ModelRunner {
   }
 
   /// Asks the running step to give up. Safe in a signal handler.
-  void interrupt() { stop_ = 1; }
-  void clear_interrupt() { stop_ = 0; }
-  [[nodiscard]] bool interrupted() const { return stop_ != 0; }
+  void interrupt() { stop_.store(1, std::memory_order_relaxed); }
+  void clear_interrupt() { stop_.store(0, std::memory_order_relaxed); }
 
  private:
   /// One pass of the model over a step: what it calls, and what was recorded of it.
   struct Pass {
     void (Model::*forward)(Ops&, const StepPlanes&) const = nullptr;
+    SampleForm sample;
     Tape tape;
     DeviceProgram program;
   };
@@ -128,9 +115,8 @@ class ModelRunner {
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const;
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
-  Status run(const Pass& pass, const StepInputs& inputs);
+  Status run(Pass& pass, StepInputs& inputs);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
-  void size_caches(StepLimits& limits);
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
   Status load_weights(const LoadProgress& progress);
 
@@ -142,10 +128,11 @@ class ModelRunner {
   std::unique_ptr<StepLayout> layout_;
   std::unique_ptr<StepPlanes> step_planes_;
   std::vector<DType> plane_dtypes_;
-  std::vector<int64_t> blocks_, max_blocks_;
+  std::vector<int64_t> blocks_;
   Lowering lowering_;
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
-  volatile int32_t stop_ = 0;
+  std::atomic<int32_t> stop_{0};
+  uint64_t input_bytes_copied_ = 0;
 
   // Device objects: destroyed in reverse order, the program before the weights before the memories
   // that they read.
@@ -153,7 +140,11 @@ class ModelRunner {
   std::vector<DeviceMemory> planes_;  // a layer of a plane each
   std::vector<hadal_memory*> plane_handles_;
   std::vector<LoadedWeight> loaded_;
-  Pass main_, draft_;  // draft_ is without a forward where nothing drafts
+  // The main pass in each form of sampling, recorded when first used: a mask and a list of the most
+  // likely tokens cost every row of a step that has them. draft_ is without a forward where nothing
+  // drafts.
+  std::array<Pass, 4> main_;
+  Pass draft_;
 };
 
 }  // namespace hadal

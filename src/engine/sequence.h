@@ -1,6 +1,7 @@
 // Sequence: one request on its way through the engine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -13,15 +14,17 @@ struct Sequence {
   SeqId id;
   Request request;
   std::vector<TokenId> tokens;  ///< prompt, then what was generated
-  bool waiting = false;         ///< it has no place in the steps yet, and no blocks
+  std::vector<TokenId> drafts;  ///< guesses at what follows, verified by the next step
+  int64_t slot = -1;            ///< its row in the block tables of a step; -1: it waits
   int64_t computed = 0;         ///< tokens whose rows are in the planes
+  int64_t delivered = 0;        ///< positions below had their logits handed out
   int64_t chunk_index = 0;      ///< which of request.chunks comes next
   int64_t chunk_left = 0;       ///< rows left of the chunk under way
   /// A plane group: block numbers by index; -1: given back, or never needed.
   std::vector<std::vector<int32_t>> blocks;
   int64_t shared_tokens =
       0;  ///< tokens that came from the prefix cache: their slots are not written
-  // Of a model with a tail:
+  // Of a model with a tail (docs/tail.md):
   int64_t tail_start = 0;  ///< rows from here on go through it
   int64_t tail_first = 0;  ///< positions below are not seen by it
   int64_t tail_exact = 0;  ///< a prefix up to here or further has all its rows right in it
@@ -31,13 +34,23 @@ struct Sequence {
   [[nodiscard]] int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
   [[nodiscard]] int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   [[nodiscard]] int64_t generated() const { return size() - prompt_size(); }
-  /// The first position whose logits are wanted.
+  /// Rows that the next steps must run before a token can be sampled, drafts not counted.
+  [[nodiscard]] int64_t pending() const { return size() - computed; }
+  /// A prompt, or what a preempted sequence lost, is under way.
+  [[nodiscard]] bool prefilling() const { return pending() > 1; }
+  /// The first position whose logits were asked for.
   [[nodiscard]] int64_t logits_from() const {
     return request.on_logits         ? request.logits_from
            : request.on_draft_logits ? 0
                                      : prompt_size() - 1;
   }
-  [[nodiscard]] bool prefilling() const { return computed < prompt_size(); }
+  /// The first position whose logits are still wanted.
+  [[nodiscard]] int64_t next_logits() const { return std::max(logits_from(), delivered); }
+  /// The token at a position, a draft behind the last one that is known.
+  [[nodiscard]] TokenId token_at(int64_t position) const {
+    return position < size() ? tokens[static_cast<size_t>(position)]
+                             : drafts[static_cast<size_t>(position - size())];
+  }
 };
 
 }  // namespace hadal

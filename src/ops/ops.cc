@@ -243,11 +243,13 @@ void Ops::gather_logit_rows(Tensor x, Tensor out) {
 
 void Ops::sample() {
   hadal_attributes attr{};
-  attr.sample.top = static_cast<uint32_t>(inputs_.limits.top);
+  const int64_t top = sample_.top ? inputs_.limits.top : 0;
+  attr.sample.top = static_cast<uint32_t>(top);
   emit(HADAL_OP_SAMPLE,
        {inputs_.logits, inputs_.sample_params, inputs_.sample_seed, inputs_.sample_position,
-        inputs_.entry_start, inputs_.entry, inputs_.entry_bias, std::nullopt, inputs_.sampled,
-        inputs_.logprob, inputs_.top_token, inputs_.top_logprob},
+        inputs_.entry_start, inputs_.entry, inputs_.entry_bias,
+        sample_.mask ? std::optional(inputs_.mask) : std::nullopt, inputs_.sampled, inputs_.logprob,
+        columns(inputs_.top_token, 0, top), columns(inputs_.top_logprob, 0, top)},
        attr);
 }
 

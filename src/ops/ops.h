@@ -12,7 +12,7 @@
 #include <optional>
 
 #include "ops/sink.h"
-#include "ops/step_inputs.h"
+#include "ops/step_layout.h"
 #include "ops/tensor.h"
 
 namespace hadal {
@@ -68,10 +68,16 @@ struct CandidateBlocks {
   int64_t block_size = 0;  ///< entries a block
 };
 
+/// What `sample` reads and reports beside the logits and the token.
+struct SampleForm {
+  bool mask = false;  ///< only tokens whose bits of the step's mask are set
+  bool top = false;   ///< the most likely tokens are reported
+};
+
 class Ops {
  public:
-  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering)
-      : sink_(sink), inputs_(inputs), lowering_(lowering) {}
+  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering, SampleForm sample = {})
+      : sink_(sink), inputs_(inputs), lowering_(lowering), sample_(sample) {}
   Ops(const Ops&) = delete;
   Ops& operator=(const Ops&) = delete;
 
@@ -190,6 +196,7 @@ class Ops {
   Sink& sink_;
   const StepLayout& inputs_;
   Lowering lowering_;
+  SampleForm sample_;
   uint64_t scratch_top_ = 0;
   uint64_t scratch_high_ = 0;
   uint64_t emitted_ = 0;

@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 #include "device/device.h"
-#include "ops/step_inputs.h"
+#include "ops/step_layout.h"
 #include "ops/tensor.h"
 
 namespace hadal {

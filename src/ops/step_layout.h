@@ -1,9 +1,9 @@
-// StepInputs: everything that differs from step to step, in one flat block: the layout, made once,
-// and the host copy.
+// StepLayout: where everything that differs from step to step lies, in one flat block of inputs and
+// one of outputs.
 //
 // A step advances many sequences by some rows each. The layout is fixed at load from the limits; a
-// step fills the front of each part and the engine moves what is used to the device. Tapes refer to
-// parts by offset, so nothing in them is patched.
+// step fills the front of each part (engine/step_inputs.h). Tapes refer to parts by offset, so
+// nothing in them is patched.
 #pragma once
 
 #include <array>
@@ -38,6 +38,9 @@ struct StepLimits {
 /// Where each input and output lies. Tensors of space INPUT and OUTPUT, ready to be operands.
 struct StepLayout {
   explicit StepLayout(const StepLimits& limits);
+
+  /// The inputs that every step writes anew, in the order in which they lie.
+  [[nodiscard]] std::vector<hadal_tensor> small_inputs() const;
 
   StepLimits limits;
   // inputs

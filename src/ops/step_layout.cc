@@ -1,4 +1,4 @@
-#include "ops/step_inputs.h"
+#include "ops/step_layout.h"
 
 #include <algorithm>
 
@@ -40,16 +40,17 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
     tail_position = in.part(HADAL_I32, HADAL_DIM_U, {1});
     tail_row_seq = in.part(HADAL_I32, HADAL_DIM_U, {1});
   }
-  for (const int64_t blocks : l.max_blocks) {
+  for (size_t g = 0; g < l.max_blocks.size(); ++g) {
     write_from.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
     first.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1}));
-    block_table.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1, blocks}));
   }
   logit_row = in.part(HADAL_I32, HADAL_DIM_R, {1});
   sample_params = in.part(HADAL_F32, HADAL_DIM_R, {1, HADAL_PARAM_COUNT});
   sample_seed = in.part(HADAL_U32, HADAL_DIM_R, {1, 2});
   sample_position = in.part(HADAL_I32, HADAL_DIM_R, {1});
   entry_start = in.part(HADAL_I32, HADAL_DIM_R, {1, 2});
+  for (const int64_t blocks : l.max_blocks)
+    block_table.push_back(in.part(HADAL_I32, HADAL_DIM_S, {1, blocks}));
   if (l.extra > 0) extra = in.part(HADAL_F32, HADAL_DIM_T, {1, l.extra});
   entry = in.part(HADAL_I32, HADAL_DIM_CONST, {l.entries, 3});
   entry_bias = in.part(HADAL_F32, HADAL_DIM_CONST, {l.entries});
@@ -62,6 +63,16 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   logprob = out.part(HADAL_F32, HADAL_DIM_R, {1});
   top_token = out.part(HADAL_I32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});
   top_logprob = out.part(HADAL_F32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});
+}
+
+std::vector<hadal_tensor> StepLayout::small_inputs() const {
+  std::vector<hadal_tensor> parts = {token,    position,      row_seq,     draft_row,
+                                     tail_row, tail_position, tail_row_seq};
+  for (const auto& groups : {write_from, first})
+    parts.insert(parts.end(), groups.begin(), groups.end());
+  parts.insert(parts.end(), {logit_row, sample_params, sample_seed, sample_position, entry_start});
+  std::erase_if(parts, [](const hadal_tensor& part) { return part.space == HADAL_SPACE_NONE; });
+  return parts;
 }
 
 }  // namespace hadal

@@ -1,0 +1,88 @@
+#include "engine/not_finite.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/host_chip.h"
+
+namespace hadal {
+namespace {
+
+/// "layer 3" from "model.layers.3.mlp.up_proj.weight"; the name itself where there is no layer.
+std::string place_of(const std::string& name) {
+  constexpr std::string_view kLayers = "layers.";
+  const size_t at = name.find(kLayers);
+  if (at == std::string::npos) return name;
+  const size_t first = at + kLayers.size();
+  return "layer " + name.substr(first, name.find('.', first) - first);
+}
+
+bool is_output(hadal_role role) {
+  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+}
+
+}  // namespace
+
+NotFiniteSink::NotFiniteSink(const Device& device, const hadal_step& step, uint32_t planes,
+                             const DeviceMemory& scratch, const DeviceMemory& outputs,
+                             const std::deque<Weight>& weights)
+    : device_(device),
+      step_(step),
+      scratch_(scratch),
+      outputs_(outputs),
+      run_(device, step, planes) {
+  for (const Weight& w : weights)
+    if (w.table.empty()) names_[w.tensor.weight] = w.source.name;  // tables belong to no place
+}
+
+Result<bool> NotFiniteSink::is_finite(const Tensor& out) const {
+  int64_t extents[HADAL_MAX_RANK];
+  std::copy(std::begin(out.extents), std::end(out.extents), extents);
+  extents[0] *= step_.rows[out.row_dim];
+  int64_t bytes = sizeof(float), count = 1;
+  for (uint32_t d = 0; d < out.rank; ++d) {
+    bytes += (extents[d] - 1) * out.strides[d];
+    count *= extents[d];
+  }
+  if (count <= 0) return true;
+  std::vector<std::byte> data(static_cast<size_t>(bytes));
+  HADAL_TRY(
+      device_.copy_out(data, out.space == HADAL_SPACE_SCRATCH ? scratch_ : outputs_, out.offset));
+  HADAL_TRY(device_.sync());
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t left = i, at = 0;
+    for (int d = static_cast<int>(out.rank) - 1; d >= 0; --d) {
+      at += left % extents[d] * out.strides[d];
+      left /= extents[d];
+    }
+    float value = 0;
+    std::memcpy(&value, data.data() + at, sizeof value);
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
+}
+
+void NotFiniteSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  if (!found_.empty() || !status_) return;
+  for (const Tensor& t : tensors)
+    if (t.space == HADAL_SPACE_WEIGHT)
+      if (const auto name = names_.find(t.weight); name != names_.end())
+        place_ = place_of(name->second);
+  run_.op(op, tensors);
+  status_ = run_.status();
+  if (op.id == HADAL_OP_COMPRESS) return;  // rows that end no entry are not written
+  for (size_t i = 0; i < tensors.size() && status_; ++i) {
+    const Tensor& t = tensors[i];
+    const bool memory = t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
+    if (!memory || t.dtype != HADAL_F32 ||
+        !is_output(host_chip::operand_role(op.id, static_cast<uint32_t>(i))))
+      continue;
+    const Result<bool> finite = is_finite(t);
+    if (!finite)
+      status_ = finite.error();
+    else if (!*finite)
+      found_ = place_ + " (" + host_chip::op_name(op.id) + ")";
+  }
+}
+
+}  // namespace hadal

@@ -1,0 +1,151 @@
+#include "engine/prefix_tree.h"
+
+#include <algorithm>
+
+#include "base/result.h"
+
+namespace hadal {
+
+PrefixTree::PrefixTree(std::vector<BlockPool> pools)
+    : pools_(std::move(pools)),
+      root_(new CachedUnit),
+      idle_blocks_(pools_.size()),
+      idle_count_(pools_.size(), 0) {}
+
+PrefixTree::~PrefixTree() {
+  // Chains are as long as contexts: take the tree apart without recursion.
+  std::vector<std::unique_ptr<CachedUnit>> pending;
+  pending.push_back(std::move(root_));
+  while (!pending.empty()) {
+    const std::unique_ptr<CachedUnit> unit = std::move(pending.back());
+    pending.pop_back();
+    for (auto& [tokens, child] : unit->children) pending.push_back(std::move(child));
+  }
+}
+
+CachedUnit* PrefixTree::find(CachedUnit& parent, std::span<const TokenId> tokens) {
+  const auto found = parent.children.find(tokens);
+  return found == parent.children.end() ? nullptr : found->second.get();
+}
+
+CachedUnit& PrefixTree::find_or_add(CachedUnit& parent, std::span<const TokenId> tokens) {
+  if (CachedUnit* unit = find(parent, tokens)) return *unit;
+  auto fresh = std::make_unique<CachedUnit>();
+  CachedUnit& unit = *fresh;
+  unit.parent = &parent;
+  unit.blocks.resize(pools_.size());
+  unit.held.resize(pools_.size(), 0);
+  unit.idle_blocks.resize(pools_.size());
+  unit.self =
+      parent.children.emplace(std::vector<TokenId>(tokens.begin(), tokens.end()), std::move(fresh))
+          .first;
+  list_unit(unit);
+  ++units_;
+  return unit;
+}
+
+void PrefixTree::list_unit(CachedUnit& unit) {
+  unit.idle = idle_.insert(idle_.end(), &unit);
+  for (size_t g = 0; g < pools_.size(); ++g)
+    if (!by_itself(g)) idle_count_[g] += static_cast<int64_t>(unit.blocks[g].size());
+}
+
+void PrefixTree::unlist_unit(CachedUnit& unit) {
+  idle_.erase(unit.idle);
+  for (size_t g = 0; g < pools_.size(); ++g)
+    if (!by_itself(g)) idle_count_[g] -= static_cast<int64_t>(unit.blocks[g].size());
+}
+
+void PrefixTree::mark_held(size_t group, CachedUnit& unit) {
+  if (unit.held_together++ == 0) unlist_unit(unit);
+  if (unit.held[group]++ == 0 && by_itself(group) && !unit.blocks[group].empty()) {
+    idle_blocks_[group].erase(unit.idle_blocks[group]);
+    idle_count_[group] -= static_cast<int64_t>(unit.blocks[group].size());
+  }
+}
+
+void PrefixTree::mark_released(size_t group, CachedUnit& unit) {
+  if (--unit.held[group] == 0 && by_itself(group)) {
+    unit.idle_blocks[group] = idle_blocks_[group].insert(idle_blocks_[group].end(), &unit);
+    idle_count_[group] += static_cast<int64_t>(unit.blocks[group].size());
+  }
+  if (--unit.held_together == 0) list_unit(unit);
+}
+
+void PrefixTree::store(CachedUnit& unit, size_t group, std::span<const int32_t> blocks) {
+  HADAL_CHECK(unit.blocks[group].empty());
+  BlockPool& pool = pools_[group];
+  for (const int32_t block : blocks) {
+    const auto b = static_cast<size_t>(block);
+    HADAL_CHECK(pool.references[b] > 0 && !pool.owner[b]);
+    ++pool.references[b];
+    pool.owner[b] = &unit;
+    mark_held(group, unit);
+  }
+  unit.blocks[group].assign(blocks.begin(), blocks.end());
+}
+
+void PrefixTree::hold(size_t group, int32_t block) {
+  BlockPool& pool = pools_[group];
+  const auto b = static_cast<size_t>(block);
+  if (++pool.references[b] == 2 && pool.owner[b]) mark_held(group, *pool.owner[b]);
+}
+
+void PrefixTree::drop(size_t group, int32_t block) {
+  BlockPool& pool = pools_[group];
+  const auto b = static_cast<size_t>(block);
+  HADAL_CHECK(pool.references[b] > 0);
+  if (--pool.references[b] == 0) {
+    pool.owner[b] = nullptr;
+    pool.free.push_back(block);
+  } else if (pool.references[b] == 1 && pool.owner[b]) {
+    mark_released(group, *pool.owner[b]);
+  }
+}
+
+int32_t PrefixTree::take(size_t group) {
+  BlockPool& pool = pools_[group];
+  while (pool.free.empty())
+    if (!(by_itself(group) ? evict_blocks(group) : evict_unit())) return -1;
+  const int32_t block = pool.free.back();
+  pool.free.pop_back();
+  pool.references[static_cast<size_t>(block)] = 1;
+  return block;
+}
+
+int64_t PrefixTree::available(size_t group) const {
+  return static_cast<int64_t>(pools_[group].free.size()) + idle_count_[group];
+}
+
+void PrefixTree::free_blocks(size_t group, CachedUnit& unit) {
+  for (const int32_t block : unit.blocks[group]) drop(group, block);
+  unit.blocks[group].clear();
+}
+
+bool PrefixTree::evict_unit() {
+  if (idle_.empty()) return false;
+  CachedUnit& oldest = *idle_.front();
+  HADAL_CHECK(oldest.children.empty());
+  unlist_unit(oldest);
+  for (size_t g = 0; g < pools_.size(); ++g) {
+    if (by_itself(g) && !oldest.blocks[g].empty()) {
+      idle_blocks_[g].erase(oldest.idle_blocks[g]);
+      idle_count_[g] -= static_cast<int64_t>(oldest.blocks[g].size());
+    }
+    free_blocks(g, oldest);
+  }
+  --units_;
+  oldest.parent->children.erase(oldest.self);
+  return true;
+}
+
+bool PrefixTree::evict_blocks(size_t group) {
+  if (idle_blocks_[group].empty()) return false;
+  CachedUnit& oldest = *idle_blocks_[group].front();
+  idle_blocks_[group].pop_front();
+  idle_count_[group] -= static_cast<int64_t>(oldest.blocks[group].size());
+  free_blocks(group, oldest);
+  return true;
+}
+
+}  // namespace hadal

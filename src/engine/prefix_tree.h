@@ -1,0 +1,92 @@
+// PrefixTree: computed prefixes that later requests may reuse, and what is given up when blocks run
+// out.
+//
+// A node is one unit of reuse: its tokens lead to it from its parent and are compared one by one on
+// a hit, so that no collision of hashes can hand out somebody else's cache. It holds one reference
+// to each of its blocks. Units that no sequence holds stand in a list by the time of their release,
+// so that giving one up costs the same whatever the tree's size. A sequence releases its deepest
+// unit first and holds all units above one that it holds: the oldest unit of the list is a leaf.
+//
+// A group that keeps only the last rows has blocks in few units (at boundaries) and gives up those
+// alone, from a list of its own.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/request.h"
+
+namespace hadal {
+
+/// Orders runs of tokens; lets a map of vectors be searched by a span.
+struct TokensLess {
+  using is_transparent = void;
+  bool operator()(std::span<const TokenId> a, std::span<const TokenId> b) const {
+    return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+  }
+};
+
+struct CachedUnit {
+  using Children = std::map<std::vector<TokenId>, std::unique_ptr<CachedUnit>, TokensLess>;
+  using Place = std::list<CachedUnit*>::iterator;
+
+  CachedUnit* parent = nullptr;
+  Children::iterator self;  ///< its place among the parent's children
+  Children children;
+  std::vector<std::vector<int32_t>> blocks;  ///< a group; empty: none here
+  std::vector<int64_t> held;                 ///< a group: blocks that a sequence holds, too
+  int64_t held_together = 0;
+  Place idle;                      ///< in the list of idle units, while held_together is 0
+  std::vector<Place> idle_blocks;  ///< a group: in its list, while it has blocks and none is held
+};
+
+class PrefixTree {
+ public:
+  explicit PrefixTree(std::vector<BlockPool> pools);
+  ~PrefixTree();
+  PrefixTree(const PrefixTree&) = delete;
+  PrefixTree& operator=(const PrefixTree&) = delete;
+
+  [[nodiscard]] const std::vector<BlockPool>& pools() const { return pools_; }
+  [[nodiscard]] CachedUnit& root() { return *root_; }
+  /// The child that these tokens lead to, or null.
+  [[nodiscard]] CachedUnit* find(CachedUnit& parent, std::span<const TokenId> tokens);
+  CachedUnit& find_or_add(CachedUnit& parent, std::span<const TokenId> tokens);
+  /// Leaves blocks that a sequence holds in a unit that has none of that group.
+  void store(CachedUnit& unit, size_t group, std::span<const int32_t> blocks);
+
+  /// A block with one reference; what nobody holds is given up for it, the oldest first. -1: every
+  /// block is held.
+  int32_t take(size_t group);
+  /// One reference more to a block that is in use or cached.
+  void hold(size_t group, int32_t block);
+  void drop(size_t group, int32_t block);
+  /// Blocks that take() can hand out.
+  [[nodiscard]] int64_t available(size_t group) const;
+  [[nodiscard]] int64_t units() const { return units_; }
+
+ private:
+  bool evict_unit();
+  bool evict_blocks(size_t group);
+  void mark_held(size_t group, CachedUnit& unit);
+  void mark_released(size_t group, CachedUnit& unit);
+  void list_unit(CachedUnit& unit);
+  void unlist_unit(CachedUnit& unit);
+  void free_blocks(size_t group, CachedUnit& unit);
+  /// Whether the group's blocks are given up alone, not with their unit.
+  [[nodiscard]] bool by_itself(size_t group) const { return pools_[group].keep > 0; }
+
+  std::vector<BlockPool> pools_;
+  std::unique_ptr<CachedUnit> root_;
+  int64_t units_ = 0;
+  std::list<CachedUnit*> idle_;                      // oldest first
+  std::vector<std::list<CachedUnit*>> idle_blocks_;  // a group that gives up blocks by itself
+  std::vector<int64_t> idle_count_;                  // a group: blocks in its list, or in idle_
+};
+
+}  // namespace hadal

@@ -1,0 +1,141 @@
+#include "engine/step_builder.h"
+
+#include <algorithm>
+
+namespace hadal {
+
+StepBuilder::StepBuilder(const ModelSpec& spec, const StepLayout& layout)
+    : groups_(spec.groups), layout_(layout), inputs_(layout) {}
+
+/// What the step says of the sequence as a whole.
+void StepBuilder::fill_sequence(const Sequence& seq) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    inputs_.at<int32_t>(layout_.write_from[g])[seq.slot] = static_cast<int32_t>(seq.shared_tokens);
+    inputs_.at<int32_t>(layout_.first[g])[seq.slot] =
+        groups_[g].tail ? static_cast<int32_t>(seq.tail_first) : 0;
+    inputs_.set_blocks(g, seq.slot, seq.blocks[g]);
+  }
+}
+
+/// A row whose logits are read and nothing else: greedy, without penalties.
+void StepBuilder::fill_logit_row(const Sequence& seq, int64_t row, int64_t position) {
+  float* params = inputs_.at<float>(layout_.sample_params) + row * HADAL_PARAM_COUNT;
+  std::fill_n(params, HADAL_PARAM_COUNT, 0.0F);
+  params[HADAL_PARAM_TOP_K] = 1;
+  params[HADAL_PARAM_TOP_P] = 1;
+  params[HADAL_PARAM_REPETITION] = 1;
+  uint32_t* key = inputs_.at<uint32_t>(layout_.sample_seed) + row * 2;
+  key[0] = static_cast<uint32_t>(seq.request.sampling.key());
+  key[1] = static_cast<uint32_t>(seq.request.sampling.key() >> 32);
+  inputs_.at<int32_t>(layout_.sample_position)[row] = static_cast<int32_t>(position);
+  int32_t* range = inputs_.at<int32_t>(layout_.entry_start) + row * 2;
+  range[0] = range[1] = static_cast<int32_t>(inputs_.entries());
+}
+
+/// How the row chooses a token, `drafts` of the sequence's drafts before it.
+void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, int64_t drafts) {
+  const SamplingParams& s = seq.request.sampling;
+  float* params = inputs_.at<float>(layout_.sample_params) + row * HADAL_PARAM_COUNT;
+  params[HADAL_PARAM_TEMPERATURE] = s.temperature;
+  params[HADAL_PARAM_TOP_K] = static_cast<float>(s.temperature == 0 ? 1 : s.top_k);
+  params[HADAL_PARAM_TOP_P] = s.top_p;
+  params[HADAL_PARAM_MIN_P] = s.min_p;
+  params[HADAL_PARAM_REPETITION] = s.repetition_penalty;
+  params[HADAL_PARAM_PRESENCE] = s.presence_penalty;
+  params[HADAL_PARAM_FREQUENCY] = s.frequency_penalty;
+  if (s.has_penalties()) {
+    auto counts = seq.counts;
+    for (int64_t i = 0; i < drafts; ++i) ++counts[seq.drafts[static_cast<size_t>(i)]].second;
+    for (const auto& [token, count] : counts)
+      inputs_.add_entry(token, count.first, count.second, 0);
+  }
+  inputs_.at<int32_t>(layout_.entry_start)[row * 2 + 1] = static_cast<int32_t>(inputs_.entries());
+  if (seq.request.mask) fill_mask(seq, row, drafts);
+}
+
+void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
+  const int64_t words = layout_.mask.extents[1];
+  uint32_t* mask = inputs_.at<uint32_t>(layout_.mask);
+  if (!inputs_.masked)  // rows without a mask allow everything
+    std::fill_n(mask, layout_.limits.logit_rows * words, ~uint32_t{0});
+  inputs_.masked = true;
+  std::vector<TokenId> tokens = seq.tokens;
+  tokens.insert(tokens.end(), seq.drafts.begin(), seq.drafts.begin() + drafts);
+  seq.request.mask(tokens, std::span(mask + row * words, static_cast<size_t>(words)));
+}
+
+StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
+  int64_t t = 0, u = 0, r = 0, slots = 0;
+  inputs_.clear();
+  for (const ScheduledRows& part : step) {
+    const Sequence& seq = *part.seq;
+    for (int64_t i = 0; i < part.rows; ++i, ++t) {
+      const int64_t position = part.begin + i, left = part.rows - i;
+      inputs_.at<int32_t>(layout_.token)[t] = seq.token_at(position);
+      inputs_.at<int32_t>(layout_.position)[t] = static_cast<int32_t>(position);
+      inputs_.at<int32_t>(layout_.row_seq)[t] = static_cast<int32_t>(seq.slot);
+      if (left <= part.logit_rows) {
+        inputs_.at<int32_t>(layout_.logit_row)[r] = static_cast<int32_t>(u);
+        fill_logit_row(seq, r, position + 1);
+        if (left <= part.sampled_rows) fill_sampling(seq, r, part.sampled_rows - left);
+        ++r;
+      }
+      if (!layout_.limits.tail) {
+        ++u;
+      } else if (position >= seq.tail_start) {
+        inputs_.at<int32_t>(layout_.tail_row)[u] = static_cast<int32_t>(t);
+        inputs_.at<int32_t>(layout_.tail_position)[u] = static_cast<int32_t>(position);
+        inputs_.at<int32_t>(layout_.tail_row_seq)[u] = static_cast<int32_t>(seq.slot);
+        ++u;
+      }
+    }
+    fill_sequence(seq);
+    slots = std::max(slots, seq.slot + 1);
+  }
+  inputs_.rows = {1, t, slots, r, u};
+  return inputs_;
+}
+
+std::vector<SequenceRows> StepBuilder::extra_rows(std::span<const ScheduledRows> step) {
+  std::vector<SequenceRows> rows;
+  with_drafts_.clear();
+  for (const ScheduledRows& part : step) {
+    std::span<const TokenId> tokens = part.seq->tokens;
+    if (!part.seq->drafts.empty()) {
+      auto& all = with_drafts_.emplace_back(part.seq->tokens);
+      all.insert(all.end(), part.seq->drafts.begin(), part.seq->drafts.end());
+      tokens = all;
+    }
+    rows.push_back({.tokens = tokens, .begin = part.begin, .rows = part.rows});
+  }
+  return rows;
+}
+
+StepInputs& StepBuilder::build_draft(std::span<const ScheduledRows> step,
+                                     std::vector<DraftRow>& wanted) {
+  int64_t hidden_row = 0, t = 0, r = 0, slots = 0;
+  inputs_.clear();
+  for (const ScheduledRows& part : step) {
+    const Sequence& seq = *part.seq;
+    for (int64_t i = part.begin; i < part.begin + part.rows; ++i, ++hidden_row) {
+      if (i + 1 >= seq.size()) continue;
+      inputs_.at<int32_t>(layout_.token)[t] = seq.tokens[static_cast<size_t>(i + 1)];
+      inputs_.at<int32_t>(layout_.position)[t] = static_cast<int32_t>(i + 1);
+      inputs_.at<int32_t>(layout_.row_seq)[t] = static_cast<int32_t>(seq.slot);
+      inputs_.at<int32_t>(layout_.draft_row)[t] = static_cast<int32_t>(hidden_row);
+      if (seq.request.on_draft_logits && i >= seq.delivered) {
+        inputs_.at<int32_t>(layout_.logit_row)[r] = static_cast<int32_t>(t);
+        fill_logit_row(seq, r++, i + 2);
+        wanted.emplace_back(&seq, i);
+      }
+      ++t;
+    }
+    // No slot 0 ever exists in the draft layer's cache.
+    for (const hadal_tensor& first : layout_.first) inputs_.at<int32_t>(first)[seq.slot] = 1;
+    slots = std::max(slots, seq.slot + 1);
+  }
+  inputs_.rows = {1, t, slots, r, t};
+  return inputs_;
+}
+
+}  // namespace hadal

@@ -1,0 +1,95 @@
+#include "engine/step_inputs.h"
+
+#include <algorithm>
+
+#include "base/result.h"
+
+namespace hadal {
+namespace {
+
+/// Gaps of up to so many bytes travel along: one copy of both parts costs less than two.
+constexpr uint64_t kJoin = 256;
+
+uint64_t bytes_of_rows(const hadal_tensor& part, int64_t rows) {
+  return static_cast<uint64_t>(rows * part.extents[0] * part.strides[0]);
+}
+
+}  // namespace
+
+StepInputs::StepInputs(const StepLayout& layout)
+    : layout_(layout), small_(layout.small_inputs()), bytes_(layout.input_bytes) {
+  for (const hadal_tensor& table : layout.block_table) {
+    const uint64_t bytes = bytes_of_rows(table, layout.limits.sequences);
+    std::fill_n(at<int32_t>(table), bytes / sizeof(int32_t), -1);
+    tables_.emplace_back(table.offset, table.offset + bytes);
+    filled_.emplace_back(static_cast<size_t>(layout.limits.sequences), 0);
+  }
+}
+
+void StepInputs::set_blocks(size_t group, int64_t slot, std::span<const int32_t> blocks) {
+  const hadal_tensor& part = layout_.block_table[group];
+  int32_t* table = at<int32_t>(part) + slot * layout_.limits.max_blocks[group];
+  const auto count = static_cast<int64_t>(blocks.size());
+  int64_t& filled = filled_[group][static_cast<size_t>(slot)];
+  int64_t first = 0, end = std::max(count, filled);
+  const auto wanted = [&](int64_t i) { return i < count ? blocks[static_cast<size_t>(i)] : -1; };
+  while (first < end && table[first] == wanted(first)) ++first;
+  while (end > first && table[end - 1] == wanted(end - 1)) --end;
+  filled = count;
+  if (first == end) return;
+  for (int64_t i = first; i < end; ++i) table[i] = wanted(i);
+  const uint64_t row = part.offset + static_cast<uint64_t>(slot * part.strides[0]);
+  tables_.emplace_back(row + static_cast<uint64_t>(first) * sizeof(int32_t),
+                       row + static_cast<uint64_t>(end) * sizeof(int32_t));
+}
+
+void StepInputs::add_entry(int32_t token, int32_t in_prompt, int32_t in_output, float bias) {
+  HADAL_CHECK(entries_ < layout_.limits.entries);
+  int32_t* entry = at<int32_t>(layout_.entry) + entries_ * 3;
+  entry[0] = token;
+  entry[1] = in_prompt;
+  entry[2] = in_output;
+  at<float>(layout_.entry_bias)[entries_++] = bias;
+}
+
+void StepInputs::clear() {
+  entries_ = 0;
+  masked = false;
+}
+
+std::vector<StepInputs::Range> StepInputs::changed() const {
+  std::vector<std::pair<uint64_t, uint64_t>> ranges = tables_;
+  const auto add = [&](const hadal_tensor& part, int64_t count) {
+    if (part.space == HADAL_SPACE_INPUT && count > 0)
+      ranges.emplace_back(part.offset, part.offset + bytes_of_rows(part, count));
+  };
+  for (const hadal_tensor& part : small_) add(part, rows[part.row_dim]);
+  if (layout_.limits.extra > 0) add(layout_.extra, rows[HADAL_DIM_T]);
+  if (masked) add(layout_.mask, rows[HADAL_DIM_R]);
+  if (entries_ > 0) {  // constants: their extents are the limits
+    const auto front = [&](const hadal_tensor& part) {
+      ranges.emplace_back(part.offset,
+                          part.offset + static_cast<uint64_t>(entries_ * part.strides[0]));
+    };
+    front(layout_.entry);
+    front(layout_.entry_bias);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  std::vector<Range> joined;
+  uint64_t begin = 0, end = 0;
+  const auto flush = [&] {
+    if (end > begin) joined.emplace_back(begin, std::span(bytes_).subspan(begin, end - begin));
+  };
+  for (const auto& [from, to] : ranges) {
+    if (end == 0 || from > end + kJoin) {
+      flush();
+      begin = from;
+      end = to;
+    }
+    end = std::max(end, to);
+  }
+  flush();
+  return joined;
+}
+
+}  // namespace hadal
