@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 CTEST  ?=
 HADAL  := build/bin/hadal
 VENV   := .venv/bin/python
-INSTALL := @tools/install_packages.sh
+INSTALL := @tools/dev/install_packages.sh
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
@@ -50,7 +50,7 @@ build/build.ninja: CMakeLists.txt CMakePresets.json | packages-run
 	@touch $@
 
 model: packages-run
-	@python3 tools/fetch_model.py .models >/dev/null
+	@python3 tools/dev/fetch_model.py .models >/dev/null
 
 packages-run packages-test packages-lint packages-fuzz packages-oracle: packages-%:
 	$(INSTALL) run $(filter-out run,$*)
@@ -58,11 +58,11 @@ packages-run packages-test packages-lint packages-fuzz packages-oracle: packages
 # --- test
 
 test: packages-test release model-if-possible
-	@python3 tools/run_tests.py build $(CTEST)
+	@python3 tools/dev/run_tests.py build $(CTEST)
 
 # the tests with the real model are skipped by name where it cannot be had
 model-if-possible: packages-run
-	@python3 tools/fetch_model.py .models >/dev/null || echo "The tests that need the default model will be skipped."
+	@python3 tools/dev/fetch_model.py .models >/dev/null || echo "The tests that need the default model will be skipped."
 
 asan: export ASAN_OPTIONS := detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
 asan: export UBSAN_OPTIONS := print_stacktrace=1:halt_on_error=1
@@ -70,12 +70,12 @@ tsan: export TSAN_OPTIONS := halt_on_error=1:second_deadlock_stack=1
 asan tsan debug: packages-run
 	@cmake --preset $@ >/dev/null
 	@cmake --build --preset $@
-	@python3 tools/run_tests.py build-$@ -LE slow $(CTEST)
+	@python3 tools/dev/run_tests.py build-$@ -LE slow $(CTEST)
 
 fuzz: packages-fuzz
 	@cmake --preset fuzz >/dev/null
 	@cmake --build --preset fuzz
-	@tools/run_fuzzers.sh build-fuzz/bin $(FUZZ_SECONDS)
+	@tools/dev/run_fuzzers.sh build-fuzz/bin $(FUZZ_SECONDS)
 
 # --- lint
 
@@ -83,8 +83,8 @@ format: packages-test
 	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 -i
 
 lint: packages-test packages-lint build/build.ninja
-	@python3 tools/check_format.py
-	@python3 tools/check_layers.py
+	@python3 tools/dev/check_format.py
+	@python3 tools/dev/check_layers.py
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
 
 # --- measure and compare
@@ -93,13 +93,13 @@ bench: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 	@$(HADAL) bench "$(MODEL)"
 
 venv: packages-oracle
-	@tools/make_venv.sh tools/requirements-oracle.txt
+	@tools/dev/make_venv.sh tools/oracle/requirements.txt
 
 oracle: venv release model
-	@tools/run_oracles.sh $(VENV) $(HADAL) $(DEFAULT_MODEL)
+	@tools/oracle/run_oracles.sh $(VENV) $(HADAL) $(DEFAULT_MODEL)
 
 golden: venv
-	@$(VENV) tools/make_golden.py
+	@$(VENV) tools/generate/make_golden.py
 
 compare: venv program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 	@CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV) -m pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36

@@ -1,9 +1,7 @@
-// print_compressed_ids MODEL...: the compressed ids of each model's tokenizer (a folder, a GGUF or
-// a
-//   tokenizer.json), a JSON list a line.
-// print_compressed_ids --keys: the compression key of each line of standard input, a JSON string, a
-//   line.
-// For tools/check_compressed_ids.py, which compares them with the `tokenizers` library.
+// print_compressed_ids MODEL...: the compressed ids of each model's tokenizer, a JSON list a line
+//   (MODEL: a folder, a GGUF file or a tokenizer.json).
+// print_compressed_ids --keys: the compression key of each line of standard input, a JSON string.
+// For tools/oracle/check_compressed_ids.py, which compares them with the `tokenizers` library.
 #include <cstdio>
 #include <filesystem>
 #include <iostream>

@@ -11,7 +11,7 @@ from array import array
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tools" / "dev"), str(ROOT / "tests")]
 import check_layers  # noqa: E402
 import npy  # noqa: E402
 

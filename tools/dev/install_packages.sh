@@ -2,7 +2,7 @@
 # Installs what is missing of the named groups of packages.txt: install_packages.sh run [test lint fuzz oracle]
 # Says nothing and asks nobody when everything is there.
 set -u
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 
 wanted=()
 for group in "$@"; do

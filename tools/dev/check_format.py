@@ -11,7 +11,7 @@ FORMAT = "clang-format-19"
 
 
 def main() -> int:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not shutil.which(FORMAT):
         print(f"{FORMAT} is not installed")
         return 77

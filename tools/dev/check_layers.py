@@ -91,7 +91,7 @@ def check(root: Path) -> tuple[int, list[str]]:
                 continue
             path, count = file.relative_to(root).as_posix(), count + 1
             if top in ("src",) and room_of(path) is None:
-                faults.append(f"{path}: its folder is not in the table of tools/check_layers.py")
+                faults.append(f"{path}: its folder is not in the table of tools/dev/check_layers.py")
             text = file.read_text(errors="replace")
             for match in INCLUDE.finditer(text):
                 if said := fault(root, path, match.group(1) or match.group(2)):
@@ -100,7 +100,7 @@ def check(root: Path) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
     count, faults = check(root)
     print("\n".join([*faults, f"{count} files, {len(faults)} against the include rule"]))
     return 1 if faults or not count else 0

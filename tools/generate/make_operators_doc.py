@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """Makes docs/operators.md from include/hadal/ops_table.inc, the one list of operators.
 
-    tools/make_operators_doc.py          write it
-    tools/make_operators_doc.py --check  exit 1 if it is not what this would write
+    tools/generate/make_operators_doc.py          write it
+    tools/generate/make_operators_doc.py --check  exit 1 if it is not what this would write
 """
 import pathlib
 import re
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = ROOT / "include/hadal/ops_table.inc"
 DOCUMENT = ROOT / "docs/operators.md"
 
 HEAD = """# Operators
 
-Made from `include/hadal/ops_table.inc` by `tools/make_operators_doc.py`: change the table, not this file.
+Made from `include/hadal/ops_table.inc` by `tools/generate/make_operators_doc.py`: change the table, not this file.
 
 What a chip implements. Rows of a tensor are its first extent; T, S, R are row counts of the step (token rows, sequences, rows
 whose logits are wanted), and M stands for any of them. A name in a shape is the same number wherever it stands in that
@@ -95,7 +95,7 @@ def main():
     text = text.replace("..\n", ".\n")
     if "--check" in sys.argv[1:]:
         if not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text:
-            sys.exit("docs/operators.md is not what tools/make_operators_doc.py makes of include/hadal/ops_table.inc: run it")
+            sys.exit("docs/operators.md is not what tools/generate/make_operators_doc.py makes of include/hadal/ops_table.inc: run it")
         return
     DOCUMENT.write_text(text, encoding="utf-8")
 

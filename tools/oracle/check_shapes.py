@@ -30,10 +30,11 @@ import transformers
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
 
-import deepseek_v41_reference as r41
-import make_golden
-import tiny_deepseek
-import tiny_models
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generate"))
+import deepseek_v41_reference as r41  # noqa: E402
+import make_golden  # noqa: E402
+import tiny_deepseek  # noqa: E402
+import tiny_models  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/quant_golden.bin: random blocks of every type and what the Python package `gguf` decodes them to.
 
-    pip install gguf==0.19.0 && tools/make_quant_golden.py tests/data/quant_golden.bin
+    pip install gguf==0.19.0 && tools/generate/make_quant_golden.py tests/data/quant_golden.bin
 
 Little-endian: "HQG1", u32 seed, u32 length and text of the version, then until the end one record a type: u32 ggml type,
 u32 bytes of blocks, u32 number of values, the blocks, the values as fp32. The half-precision scales in the blocks are set to

@@ -60,7 +60,7 @@ def fetch(folder: Path) -> str | None:
 
 
 def main() -> int:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / ".models"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / ".models"
     model = folder / NAME
     if not (model.is_file() and model.stat().st_size == SIZE):
         print("Fetching the default model, SmolLM2-135M-Instruct (93 MB, once)", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs the hadal program over the corpus of tools/make_broken_files.py and checks how it refuses each file.
+"""Runs the hadal program over the corpus of tools/generate/make_broken_files.py and checks how it refuses each file.
 
-    tools/run_broken_files.py build/bin/hadal CORPUS [--seconds 1] [--max-rss 256] [--jobs 2] [--stage open]
+    tools/check/run_broken_files.py build/bin/hadal CORPUS [--seconds 1] [--max-rss 256] [--jobs 2] [--stage open]
 
 A refusal is: exit code 1, exactly one line of at most 1000 bytes on stderr, nothing on stdout, within the time and memory.
 For a build with sanitizers give --seconds 20 --max-rss 0 (no limit). Exit code 0 if every case behaves.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes a corpus of broken GGUF files and safetensors folders, each wrong by construction, for tools/run_broken_files.py.
+"""Makes a corpus of broken GGUF files and safetensors folders, each wrong by construction, for tools/check/run_broken_files.py.
 
-    tools/make_broken_files.py OUT [--seed 1]
+    tools/generate/make_broken_files.py OUT [--seed 1]
 
 Nothing but Python's standard library. It builds one small valid model in either format (a llama of one layer) and derives
 every case from it. OUT/manifest.jsonl has a line for each case: its path, what is wrong, and the stage that must refuse it:

@@ -28,7 +28,7 @@ import tiny_deepseek
 import tiny_models
 from tiny_models import Tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VOCAB = 320
 BOS, USER, ASSISTANT, EOS = "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"
 SPECIAL = (BOS, EOS, USER, ASSISTANT, "<think>", "</think>")

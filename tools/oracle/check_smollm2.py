@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -24,9 +25,10 @@ import torch
 import transformers
 from gguf.quants import dequantize
 
-import tiny_models
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "generate"))
+import tiny_models  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = ("What is the capital of France?", "Write one sentence about the deep sea.", "List three prime numbers and say why they are prime.")
 
 

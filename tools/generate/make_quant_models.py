@@ -21,7 +21,7 @@ from gguf import GGMLQuantizationType as Q
 
 import tiny_models
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import npy  # noqa: E402
 
 CONFIG = {"vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4,
