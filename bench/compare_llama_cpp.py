@@ -8,6 +8,7 @@ phase of the machine meets both. Every sample is printed as a JSON line; the las
 ratio. Build the peer for this very machine, or the comparison means nothing:
     CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,15 +26,37 @@ from typing import Any, Callable
 
 def hadal_sample(o: argparse.Namespace) -> list[dict[str, Any]]:
     lines = subprocess.run(
-        [o.binary, "bench", o.model, "--prefill", str(o.prefill) if o.prefill else "", "--decode", str(o.decode), "--depth", str(o.depth),
-         "--batch", str(o.batch), "--samples", "1", "--no-peaks", "--threads", str(o.threads), *o.hadal_options.split()],
-        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.splitlines()
+        [
+            o.binary,
+            "bench",
+            o.model,
+            "--prefill",
+            str(o.prefill) if o.prefill else "",
+            "--decode",
+            str(o.decode),
+            "--depth",
+            str(o.depth),
+            "--batch",
+            str(o.batch),
+            "--samples",
+            "1",
+            "--no-peaks",
+            "--threads",
+            str(o.threads),
+            *o.hadal_options.split(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout.splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def peer_sample(o: argparse.Namespace) -> list[dict[str, Any]]:
     """Runs in a process of its own (--peer): the same work through llama.cpp's C functions, sampling left out."""
     import llama_cpp as ll
+
     silence = ll.llama_log_callback(lambda level, text, data: None)
     ll.llama_log_set(silence, None)
     ll.llama_backend_init()
@@ -87,11 +110,24 @@ def peer_sample(o: argparse.Namespace) -> list[dict[str, Any]]:
             prompt(s, max(o.depth, 1))
         at = max(o.depth, 1)
         generate(at, 2)
-        found.append({"test": f"tg{o.decode}", "depth": o.depth, "batch": o.batch,
-                      "tok_s": o.batch * o.decode / seconds(lambda: generate(at + 2, o.decode))})
+        found.append(
+            {
+                "test": f"tg{o.decode}",
+                "depth": o.depth,
+                "batch": o.batch,
+                "tok_s": o.batch * o.decode / seconds(lambda: generate(at + 2, o.decode)),
+            }
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return [f | {"peak_rss_mib": peak, "version": importlib.metadata.version("llama-cpp-python"),
-                 "built_for": ll.llama_print_system_info().decode().strip()} for f in found]
+    return [
+        f
+        | {
+            "peak_rss_mib": peak,
+            "version": importlib.metadata.version("llama-cpp-python"),
+            "built_for": ll.llama_print_system_info().decode().strip(),
+        }
+        for f in found
+    ]
 
 
 def main() -> int:
@@ -108,7 +144,9 @@ def main() -> int:
         return 0
 
     def peer() -> list[dict[str, Any]]:
-        done = subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--peer"], stdout=subprocess.PIPE, check=True, text=True)
+        done = subprocess.run(
+            [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--peer"], stdout=subprocess.PIPE, check=True, text=True
+        )
         return json.loads(done.stdout.splitlines()[-1])
 
     sides: dict[str, Callable[[], list[dict[str, Any]]]] = {"hadal": lambda: hadal_sample(o), "llama.cpp": peer}
@@ -117,8 +155,14 @@ def main() -> int:
         for side in list(sides) if sample % 2 == 0 else list(sides)[::-1]:
             for row in sides[side]():
                 speeds.setdefault(row["test"], {}).setdefault(side, []).append(row["tok_s"])
-                print(json.dumps({"engine": side, "sample": sample, "model": os.path.basename(o.model), "threads": o.threads} | row | {
-                    "model": os.path.basename(o.model)}), flush=True)
+                print(
+                    json.dumps(
+                        {"engine": side, "sample": sample, "model": os.path.basename(o.model), "threads": o.threads}
+                        | row
+                        | {"model": os.path.basename(o.model)}
+                    ),
+                    flush=True,
+                )
     for test, by_side in speeds.items():
         middle = {side: statistics.median(values) for side, values in by_side.items()}
         said = ", ".join(f"{side} {middle[side]:.1f} [{min(v):.1f}-{max(v):.1f}] tok/s" for side, v in by_side.items())

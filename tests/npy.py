@@ -1,4 +1,5 @@
 """Reads float32 .npy files of two dimensions and compares rows of logits, with the standard library alone."""
+
 from __future__ import annotations
 
 import ast
@@ -16,7 +17,7 @@ def load(path: Path) -> list[array[float]]:
     wide = data[6] >= 2
     size = struct.unpack_from("<I" if wide else "<H", data, 8)[0]
     start = (12 if wide else 10) + size
-    header = ast.literal_eval(data[start - size:start].decode("latin1"))
+    header = ast.literal_eval(data[start - size : start].decode("latin1"))
     shape = header["shape"]
     if header["descr"] != "<f4" or header["fortran_order"] or len(shape) != 2:
         raise ValueError(f"{path}: expected '<f4' in two dimensions and C order, found {header}")
@@ -24,7 +25,7 @@ def load(path: Path) -> list[array[float]]:
         raise ValueError(f"{path}: {len(data) - start} bytes of data do not fit the shape {shape}")
     values = array("f")
     values.frombytes(data[start:])
-    return [values[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]
+    return [values[i * shape[1] : (i + 1) * shape[1]] for i in range(shape[0])]
 
 
 def kl(reference: array[float], found: array[float]) -> float:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Tests of what the other tests rely on: the include rule, the KL, the .npy reader (standard library only)."""
+
 from __future__ import annotations
 
 import math
@@ -19,8 +20,18 @@ import npy  # noqa: E402
 class Layers(unittest.TestCase):
     def faults(self, **files: str) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
-            base = dict.fromkeys(("src/base/result.h", "src/models/model.h", "src/text/tokenizer.h", "src/engine/engine.h", "chips/cpu/pool.h",
-                                  "include/hadal/chip.h", "include/hadal/hadal.h"), "")
+            base = dict.fromkeys(
+                (
+                    "src/base/result.h",
+                    "src/models/model.h",
+                    "src/text/tokenizer.h",
+                    "src/engine/engine.h",
+                    "chips/cpu/pool.h",
+                    "include/hadal/chip.h",
+                    "include/hadal/hadal.h",
+                ),
+                "",
+            )
             given = {name.replace("__", "/").replace("_cc", ".cc"): text for name, text in files.items()}
             for name, text in (base | given).items():
                 path = Path(folder) / name
@@ -29,15 +40,30 @@ class Layers(unittest.TestCase):
             return check_layers.check(Path(folder))[1]
 
     def test_what_is_allowed(self) -> None:
-        self.assertEqual(self.faults(src__models__x_cc='#include "base/result.h"\n#include "models/model.h"\n#include "hadal/chip.h"\n#include <vector>\n',
-                                     chips__cpu__x_cc='#include "pool.h"\n#include "base/result.h"\n#include "hadal/chip.h"\n',
-                                     src__engine__x_cc='#include "text/tokenizer.h"\n', apps__hadal__x_cc='#include "engine/engine.h"\n'), [])
+        self.assertEqual(
+            self.faults(
+                src__models__x_cc='#include "base/result.h"\n#include "models/model.h"\n#include "hadal/chip.h"\n#include <vector>\n',
+                chips__cpu__x_cc='#include "pool.h"\n#include "base/result.h"\n#include "hadal/chip.h"\n',
+                src__engine__x_cc='#include "text/tokenizer.h"\n',
+                apps__hadal__x_cc='#include "engine/engine.h"\n',
+            ),
+            [],
+        )
 
     def test_what_is_not(self) -> None:
-        for file, include in (("src__models__x_cc", "text/tokenizer.h"), ("src__models__x_cc", "engine/engine.h"), ("src__base__x_cc", "models/model.h"),
-                              ("src__models__x_cc", "../text/tokenizer.h"), ("chips__ref__x_cc", "../cpu/pool.h"), ("chips__cpu__x_cc", "models/model.h"),
-                              ("src__engine__x_cc", "../../chips/cpu/pool.h"), ("chips__cpu__x_cc", "hadal/hadal.h"), ("src__text__x_cc", "hadal/chip.h"),
-                              ("src__strange__x_cc", "base/result.h"), ("src__text__x_cc", "no/such.h")):
+        for file, include in (
+            ("src__models__x_cc", "text/tokenizer.h"),
+            ("src__models__x_cc", "engine/engine.h"),
+            ("src__base__x_cc", "models/model.h"),
+            ("src__models__x_cc", "../text/tokenizer.h"),
+            ("chips__ref__x_cc", "../cpu/pool.h"),
+            ("chips__cpu__x_cc", "models/model.h"),
+            ("src__engine__x_cc", "../../chips/cpu/pool.h"),
+            ("chips__cpu__x_cc", "hadal/hadal.h"),
+            ("src__text__x_cc", "hadal/chip.h"),
+            ("src__strange__x_cc", "base/result.h"),
+            ("src__text__x_cc", "no/such.h"),
+        ):
             with self.subTest(file=file, include=include):
                 self.assertEqual(len(self.faults(**{file: f'#include "{include}"\n'})), 1)
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests of the hadal program as a user meets it: exit codes, what goes to stdout and to stderr, and that both stay in bounds.
 
-    run_cli.py BINARY [unittest options]        standard library only
+run_cli.py BINARY [unittest options]        standard library only
 """
+
 from __future__ import annotations
 
 import itertools
@@ -64,17 +65,31 @@ class HelpAndVersion(Program):
 
 class ExitCodes(Program):
     def test_wrong_usage(self) -> None:
-        for args in ([], ["frobnicate"], ["generate"], ["generate", QWEN3], ["generate", QWEN3, "--ids", "1", "--no-such-option"],
-                     ["generate", QWEN3, "--ids", "1,x"], ["generate", QWEN3, "--ids", "1", "--max-new", "0"],
-                     ["generate", QWEN3, "--ids", "-1", "--print-ids"], ["generate", QWEN3, "--ids", "320", "--print-ids"],
-                     ["generate", QWEN3, "--ids", "1", "--text", "x"], ["logits", QWEN3, "--ids", "", "--out", "x.npy"],
-                     ["generate", QWEN3, "--ids", "1", "--kv-cache-dtype", "f8"], ["generate", QWEN3, "--ids", "99999999999999999999"]):
+        for args in (
+            [],
+            ["frobnicate"],
+            ["generate"],
+            ["generate", QWEN3],
+            ["generate", QWEN3, "--ids", "1", "--no-such-option"],
+            ["generate", QWEN3, "--ids", "1,x"],
+            ["generate", QWEN3, "--ids", "1", "--max-new", "0"],
+            ["generate", QWEN3, "--ids", "-1", "--print-ids"],
+            ["generate", QWEN3, "--ids", "320", "--print-ids"],
+            ["generate", QWEN3, "--ids", "1", "--text", "x"],
+            ["logits", QWEN3, "--ids", "", "--out", "x.npy"],
+            ["generate", QWEN3, "--ids", "1", "--kv-cache-dtype", "f8"],
+            ["generate", QWEN3, "--ids", "99999999999999999999"],
+        ):
             with self.subTest(args=args):
                 self.expect(USAGE, *args)
 
     def test_not_found(self) -> None:
-        for args in (["generate", "no/such/model", "--ids", "1"], ["inspect", "no-such.gguf"], ["tokenize", "no.json", "--text", "x"],
-                     ["generate", QWEN3, "--ids", "1", "--print-ids", "--chip", "./no-such-chip.so"]):
+        for args in (
+            ["generate", "no/such/model", "--ids", "1"],
+            ["inspect", "no-such.gguf"],
+            ["tokenize", "no.json", "--text", "x"],
+            ["generate", QWEN3, "--ids", "1", "--print-ids", "--chip", "./no-such-chip.so"],
+        ):
             with self.subTest(args=args):
                 self.expect(NOT_FOUND, *args)
 
@@ -116,26 +131,29 @@ class ExitCodes(Program):
                 data[begin:end] = bad.to_bytes(8, "little", signed=True) * ((end - begin) // 8)
                 file.write_bytes(data)
                 for chip in ("cpu", "ref"):
-                    error = self.expect(FAILED, "generate", str(copy), "--ids", "1,2", "--max-new", "2", "--print-ids", "--chip", chip).stderr
+                    error = self.expect(
+                        FAILED, "generate", str(copy), "--ids", "1,2", "--max-new", "2", "--print-ids", "--chip", chip
+                    ).stderr
                     self.assertRegex(error, r"(expert|hash)\s?\[\d+\].*outside \[0, 8\)")
 
     def test_values_of_config_json_that_cannot_be(self) -> None:
         for family, change, said in (
-                ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": [2**63 - 1, 2**63 - 1]}}, "weight_block_size"),
-                ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": "x"}}, "weight_block_size"),
-                ("deepseek-v41", {"kv_source_layer_ids": [0]}, "kv_source_layer_ids"),
-                ("deepseek-v41", {"kv_source_layer_ids": [1, 1, 2, 3]}, "kv_source_layer_ids"),
-                ("deepseek-v41", {"index_source_layer_ids": [1, 2]}, "index_source_layer_ids"),
-                ("deepseek-v41", {"candidate_source_layer_id": 5}, "candidate_source_layer_id"),
-                ("deepseek-v41", {"compress_ratios": [0, 3, 3, 1, 1, 1, 1]}, "compress_ratios"),
-                ("deepseek-v41", {"engram_compressed_vocab_size": 300}, "engram_compressed_vocab_size"),
-                ("deepseek-v41", {"engram_layer_ids": [5, 1]}, "engram_layer_ids"),
-                ("deepseek-v41", {"gate_temp": 2.0}, "gate_temp"),
-                ("deepseek-v41", {"sliding_window": 0}, "sliding_window"),
-                ("deepseek-v4", {"swiglu_limit": -1}, "swiglu_limit"),
-                ("deepseek-v4", {"compress_rates": {"compressed_sparse_attention": 8}}, "compress_rates"),
-                ("deepseek-v3", {"num_experts_per_tok": 9}, "num_experts_per_tok"),
-                ("deepseek-v3", {"num_attention_heads": 0}, "num_attention_heads")):
+            ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": [2**63 - 1, 2**63 - 1]}}, "weight_block_size"),
+            ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": "x"}}, "weight_block_size"),
+            ("deepseek-v41", {"kv_source_layer_ids": [0]}, "kv_source_layer_ids"),
+            ("deepseek-v41", {"kv_source_layer_ids": [1, 1, 2, 3]}, "kv_source_layer_ids"),
+            ("deepseek-v41", {"index_source_layer_ids": [1, 2]}, "index_source_layer_ids"),
+            ("deepseek-v41", {"candidate_source_layer_id": 5}, "candidate_source_layer_id"),
+            ("deepseek-v41", {"compress_ratios": [0, 3, 3, 1, 1, 1, 1]}, "compress_ratios"),
+            ("deepseek-v41", {"engram_compressed_vocab_size": 300}, "engram_compressed_vocab_size"),
+            ("deepseek-v41", {"engram_layer_ids": [5, 1]}, "engram_layer_ids"),
+            ("deepseek-v41", {"gate_temp": 2.0}, "gate_temp"),
+            ("deepseek-v41", {"sliding_window": 0}, "sliding_window"),
+            ("deepseek-v4", {"swiglu_limit": -1}, "swiglu_limit"),
+            ("deepseek-v4", {"compress_rates": {"compressed_sparse_attention": 8}}, "compress_rates"),
+            ("deepseek-v3", {"num_experts_per_tok": 9}, "num_experts_per_tok"),
+            ("deepseek-v3", {"num_attention_heads": 0}, "num_attention_heads"),
+        ):
             with self.subTest(family=family, change=change), tempfile.TemporaryDirectory() as folder:
                 copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
                 config = json.loads((copy / "config.json").read_text())
@@ -157,8 +175,18 @@ class ExitCodes(Program):
         self.expect(FAILED, "logits", QWEN3, "--ids", ",".join(["3"] * 200), "--out", "/dev/full")
 
     def test_a_closed_pipe_is_no_crash(self) -> None:
-        done = subprocess.run(["bash", "-c", '"$0" generate "$1" --ids 5 --max-new 300 --ignore-eos --print-ids | true; echo ${PIPESTATUS[0]}',
-                               BINARY, QWEN3], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [
+                "bash",
+                "-c",
+                '"$0" generate "$1" --ids 5 --max-new 300 --ignore-eos --print-ids | true; echo ${PIPESTATUS[0]}',
+                BINARY,
+                QWEN3,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         self.assertIn(int(done.stdout), (OK, FAILED))
 
 
@@ -170,8 +198,22 @@ class Generation(Program):
         expected = ",".join(map(str, self.golden["greedy"])) + "\n"
         for model in (QWEN3, QWEN3_GGUF, str(GOLDEN / "qwen3" / "model.safetensors")):
             with self.subTest(model=model):
-                said = self.expect(OK, "generate", model, "--ids", self.ids, "--max-new", str(len(self.golden["greedy"])), "--greedy",
-                                   "--ignore-eos", "--print-ids", "--weights", "f32", "--kv-cache-dtype", "f32").stdout
+                said = self.expect(
+                    OK,
+                    "generate",
+                    model,
+                    "--ids",
+                    self.ids,
+                    "--max-new",
+                    str(len(self.golden["greedy"])),
+                    "--greedy",
+                    "--ignore-eos",
+                    "--print-ids",
+                    "--weights",
+                    "f32",
+                    "--kv-cache-dtype",
+                    "f32",
+                ).stdout
                 self.assertEqual(said, expected)
 
     def test_a_seed_decides(self) -> None:
@@ -180,13 +222,17 @@ class Generation(Program):
         self.assertNotEqual(self.expect(OK, *run, "1").stdout, self.expect(OK, *run, "2").stdout)
 
     def test_json(self) -> None:
-        found = json.loads(self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout)
+        found = json.loads(
+            self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout
+        )
         self.assertEqual(len(found["ids"]), 5)
 
     def test_ids_from_standard_input(self) -> None:
         run = ["--max-new", "5", "--greedy", "--ignore-eos", "--print-ids"]
-        self.assertEqual(self.expect(OK, "generate", QWEN3, "--ids", "-", *run, stdin=self.ids + "\n").stdout,
-                         self.expect(OK, "generate", QWEN3, "--ids", self.ids, *run).stdout)
+        self.assertEqual(
+            self.expect(OK, "generate", QWEN3, "--ids", "-", *run, stdin=self.ids + "\n").stdout,
+            self.expect(OK, "generate", QWEN3, "--ids", self.ids, *run).stdout,
+        )
 
     def test_logits_file(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -196,8 +242,11 @@ class Generation(Program):
             self.assertEqual((len(rows), len(rows[0])), (3, 320))
 
     def test_interrupt(self) -> None:
-        process = subprocess.Popen([BINARY, "generate", QWEN3, "--ids", "5", "--max-new", "500", "--ignore-eos", "--print-ids", "--chip", "ref",
-                                    "--ctx", "512"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [BINARY, "generate", QWEN3, "--ids", "5", "--max-new", "500", "--ignore-eos", "--print-ids", "--chip", "ref", "--ctx", "512"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

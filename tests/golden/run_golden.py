@@ -9,6 +9,7 @@ weights stay as they are stored: `ref` must meet the same bound, since it decode
 and must keep a mean KL of 5e-3 at most, or where a choice among experts or entries turns on it, of twice what `ref` gives with
 rounded activations (`--kernels int8`); the tokens are not compared.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -72,8 +73,23 @@ def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
                         found += npy.kls(reference, npy.load(out)[first:])
                         if mean_bound:
                             other = Path(scratch) / "rounded.npy"
-                            call([binary, "logits", model, "--ids", ids, "--out", str(other), *options[2:], "--chip", "ref", "--kernels",
-                                  "int8"], golden)
+                            call(
+                                [
+                                    binary,
+                                    "logits",
+                                    model,
+                                    "--ids",
+                                    ids,
+                                    "--out",
+                                    str(other),
+                                    *options[2:],
+                                    "--chip",
+                                    "ref",
+                                    "--kernels",
+                                    "int8",
+                                ],
+                                golden,
+                            )
                             rounded += npy.kls(reference, npy.load(other)[first:])
                 if "mtp" in p and folder == source:
                     bits = []
@@ -85,8 +101,22 @@ def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
                             faults.append(f"{' '.join(cut)} gives other bits of drafts on {len(p['ids'])} tokens")
                     found += npy.kls(npy.load(source / p["mtp"]), npy.load(out))
                 if not mean_bound:
-                    said = call([binary, "generate", model, "--ids", ids, "--max-new", str(len(p["greedy"])), "--greedy",
-                                 "--ignore-eos", "--print-ids", *options], golden).strip()
+                    said = call(
+                        [
+                            binary,
+                            "generate",
+                            model,
+                            "--ids",
+                            ids,
+                            "--max-new",
+                            str(len(p["greedy"])),
+                            "--greedy",
+                            "--ignore-eos",
+                            "--print-ids",
+                            *options,
+                        ],
+                        golden,
+                    ).strip()
                     if said != ",".join(map(str, p["greedy"])):
                         faults.append(f"greedy ids differ after {len(p['ids'])} tokens: {said[:60]}")
     except Refused as why:

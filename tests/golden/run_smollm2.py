@@ -8,6 +8,7 @@ give the log-probabilities of the most likely next tokens to 1e-3. On native wei
 over all positions of the same text must be 5e-3 at most. Exit 77,
 which ctest counts as skipped, where the model is not there.
 """
+
 from __future__ import annotations
 
 import json

@@ -8,6 +8,7 @@ two and three threads, token by token, cut at odd places, after a reused prefix 
 when only the last rows are asked for.
 MODEL may also be a folder of model folders and files. Standard library only.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -18,8 +19,13 @@ import tempfile
 from pathlib import Path
 
 VARIANTS = {
-    "again": [], "batch 8": ["--batch", "8"], "threads 1": ["--threads", "1"], "threads 2": ["--threads", "2"],
-    "threads 3": ["--threads", "3"], "chunk 1": ["--chunk", "1"], "chunk 3,5,1,17,2,…": ["--chunk", "3,5,1,17,2,16,31,33"],
+    "again": [],
+    "batch 8": ["--batch", "8"],
+    "threads 1": ["--threads", "1"],
+    "threads 2": ["--threads", "2"],
+    "threads 3": ["--threads", "3"],
+    "chunk 1": ["--chunk", "1"],
+    "chunk 3,5,1,17,2,…": ["--chunk", "3,5,1,17,2,16,31,33"],
     "eager": ["--eager"],
     "batch 8, threads 3, chunk 7": ["--batch", "8", "--threads", "3", "--chunk", "7"],
 }
@@ -45,7 +51,7 @@ def logits(args: list[str], out: Path) -> bytes | str:
     if done.returncode or not out.exists():
         return f"exit {done.returncode}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
     data = out.read_bytes()
-    return data[10 + int.from_bytes(data[8:10], "little"):]
+    return data[10 + int.from_bytes(data[8:10], "little") :]
 
 
 def position_limit(binary: str, model: Path) -> int:
@@ -71,7 +77,9 @@ def main() -> int:
     a.add_argument("models", nargs="+", type=Path)
     a.add_argument("--chips", default="ref,cpu")
     a.add_argument("--weights", default="native")
-    a.add_argument("--tokens", type=int, default=131, help="length of the prompt; above 64, better above 130, so that a prefix can be reused")
+    a.add_argument(
+        "--tokens", type=int, default=131, help="length of the prompt; above 64, better above 130, so that a prefix can be reused"
+    )
     a.add_argument("--vocab", type=int, default=256, help="ids are drawn below this number")
     a.add_argument("--quick", action="store_true", help="without four of the comparisons")
     args = a.parse_args()

@@ -11,6 +11,7 @@ a sum, and from there on all later roundings differ; formats whose products are 
 that is followed shows that nothing but the rounding differs, and none is followed by accident. A sixth of the prompts must be followed,
 and the chip's mean KL may not exceed twice that of the rounding alone. Standard library only.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -28,8 +29,12 @@ FOLLOWS = 1e-9
 
 
 def logits(binary: str, model: Path, ids: str, options: list[str], out: Path) -> list[list[float]]:
-    subprocess.run([binary, "logits", str(model), "--ids", ids, "--out", str(out), "--kv-cache-dtype", "f32", *options], check=True,
-                   capture_output=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        [binary, "logits", str(model), "--ids", ids, "--out", str(out), "--kv-cache-dtype", "f32", *options],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
     return npy.load(out)
 
 
@@ -55,8 +60,10 @@ def main() -> int:
             follows = 0
             try:
                 for ids in prompts:
-                    exact, rounded, chip = (logits(args.binary, model, ids, options, out) for options in (
-                        ["--chip", "ref"], ["--chip", "ref", "--kernels", "int8"], ["--chip", args.chip]))
+                    exact, rounded, chip = (
+                        logits(args.binary, model, ids, options, out)
+                        for options in (["--chip", "ref"], ["--chip", "ref", "--kernels", "int8"], ["--chip", args.chip])
+                    )
                     distance += npy.kls(exact, chip)
                     alone += npy.kls(exact, rounded)
                     follows += max(npy.kls(rounded, chip)) < FOLLOWS

@@ -6,6 +6,7 @@
 A refusal is: exit code 1, exactly one line of at most 1000 bytes on stderr, nothing on stdout, within the time and memory.
 For a build with sanitizers give --seconds 20 --max-rss 0 (no limit). Exit code 0 if every case behaves.
 """
+
 import argparse
 import concurrent.futures
 import json
@@ -90,10 +91,14 @@ def main():
         offenders = [fault for faults in pool.map(lambda entry: check(entry, args), entries) for fault in faults]
     for _, text in offenders:
         print(text)
-    count = {kind: sum(1 for fault in offenders if fault[0] == kind) for kind in ("crashed", "hung", "flooded", "passed", "untidy", "refused")}
+    count = {
+        kind: sum(1 for fault in offenders if fault[0] == kind) for kind in ("crashed", "hung", "flooded", "passed", "untidy", "refused")
+    }
     broken = sum(entry["stage"] != "valid" for entry in entries)
-    print(f"{broken} files, {count['crashed']} crashed, {count['hung']} hung, {count['flooded']} flooded, {count['passed']} passed, "
-          f"{count['untidy']} untidy; {len(entries) - broken} sound ones, {count['refused']} refused")
+    print(
+        f"{broken} files, {count['crashed']} crashed, {count['hung']} hung, {count['flooded']} flooded, {count['passed']} passed, "
+        f"{count['untidy']} untidy; {len(entries) - broken} sound ones, {count['refused']} refused"
+    )
     return 1 if offenders or not entries else 0
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Checks every C and C++ file under version control with the pinned clang-format; exit 77 (skipped) where that is not installed."""
+
 from __future__ import annotations
 
 import shutil

@@ -5,6 +5,7 @@
 
 Folders of one floor are siblings and do not see each other. A folder in chips/ sees src/base and the contract, nothing else.
 """
+
 from __future__ import annotations
 
 import os
@@ -69,7 +70,7 @@ def fault(root: Path, path: str, name: str) -> str | None:
     if other == room:
         return None
     if target.startswith("include/"):
-        short = target[len("include/"):]
+        short = target[len("include/") :]
         return None if short in headers else f"may not include the public header {short}"
     if other is None:
         return f"includes {target}, which belongs to no folder of the table"

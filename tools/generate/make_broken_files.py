@@ -10,6 +10,7 @@ every case from it. OUT/manifest.jsonl has a line for each case: its path, what 
     open    opening must refuse it: `inspect` and `generate` both
     bind    a sound container with a wrong model in it: `generate` must refuse it, `inspect` may show it
 """
+
 import argparse
 import json
 import pathlib
@@ -27,6 +28,7 @@ NAN, INF = float("nan"), float("inf")
 
 # --- the valid GGUF ---------------------------------------------------------------------------------------------------------
 
+
 def byte_level_tokens():
     """The 256 one-byte tokens of byte-level BPE, two merged ones, and two special ones."""
     shown = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
@@ -39,27 +41,46 @@ def byte_level_tokens():
 def base_metadata():
     tokens = byte_level_tokens()
     n = len(tokens)
-    return [("general.architecture", STRING, b"llama"), ("general.name", STRING, b"tiny"), ("llama.block_count", U32, 1),
-            ("llama.context_length", U32, CONTEXT), ("llama.embedding_length", U32, HIDDEN),
-            ("llama.feed_forward_length", U32, FFN), ("llama.attention.head_count", U32, HEADS),
-            ("llama.attention.head_count_kv", U32, KV_HEADS), ("llama.rope.dimension_count", U32, HIDDEN // HEADS),
-            ("llama.rope.freq_base", F32, 10000.0), ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
-            ("llama.vocab_size", U32, n), ("tokenizer.ggml.model", STRING, b"gpt2"),
-            ("tokenizer.ggml.pre", STRING, b"llama-bpe"), ("tokenizer.ggml.tokens", ARRAY, (STRING, tokens)),
-            ("tokenizer.ggml.token_type", ARRAY, (I32, [1] * (n - 2) + [3, 3])),
-            ("tokenizer.ggml.merges", ARRAY, (STRING, [b"t h", b"h e"])), ("tokenizer.ggml.bos_token_id", U32, n - 2),
-            ("tokenizer.ggml.eos_token_id", U32, n - 1), ("tokenizer.ggml.add_bos_token", BOOL, 1)]
+    return [
+        ("general.architecture", STRING, b"llama"),
+        ("general.name", STRING, b"tiny"),
+        ("llama.block_count", U32, 1),
+        ("llama.context_length", U32, CONTEXT),
+        ("llama.embedding_length", U32, HIDDEN),
+        ("llama.feed_forward_length", U32, FFN),
+        ("llama.attention.head_count", U32, HEADS),
+        ("llama.attention.head_count_kv", U32, KV_HEADS),
+        ("llama.rope.dimension_count", U32, HIDDEN // HEADS),
+        ("llama.rope.freq_base", F32, 10000.0),
+        ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
+        ("llama.vocab_size", U32, n),
+        ("tokenizer.ggml.model", STRING, b"gpt2"),
+        ("tokenizer.ggml.pre", STRING, b"llama-bpe"),
+        ("tokenizer.ggml.tokens", ARRAY, (STRING, tokens)),
+        ("tokenizer.ggml.token_type", ARRAY, (I32, [1] * (n - 2) + [3, 3])),
+        ("tokenizer.ggml.merges", ARRAY, (STRING, [b"t h", b"h e"])),
+        ("tokenizer.ggml.bos_token_id", U32, n - 2),
+        ("tokenizer.ggml.eos_token_id", U32, n - 1),
+        ("tokenizer.ggml.add_bos_token", BOOL, 1),
+    ]
 
 
 def base_tensors():
     """(name, dims innermost first, type); rows of one layer, tied embedding."""
     kv = HIDDEN // HEADS * KV_HEADS
-    rows = [("token_embd.weight", [HIDDEN, len(byte_level_tokens())], 8), ("output_norm.weight", [HIDDEN], 0),
-            ("blk.0.attn_norm.weight", [HIDDEN], 0), ("blk.0.attn_q.weight", [HIDDEN, HIDDEN], 2),
-            ("blk.0.attn_k.weight", [HIDDEN, kv], 8), ("blk.0.attn_v.weight", [HIDDEN, kv], 1),
-            ("blk.0.attn_output.weight", [HIDDEN, HIDDEN], 2), ("blk.0.ffn_norm.weight", [HIDDEN], 0),
-            ("blk.0.ffn_gate.weight", [HIDDEN, FFN], 2), ("blk.0.ffn_up.weight", [HIDDEN, FFN], 2),
-            ("blk.0.ffn_down.weight", [FFN, HIDDEN], 8)]
+    rows = [
+        ("token_embd.weight", [HIDDEN, len(byte_level_tokens())], 8),
+        ("output_norm.weight", [HIDDEN], 0),
+        ("blk.0.attn_norm.weight", [HIDDEN], 0),
+        ("blk.0.attn_q.weight", [HIDDEN, HIDDEN], 2),
+        ("blk.0.attn_k.weight", [HIDDEN, kv], 8),
+        ("blk.0.attn_v.weight", [HIDDEN, kv], 1),
+        ("blk.0.attn_output.weight", [HIDDEN, HIDDEN], 2),
+        ("blk.0.ffn_norm.weight", [HIDDEN], 0),
+        ("blk.0.ffn_gate.weight", [HIDDEN, FFN], 2),
+        ("blk.0.ffn_up.weight", [HIDDEN, FFN], 2),
+        ("blk.0.ffn_down.weight", [FFN, HIDDEN], 8),
+    ]
     return rows
 
 
@@ -128,8 +149,13 @@ def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None):
 
 def tensor_content(size, kind):
     """Small numbers of that type; their values do not matter, but they are finite."""
-    unit = {0: struct.pack("<f", 0.5), 1: struct.pack("<e", 0.05), 2: struct.pack("<e", 0.01) + bytes(range(16)),
-            8: struct.pack("<e", 0.001) + bytes(range(32)), 26: struct.pack("<i", 1)}[kind]
+    unit = {
+        0: struct.pack("<f", 0.5),
+        1: struct.pack("<e", 0.05),
+        2: struct.pack("<e", 0.01) + bytes(range(16)),
+        8: struct.pack("<e", 0.001) + bytes(range(32)),
+        26: struct.pack("<i", 1),
+    }[kind]
     return (unit * (size // len(unit) + 1))[:size]
 
 
@@ -143,6 +169,7 @@ def replaced(rows, new):
 
 
 # --- broken GGUF ------------------------------------------------------------------------------------------------------------
+
 
 class Corpus:
     def __init__(self, folder):
@@ -173,17 +200,24 @@ class Corpus:
 
 
 def patched(data, offset, raw):
-    return data[:offset] + raw + data[offset + len(raw):]
+    return data[:offset] + raw + data[offset + len(raw) :]
 
 
 def gguf_fields(corpus, base, rng):
     """Every count, length, type and offset of the header, one at a time, set to what cannot be."""
     data = bytes(base.out)
-    values = {"version": [0, 1, 4, 255, 1 << 24, 3 << 24, 0xffffffff], "tensors": BIG, "keys": BIG,
-              "type": [13, 255, 0xffffffff], "element": [ARRAY, 13, 0xffffffff], "elements": BIG,
-              "dims": [0, 5, 1 << 31, 0xffffffff], "dim": [0, 1 << 31, 1 << 32, 1 << 62] + BIG[2:],
-              "tensor type": [4, 5, 31, 33, 36, 38, 99, 1000, 0xffffffff],
-              "offset": [1, 16, 31, 1 << 31, 1 << 40, (1 << 63) - 32, 1 << 63, (1 << 64) - 32, (1 << 64) - 1]}
+    values = {
+        "version": [0, 1, 4, 255, 1 << 24, 3 << 24, 0xFFFFFFFF],
+        "tensors": BIG,
+        "keys": BIG,
+        "type": [13, 255, 0xFFFFFFFF],
+        "element": [ARRAY, 13, 0xFFFFFFFF],
+        "elements": BIG,
+        "dims": [0, 5, 1 << 31, 0xFFFFFFFF],
+        "dim": [0, 1 << 31, 1 << 32, 1 << 62] + BIG[2:],
+        "tensor type": [4, 5, 31, 33, 36, 38, 99, 1000, 0xFFFFFFFF],
+        "offset": [1, 16, 31, 1 << 31, 1 << 40, (1 << 63) - 32, 1 << 63, (1 << 64) - 32, (1 << 64) - 1],
+    }
     lengths = [mark for mark in base.marks if mark[0] == "length"]
     for kind, offset, size in base.marks:
         code = {4: "<I", 8: "<Q"}.get(size)
@@ -205,8 +239,11 @@ def gguf_truncations(corpus, base, rng):
 def gguf_flips(corpus, base, rng):
     """Random bytes where every other value is wrong: the magic, and the upper bytes of lengths, counts and types."""
     data = bytes(base.out)
-    places = [(0, 4)] + [(offset + size // 2, size - size // 2) for kind, offset, size in base.marks
-                         if kind in ("length", "tensors", "keys", "elements", "type", "element", "dims", "tensor type")]
+    places = [(0, 4)] + [
+        (offset + size // 2, size - size // 2)
+        for kind, offset, size in base.marks
+        if kind in ("length", "tensors", "keys", "elements", "type", "element", "dims", "tensor type")
+    ]
     for _ in range(250):
         broken = bytearray(data)
         for begin, count in rng.sample(places, rng.randrange(1, 4)):
@@ -217,7 +254,7 @@ def gguf_flips(corpus, base, rng):
 
 def gguf_containers(corpus, meta, tensors):
     """Wrong as a container, whatever the model."""
-    for alignment in [0, 1, 3, 4, 33, 1 << 21, 1 << 31, 0xffffffff]:
+    for alignment in [0, 1, 3, 4, 33, 1 << 21, 1 << 31, 0xFFFFFFFF]:
         corpus.file(f"alignment {alignment}", write_gguf(meta + [("general.alignment", U32, alignment)], tensors).out)
     corpus.file("alignment is a string", write_gguf(meta + [("general.alignment", STRING, b"32")], tensors).out)
     corpus.file("alignment is an array", write_gguf(meta + [("general.alignment", ARRAY, (U32, [32]))], tensors).out)
@@ -272,25 +309,60 @@ def gguf_models(corpus, meta, tensors):
             if not fits:
                 corpus.file(f"{key} has type {other}", write_gguf(replaced(meta, (key, other, wrong)), tensors).out)
         if kind == U32 and key.startswith("llama."):
-            for other, wrong in [(U32, 0), (I32, -1), (U32, 10**9), (U32, 0xffffffff), (10, 1 << 63), (10, (1 << 64) - 1), (11, -(1 << 63))]:
-                stage = "open" if wrong != 10**9 and wrong != 0xffffffff or key not in ("llama.context_length",) else "bind"
+            for other, wrong in [
+                (U32, 0),
+                (I32, -1),
+                (U32, 10**9),
+                (U32, 0xFFFFFFFF),
+                (10, 1 << 63),
+                (10, (1 << 64) - 1),
+                (11, -(1 << 63)),
+            ]:
+                stage = "open" if wrong != 10**9 and wrong != 0xFFFFFFFF or key not in ("llama.context_length",) else "bind"
                 if stage == "open":
                     corpus.file(f"{key} is {wrong}", write_gguf(replaced(meta, (key, other, wrong)), tensors).out)
             corpus.file(f"{key} is an array of 10^5", write_gguf(replaced(meta, (key, ARRAY, (U32, list(range(100000))))), tensors).out)
         stage = "open" if key in ("general.architecture", "tokenizer.ggml.tokens") else "bind"
-        if key.startswith("llama.") and key not in ("llama.vocab_size", "llama.rope.dimension_count", "llama.rope.freq_base", "llama.context_length",
-                                                     "llama.attention.head_count_kv") or stage == "open":
+        if (
+            key.startswith("llama.")
+            and key
+            not in (
+                "llama.vocab_size",
+                "llama.rope.dimension_count",
+                "llama.rope.freq_base",
+                "llama.context_length",
+                "llama.attention.head_count_kv",
+            )
+            or stage == "open"
+        ):
             corpus.file(f"{key} is missing", write_gguf(without(meta, key), tensors).out, stage)
     for key in ["llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base"]:
         for wrong in [NAN, INF, -INF, -1.0, 0.0]:
             corpus.file(f"{key} is {wrong}", write_gguf(replaced(meta, (key, F32, wrong)), tensors).out)
-    for row in [("llama.rope.scaling.factor", F32, NAN), ("llama.rope.scaling.factor", F32, 0.0), ("llama.rope.scaling.factor", F32, -4.0),
-                ("llama.rope.scaling.factor", STRING, b"4"), ("llama.rope.scaling.type", U32, 1), ("llama.attention.key_length", U32, 0),
-                ("llama.attention.key_length", U32, 10**9), ("llama.attention.value_length", I32, -8), ("llama.rope.scale_linear", F32, INF)]:
+    for row in [
+        ("llama.rope.scaling.factor", F32, NAN),
+        ("llama.rope.scaling.factor", F32, 0.0),
+        ("llama.rope.scaling.factor", F32, -4.0),
+        ("llama.rope.scaling.factor", STRING, b"4"),
+        ("llama.rope.scaling.type", U32, 1),
+        ("llama.attention.key_length", U32, 0),
+        ("llama.attention.key_length", U32, 10**9),
+        ("llama.attention.value_length", I32, -8),
+        ("llama.rope.scale_linear", F32, INF),
+    ]:
         corpus.file(f"{row[0]} is {row[2]}", write_gguf(meta + [row], tensors).out)
-    for key, wrong in [("llama.embedding_length", 64), ("llama.embedding_length", 33), ("llama.feed_forward_length", 96), ("llama.block_count", 2),
-                       ("llama.block_count", 4096), ("llama.attention.head_count", 3), ("llama.attention.head_count", 5),
-                       ("llama.attention.head_count_kv", 3), ("llama.attention.head_count_kv", 8), ("llama.vocab_size", 100000)]:
+    for key, wrong in [
+        ("llama.embedding_length", 64),
+        ("llama.embedding_length", 33),
+        ("llama.feed_forward_length", 96),
+        ("llama.block_count", 2),
+        ("llama.block_count", 4096),
+        ("llama.attention.head_count", 3),
+        ("llama.attention.head_count", 5),
+        ("llama.attention.head_count_kv", 3),
+        ("llama.attention.head_count_kv", 8),
+        ("llama.vocab_size", 100000),
+    ]:
         corpus.file(f"{key} is {wrong}", write_gguf(replaced(meta, (key, U32, wrong)), tensors).out, "bind")
     corpus.file("an unknown architecture", write_gguf(replaced(meta, ("general.architecture", STRING, b"nosuch")), tensors).out, "bind")
     for wrong in [b"", b"\xff\xfe\n", b"x" * 5000]:
@@ -322,9 +394,23 @@ def gguf_tokenizers(corpus, meta, tensors):
     put("0 tokens", (listed, ARRAY, (STRING, [])))
     put("0 tokens, 0 types", (listed, ARRAY, (STRING, [])), (types, ARRAY, (I32, [])))
     put("1 token, ids beyond", (listed, ARRAY, (STRING, [b"a"])), (types, ARRAY, (I32, [1])))
-    put("1 token, default ids", (listed, ARRAY, (STRING, [b"a"])), ("tokenizer.ggml.bos_token_id", U32, 1), drop=[types, "tokenizer.ggml.eos_token_id"])
+    put(
+        "1 token, default ids",
+        (listed, ARRAY, (STRING, [b"a"])),
+        ("tokenizer.ggml.bos_token_id", U32, 1),
+        drop=[types, "tokenizer.ggml.eos_token_id"],
+    )
     for key in ["bos", "eos", "eot", "eom", "padding", "unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid"]:
-        for kind, wrong in [(U32, n), (U32, 1 << 31), (I32, -2), (10, 1 << 32), (10, (1 << 64) - 1), (STRING, b"1"), (F32, 1.0), (ARRAY, (U32, [1]))]:
+        for kind, wrong in [
+            (U32, n),
+            (U32, 1 << 31),
+            (I32, -2),
+            (10, 1 << 32),
+            (10, (1 << 64) - 1),
+            (STRING, b"1"),
+            (F32, 1.0),
+            (ARRAY, (U32, [1])),
+        ]:
             put(f"{key} id is {wrong}", (f"tokenizer.ggml.{key}_token_id", kind, wrong))
     for token in [b"<0x-1>", b"<0xZZ>", b"<0x100>", b"<0x1>", b"<0x>", b"", b"0x41", b"<0x 1>", b"<0x+1>", b"<0x1g>"]:
         put(f"byte token {token!r}", (listed, ARRAY, (STRING, [token] + tokens[1:])), (types, ARRAY, (I32, [6] + [1] * (n - 1))))
@@ -379,33 +465,68 @@ def gguf_splits(corpus, meta, tensors):
 
 
 def gguf_others(corpus, good):
-    for what, data in [("empty", b""), ("one byte", b"G"), ("zeros", bytes(100)), ("text", b"hello, I am no model\n" * 20),
-                       ("old GGML", b"lmgg" + bytes(100)), ("an ELF file", b"\x7fELF" + bytes(100)), ("a zip file", b"PK\x03\x04" + bytes(100)),
-                       ("escapes", b"\x1b[2J\x1b[31m" * 10), ("newlines", b"\n" * 100), ("0xff", b"\xff" * 100), ("only the magic", b"GGUF"),
-                       ("the magic and 0xff", b"GGUF" + b"\xff" * 100), ("version 3, then 0xff", b"GGUF\x03\0\0\0" + b"\xff" * 100),
-                       ("big-endian", b"GGUF\0\0\0\x03" + good[8:]), ("the magic reversed", b"FUGG" + good[4:])]:
+    for what, data in [
+        ("empty", b""),
+        ("one byte", b"G"),
+        ("zeros", bytes(100)),
+        ("text", b"hello, I am no model\n" * 20),
+        ("old GGML", b"lmgg" + bytes(100)),
+        ("an ELF file", b"\x7fELF" + bytes(100)),
+        ("a zip file", b"PK\x03\x04" + bytes(100)),
+        ("escapes", b"\x1b[2J\x1b[31m" * 10),
+        ("newlines", b"\n" * 100),
+        ("0xff", b"\xff" * 100),
+        ("only the magic", b"GGUF"),
+        ("the magic and 0xff", b"GGUF" + b"\xff" * 100),
+        ("version 3, then 0xff", b"GGUF\x03\0\0\0" + b"\xff" * 100),
+        ("big-endian", b"GGUF\0\0\0\x03" + good[8:]),
+        ("the magic reversed", b"FUGG" + good[4:]),
+    ]:
         corpus.file(what, data)
         corpus.file(what + ", named .bin", data, suffix=".bin" if data[:4] != b"GGUF" else ".gguf")
 
 
 # --- safetensors ------------------------------------------------------------------------------------------------------------
 
+
 def base_config():
-    return {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "intermediate_size": FFN,
-            "num_hidden_layers": 1, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0, "max_position_embeddings": CONTEXT, "vocab_size": 260, "tie_word_embeddings": True,
-            "torch_dtype": "float32", "hidden_act": "silu", "bos_token_id": 258, "eos_token_id": 259}
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": HIDDEN,
+        "intermediate_size": FFN,
+        "num_hidden_layers": 1,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": CONTEXT,
+        "vocab_size": 260,
+        "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+        "hidden_act": "silu",
+        "bos_token_id": 258,
+        "eos_token_id": 259,
+    }
 
 
 def base_weights():
     """(name, shape), all F32."""
     kv = HIDDEN // HEADS * KV_HEADS
     layer = "model.layers.0."
-    return [("model.embed_tokens.weight", [260, HIDDEN]), ("model.norm.weight", [HIDDEN]), (layer + "input_layernorm.weight", [HIDDEN]),
-            (layer + "self_attn.q_proj.weight", [HIDDEN, HIDDEN]), (layer + "self_attn.k_proj.weight", [kv, HIDDEN]),
-            (layer + "self_attn.v_proj.weight", [kv, HIDDEN]), (layer + "self_attn.o_proj.weight", [HIDDEN, HIDDEN]),
-            (layer + "post_attention_layernorm.weight", [HIDDEN]), (layer + "mlp.gate_proj.weight", [FFN, HIDDEN]),
-            (layer + "mlp.up_proj.weight", [FFN, HIDDEN]), (layer + "mlp.down_proj.weight", [HIDDEN, FFN])]
+    return [
+        ("model.embed_tokens.weight", [260, HIDDEN]),
+        ("model.norm.weight", [HIDDEN]),
+        (layer + "input_layernorm.weight", [HIDDEN]),
+        (layer + "self_attn.q_proj.weight", [HIDDEN, HIDDEN]),
+        (layer + "self_attn.k_proj.weight", [kv, HIDDEN]),
+        (layer + "self_attn.v_proj.weight", [kv, HIDDEN]),
+        (layer + "self_attn.o_proj.weight", [HIDDEN, HIDDEN]),
+        (layer + "post_attention_layernorm.weight", [HIDDEN]),
+        (layer + "mlp.gate_proj.weight", [FFN, HIDDEN]),
+        (layer + "mlp.up_proj.weight", [FFN, HIDDEN]),
+        (layer + "mlp.down_proj.weight", [HIDDEN, FFN]),
+    ]
 
 
 def header_of(weights):
@@ -435,13 +556,36 @@ def st_headers(corpus, config, rng):
     length = len(text)
     for wrong in [0, 1, 2, length - 1, length + 1, len(good), 100_000_001, *BIG]:
         put(f"header length {wrong}", struct.pack("<Q", wrong) + good[8:])
-    for cut in sorted({0, 1, 7, 8, 9, length, 8 + length, len(good) - 1, len(good) - 4} | {rng.randrange(len(good)) for _ in range(20)}
-                      | {rng.randrange(8 + length) for _ in range(40)}):
+    for cut in sorted(
+        {0, 1, 7, 8, 9, length, 8 + length, len(good) - 1, len(good) - 4}
+        | {rng.randrange(len(good)) for _ in range(20)}
+        | {rng.randrange(8 + length) for _ in range(40)}
+    ):
         put(f"cut at {cut}", good[:cut])
     put("one byte more", good + b"x")
     put("a second header behind", good + good)
-    for wrong in ["", "[]", "null", "1", '"x"', "{", "}", "{}x", text[:-1], text + "]", text + text, " " + text, "\ufeff" + text, text.replace(":", ";", 1),
-                  text.replace('"', "'"), "[" * 100000, '{"a":' * 100000, "{" + '"a":{' * 4, '{"a":[[[[1]]]]}', "\0" * 50]:
+    for wrong in [
+        "",
+        "[]",
+        "null",
+        "1",
+        '"x"',
+        "{",
+        "}",
+        "{}x",
+        text[:-1],
+        text + "]",
+        text + text,
+        " " + text,
+        "\ufeff" + text,
+        text.replace(":", ";", 1),
+        text.replace('"', "'"),
+        "[" * 100000,
+        '{"a":' * 100000,
+        "{" + '"a":{' * 4,
+        '{"a":[[[[1]]]]}',
+        "\0" * 50,
+    ]:
         put(f"header {wrong[:12]!r}", container(wrong, data))
     put("header is no UTF-8", container(text.encode().replace(b"norm", b"n\xffrm", 1), data))
     put("metadata holds a number", container({"__metadata__": {"a": 1}, **header}, data))
@@ -456,11 +600,46 @@ def st_headers(corpus, config, rng):
 
         for wrong in ["F33", "", "f32", "F16", "I64", "BOOL", "\x1b[31m", 1, None, ["F32"], {"a": "F32"}]:
             lie(f"dtype {wrong!r}", dtype=wrong)
-        for wrong in [[], [0], [1], [-1, HIDDEN], entry["shape"] + [2], [1 << 32, 1 << 32], [(1 << 64) - 1], [1 << 63], [1 << 70], [1.5], ["8"], [None], [[8]], "8", 8,
-                      None, {}, [1] * 9]:
+        for wrong in [
+            [],
+            [0],
+            [1],
+            [-1, HIDDEN],
+            entry["shape"] + [2],
+            [1 << 32, 1 << 32],
+            [(1 << 64) - 1],
+            [1 << 63],
+            [1 << 70],
+            [1.5],
+            ["8"],
+            [None],
+            [[8]],
+            "8",
+            8,
+            None,
+            {},
+            [1] * 9,
+        ]:
             lie(f"shape {wrong!r}", shape=wrong)
-        for wrong in [[end, begin], [begin, end + 4], [begin + 4, end], [begin + 4, end + 4], [-4, end], [begin, 1 << 31], [begin, (1 << 63) - 1], [begin, (1 << 64) - 1],
-                      [1 << 63, 1 << 63], [begin], [], [begin, end, end], [begin, float(end)], [begin, str(end)], None, begin, [begin, 10**30]]:
+        for wrong in [
+            [end, begin],
+            [begin, end + 4],
+            [begin + 4, end],
+            [begin + 4, end + 4],
+            [-4, end],
+            [begin, 1 << 31],
+            [begin, (1 << 63) - 1],
+            [begin, (1 << 64) - 1],
+            [1 << 63, 1 << 63],
+            [begin],
+            [],
+            [begin, end, end],
+            [begin, float(end)],
+            [begin, str(end)],
+            None,
+            begin,
+            [begin, 10**30],
+        ]:
             lie(f"offsets {wrong!r}", data_offsets=wrong)
         for key in entry:
             put(f"{name} has no {key}", container({**header, name: {k: v for k, v in entry.items() if k != key}}, data))
@@ -476,10 +655,13 @@ def st_headers(corpus, config, rng):
 def st_weights(corpus, config):
     weights = base_weights()
     for at, (name, shape) in enumerate(weights):
-        rest = weights[:at] + weights[at + 1:]
-        for what, rows in [("is missing", rest), ("has a row more", weights[:at] + [(name, [shape[0] + 1] + shape[1:])] + weights[at + 1:]),
-                           ("has one dimension more", weights[:at] + [(name, shape + [1])] + weights[at + 1:]),
-                           ("is empty", weights[:at] + [(name, [0] + shape[1:])] + weights[at + 1:])]:
+        rest = weights[:at] + weights[at + 1 :]
+        for what, rows in [
+            ("is missing", rest),
+            ("has a row more", weights[:at] + [(name, [shape[0] + 1] + shape[1:])] + weights[at + 1 :]),
+            ("has one dimension more", weights[:at] + [(name, shape + [1])] + weights[at + 1 :]),
+            ("is empty", weights[:at] + [(name, [0] + shape[1:])] + weights[at + 1 :]),
+        ]:
             corpus.model(f"{name} {what}", {"config.json": config, "model.safetensors": container(*header_of(rows))}, "bind")
 
 
@@ -499,16 +681,53 @@ def st_indexes(corpus, config):
 
     put("a sound index", of(good), stage="valid")
     victim = weights[0][0]
-    for wrong in ["../model-00001-of-00002.safetensors", "/etc/passwd", "/etc/passwd.safetensors", "a/../b.safetensors", "./" + first, "", ".", "..", "x.bin",
-                  "a\0.safetensors", "..\\x.safetensors" + "/", "x" * 300 + ".safetensors", "\n.safetensors", "\x1b[31m.safetensors", "nosuch.safetensors", second,
-                  "~/x.safetensors/..", "config.json", "model.safetensors.index.json", 1, None, ["a"], {"a": "b"}, True]:
+    for wrong in [
+        "../model-00001-of-00002.safetensors",
+        "/etc/passwd",
+        "/etc/passwd.safetensors",
+        "a/../b.safetensors",
+        "./" + first,
+        "",
+        ".",
+        "..",
+        "x.bin",
+        "a\0.safetensors",
+        "..\\x.safetensors" + "/",
+        "x" * 300 + ".safetensors",
+        "\n.safetensors",
+        "\x1b[31m.safetensors",
+        "nosuch.safetensors",
+        second,
+        "~/x.safetensors/..",
+        "config.json",
+        "model.safetensors.index.json",
+        1,
+        None,
+        ["a"],
+        {"a": "b"},
+        True,
+    ]:
         put(f"a tensor in {wrong!r}", of({**good, victim: wrong}))
     put("a tensor that no file has", of({**good, "ghost": first}))
     put("a tensor that the index leaves out", of({k: v for k, v in good.items() if k != victim}))
     put("an empty map", of({}))
-    for wrong in ["", "[]", "{}", "null", "1", '{"weight_map": []}', '{"weight_map": null}', '{"weight_map": 1}', '{"weight_map": "x"}', "[" * 100000,
-                  '{"weight_map":' * 100000, json.dumps(of(good))[:-1], json.dumps(of(good)) + "x", '{"metadata":' + "[" * 1000 + "]" * 1000 + "}",
-                  json.dumps(of(good))[:-2] + ',"' + victim + '":"' + first + '"}}']:
+    for wrong in [
+        "",
+        "[]",
+        "{}",
+        "null",
+        "1",
+        '{"weight_map": []}',
+        '{"weight_map": null}',
+        '{"weight_map": 1}',
+        '{"weight_map": "x"}',
+        "[" * 100000,
+        '{"weight_map":' * 100000,
+        json.dumps(of(good))[:-1],
+        json.dumps(of(good)) + "x",
+        '{"metadata":' + "[" * 1000 + "]" * 1000 + "}",
+        json.dumps(of(good))[:-2] + ',"' + victim + '":"' + first + '"}}',
+    ]:
         put(f"index {wrong[:16]!r}", wrong)
     text = json.dumps(of(good))
     for cut in range(1, len(text), 23):
@@ -531,23 +750,76 @@ def st_configs(corpus):
     text = json.dumps(config)
     for cut in range(0, len(text), 5):
         put(f"config.json cut at {cut}", text[:cut])
-    for wrong in ["[]", "[" + text + "]", "null", "1", '"x"', text + "x", text + text, "[" * 100000, '{"a":' * 100000, "\0" * 10, "NaN", "{'a': 1}", "{a: 1}",
-                  '{"a": "' + "x" * (5 << 20) + '"}', "\x1b[31m", text.replace("1e-05", "NaN"), text.replace("1e-05", "Infinity"), text.replace("1e-05", "1e999"),
-                  text.replace("1e-05", "0x1"), text.replace("1e-05", "01")]:
+    for wrong in [
+        "[]",
+        "[" + text + "]",
+        "null",
+        "1",
+        '"x"',
+        text + "x",
+        text + text,
+        "[" * 100000,
+        '{"a":' * 100000,
+        "\0" * 10,
+        "NaN",
+        "{'a': 1}",
+        "{a: 1}",
+        '{"a": "' + "x" * (5 << 20) + '"}',
+        "\x1b[31m",
+        text.replace("1e-05", "NaN"),
+        text.replace("1e-05", "Infinity"),
+        text.replace("1e-05", "1e999"),
+        text.replace("1e-05", "0x1"),
+        text.replace("1e-05", "01"),
+    ]:
         put(f"config.json {wrong[:12]!r}", wrong)
     put("config.json is no UTF-8", text.encode().replace(b"llama", b"ll\xffma"))
-    numbers = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size", "max_position_embeddings"]
+    numbers = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    ]
     for key in numbers:
-        for wrong in ["8", True, 1e300, -1, 0, 10**9 if key != "max_position_embeddings" else 1 << 40, 1.5, {}, [[1]], [], "\x1b[31m", 10**30, 1 << 63]:
+        for wrong in [
+            "8",
+            True,
+            1e300,
+            -1,
+            0,
+            10**9 if key != "max_position_embeddings" else 1 << 40,
+            1.5,
+            {},
+            [[1]],
+            [],
+            "\x1b[31m",
+            10**30,
+            1 << 63,
+        ]:
             lists = isinstance(wrong, list) and not wrong and key in ("intermediate_size", "num_attention_heads", "num_key_value_heads")
             put(f"{key} is {wrong!r}", json.dumps({**config, key: wrong}), "bind" if lists else "open")
     for key in ["rms_norm_eps", "rope_theta"]:
         for wrong in ["1", True, 0, -1e-5, [], {}, [1e-5]]:
             put(f"{key} is {wrong!r}", json.dumps({**config, key: wrong}))
-    for key, wrong in [("model_type", 1), ("model_type", ["llama"]), ("model_type", {}), ("rope_scaling", 4), ("rope_scaling", "linear"), ("rope_scaling", [4]),
-                       ("rope_scaling", {"type": 1}), ("rope_scaling", {"rope_type": ["a"]}), ("rope_scaling", {"type": "linear", "factor": 0}),
-                       ("rope_scaling", {"type": "linear", "factor": "4"}), ("rope_scaling", {"type": "linear", "factor": -1}), ("rope_parameters", 4),
-                       ("rope_parameters", {"rope_theta": "x"}), ("rope_parameters", {"rope_type": 1})]:
+    for key, wrong in [
+        ("model_type", 1),
+        ("model_type", ["llama"]),
+        ("model_type", {}),
+        ("rope_scaling", 4),
+        ("rope_scaling", "linear"),
+        ("rope_scaling", [4]),
+        ("rope_scaling", {"type": 1}),
+        ("rope_scaling", {"rope_type": ["a"]}),
+        ("rope_scaling", {"type": "linear", "factor": 0}),
+        ("rope_scaling", {"type": "linear", "factor": "4"}),
+        ("rope_scaling", {"type": "linear", "factor": -1}),
+        ("rope_parameters", 4),
+        ("rope_parameters", {"rope_theta": "x"}),
+        ("rope_parameters", {"rope_type": 1}),
+    ]:
         changed = {**config, key: wrong}
         if key == "rope_parameters":
             changed.pop("rope_theta")
@@ -555,15 +827,25 @@ def st_configs(corpus):
     for key in ["model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"]:
         put(f"no {key}", json.dumps({k: v for k, v in config.items() if k != key}), "bind")
         put(f"{key} is null", json.dumps({**config, key: None}), "bind")
-    for key, wrong in [("model_type", "nosuch"), ("hidden_size", 64), ("num_hidden_layers", 2), ("num_attention_heads", 3), ("num_key_value_heads", 3), ("intermediate_size", 96),
-                       ("vocab_size", 261), ("rope_scaling", {"type": "nosuch", "factor": 2.0})]:
+    for key, wrong in [
+        ("model_type", "nosuch"),
+        ("hidden_size", 64),
+        ("num_hidden_layers", 2),
+        ("num_attention_heads", 3),
+        ("num_key_value_heads", 3),
+        ("intermediate_size", 96),
+        ("vocab_size", 261),
+        ("rope_scaling", {"type": "nosuch", "factor": 2.0}),
+    ]:
         put(f"{key} is {wrong!r}", json.dumps({**config, key: wrong}), "bind")
     corpus.model("no config.json", {"model.safetensors": weights})
     corpus.model("no weights", {"config.json": text})
     corpus.model("an empty folder", {})
     corpus.model("generation_config.json is a list", {"config.json": text, "model.safetensors": weights, "generation_config.json": "[]"})
     for wrong in ["[]", "{", '{"chat_template": 1}', '{"chat_template": {}}', "[" * 100000]:
-        corpus.model(f"tokenizer_config.json {wrong[:12]!r}", {"config.json": text, "model.safetensors": weights, "tokenizer_config.json": wrong})
+        corpus.model(
+            f"tokenizer_config.json {wrong[:12]!r}", {"config.json": text, "model.safetensors": weights, "tokenizer_config.json": wrong}
+        )
 
 
 def main():

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes docs/operators.md from include/hadal/ops_table.inc, the one list of operators.
 
-    tools/generate/make_operators_doc.py          write it
-    tools/generate/make_operators_doc.py --check  exit 1 if it is not what this would write
+tools/generate/make_operators_doc.py          write it
+tools/generate/make_operators_doc.py --check  exit 1 if it is not what this would write
 """
+
 import pathlib
 import re
 import sys

@@ -7,6 +7,7 @@ Little-endian: "HQG1", u32 seed, u32 length and text of the version, then until 
 u32 bytes of blocks, u32 number of values, the blocks, the values as fp32. The half-precision scales in the blocks are set to
 finite numbers (among them zero, subnormals and the largest); all other bits are random.
 """
+
 import struct
 import sys
 from importlib.metadata import version
@@ -17,13 +18,36 @@ from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES
 
 SEED = 20261124
-SPECIAL = [0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x7bff, 0xfbff, 0x3c00]
+SPECIAL = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x3C00]
 
 # Where the f16 numbers of a block lie.
-HALVES = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q8_0: [0], T.Q2_K: [80, 82], T.Q3_K: [108],
-          T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.TQ1_0: [52], T.TQ2_0: [64], T.IQ2_XXS: [0], T.IQ2_XS: [0],
-          T.IQ2_S: [0], T.IQ3_XXS: [0], T.IQ3_S: [0], T.IQ1_S: [0], T.IQ4_NL: [0], T.IQ4_XS: [0], T.IQ1_M: [], T.BF16: [],
-          T.F16: [], T.MXFP4: [], T.NVFP4: []}
+HALVES = {
+    T.Q4_0: [0],
+    T.Q4_1: [0, 2],
+    T.Q5_0: [0],
+    T.Q5_1: [0, 2],
+    T.Q8_0: [0],
+    T.Q2_K: [80, 82],
+    T.Q3_K: [108],
+    T.Q4_K: [0, 2],
+    T.Q5_K: [0, 2],
+    T.Q6_K: [208],
+    T.TQ1_0: [52],
+    T.TQ2_0: [64],
+    T.IQ2_XXS: [0],
+    T.IQ2_XS: [0],
+    T.IQ2_S: [0],
+    T.IQ3_XXS: [0],
+    T.IQ3_S: [0],
+    T.IQ1_S: [0],
+    T.IQ4_NL: [0],
+    T.IQ4_XS: [0],
+    T.IQ1_M: [],
+    T.BF16: [],
+    T.F16: [],
+    T.MXFP4: [],
+    T.NVFP4: [],
+}
 
 
 def blocks_of(kind, rng, count):
@@ -34,14 +58,14 @@ def blocks_of(kind, rng, count):
     blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
     for n in range(count):
         for at in HALVES[kind]:
-            half = SPECIAL[n] if n < len(SPECIAL) else int(rng.integers(0, 0x7c00)) | int(rng.integers(0, 2)) << 15
-            blocks[n, at:at + 2] = [half & 255, half >> 8]
+            half = SPECIAL[n] if n < len(SPECIAL) else int(rng.integers(0, 0x7C00)) | int(rng.integers(0, 2)) << 15
+            blocks[n, at : at + 2] = [half & 255, half >> 8]
         if kind == T.IQ1_M:  # the top nibble of its f16 scale: an exponent that is neither infinity nor NaN
-            blocks[n, 55] = (blocks[n, 55] & 0x0f) | (int(rng.integers(0, 16)) & 0xb) << 4
+            blocks[n, 55] = (blocks[n, 55] & 0x0F) | (int(rng.integers(0, 16)) & 0xB) << 4
         if kind in (T.MXFP4, T.NVFP4) and n == 0:
-            blocks[n, 0] = 0xff if kind == T.NVFP4 else 0
+            blocks[n, 0] = 0xFF if kind == T.NVFP4 else 0
     if kind == T.NVFP4:
-        blocks[1, :4] = [0x00, 0x7f, 0x01, 0x80]
+        blocks[1, :4] = [0x00, 0x7F, 0x01, 0x80]
     if kind == T.MXFP4:
         blocks[1, 0], blocks[2, 0], blocks[3, 0] = 1, 2, 254
     return blocks.reshape(-1)

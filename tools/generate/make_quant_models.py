@@ -8,6 +8,7 @@ Every matrix of a file has its type; where the gguf package has no quantiser, bl
 weights of spread 1/sqrt(K). The check compares native weights with decoded ones: a chip that decodes exactly (ref) must give a
 KL below 1e-6 at every position, one that quantises activations (cpu) a mean KL of at most 5e-3.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,9 +25,18 @@ import tiny_models
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import npy  # noqa: E402
 
-CONFIG = {"vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4,
-          "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "max_position_embeddings": 1024, "rope_theta": 10000.0,
-          "tie_word_embeddings": False}
+CONFIG = {
+    "vocab_size": 320,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 1024,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
 
 
 def write(folder: Path, archs: list[str], kinds: list[Q]) -> None:
@@ -38,8 +48,12 @@ def write(folder: Path, archs: list[str], kinds: list[Q]) -> None:
 
 
 def logits(binary: str, model: Path, chip: str, weights: str, ids: str, out: Path) -> list:
-    subprocess.run([binary, "logits", str(model), "--ids", ids, "--out", str(out), "--chip", chip, "--weights", weights,
-                    "--kv-cache-dtype", "f32"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        [binary, "logits", str(model), "--ids", ids, "--out", str(out), "--chip", chip, "--weights", weights, "--kv-cache-dtype", "f32"],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
     return npy.load(out)
 
 

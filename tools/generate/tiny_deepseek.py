@@ -4,6 +4,7 @@ deepseek_v2, deepseek_v3, deepseek_v32 and deepseek_v4 are compared with transfo
 `deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper (arXiv 2401.06066).
 For deepseek_v41, which no release of it has either, deepseek_v41_reference.py is one.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,17 +22,42 @@ from safetensors.torch import save_file
 from deepseek_v41_reference import Reference
 from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
 
-KINDS = {"deepseek": "DeepseekForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM",
-         "deepseek_v32": "DeepseekV32ForCausalLM", "deepseek_v4": "DeepseekV4ForCausalLM", "deepseek_v41": "DeepseekV41ForCausalLM"}
+KINDS = {
+    "deepseek": "DeepseekForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "deepseek_v32": "DeepseekV32ForCausalLM",
+    "deepseek_v4": "DeepseekV4ForCausalLM",
+    "deepseek_v41": "DeepseekV41ForCausalLM",
+}
 GGUF_NAMES = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_a_proj": "attn_q_a",
-    "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
-    "self_attn.kv_a_layernorm": "attn_kv_a_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-    "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp",
-    "mlp.shared_experts.down_proj": "ffn_down_shexp", "self_attn.indexer.wq_b": "indexer.attn_q_b", "self_attn.indexer.wk": "indexer.attn_k",
-    "self_attn.indexer.k_norm": "indexer.k_norm", "self_attn.indexer.weights_proj": "indexer.proj", "eh_proj": "nextn.eh_proj",
-    "enorm": "nextn.enorm", "hnorm": "nextn.hnorm", "embed_tokens": "nextn.embed_tokens", "shared_head.norm": "nextn.shared_head_norm",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_a_proj": "attn_q_a",
+    "self_attn.q_a_layernorm": "attn_q_a_norm",
+    "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "self_attn.indexer.wq_b": "indexer.attn_q_b",
+    "self_attn.indexer.wk": "indexer.attn_k",
+    "self_attn.indexer.k_norm": "indexer.k_norm",
+    "self_attn.indexer.weights_proj": "indexer.proj",
+    "eh_proj": "nextn.eh_proj",
+    "enorm": "nextn.enorm",
+    "hnorm": "nextn.hnorm",
+    "embed_tokens": "nextn.embed_tokens",
+    "shared_head.norm": "nextn.shared_head_norm",
     "shared_head.head": "nextn.shared_head_head",
 }
 
@@ -125,8 +151,9 @@ def random_v4(config: dict[str, Any], seed: int) -> Tiny:
         m.matrix(p + "ffn.gate.weight", c["n_routed_experts"], hidden, 2.0)
         if i < c["num_hash_layers"]:
             name = p + "ffn.gate.tid2eid"
-            m.tiny.weights[name] = np.stack([m.rng.choice(c["n_routed_experts"], c["num_experts_per_tok"], replace=False)
-                                             for _ in range(c["vocab_size"])])
+            m.tiny.weights[name] = np.stack(
+                [m.rng.choice(c["n_routed_experts"], c["num_experts_per_tok"], replace=False) for _ in range(c["vocab_size"])]
+            )
             m.tiny.stored[name] = torch.from_numpy(m.tiny.weights[name])
         else:
             m.add(p + "ffn.gate.bias", 0.1 * m.rng.normal(0, 1, c["n_routed_experts"]))
@@ -162,8 +189,12 @@ def random_v41(config: dict[str, Any], seed: int) -> Tiny:
         m.add(p + "ffn.gate.bias_vl", m.rng.normal(0, 1, experts))
         add_v4_experts(m, c, p + "ffn.")
         if i in c["engram_layer_ids"]:
-            m.matrix(e + "embed.weight", c["engram_num_embeddings"][c["engram_layer_ids"].index(i)], c["engram_head_dim"],
-                     math.sqrt(c["engram_head_dim"]))
+            m.matrix(
+                e + "embed.weight",
+                c["engram_num_embeddings"][c["engram_layer_ids"].index(i)],
+                c["engram_head_dim"],
+                math.sqrt(c["engram_head_dim"]),
+            )
             m.matrix(e + "wkv.weight", (n + 1) * hidden, columns)
             for name in ("q_weight", "k_weight"):
                 m.add(e + name, 1 + 0.5 * m.rng.normal(0, 1, (n, hidden)))
@@ -226,8 +257,13 @@ def to_v4_formats(tiny: Tiny, block: int) -> None:
         tiny.weights[name] = (codes[code].reshape(blocks.shape) * scale[..., None]).reshape(rows, columns).astype(np.float32)
         tiny.stored[name] = torch.from_numpy((code[:, ::2] | code[:, 1::2] << 4).view(np.int8))
         tiny.stored[stem + ".scale"] = e8m0(scale)
-    tiny.config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "scale_fmt": "ue8m0",
-                                          "weight_block_size": [block, block]}
+    tiny.config["quantization_config"] = {
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "quant_method": "fp8",
+        "scale_fmt": "ue8m0",
+        "weight_block_size": [block, block],
+    }
     tiny.config["expert_dtype"] = "fp4"
 
 
@@ -316,6 +352,7 @@ def random_weights(config: dict[str, Any], seed: int) -> Tiny:
 
 # --- oracles ---------------------------------------------------------------------------------------------------------------
 
+
 def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
     """ids -> logits [n, vocab]."""
     if tiny.arch == "deepseek":
@@ -323,16 +360,19 @@ def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
     if tiny.arch == "deepseek_v41":
         return ReferenceV41(tiny)
     import transformers
+
     config = {k: v for k, v in tiny.config.items() if k not in ("quantization_config", "expert_dtype")} | {"torch_dtype": "float32"}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         save_file({n: torch.from_numpy(w) for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors", metadata={"format": "pt"})
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+        ).eval()
 
     @torch.no_grad()
     def run(ids: list[int]) -> Array:
         return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+
     return run
 
 
@@ -361,6 +401,7 @@ class ReferenceV41:
 def mtp_oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
     """ids -> draft logits [n - 1, vocab] of the first MTP layer, put together from transformers' own decoder layer."""
     import transformers
+
     c = tiny.config
     layers = c["num_hidden_layers"]
     config = c | {"num_hidden_layers": layers + 1, "torch_dtype": "float32"}
@@ -368,7 +409,8 @@ def mtp_oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         save_file({n: torch.from_numpy(w) for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors", metadata={"format": "pt"})
         whole = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+        ).eval()
     block = whole.model.layers[layers]
     whole.model.layers = whole.model.layers[:layers]  # what is left is the main model
     w = {n: torch.from_numpy(v) for n, v in tiny.weights.items()}
@@ -387,6 +429,7 @@ def mtp_oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
         out = block(x, attention_mask=mask, position_ids=positions, position_embeddings=whole.model.rotary_emb(x, positions))
         out = out[0] if isinstance(out, tuple) else out
         return (norm(out, "shared_head.norm") @ w["lm_head.weight"].T)[0].numpy()
+
     return run
 
 
@@ -405,7 +448,7 @@ def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + c["rms_norm_eps"]) * w[name + ".weight"]
 
     def turn(x: Array) -> Array:
-        a, b = x[..., :dim // 2], x[..., dim // 2:]
+        a, b = x[..., : dim // 2], x[..., dim // 2 :]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
     def softmax(x: Array) -> Array:
@@ -420,10 +463,10 @@ def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
         score = softmax(x @ w[p + "gate.weight"].T)
         out = ffn(x, p + "shared_experts.")
         for t in range(n):
-            chosen = np.argsort(-score[t], kind="stable")[:c["num_experts_per_tok"]]
+            chosen = np.argsort(-score[t], kind="stable")[: c["num_experts_per_tok"]]
             total = score[t, chosen].sum() if c["norm_topk_prob"] else 1.0
             for e in chosen:
-                out[t] += c["routed_scaling_factor"] * score[t, e] / total * ffn(x[t:t + 1], p + f"experts.{e}.")[0]
+                out[t] += c["routed_scaling_factor"] * score[t, e] / total * ffn(x[t : t + 1], p + f"experts.{e}.")[0]
         return out
 
     x = w["model.embed_tokens.weight"][ids]
@@ -442,6 +485,7 @@ def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
 
 
 # --- GGUF ------------------------------------------------------------------------------------------------------------------
+
 
 def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
     """Arch `deepseek`, `deepseek2` or `deepseek32` (which keeps the MTP layer), as llama.cpp's converter writes them; old: kv_b whole, as before its split."""
@@ -498,8 +542,9 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
     def add(name: str, value: Array) -> None:
         if value.ndim == 1 or kind == Q.F32 or name.endswith("ffn_gate_inp.weight"):
             return w.add_tensor(name, np.ascontiguousarray(value, np.float32))
-        w.add_tensor(name, value.astype(np.float16)) if kind == Q.F16 else w.add_tensor(name, gguf.quants.quantize(
-            np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
+        w.add_tensor(name, value.astype(np.float16)) if kind == Q.F16 else w.add_tensor(
+            name, gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind
+        )
 
     for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
         add(short + ".weight", tiny.weights[whole + ".weight"])
@@ -508,7 +553,7 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
         for name, value in tiny.weights.items():
             if not name.startswith(p) or ".experts." in name:
                 continue
-            stem, suffix = name[len(p):].rsplit(".", 1)
+            stem, suffix = name[len(p) :].rsplit(".", 1)
             if stem == "self_attn.kv_b_proj":
                 if old:
                     add(b + "attn_kv_b.weight", value)
@@ -524,8 +569,10 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
                 add(f"{b}{GGUF_NAMES[stem]}.{suffix}", value)
         if is_moe(c, i):
             for part in ("gate", "up", "down"):
-                add(b + f"ffn_{part}_exps.weight", np.stack(
-                    [tiny.weights[p + f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c["n_routed_experts"])]))
+                add(
+                    b + f"ffn_{part}_exps.weight",
+                    np.stack([tiny.weights[p + f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c["n_routed_experts"])]),
+                )
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -533,15 +580,29 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
 
 
 V4_NAMES = {
-    "attn.wq_a.weight": "attn_q_a", "attn.q_norm.weight": "attn_q_a_norm", "attn.wq_b.weight": "attn_q_b", "attn.wkv.weight": "attn_kv",
-    "attn.kv_norm.weight": "attn_kv_a_norm", "attn.attn_sink": "attn_sinks", "attn.wo_a.weight": "attn_output_a",
-    "attn.wo_b.weight": "attn_output_b", "attn.compressor.wkv.weight": "attn_compressor_kv", "attn.compressor.wgate.weight":
-    "attn_compressor_gate", "attn.compressor.ape": "attn_compressor_ape", "attn.compressor.norm.weight": "attn_compressor_norm",
-    "attn.indexer.wq_b.weight": "indexer.attn_q_b", "attn.indexer.weights_proj.weight": "indexer.proj",
-    "attn.indexer.compressor.wkv.weight": "indexer_compressor_kv", "attn.indexer.compressor.wgate.weight": "indexer_compressor_gate",
-    "attn.indexer.compressor.ape": "indexer_compressor_ape", "attn.indexer.compressor.norm.weight": "indexer_compressor_norm",
-    "ffn.gate.weight": "ffn_gate_inp", "ffn.gate.tid2eid": "ffn_gate_tid2eid", "ffn.shared_experts.w1.weight": "ffn_gate_shexp",
-    "ffn.shared_experts.w2.weight": "ffn_down_shexp", "ffn.shared_experts.w3.weight": "ffn_up_shexp",
+    "attn.wq_a.weight": "attn_q_a",
+    "attn.q_norm.weight": "attn_q_a_norm",
+    "attn.wq_b.weight": "attn_q_b",
+    "attn.wkv.weight": "attn_kv",
+    "attn.kv_norm.weight": "attn_kv_a_norm",
+    "attn.attn_sink": "attn_sinks",
+    "attn.wo_a.weight": "attn_output_a",
+    "attn.wo_b.weight": "attn_output_b",
+    "attn.compressor.wkv.weight": "attn_compressor_kv",
+    "attn.compressor.wgate.weight": "attn_compressor_gate",
+    "attn.compressor.ape": "attn_compressor_ape",
+    "attn.compressor.norm.weight": "attn_compressor_norm",
+    "attn.indexer.wq_b.weight": "indexer.attn_q_b",
+    "attn.indexer.weights_proj.weight": "indexer.proj",
+    "attn.indexer.compressor.wkv.weight": "indexer_compressor_kv",
+    "attn.indexer.compressor.wgate.weight": "indexer_compressor_gate",
+    "attn.indexer.compressor.ape": "indexer_compressor_ape",
+    "attn.indexer.compressor.norm.weight": "indexer_compressor_norm",
+    "ffn.gate.weight": "ffn_gate_inp",
+    "ffn.gate.tid2eid": "ffn_gate_tid2eid",
+    "ffn.shared_experts.w1.weight": "ffn_gate_shexp",
+    "ffn.shared_experts.w2.weight": "ffn_down_shexp",
+    "ffn.shared_experts.w3.weight": "ffn_up_shexp",
 }
 
 
@@ -569,11 +630,17 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
     w.add_expert_shared_count(c["n_shared_experts"])
     w.add_expert_weights_scale(c["routed_scaling_factor"])
     w.add_expert_weights_norm(c["norm_topk_prob"])
-    for key, value in (("attention.output_group_count", c["o_groups"]), ("attention.output_lora_rank", c["o_lora_rank"]),
-                       ("attention.indexer.head_count", c["index_n_heads"]), ("attention.indexer.key_length", c["index_head_dim"]),
-                       ("attention.indexer.top_k", c["index_topk"]), ("hyper_connection.count", c["hc_mult"]),
-                       ("hyper_connection.sinkhorn_iterations", c["hc_sinkhorn_iters"]), ("hash_layer_count", c["num_hash_layers"]),
-                       ("expert_gating_func", 4)):
+    for key, value in (
+        ("attention.output_group_count", c["o_groups"]),
+        ("attention.output_lora_rank", c["o_lora_rank"]),
+        ("attention.indexer.head_count", c["index_n_heads"]),
+        ("attention.indexer.key_length", c["index_head_dim"]),
+        ("attention.indexer.top_k", c["index_topk"]),
+        ("hyper_connection.count", c["hc_mult"]),
+        ("hyper_connection.sinkhorn_iterations", c["hc_sinkhorn_iters"]),
+        ("hash_layer_count", c["num_hash_layers"]),
+        ("expert_gating_func", 4),
+    ):
         w.add_uint32(f"deepseek4.{key}", value)
     w.add_float32("deepseek4.hyper_connection.epsilon", c["hc_eps"])
     w.add_float32("deepseek4.attention.compress_rope_freq_base", c["compress_rope_theta"])
@@ -593,11 +660,20 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
         elif value.ndim == 1 or "hc_" in name or "_ape" in name or "gate_inp" in name:
             w.add_tensor(name, np.ascontiguousarray(value, np.float32))
         else:
-            w.add_tensor(name, value.astype(np.float16) if kind == Q.F16 else gguf.quants.quantize(
-                np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
+            w.add_tensor(
+                name,
+                value.astype(np.float16) if kind == Q.F16 else gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind),
+                raw_dtype=kind,
+            )
 
-    for whole, short in (("embed.weight", "token_embd"), ("norm.weight", "output_norm"), ("head.weight", "output"), ("hc_head_fn", "output_hc_fn"),
-                         ("hc_head_base", "output_hc_base"), ("hc_head_scale", "output_hc_scale")):
+    for whole, short in (
+        ("embed.weight", "token_embd"),
+        ("norm.weight", "output_norm"),
+        ("head.weight", "output"),
+        ("hc_head_fn", "output_hc_fn"),
+        ("hc_head_base", "output_hc_base"),
+        ("hc_head_scale", "output_hc_scale"),
+    ):
         add(short + ".weight", tiny.weights[whole])
     for i in range(c["num_hidden_layers"]):
         p, b = f"layers.{i}.", f"blk.{i}."
@@ -610,8 +686,10 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
             else:
                 add(b + V4_NAMES.get(rest, rest.removesuffix(".weight")) + ".weight", value)
         for part, short in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
-            add(f"{b}ffn_{short}_exps.weight", np.stack([tiny.weights[f"{p}ffn.experts.{e}.{part}.weight"]
-                                                         for e in range(c["n_routed_experts"])]))
+            add(
+                f"{b}ffn_{short}_exps.weight",
+                np.stack([tiny.weights[f"{p}ffn.experts.{e}.{part}.weight"] for e in range(c["n_routed_experts"])]),
+            )
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()

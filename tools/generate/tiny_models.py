@@ -4,6 +4,7 @@ A model is a `Tiny`: the config.json as it will lie on disk, and the weights und
 are exact in bfloat16 and in float16, so that one set of reference logits serves every file that keeps them in either type.
 Used by make_golden.py and make_quant_models.py.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,12 +21,27 @@ from gguf.quants import dequantize, quantize
 from safetensors.torch import save_file
 
 Array = np.ndarray
-PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
-               "mlp.down_proj")
+PROJECTIONS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
 GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
 }
 
 
@@ -110,8 +126,12 @@ def to_fp8(tiny: Tiny, scale_type: torch.dtype) -> None:
         tiny.weights[name] = decoded.numpy()
         tiny.stored[name] = quantised
         tiny.stored[name + "_scale_inv"] = scales
-    tiny.config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
-                                          "weight_block_size": [128, 128]}
+    tiny.config["quantization_config"] = {
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+    }
 
 
 def save_folder(tiny: Tiny, folder: Path, shards: int = 1) -> None:
@@ -129,15 +149,17 @@ def save_folder(tiny: Tiny, folder: Path, shards: int = 1) -> None:
     index: dict[str, str] = {}
     for s in range(shards):
         file = f"model-{s + 1:05d}-of-{shards:05d}.safetensors"
-        part = names[s * len(names) // shards:(s + 1) * len(names) // shards]
+        part = names[s * len(names) // shards : (s + 1) * len(names) // shards]
         save({n: tensors[n] for n in part}, file)
         index |= {n: file for n in part}
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1) + "\n")
+        json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1) + "\n"
+    )
 
 
 # --- GGUF ------------------------------------------------------------------------------------------------------------------
+
 
 def permute(weight: Array, heads: int) -> Array:
     """The row order of arch `llama`: each head's two rotary halves interleaved."""
@@ -151,7 +173,7 @@ def unpermute(weight: Array, heads: int) -> Array:
 def gguf_name(name: str) -> str:
     for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
         if name.startswith(whole + "."):
-            return short + name[len(whole):]
+            return short + name[len(whole) :]
     _, _, layer, rest = name.split(".", 3)
     stem, suffix = rest.rsplit(".", 1)
     return f"blk.{layer}.{GGUF_NAMES[stem]}.{suffix}"
@@ -185,7 +207,8 @@ def llama3_factors(theta: float, rope: dict[str, Any], dim: int) -> Array:
             factors.append(float(rope["factor"]))
         else:
             smooth = (rope["original_max_position_embeddings"] / wave - rope["low_freq_factor"]) / (
-                rope["high_freq_factor"] - rope["low_freq_factor"])
+                rope["high_freq_factor"] - rope["low_freq_factor"]
+            )
             factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
     return np.array(factors, np.float32)
 
@@ -275,8 +298,21 @@ def save_gguf(tiny: Tiny, path: Path, type_of: Callable[[str], Q], seed: int = 0
 
 CAN_QUANTISE = (Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.TQ1_0, Q.TQ2_0, Q.MXFP4)
 # where a block keeps its float16 scale, and its float16 minimum with the mean code that the minimum must cancel
-SCALE_AT = {Q.Q2_K: 80, Q.Q3_K: 108, Q.Q4_K: 0, Q.Q5_K: 0, Q.Q6_K: 208, Q.IQ2_XXS: 0, Q.IQ2_XS: 0, Q.IQ2_S: 0, Q.IQ3_XXS: 0,
-            Q.IQ3_S: 0, Q.IQ1_S: 0, Q.IQ4_NL: 0, Q.IQ4_XS: 0}
+SCALE_AT = {
+    Q.Q2_K: 80,
+    Q.Q3_K: 108,
+    Q.Q4_K: 0,
+    Q.Q5_K: 0,
+    Q.Q6_K: 208,
+    Q.IQ2_XXS: 0,
+    Q.IQ2_XS: 0,
+    Q.IQ2_S: 0,
+    Q.IQ3_XXS: 0,
+    Q.IQ3_S: 0,
+    Q.IQ1_S: 0,
+    Q.IQ4_NL: 0,
+    Q.IQ4_XS: 0,
+}
 MINIMUM_AT = {Q.Q2_K: (82, 1.5), Q.Q4_K: (2, 7.5), Q.Q5_K: (2, 15.5)}
 ALL_TYPES = (Q.F32, Q.F16, *CAN_QUANTISE, *SCALE_AT, Q.IQ1_M, Q.NVFP4)
 
@@ -304,10 +340,10 @@ def encode(values: Array, kind: Q, rng: np.random.Generator) -> Array:
             raw[:, 48:56] = words.view(np.uint8)
             return raw
         at = SCALE_AT[kind]
-        raw[:, at:at + 2] = half.view(np.uint8).reshape(count, 2)
+        raw[:, at : at + 2] = half.view(np.uint8).reshape(count, 2)
         if kind in MINIMUM_AT:
             at, mean = MINIMUM_AT[kind]
-            raw[:, at:at + 2] = (scale * mean).astype(np.float16).view(np.uint8).reshape(count, 2)
+            raw[:, at : at + 2] = (scale * mean).astype(np.float16).view(np.uint8).reshape(count, 2)
         return raw
 
     unit = dequantize(with_scale(np.full(count, 2.0**-6)), kind).std() * 2.0**6

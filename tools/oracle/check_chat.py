@@ -12,6 +12,7 @@ as text, the added tokens among the ids must be those of the same conversation w
 
 A template of older DeepSeek models is repaired first where its tool calls are faulty: see src/text/chat/deepseek_turns.h.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,18 +37,65 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 PACKAGE = "@huggingface/ollama-utils@0.0.18"
 SHA512 = "XdFPSQY2nFX3IQrviL2A4RqSGAsS5655CI1lQmT2TVz3YWVEFXHFJ9LEvmKZKmb1ihjhENaUy2/RJc4foaWpQA=="
-EXPECTED = {"chatml", "llama3", "qwen3", "deepseek-llm", "deepseek-coder", "deepseek-v2.5", "deepseek-v3", "deepseek-r1",
-            "deepseek-r1-0528", "deepseek-v3.1"}  # formats that the package's templates must cover
+EXPECTED = {
+    "chatml",
+    "llama3",
+    "qwen3",
+    "deepseek-llm",
+    "deepseek-coder",
+    "deepseek-v2.5",
+    "deepseek-v3",
+    "deepseek-r1",
+    "deepseek-r1-0528",
+    "deepseek-v3.1",
+}  # formats that the package's templates must cover
 
-SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-           "<|EOT|>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁calls▁begin｜>",
-           "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>",
-           "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>", "<｜tool▁sep｜>"]
+SPECIAL = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|EOT|>",
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁outputs▁begin｜>",
+    "<｜tool▁outputs▁end｜>",
+    "<｜tool▁output▁begin｜>",
+    "<｜tool▁output▁end｜>",
+    "<｜tool▁sep｜>",
+]
 ADDED = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Merges that reach over the border between a format's own words and what stands beside them.
-MERGES = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), ("Ġ", "Ġ"), ("u", "s"), ("us", "e"), ("use", "r"), (">", "Ċ"), (":", "Ċ"), ("Ġ", "H"), ("\"", "Ċ"),
-          ("`", "`"), ("``", "`"), ("}", "Ċ"), ("{", "\""), ("H", "i"), ("t", "o"), (".", "Ċ"), (".", "ĊĊ")]
+MERGES = [
+    ("Ċ", "Ċ"),
+    ("ĊĊ", "Ċ"),
+    ("Ġ", "Ġ"),
+    ("u", "s"),
+    ("us", "e"),
+    ("use", "r"),
+    (">", "Ċ"),
+    (":", "Ċ"),
+    ("Ġ", "H"),
+    ('"', "Ċ"),
+    ("`", "`"),
+    ("``", "`"),
+    ("}", "Ċ"),
+    ("{", '"'),
+    ("H", "i"),
+    ("t", "o"),
+    (".", "Ċ"),
+    (".", "ĊĊ"),
+]
 
 
 def fetch_templates(folder: Path) -> None:
@@ -81,6 +129,7 @@ def templates_of(folder: Path) -> Iterator[tuple[str, str]]:
             template = json.loads(path.read_text()).get("chat_template")
         elif path.suffix == ".gguf":
             import gguf
+
             field = gguf.GGUFReader(path).get_field("tokenizer.chat_template")
             template = field.contents() if field else None
         if isinstance(template, str) and template not in seen:
@@ -102,7 +151,7 @@ def repaired(template: str) -> str:
     assert len(re.findall(r"endfor -?%\}" + end, template)) == 1, "the repair no longer fits"
     start = re.search(r"\{%-? for tool in message", template)
     assert start
-    return template[: start.start()] + "{%- set ns.is_first = false -%}{%- set ns.is_output_first = true -%}" + template[start.start():]
+    return template[: start.start()] + "{%- set ns.is_first = false -%}{%- set ns.is_output_first = true -%}" + template[start.start() :]
 
 
 def compiled(template: str) -> jinja2.Template:
@@ -119,9 +168,45 @@ def compiled(template: str) -> jinja2.Template:
 class Conversations:
     """Random conversations that a format can express; each as (request for us, arguments for jinja)."""
 
-    WORDS = ["Hi", "hello", " ", "  ", "\n", "\n\n", "\t", "World.", "ünïcödé", "深い海", "🐟", "e\u0301", "\u00a0", "\u3000", "\u2028",
-             "'s", "it's", "12345", "{}", '{"a": 1}', "\\", "\\n", '"', "'", "```json\n", "### Instruction:\n", "User: ", "<", ">", "<b>", "a<b>c",
-             "{{ x }}", "{% if %}", "\x1f", "\x7f", "system", "assistant\n"]
+    WORDS = [
+        "Hi",
+        "hello",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "World.",
+        "ünïcödé",
+        "深い海",
+        "🐟",
+        "e\u0301",
+        "\u00a0",
+        "\u3000",
+        "\u2028",
+        "'s",
+        "it's",
+        "12345",
+        "{}",
+        '{"a": 1}',
+        "\\",
+        "\\n",
+        '"',
+        "'",
+        "```json\n",
+        "### Instruction:\n",
+        "User: ",
+        "<",
+        ">",
+        "<b>",
+        "a<b>c",
+        "{{ x }}",
+        "{% if %}",
+        "\x1f",
+        "\x7f",
+        "system",
+        "assistant\n",
+    ]
     MARKERS = SPECIAL + ADDED
 
     def __init__(self, rng: random.Random, name: str, template: str) -> None:
@@ -157,12 +242,17 @@ class Conversations:
         return {self.rng.choice("zyxabc") + self.text(False)[:4]: self.value(depth) for _ in range(self.rng.randint(0, 3))}
 
     def tool(self) -> dict[str, Any]:
-        return {"type": "function", "function": {"name": "f" + str(self.rng.randint(0, 9)), "description": self.text(False), "parameters": self.object()}}
+        return {
+            "type": "function",
+            "function": {"name": "f" + str(self.rng.randint(0, 9)), "description": self.text(False), "parameters": self.object()},
+        }
 
     def call_turns(self, markers: bool) -> list[dict[str, Any]]:
         """An assistant's calls and their results."""
         number = 1 if self.llama_tools else self.rng.randint(1, 3)
-        calls = [{"id": str(i), "type": "function", "function": {"name": "get_" + str(i), "arguments": self.object()}} for i in range(number)]
+        calls = [
+            {"id": str(i), "type": "function", "function": {"name": "get_" + str(i), "arguments": self.object()}} for i in range(number)
+        ]
         content = self.text(markers) if self.rng.random() < 0.4 and not (self.deepseek and not self.later) else ""
         turns: list[dict[str, Any]] = [{"role": "assistant", "content": content, "tool_calls": calls}]
         if self.format == "qwen3" and self.rng.random() < 0.5:
@@ -296,7 +386,8 @@ def make_tokenizer() -> Tokenizer:
         vocabulary.setdefault(left + right, len(vocabulary))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=MERGES))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in ADDED])
@@ -305,9 +396,21 @@ def make_tokenizer() -> Tokenizer:
 
 def make_model(folder: Path, template: str | None, tokenizer: Tokenizer, model_type: str = "llama") -> None:
     """A folder that opens as a checkpoint: of its weights only one exists, which `encode` never looks at."""
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": model_type, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-              "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": tokenizer.get_vocab_size(), "rms_norm_eps": 1e-5,
-              "max_position_embeddings": 128, "rope_theta": 10000.0, "tie_word_embeddings": True, "torch_dtype": "float32"}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": model_type,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 128,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<|endoftext|>"} if template else {}))
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -324,8 +427,10 @@ def encode(binary: str, folder: Path, requests: list[dict[str, Any]], chat_forma
 def differ(name: str, what: str, request: Any, expected: Any, found: Any) -> str:
     at = next((i for i, (e, f) in enumerate(zip(expected, found)) if e != f), min(len(expected), len(found)))
     begin, end = max(0, at - 60), at + 60
-    return (f"{name}: {what} differ at {at}\n  request  {json.dumps(request, ensure_ascii=False)}\n"
-            f"  expected …{expected[begin:end]!r}\n  found    …{found[begin:end]!r}")
+    return (
+        f"{name}: {what} differ at {at}\n  request  {json.dumps(request, ensure_ascii=False)}\n"
+        f"  expected …{expected[begin:end]!r}\n  found    …{found[begin:end]!r}"
+    )
 
 
 def check(binary: str, name: str, template: str, options: argparse.Namespace, tokenizer: Tokenizer) -> tuple[str | None, list[str]]:
@@ -345,7 +450,9 @@ def check(binary: str, name: str, template: str, options: argparse.Namespace, to
             marked.append(i % 4 == 3)
             requests.append(source.one(marked[-1]))
         found, why = encode(binary, folder, [for_us(r, rng) for r, _ in requests], chat_format)
-        faults = [f"{name}: {why}\n  request {json.dumps(requests[len(found)][0], ensure_ascii=False)}"] if len(found) < len(requests) else []
+        faults = (
+            [f"{name}: {why}\n  request {json.dumps(requests[len(found)][0], ensure_ascii=False)}"] if len(found) < len(requests) else []
+        )
         for (request, arguments), answer, has_markers in zip(requests, found, marked):
             expected = rendered(official, arguments)
             if answer.get("prompt") != expected:
@@ -355,11 +462,21 @@ def check(binary: str, name: str, template: str, options: argparse.Namespace, to
         return chat_format, faults
 
 
-def check_ids(name: str, source: Conversations, official: jinja2.Template, tokenizer: Tokenizer, request: dict[str, Any], prompt: str,
-              ids: list[int], has_markers: bool) -> list[str]:
+def check_ids(
+    name: str,
+    source: Conversations,
+    official: jinja2.Template,
+    tokenizer: Tokenizer,
+    request: dict[str, Any],
+    prompt: str,
+    ids: list[int],
+    has_markers: bool,
+) -> list[str]:
     def content(value: Any) -> str:
-        return json.dumps([[m.get("content"), m.get("reasoning_content"), m.get("tool_calls")] for m in value["messages"]] + [value.get("tools")],
-                          ensure_ascii=False)
+        return json.dumps(
+            [[m.get("content"), m.get("reasoning_content"), m.get("tool_calls")] for m in value["messages"]] + [value.get("tools")],
+            ensure_ascii=False,
+        )
 
     if not has_markers and not any(marker in content(request) for marker in SPECIAL + ADDED):
         expected = tokenizer.encode(prompt, add_special_tokens=False).ids

@@ -8,6 +8,7 @@ instead of the official four of check_tokenizers.py; of DeepSeek-V4's 99092 diff
 vocabularies there. Then made-up tokenizers with missing ids, halves of characters and added tokens of all kinds; then the keys
 alone: of every code point, between letters and blanks, and of random texts. Exit code: 1 on any difference.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,10 +26,18 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 PUBLISHED = 99092  # engram_compressed_vocab_size of DeepSeek-V4.1, whose vocabulary is V4's
 SENTINEL = "\ue000"
 # As the paper's code has it.
-KEY = normalizers.Sequence([
-    normalizers.NFKC(), normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase(),
-    normalizers.Replace(Regex(r"[ \t\r\n]+"), " "), normalizers.Replace(Regex(r"^ $"), SENTINEL), normalizers.Strip(),
-    normalizers.Replace(SENTINEL, " ")])
+KEY = normalizers.Sequence(
+    [
+        normalizers.NFKC(),
+        normalizers.NFD(),
+        normalizers.StripAccents(),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"[ \t\r\n]+"), " "),
+        normalizers.Replace(Regex(r"^ $"), SENTINEL),
+        normalizers.Strip(),
+        normalizers.Replace(SENTINEL, " "),
+    ]
+)
 
 
 def expected_ids(tokenizer: Tokenizer) -> list[int]:
@@ -43,25 +52,37 @@ def expected_ids(tokenizer: Tokenizer) -> list[int]:
 
 def from_gguf(path: Path) -> Tokenizer:
     import gguf
+
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     types = fields["tokenizer.ggml.token_type"].contents()
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(t, special=kind == gguf.TokenType.CONTROL, normalized=False) for t, kind in zip(tokens, types)
-                          if kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)])
+    tokenizer.add_tokens(
+        [
+            AddedToken(t, special=kind == gguf.TokenType.CONTROL, normalized=False)
+            for t, kind in zip(tokens, types)
+            if kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
+        ]
+    )
     return tokenizer
 
 
 def printed(program: Path, *arguments: str, text: str = "") -> list[Any] | str:
     """What the program prints, or what went wrong."""
     done = subprocess.run([program, *arguments], input=text, capture_output=True, text=True, timeout=600)
-    return [json.loads(line) for line in done.stdout.split("\n")[:-1]] if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
+    return (
+        [json.loads(line) for line in done.stdout.split("\n")[:-1]]
+        if done.returncode == 0
+        else done.stderr.strip() or f"exit {done.returncode}"
+    )
 
 
 def differences(found: list[Any], expected: list[Any], names: Any) -> list[str]:
     faults = [f"{len(found)} instead of {len(expected)}"] if len(found) != len(expected) else []
-    return faults + [f"{names(i)!a}: expected {theirs!a}, found {ours!a}" for i, (ours, theirs) in enumerate(zip(found, expected)) if ours != theirs]
+    return faults + [
+        f"{names(i)!a}: expected {theirs!a}, found {ours!a}" for i, (ours, theirs) in enumerate(zip(found, expected)) if ours != theirs
+    ]
 
 
 def show(what: str, faults: list[str]) -> bool:
@@ -82,8 +103,10 @@ def check_ids(program: Path, path: Path, oracle: Tokenizer, distinct: int | None
 
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-FALLBACK = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
-                                             {"type": "Fuse"}]}
+FALLBACK = {
+    "type": "Sequence",
+    "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}],
+}
 
 
 def made_up(rng: random.Random, decoder: dict[str, Any] | None) -> dict[str, Any]:
@@ -92,23 +115,56 @@ def made_up(rng: random.Random, decoder: dict[str, Any] | None) -> dict[str, Any
 
     def token() -> str:
         kind = rng.random()
-        if kind < .3:
+        if kind < 0.3:
             return "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 5)))
-        text = texts.text()[:8] if kind < .8 else rng.choice(("a", "A", "\u00e4", " a", "\u00c4 ", "\u0301", "\u00e9", " ", "\n", "\x0b", SENTINEL,
-                                                             "\u2581A", "\u2581", "<0x41>", "<0xE9>"))
-        if decoder is BYTE_LEVEL and kind < .9:
+        text = (
+            texts.text()[:8]
+            if kind < 0.8
+            else rng.choice(
+                (
+                    "a",
+                    "A",
+                    "\u00e4",
+                    " a",
+                    "\u00c4 ",
+                    "\u0301",
+                    "\u00e9",
+                    " ",
+                    "\n",
+                    "\x0b",
+                    SENTINEL,
+                    "\u2581A",
+                    "\u2581",
+                    "<0x41>",
+                    "<0xE9>",
+                )
+            )
+        )
+        if decoder is BYTE_LEVEL and kind < 0.9:
             return "".join(BYTES[b] for b in text.encode())
         return text
+
     vocab: dict[str, int] = {}
     next_id = 0
     for _ in range(300):
         name = token()
         if name and name not in vocab:
-            next_id += rng.choice((1, 2)) if rng.random() < .05 else 0
+            next_id += rng.choice((1, 2)) if rng.random() < 0.05 else 0
             vocab[name] = next_id
             next_id += 1
-    added = [{"id": 0, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-              "special": rng.random() < .5} for content in (token() for _ in range(20)) if content]
+    added = [
+        {
+            "id": 0,
+            "content": content,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": rng.random() < 0.5,
+        }
+        for content in (token() for _ in range(20))
+        if content
+    ]
     model = {"type": "BPE", "vocab": vocab, "merges": [], "byte_fallback": decoder is FALLBACK}
     return {"version": "1.0", "added_tokens": added, "decoder": decoder, "model": model}
 
@@ -144,9 +200,12 @@ def check_keys(program: Path, count: int, seed: int) -> bool:
     points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     good = True
     maker = Texts(f"compressed {seed}", [SENTINEL])
-    for what, texts in (("every code point", points), ("every code point between others", [f" A{c}\u0301 " for c in points]),
-                        ("every code point at the ends", [f"{c} {c}" for c in points]),
-                        ("random texts", [maker.text() for _ in range(count)])):
+    for what, texts in (
+        ("every code point", points),
+        ("every code point between others", [f" A{c}\u0301 " for c in points]),
+        ("every code point at the ends", [f"{c} {c}" for c in points]),
+        ("random texts", [maker.text() for _ in range(count)]),
+    ):
         keys = printed(program, "--keys", text="".join(json.dumps(t) + "\n" for t in texts))
         faults = [keys] if isinstance(keys, str) else differences(keys, [KEY.normalize_str(t) for t in texts], texts.__getitem__)
         good &= show(f"{what}, {len(texts)} keys", faults)
@@ -169,8 +228,11 @@ def main() -> int:
     if args.tokenizers:
         good = [check_ids(program, p / "tokenizer.json", Tokenizer.from_file(str(p / "tokenizer.json"))) for p in args.tokenizers]
     else:
-        good = [check_ids(program, p, Tokenizer.from_file(str(p)), PUBLISHED if name == "deepseek_v4" else None)
-                for name, p in official().items() if p]
+        good = [
+            check_ids(program, p, Tokenizer.from_file(str(p)), PUBLISHED if name == "deepseek_v4" else None)
+            for name, p in official().items()
+            if p
+        ]
     if args.vocab:
         good += [check_ids(program, p, from_gguf(p)) for p in sorted(args.vocab.glob("*.gguf"))]
     good += [check_made_up(program, args.variants, args.seed), check_keys(program, args.count, args.seed)]

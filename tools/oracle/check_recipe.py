@@ -14,6 +14,7 @@ ways must agree and nothing but markers and white space may be lost.
 Left out, because the package differs from the encoder in the checkpoints or is at fault: floats below 1e-4 (Rust's spelling, 1e-7,
 not Python's, 1e-07), two reminders in a row (V4.1 keeps the first), and names of parameters with white space, quotes or control characters (it does not escape them).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,7 +37,16 @@ from tokenizers import Tokenizer
 
 MLX_LM = "mlx-lm==0.32.2"
 MLX_LM_SHA256 = "5c0991248cfff5872503d74f466d2532dd8cb7fb3670cb9be7a06d7305dadc04"
-MARKERS = SPECIAL + ["<think>", "</think>", "<｜System｜>", "<｜latest_reminder｜>", "｜DSML｜", "<｜DSML｜tool_calls>", "</｜DSML｜ invoke>", "<tool_result>"]
+MARKERS = SPECIAL + [
+    "<think>",
+    "</think>",
+    "<｜System｜>",
+    "<｜latest_reminder｜>",
+    "｜DSML｜",
+    "<｜DSML｜tool_calls>",
+    "</｜DSML｜ invoke>",
+    "<tool_result>",
+]
 EFFORTS = [None, "none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"]
 
 
@@ -65,8 +75,14 @@ class Requests(Conversations):
         return {"type": "function", "function": function}
 
     def round(self, markers: bool) -> list[dict[str, Any]]:
-        calls = [{"id": f"call_{i:02}", "type": "function", "function": {"name": f"get_{i}", "arguments": json.dumps(self.object(), ensure_ascii=False)}}
-                 for i in range(self.rng.randint(1, 4))]
+        calls = [
+            {
+                "id": f"call_{i:02}",
+                "type": "function",
+                "function": {"name": f"get_{i}", "arguments": json.dumps(self.object(), ensure_ascii=False)},
+            }
+            for i in range(self.rng.randint(1, 4))
+        ]
         results = [{"role": "tool", "tool_call_id": call["id"], "content": self.text(markers)} for call in calls]
         self.rng.shuffle(results)
         answer = {"role": "assistant", "content": self.text(markers) if self.rng.random() < 0.4 else "", "tool_calls": calls}
@@ -111,8 +127,10 @@ class Requests(Conversations):
 
     def answer(self, markers: bool) -> dict[str, Any]:
         """What a model might answer; without white space (and <, a fault of the package) at the border of a marker."""
+
         def text() -> str:
             return self.text(markers).strip(" \t\n<") if self.rng.random() < 0.8 else ""
+
         turn: dict[str, Any] = {"reasoning": text(), "content": text(), "calls": []}
         for _ in range(self.rng.choice([0, 1, 1, 2, 3])):
             turn["calls"].append((f"f{self.rng.randint(0, 9)}", {re.sub(r"[^\w<{']", "", k): v for k, v in self.object().items()}))
@@ -143,7 +161,10 @@ class Family:
 
 class V31(Family):
     def answer_text(self, turn: dict[str, Any], thinking: bool) -> str:
-        calls = "".join(f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{json.dumps(arguments, ensure_ascii=False)}<｜tool▁call▁end｜>" for name, arguments in turn["calls"])
+        calls = "".join(
+            f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{json.dumps(arguments, ensure_ascii=False)}<｜tool▁call▁end｜>"
+            for name, arguments in turn["calls"]
+        )
         calls = f"<｜tool▁calls▁begin｜>{calls}<｜tool▁calls▁end｜>" if calls else ""
         return (turn["reasoning"] + "</think>" if thinking else "") + turn["content"] + calls
 
@@ -151,7 +172,9 @@ class V31(Family):
 class V32(Family):
     def __init__(self, scratch: Path) -> None:
         super().__init__("deepseek-v3.2", "deepseek_v32", make_tokenizer())
-        done = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True
+        )
         wheels = list(scratch.glob("mlx_lm-*.whl"))
         if done.returncode or len(wheels) != 1:
             sys.exit(f"pip could not fetch {MLX_LM}: {done.stderr.strip()}")
@@ -220,18 +243,31 @@ class V4(Family):
         calls, invoke, parameter = self.tags
         text = (turn["reasoning"] + "</think>" if thinking else "") + turn["content"]
         for i, (name, arguments) in enumerate(turn["calls"]):
-            values = "".join(f'<{parameter} name="{key}" string="{"true" if isinstance(v, str) else "false"}">'
-                             f"{v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}</{parameter}>\n" for key, v in arguments.items())
+            values = "".join(
+                f'<{parameter} name="{key}" string="{"true" if isinstance(v, str) else "false"}">'
+                f"{v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}</{parameter}>\n"
+                for key, v in arguments.items()
+            )
             text += (f"\n\n<{calls}>\n" if i == 0 else "") + f'<{invoke} name="{name}">\n{values}</{invoke}>\n'
         return text + (f"</{calls}>" if turn["calls"] else "")
 
     def parsed(self, text: str, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
         tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-        request = self.converted({"messages": [{"role": "user", "content": "?"}], "tools": [tool], "stream": True,
-                                  "thinking": {"type": "enabled" if thinking else "disabled"}})
+        request = self.converted(
+            {
+                "messages": [{"role": "user", "content": "?"}],
+                "tools": [tool],
+                "stream": True,
+                "thinking": {"type": "enabled" if thinking else "disabled"},
+            }
+        )
         processor = recipe.StreamProcessor(recipe.ChatCompletionRequest.chunk_generator(request, "id", "m"), request.parsing_options)
         response = recipe.ChatCompletionResponse("id", "m", 0, 0, 0)
-        chunks = [recipe.InferenceChunk.ready(), recipe.InferenceChunk.text(text, 1), recipe.InferenceChunk.finish(recipe.InferenceFinishReason.Stop)]
+        chunks = [
+            recipe.InferenceChunk.ready(),
+            recipe.InferenceChunk.text(text, 1),
+            recipe.InferenceChunk.finish(recipe.InferenceFinishReason.Stop),
+        ]
         for chunk in [event for c in chunks for event in processor.push(c)] + processor.finish():
             response.accumulate(chunk)
         message = json.loads(response.to_json())["choices"][0]["message"]
@@ -284,8 +320,10 @@ def lost(text: str, result: dict[str, Any]) -> bool:
     """Whether a letter or digit of the text, markers aside, is missing in what came of it."""
     if result["tool_calls"]:
         return False  # in arguments, text is escaped
+
     def bare(t: str) -> str:
         return re.sub(r"</?think>|</｜DSML｜ ?\w*calls>|<｜tool▁calls▁end｜>|\s", "", t)
+
     return bare(text) != bare(result["reasoning"] + result["content"])
 
 
@@ -321,18 +359,35 @@ def main() -> int:
     options = parser.parse_args()
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        families = [V31("deepseek-v3.1", "", make_tokenizer()), V32(Path(scratch)),
-                    V4("deepseek-v4", "deepseek_v4", "DeepSeek-V4-Pro", recipe.DeepseekV4Encoding(), ("｜DSML｜tool_calls", "｜DSML｜invoke", "｜DSML｜parameter")),
-                    V4("deepseek-v4.1", "deepseek_v41", "DeepSeek-V4.1-Flash", recipe.DeepseekV41Encoding(),
-                       ("｜DSML｜ calls", "｜DSML｜ invoke", "｜DSML｜ parameter"))]
+        families = [
+            V31("deepseek-v3.1", "", make_tokenizer()),
+            V32(Path(scratch)),
+            V4(
+                "deepseek-v4",
+                "deepseek_v4",
+                "DeepSeek-V4-Pro",
+                recipe.DeepseekV4Encoding(),
+                ("｜DSML｜tool_calls", "｜DSML｜invoke", "｜DSML｜parameter"),
+            ),
+            V4(
+                "deepseek-v4.1",
+                "deepseek_v41",
+                "DeepSeek-V4.1-Flash",
+                recipe.DeepseekV41Encoding(),
+                ("｜DSML｜ calls", "｜DSML｜ invoke", "｜DSML｜ parameter"),
+            ),
+        ]
         for family in families:
             if options.only and family.name != options.only:
                 continue
             rng = random.Random(f"{options.seed} {family.name}")
             equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
-            print(f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number} and as many broken, "
-                  f"{cuts} cuts, {len(bad)} faults", flush=True)
+            print(
+                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number} and as many broken, "
+                f"{cuts} cuts, {len(bad)} faults",
+                flush=True,
+            )
             faults += wrong[:3] + bad[:3]
     print("\n".join(faults))
     return 1 if faults else 0

@@ -8,6 +8,7 @@ our double-precision references for MoE-16B and V4.1: KL below 1e-6 at every pos
 reused or threaded; the same greedy ids. A prompt ends before the first choice of experts or entries that the oracle itself finds close.
 Cases are numbered: --seed 17 --count 1 repeats number 17 of a family. What fails is kept, with the commands that show it.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -48,6 +49,7 @@ Array = np.ndarray
 
 
 # --- how close the oracle's choices were ------------------------------------------------------------------------------------
+
 
 class Margins:
     """The smallest relative lead of a choice at each position."""
@@ -100,6 +102,7 @@ r41.best = watched_best
 
 class NumpyOfV1:
     """numpy as reference_v1 sees it: its argsort tells how close the experts were."""
+
     k = 1
 
     def __init__(self) -> None:
@@ -128,6 +131,7 @@ def oracle_of(tiny: tiny_models.Tiny, saved: Path | None, oracle_config: dict[st
         def run_v1(ids: list[int]) -> Array:
             v1.calls = 0
             return tiny_deepseek.reference_v1(tiny, ids)
+
         return run_v1
     if tiny.arch == "deepseek_v41":
         model = r41.Reference(c["text_config"], tiny.weights, tiny.token_table)
@@ -140,10 +144,14 @@ def oracle_of(tiny: tiny_models.Tiny, saved: Path | None, oracle_config: dict[st
         config["rope_scaling"] = rope
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        save_file({n: torch.from_numpy(w).contiguous() for n, w in tiny.weights.items()}, Path(folder) / "model.safetensors",
-                  metadata={"format": "pt"})
+        save_file(
+            {n: torch.from_numpy(w).contiguous() for n, w in tiny.weights.items()},
+            Path(folder) / "model.safetensors",
+            metadata={"format": "pt"},
+        )
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager", output_loading_info=True)
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager", output_loading_info=True
+        )
         model.eval()
         missing = [n for n in info["missing_keys"] if not (n == "lm_head.weight" and c.get("tie_word_embeddings"))]
         assert not missing, f"oracle misses {missing[:4]}"
@@ -151,11 +159,13 @@ def oracle_of(tiny: tiny_models.Tiny, saved: Path | None, oracle_config: dict[st
             model.to(torch.bfloat16).save_pretrained(saved)
             model.to(torch.float32)
             model = transformers.AutoModelForCausalLM.from_pretrained(  # buffers of rope must not stay rounded
-                folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+                folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+            ).eval()
 
     @torch.no_grad()
     def run(ids: list[int]) -> Array:
         return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+
     return run
 
 
@@ -189,7 +199,11 @@ def theta(r: R) -> float:
 
 
 def yarn(r: R, mscale: bool) -> dict[str, Any]:
-    rope: dict[str, Any] = {pick(r, "type", "rope_type"): "yarn", "factor": pick(r, 4.0, 2.0, 40.0, 1.5, 8), "original_max_position_embeddings": pick(r, 16, 32, 64, 100)}
+    rope: dict[str, Any] = {
+        pick(r, "type", "rope_type"): "yarn",
+        "factor": pick(r, 4.0, 2.0, 40.0, 1.5, 8),
+        "original_max_position_embeddings": pick(r, 16, 32, 64, 100),
+    }
     if r.random() < 0.8:
         rope |= {"beta_fast": pick(r, 2.0, 4.0, 1.5, 32), "beta_slow": pick(r, 0.25, 0.1, 1)}
     if r.random() < 0.15:
@@ -232,8 +246,20 @@ def dense(r: R) -> dict[str, Any]:
     dim = pick(r, 2, 4, 6, 8, 10, 14, 16, 20, 24, 32, 40, 64, 66)
     own = arch == "qwen3" or (arch == "llama" and r.random() < 0.5)
     hidden = heads * (r.randrange(1, (480 if BIG else 120) // heads + 1) if own else dim)
-    c = make_golden.config(arch, hidden, heads, kv, width(r, 1, 150), layers=r.randrange(1, 5), vocab_size=vocab(r), rope_theta=theta(r),
-                           tie_word_embeddings=r.random() < 0.4, rms_norm_eps=pick(r, 1e-6, 1e-5, 1e-3), bos_token_id=0, eos_token_id=1)
+    c = make_golden.config(
+        arch,
+        hidden,
+        heads,
+        kv,
+        width(r, 1, 150),
+        layers=r.randrange(1, 5),
+        vocab_size=vocab(r),
+        rope_theta=theta(r),
+        tie_word_embeddings=r.random() < 0.4,
+        rms_norm_eps=pick(r, 1e-6, 1e-5, 1e-3),
+        bos_token_id=0,
+        eos_token_id=1,
+    )
     if own:
         c["head_dim"] = dim
     if arch != "qwen2" and r.random() < 0.3:
@@ -250,15 +276,24 @@ def dense(r: R) -> dict[str, Any]:
         c["rope_scaling"] = {pick(r, "type", "rope_type"): "linear", "factor": pick(r, 4.0, 2.0, 1.5)}
     elif kind < 0.55:
         low = pick(r, 1.0, 0.5)
-        c["rope_scaling"] = {"rope_type": "llama3", "factor": pick(r, 8.0, 3.0), "low_freq_factor": low, "high_freq_factor": low * pick(r, 4.0, 2.0),
-                             "original_max_position_embeddings": pick(r, 16, 64, 100)}
+        c["rope_scaling"] = {
+            "rope_type": "llama3",
+            "factor": pick(r, 8.0, 3.0),
+            "low_freq_factor": low,
+            "high_freq_factor": low * pick(r, 4.0, 2.0),
+            "original_max_position_embeddings": pick(r, 16, 64, 100),
+        }
     if "rope_scaling" in c and "attn_factor" not in c["rope_scaling"] and r.random() < 0.4:
         rope = c.pop("rope_scaling")
         if "type" in rope:
             rope["rope_type"] = rope.pop("type")
         c["rope_parameters"] = rope | {"rope_theta": c.pop("rope_theta")}
     if arch != "llama" and r.random() < 0.35:
-        c |= {"use_sliding_window": True, "sliding_window": r.randrange(1, 60), "max_window_layers": r.randrange(0, c["num_hidden_layers"] + 1)}
+        c |= {
+            "use_sliding_window": True,
+            "sliding_window": r.randrange(1, 60),
+            "max_window_layers": r.randrange(0, c["num_hidden_layers"] + 1),
+        }
         if r.random() < 0.3:
             c["layer_types"] = [pick(r, "full_attention", "sliding_attention") for _ in range(c["num_hidden_layers"])]
     return c
@@ -271,21 +306,45 @@ def latent(r: R, kind: str) -> dict[str, Any]:
     if WHOLE_BLOCKS:
         heads = pick(r, 1, 2, 4)
         dim = 32
-    hidden = 32 * heads * r.randrange(1, 3) if WHOLE_BLOCKS and kind != "deepseek" else heads * (dim if kind == "deepseek" else r.randrange(1 if heads > 2 else 5, (400 if BIG else 100) // heads))
+    hidden = (
+        32 * heads * r.randrange(1, 3)
+        if WHOLE_BLOCKS and kind != "deepseek"
+        else heads * (dim if kind == "deepseek" else r.randrange(1 if heads > 2 else 5, (400 if BIG else 100) // heads))
+    )
     layers = r.randrange(1, 5)
     groups = 1 if kind == "deepseek" or r.random() < 0.4 else pick(r, 2, 3, 4, 5)
     each = r.randrange(2, 20 if BIG else 7) if groups > 1 else r.randrange(2, 80 if BIG else 20)
     kept = r.randrange(1, groups + 1)
     c = make_golden.deepseek(
-        kind, hidden, heads, vocab_size=vocab(r), intermediate_size=width(r, 1, 120), moe_intermediate_size=width(r, 1, 70), num_hidden_layers=layers,
-        n_routed_experts=groups * each, n_shared_experts=r.randrange(1, 4), num_experts_per_tok=r.randrange(1, kept * each + 1 if r.random() < 0.3 else min(7, kept * each) + 1),
-        first_k_dense_replace=r.randrange(0, layers + 1) if r.random() < 0.7 else 1, routed_scaling_factor=pick(r, 1.0, 2.5, 16.0, 0.7), rope_theta=theta(r),
-        rms_norm_eps=pick(r, 1e-6, 1e-5, 1e-3), bos_token_id=0, eos_token_id=1)
+        kind,
+        hidden,
+        heads,
+        vocab_size=vocab(r),
+        intermediate_size=width(r, 1, 120),
+        moe_intermediate_size=width(r, 1, 70),
+        num_hidden_layers=layers,
+        n_routed_experts=groups * each,
+        n_shared_experts=r.randrange(1, 4),
+        num_experts_per_tok=r.randrange(1, kept * each + 1 if r.random() < 0.3 else min(7, kept * each) + 1),
+        first_k_dense_replace=r.randrange(0, layers + 1) if r.random() < 0.7 else 1,
+        routed_scaling_factor=pick(r, 1.0, 2.5, 16.0, 0.7),
+        rope_theta=theta(r),
+        rms_norm_eps=pick(r, 1e-6, 1e-5, 1e-3),
+        bos_token_id=0,
+        eos_token_id=1,
+    )
     if kind == "deepseek":
         c |= {"norm_topk_prob": r.random() < 0.5, "moe_layer_freq": pick(r, 1, 1, 2)}
         return c
-    c |= {"kv_lora_rank": width(r, 1, 70), "qk_nope_head_dim": width(r, 1, 40), "qk_rope_head_dim": pick(r, 2, 4, 6, 8, 10, 16, 32, 64), "v_head_dim": width(r, 1, 40),
-          "q_lora_rank": width(r, 1, 60) if kind == "deepseek_v32" or r.random() < 0.6 else None, "n_group": groups, "topk_group": kept}
+    c |= {
+        "kv_lora_rank": width(r, 1, 70),
+        "qk_nope_head_dim": width(r, 1, 40),
+        "qk_rope_head_dim": pick(r, 2, 4, 6, 8, 10, 16, 32, 64),
+        "v_head_dim": width(r, 1, 40),
+        "q_lora_rank": width(r, 1, 60) if kind == "deepseek_v32" or r.random() < 0.6 else None,
+        "n_group": groups,
+        "topk_group": kept,
+    }
     if r.random() < 0.6:
         c["rope_scaling"] = yarn(r, True)
     if kind == "deepseek_v2":
@@ -301,8 +360,11 @@ def latent(r: R, kind: str) -> dict[str, Any]:
         c.pop("num_nextn_predict_layers", None)
     if kind == "deepseek_v32":
         many = r.random() < 0.75
-        c |= {"index_n_heads": pick(r, 16, 17, 24, 32) if many else pick(r, 1, 3, 5), "index_head_dim": c["qk_rope_head_dim"] + r.randrange(0, 30),
-              "index_topk": pick(r, 1, 2, 3, 7, 8, 16, 17, 33, 64, 100) if many else pick(r, 64, 200, 2048)}
+        c |= {
+            "index_n_heads": pick(r, 16, 17, 24, 32) if many else pick(r, 1, 3, 5),
+            "index_head_dim": c["qk_rope_head_dim"] + r.randrange(0, 30),
+            "index_topk": pick(r, 1, 2, 3, 7, 8, 16, 17, 33, 64, 100) if many else pick(r, 64, 200, 2048),
+        }
     if "rope_scaling" in c and r.random() < 0.25:
         rope = c.pop("rope_scaling")
         if "type" in rope:
@@ -320,19 +382,42 @@ def shared_kv(r: R, quantised: bool) -> dict[str, Any]:
             break
     experts = r.randrange(2, 40 if BIG else 12)
     many = r.random() < 0.8
-    c = {"hidden_size": 32 * r.randrange(1, 10 if BIG else 4) if quantised else width(r, 5, 90), "num_attention_heads": heads, "head_dim": dim, "qk_rope_head_dim": rope,
-         "q_lora_rank": width(r, 1, 60), "o_groups": pick(r, *[g for g in range(1, heads + 1) if heads % g == 0]), "o_lora_rank": width(r, 1, 30),
-         "sliding_window": r.randrange(1, 41) if r.random() < 0.85 else pick(r, 64, 127, 128, 129, 200), "rope_theta": theta(r), "compress_rope_theta": pick(r, 160000.0, 1000.0, 10000.0),
-         "index_n_heads": pick(r, 16, 17, 20, 32) if many else pick(r, 1, 3, 5), "index_head_dim": rope + r.randrange(0, 30),
-         "index_topk": r.randrange(1, 40) if many else pick(r, 80, 128, 512), "hc_mult": pick(r, 1, 2, 3, 4, 4), "hc_sinkhorn_iters": pick(r, 1, 2, 6, 20),
-         "hc_eps": pick(r, 1e-6, 1e-6, 1e-3), "n_routed_experts": experts, "num_experts_per_tok": r.randrange(1, min(7, experts) + 1),
-         "moe_intermediate_size": 32 * r.randrange(1, 3) if quantised else width(r, 1, 50), "routed_scaling_factor": pick(r, 1.5, 2.5, 1.0),
-         "swiglu_limit": pick(r, 0.3, 1.5, 10.0), "vocab_size": vocab(r), "bos_token_id": 0, "eos_token_id": 1}
+    c = {
+        "hidden_size": 32 * r.randrange(1, 10 if BIG else 4) if quantised else width(r, 5, 90),
+        "num_attention_heads": heads,
+        "head_dim": dim,
+        "qk_rope_head_dim": rope,
+        "q_lora_rank": width(r, 1, 60),
+        "o_groups": pick(r, *[g for g in range(1, heads + 1) if heads % g == 0]),
+        "o_lora_rank": width(r, 1, 30),
+        "sliding_window": r.randrange(1, 41) if r.random() < 0.85 else pick(r, 64, 127, 128, 129, 200),
+        "rope_theta": theta(r),
+        "compress_rope_theta": pick(r, 160000.0, 1000.0, 10000.0),
+        "index_n_heads": pick(r, 16, 17, 20, 32) if many else pick(r, 1, 3, 5),
+        "index_head_dim": rope + r.randrange(0, 30),
+        "index_topk": r.randrange(1, 40) if many else pick(r, 80, 128, 512),
+        "hc_mult": pick(r, 1, 2, 3, 4, 4),
+        "hc_sinkhorn_iters": pick(r, 1, 2, 6, 20),
+        "hc_eps": pick(r, 1e-6, 1e-6, 1e-3),
+        "n_routed_experts": experts,
+        "num_experts_per_tok": r.randrange(1, min(7, experts) + 1),
+        "moe_intermediate_size": 32 * r.randrange(1, 3) if quantised else width(r, 1, 50),
+        "routed_scaling_factor": pick(r, 1.5, 2.5, 1.0),
+        "swiglu_limit": pick(r, 0.3, 1.5, 10.0),
+        "vocab_size": vocab(r),
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     kind = r.random()
     c["rope_scaling"] = None
     if kind < 0.8:
-        c["rope_scaling"] = {pick(r, "type", "rope_type"): "yarn", "factor": pick(r, 4.0, 16, 2.0), "original_max_position_embeddings": pick(r, 16, 64, 100),
-                             "beta_fast": pick(r, 2, 4, 32), "beta_slow": pick(r, 0.25, 0.1, 1)}
+        c["rope_scaling"] = {
+            pick(r, "type", "rope_type"): "yarn",
+            "factor": pick(r, 4.0, 16, 2.0),
+            "original_max_position_embeddings": pick(r, 16, 64, 100),
+            "beta_fast": pick(r, 2, 4, 32),
+            "beta_slow": pick(r, 0.25, 0.1, 1),
+        }
     return c
 
 
@@ -345,8 +430,13 @@ def v4(r: R, quantised: bool) -> dict[str, Any]:
     kinds = pick(r, (0, 4, 128), (0, 4, 128), (4,), (128,), (0,), (4, 128), (0, 4), (0, 128))
     ratios = [pick(r, *kinds) for _ in range(layers)]
     mtp = pick(r, 0, 1, 1, 2)
-    c |= {"num_hidden_layers": layers, "compress_ratios": ratios + [0] * mtp, "num_nextn_predict_layers": mtp, "num_hash_layers": r.randrange(0, layers + 1) if r.random() < 0.6 else 1,
-          "rms_norm_eps": pick(r, 1e-6, 1e-5, 1e-3)}
+    c |= {
+        "num_hidden_layers": layers,
+        "compress_ratios": ratios + [0] * mtp,
+        "num_nextn_predict_layers": mtp,
+        "num_hash_layers": r.randrange(0, layers + 1) if r.random() < 0.6 else 1,
+        "rms_norm_eps": pick(r, 1e-6, 1e-5, 1e-3),
+    }
     if c["rope_scaling"] is None:
         del c["rope_scaling"]
     return c
@@ -372,8 +462,10 @@ def v4_forms(r: R, c: dict[str, Any]) -> dict[str, Any]:
         part = make_golden_part(c)
         if rope["rope_type"] == "yarn":
             rope["attention_factor"] = 1.0
-        c["rope_parameters"] = {"main": {"rope_type": "default", "rope_theta": c.pop("rope_theta"), "partial_rotary_factor": part},
-                                "compress": rope | {"rope_theta": c.pop("compress_rope_theta"), "partial_rotary_factor": part}}
+        c["rope_parameters"] = {
+            "main": {"rope_type": "default", "rope_theta": c.pop("rope_theta"), "partial_rotary_factor": part},
+            "compress": rope | {"rope_theta": c.pop("compress_rope_theta"), "partial_rotary_factor": part},
+        }
     return c
 
 
@@ -397,16 +489,30 @@ def v41(r: R, quantised: bool) -> tuple[dict[str, Any], Any]:
     candidates = [i for i in choosers if i >= last]
     blocks = pick(r, -1, *candidates, *candidates)
     topk = text["index_topk"]
-    text |= {"num_hidden_layers": layers, "compress_ratios": ratios + [0] * pick(r, 0, 0, 3), "kv_source_layer_ids": sources, "index_source_layer_ids": choosers,
-             "candidate_source_layer_id": blocks, "candidate_topk_blocks": max(1, pick(r, topk - 1, topk, topk + 1, topk + 5, topk // 2, 1, 2, 3, 2048)),
-             "candidate_block_size": pick(r, 1, 2, 3, 4, 5, 8, 16, 500), "num_nextn_predict_layers": 0, "rms_norm_eps": pick(r, 1e-20, 1e-20, 1e-6),
-             "n_shared_experts": pick(r, 1, 1, 2)}
+    text |= {
+        "num_hidden_layers": layers,
+        "compress_ratios": ratios + [0] * pick(r, 0, 0, 3),
+        "kv_source_layer_ids": sources,
+        "index_source_layer_ids": choosers,
+        "candidate_source_layer_id": blocks,
+        "candidate_topk_blocks": max(1, pick(r, topk - 1, topk, topk + 1, topk + 5, topk // 2, 1, 2, 3, 2048)),
+        "candidate_block_size": pick(r, 1, 2, 3, 4, 5, 8, 16, 500),
+        "num_nextn_predict_layers": 0,
+        "rms_norm_eps": pick(r, 1e-20, 1e-20, 1e-6),
+        "n_shared_experts": pick(r, 1, 1, 2),
+    }
     count = pick(r, 0, 1, 1, 2, 2, 3)
     engram = sorted(r.sample(range(layers), min(count, layers)))
     if engram and r.random() < 0.3:
         engram[0] = 0
-    text |= {"engram_layer_ids": engram, "engram_vocab_size": pick(r, 2, 13, 61, 97, 200), "engram_max_ngram_size": r.randrange(2, 6), "engram_n_heads": r.randrange(1, 5),
-             "engram_head_dim": width(r, 1, 40), "engram_pad_id": r.randrange(0, 320)}
+    text |= {
+        "engram_layer_ids": engram,
+        "engram_vocab_size": pick(r, 2, 13, 61, 97, 200),
+        "engram_max_ngram_size": r.randrange(2, 6),
+        "engram_n_heads": r.randrange(1, 5),
+        "engram_head_dim": width(r, 1, 40),
+        "engram_pad_id": r.randrange(0, 320),
+    }
     tokenizer = None
     if engram:
         tokenizer = pick(r, make_golden.tokenizer, make_golden.tokenizer_v41)()
@@ -417,6 +523,7 @@ def v41(r: R, quantised: bool) -> tuple[dict[str, Any], Any]:
 
 
 # --- other stored forms -------------------------------------------------------------------------------------------------------
+
 
 def to_fp8(tiny: tiny_models.Tiny, high: int, wide: int, scale_type: torch.dtype) -> None:
     """As tiny_models.to_fp8, any block, and kv_a_proj_with_mqa and the indexer's matrices as well."""
@@ -431,13 +538,24 @@ def to_fp8(tiny: tiny_models.Tiny, high: int, wide: int, scale_type: torch.dtype
             for c in range(scales.shape[1]):
                 block = (slice(high * r, high * (r + 1)), slice(wide * c, wide * (c + 1)))
                 top = weight[block].abs().max().clamp(min=2.0**-20)
-                scale = torch.exp2(torch.ceil(torch.log2(top / 448))) if scale_type == torch.float8_e8m0fnu else (top / 448).to(scale_type).float()
+                scale = (
+                    torch.exp2(torch.ceil(torch.log2(top / 448)))
+                    if scale_type == torch.float8_e8m0fnu
+                    else (top / 448).to(scale_type).float()
+                )
                 scales[r, c] = scale
                 quantised[block] = (weight[block] / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
                 decoded[block] = quantised[block].float() * scale
         tiny.weights[name], tiny.stored[name] = decoded.numpy(), quantised
-        tiny.stored[name + "_scale_inv"] = tiny_deepseek.e8m0(scales.numpy()) if scale_type == torch.float8_e8m0fnu else scales.to(scale_type)
-    tiny.config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [high, wide]}
+        tiny.stored[name + "_scale_inv"] = (
+            tiny_deepseek.e8m0(scales.numpy()) if scale_type == torch.float8_e8m0fnu else scales.to(scale_type)
+        )
+    tiny.config["quantization_config"] = {
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "quant_method": "fp8",
+        "weight_block_size": [high, wide],
+    }
 
 
 def to_v4_fp8(tiny: tiny_models.Tiny, high: int, wide: int) -> None:
@@ -447,8 +565,13 @@ def to_v4_fp8(tiny: tiny_models.Tiny, high: int, wide: int) -> None:
         stem = name.removesuffix(".weight")
         if stem != name and stem.split(".")[-1] in dense_names and ".compressor." not in name:
             tiny_deepseek.blocks_to_fp8(tiny, name, high, wide)
-    tiny.config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "scale_fmt": "ue8m0",
-                                          "weight_block_size": [high, wide]}
+    tiny.config["quantization_config"] = {
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "quant_method": "fp8",
+        "scale_fmt": "ue8m0",
+        "weight_block_size": [high, wide],
+    }
 
 
 # --- one case -----------------------------------------------------------------------------------------------------------------
@@ -492,14 +615,18 @@ class Case:
             tiny = tiny_deepseek.random_weights(c, number)
             self.likes = (c.get("index_topk", 64), 64, 128)
             if c["tie_word_embeddings"]:
-                tiny.weights["model.embed_tokens.weight"] = tiny_models.exact(tiny.weights["model.embed_tokens.weight"] * 2 / math.sqrt(c["hidden_size"]))
+                tiny.weights["model.embed_tokens.weight"] = tiny_models.exact(
+                    tiny.weights["model.embed_tokens.weight"] * 2 / math.sqrt(c["hidden_size"])
+                )
                 del tiny.weights["lm_head.weight"]
         margins.skip = (0, 0)
         if c.get("topk_method") == "noaux_tc" and "n_group" in c:
             margins.skip = (c["n_group"], c["n_routed_experts"] // c["n_group"])
         if not BIG:
             self.limit = min(self.limit, c.get("max_position_embeddings", 512))
-        tiny.config["max_position_embeddings"] = c["max_position_embeddings"] = 1024 if BIG else pick(r, 512, 512, self.limit) if family != "v41" else 512
+        tiny.config["max_position_embeddings"] = c["max_position_embeddings"] = (
+            1024 if BIG else pick(r, 512, 512, self.limit) if family != "v41" else 512
+        )
         if family == "v41":
             c.pop("max_position_embeddings")
             c["text_config"]["max_position_embeddings"] = 1024 if BIG else 512
@@ -523,7 +650,9 @@ class Case:
         if saved and r.random() < 0.4:  # as one makes it of the configuration class: without what transformers takes for granted
             self.notes = "class"
             for key in ("scoring_func", "moe_layer_freq", "torch_dtype", "hidden_act", "topk_method", "n_shared_experts"):
-                if not (key == "topk_method" and family == "v2") and not (key == "n_shared_experts" and c.get(key) != {"v2": 2}.get(family, 1)):
+                if not (key == "topk_method" and family == "v2") and not (
+                    key == "n_shared_experts" and c.get(key) != {"v2": 2}.get(family, 1)
+                ):
                     tiny.config.pop(key, None)
         if family == "v4" and self.form in ("plain", "fp8"):
             forms = v4_forms(r, tiny.config)
@@ -531,7 +660,9 @@ class Case:
             tiny.config.clear()
             tiny.config.update(forms)
             if r.random() < 0.4:  # tensors of MTP, known and unused
-                tiny.stored["mtp.0.attn_norm.weight"] = torch.ones(c["hidden_size"], dtype=torch.bfloat16) if "hidden_size" in c else torch.ones(4)
+                tiny.stored["mtp.0.attn_norm.weight"] = (
+                    torch.ones(c["hidden_size"], dtype=torch.bfloat16) if "hidden_size" in c else torch.ones(4)
+                )
             # the oracle reads the new form as well
             oracle_config = dict(forms)
         if family == "v41":
@@ -563,6 +694,7 @@ class Case:
 
     def round_to(self, tiny: tiny_models.Tiny, kind: Q) -> None:
         """The weights as a GGUF in this type holds them; each must survive another rounding."""
+
         def rounded(x: Array) -> Array:
             x = np.ascontiguousarray(x, np.float32)
             once = tiny_models.dequantize(tiny_models.quantize(x, kind), kind).astype(np.float32).reshape(x.shape)
@@ -726,7 +858,7 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
             faults.append(f"{chip} {' '.join(options)}: {why}")
             return None
         data = out.read_bytes()
-        return data[10 + int.from_bytes(data[8:10], "little"):]
+        return data[10 + int.from_bytes(data[8:10], "little") :]
 
     base = rows()
     worst = math.nan
@@ -738,9 +870,18 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
             np.save(case.folder / "oracle.npy", logits)
         unit = 128 if case.family in ("v4", "v41") else 64
         # with MTP layers known by number the last rows alone must be the same, too
-        options: list[tuple[str, ...]] = [("--chunk", "1"), ("--chunk", "7"), ("--batch", "8"), ("--threads", "1"), ("--threads", "3"),
-                                          ("--chunk", "3,5,1,17,2,16,31,33"), ("--batch", "8", "--threads", "3", "--chunk", "7"), ("--eager",),
-                                          ("--from", str(n - 1)), ("--from", str(max(0, n - r.randrange(1, 6))), "--chunk", str(r.randrange(1, 20)))]
+        options: list[tuple[str, ...]] = [
+            ("--chunk", "1"),
+            ("--chunk", "7"),
+            ("--batch", "8"),
+            ("--threads", "1"),
+            ("--threads", "3"),
+            ("--chunk", "3,5,1,17,2,16,31,33"),
+            ("--batch", "8", "--threads", "3", "--chunk", "7"),
+            ("--eager",),
+            ("--from", str(n - 1)),
+            ("--from", str(max(0, n - r.randrange(1, 6))), "--chunk", str(r.randrange(1, 20))),
+        ]
         options = r.sample(options, 5)
         if n > unit:
             k = r.randrange(unit, n)
@@ -753,7 +894,7 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
             other = rows(*o)
             if other is None:
                 continue
-            expected = base if "--from" not in o else base[len(base) // n * int(o[o.index("--from") + 1]):]
+            expected = base if "--from" not in o else base[len(base) // n * int(o[o.index("--from") + 1]) :]
             if other != expected:
                 faults.append(f"{' '.join(o)} gives other bits")
         if r.random() < 0.3:
@@ -769,7 +910,9 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
                     faults.append(f"native: KL max {found.max():.1e} mean {found.mean():.1e}")
                 for o in r.sample(options, 2):
                     again = rows(*o)
-                    if again is not None and again != (other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]):]):
+                    if again is not None and again != (
+                        other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]) :]
+                    ):
                         faults.append(f"native {' '.join(o)} gives other bits")
             if n <= 150 and r.random() < 0.5 and rows(chip="ref") is not None:
                 found = kls(logits, np.load(out))
@@ -781,7 +924,7 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
             other = rows()
             for o in r.sample(options, 3):
                 again = rows(*o)
-                if other and again and again != (other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]):]):
+                if other and again and again != (other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]) :]):
                     faults.append(f"by default {' '.join(o)} gives other bits")
             tail[:] = kept_tail
         if r.random() < ref_part and n <= 150:
@@ -803,7 +946,21 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
                         faults.append(f"--mtp {' '.join(o)} gives other bits")
         greedy = case.greedy(ids, logits[-1], 4)
         if greedy:
-            command = [binary, "generate", str(case.model), "--ids", text, "--max-new", str(len(greedy)), "--greedy", "--ignore-eos", "--print-ids", "--chip", "cpu", *tail]
+            command = [
+                binary,
+                "generate",
+                str(case.model),
+                "--ids",
+                text,
+                "--max-new",
+                str(len(greedy)),
+                "--greedy",
+                "--ignore-eos",
+                "--print-ids",
+                "--chip",
+                "cpu",
+                *tail,
+            ]
             repeat["commands"].append(" ".join(command).replace(text, "IDS"))
             repeat["greedy"] = greedy
             try:

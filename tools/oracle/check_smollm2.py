@@ -8,6 +8,7 @@ Three prompts, each continued greedily. `ref` with a float32 cache must choose t
 position; `cpu` on native weights must keep a mean KL of 5e-3 at most on the same text; and on both chips a prompt run whole must
 give the same bits as one run token by token.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -29,7 +30,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "generate"))
 import tiny_models  # noqa: E402
 
-QUESTIONS = ("What is the capital of France?", "Write one sentence about the deep sea.", "List three prime numbers and say why they are prime.")
+QUESTIONS = (
+    "What is the capital of France?",
+    "Write one sentence about the deep sea.",
+    "List three prime numbers and say why they are prime.",
+)
 
 
 def field(reader: gguf.GGUFReader, key: str) -> Any:
@@ -38,15 +43,23 @@ def field(reader: gguf.GGUFReader, key: str) -> Any:
 
 def oracle(reader: gguf.GGUFReader) -> Any:
     """LlamaForCausalLM with the decoded weights, rows of q and k in the official order."""
-    tensors = {t.name: dequantize(t.data, t.tensor_type).astype(np.float32).reshape([int(n) for n in reversed(t.shape)])
-               for t in reader.tensors}
+    tensors = {
+        t.name: dequantize(t.data, t.tensor_type).astype(np.float32).reshape([int(n) for n in reversed(t.shape)]) for t in reader.tensors
+    }
     heads, kv = int(field(reader, "llama.attention.head_count")), int(field(reader, "llama.attention.head_count_kv"))
     config = transformers.LlamaConfig(
-        vocab_size=tensors["token_embd.weight"].shape[0], hidden_size=int(field(reader, "llama.embedding_length")),
-        intermediate_size=int(field(reader, "llama.feed_forward_length")), num_hidden_layers=int(field(reader, "llama.block_count")),
-        num_attention_heads=heads, num_key_value_heads=kv, rms_norm_eps=float(field(reader, "llama.attention.layer_norm_rms_epsilon")),
-        max_position_embeddings=int(field(reader, "llama.context_length")), rope_theta=float(field(reader, "llama.rope.freq_base")),
-        tie_word_embeddings="output.weight" not in tensors, attn_implementation="eager")
+        vocab_size=tensors["token_embd.weight"].shape[0],
+        hidden_size=int(field(reader, "llama.embedding_length")),
+        intermediate_size=int(field(reader, "llama.feed_forward_length")),
+        num_hidden_layers=int(field(reader, "llama.block_count")),
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        rms_norm_eps=float(field(reader, "llama.attention.layer_norm_rms_epsilon")),
+        max_position_embeddings=int(field(reader, "llama.context_length")),
+        rope_theta=float(field(reader, "llama.rope.freq_base")),
+        tie_word_embeddings="output.weight" not in tensors,
+        attn_implementation="eager",
+    )
     model = transformers.LlamaForCausalLM(config).float().eval()
     names = [n for n in model.state_dict() if n != "lm_head.weight" or not config.tie_word_embeddings]
     weights = {}
@@ -63,13 +76,17 @@ def oracle(reader: gguf.GGUFReader) -> Any:
 def prompts(reader: gguf.GGUFReader) -> list[list[int]]:
     """The three questions in ChatML, by the tokenizer in the file."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
     tokens = field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(m.split(" ")) for m in field(reader, "tokenizer.ggml.merges")]
     t = Tokenizer(models.BPE({s: i for i, s in enumerate(tokens)}, merges))
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    t.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     t.decoder = decoders.ByteLevel()
-    t.add_special_tokens([AddedToken(s, special=True, normalized=False)
-                          for s, kind in zip(tokens, field(reader, "tokenizer.ggml.token_type")) if kind == 3])
+    t.add_special_tokens(
+        [AddedToken(s, special=True, normalized=False) for s, kind in zip(tokens, field(reader, "tokenizer.ggml.token_type")) if kind == 3]
+    )
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     return [t.encode(f"{system}<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n").ids for q in QUESTIONS]
 
@@ -77,11 +94,18 @@ def prompts(reader: gguf.GGUFReader) -> list[list[int]]:
 @torch.no_grad()
 def continued(model: Any, ids: list[int], new: int) -> tuple[list[int], np.ndarray, float]:
     """The greedy continuation, the logits of every position of both, and the closest choice among the new tokens."""
-    out = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=False, max_new_tokens=new,
-                         min_new_tokens=new, eos_token_id=None, pad_token_id=0)[0]
+    out = model.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids)),
+        do_sample=False,
+        max_new_tokens=new,
+        min_new_tokens=new,
+        eos_token_id=None,
+        pad_token_id=0,
+    )[0]
     logits = model(out[None], use_cache=False).logits[0].numpy()
-    top = np.sort(logits[len(ids) - 1:-1], axis=1)[:, -2:]
-    return out[len(ids):].tolist(), logits, float((top[:, 1] - top[:, 0]).min())
+    top = np.sort(logits[len(ids) - 1 : -1], axis=1)[:, -2:]
+    return out[len(ids) :].tolist(), logits, float((top[:, 1] - top[:, 0]).min())
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -123,10 +147,17 @@ def main() -> int:
             greedy, reference, margin = continued(model, ids, args.new)
             print(f"{question} ({len(ids)} tokens, closest choice {margin:.1e})", flush=True)
             if args.golden:
-                last = log_softmax(reference[len(ids) - 1:len(ids)])[0]
+                last = log_softmax(reference[len(ids) - 1 : len(ids)])[0]
                 top = np.argsort(-last)[:16]
-                stored.append({"text": question, "ids": ids, "greedy": greedy, "margin": margin,
-                               "top": [[int(i), round(float(last[i]), 6)] for i in top]})
+                stored.append(
+                    {
+                        "text": question,
+                        "ids": ids,
+                        "greedy": greedy,
+                        "margin": margin,
+                        "top": [[int(i), round(float(last[i]), 6)] for i in top],
+                    }
+                )
                 continue
             text = ",".join(map(str, ids + greedy))
             for chip in args.chips.split(","):
@@ -139,8 +170,23 @@ def main() -> int:
                 judge(f"{chip}: KL mean {found.mean():.2e}, max {found.max():.2e}", bool(good))
                 run([*base, *exact, "--chunk", "1"])
                 judge(f"{chip}: whole prompt and token by token give the same bits", Path(out).read_bytes() == whole)
-                said = run([binary, "generate", file, "--ids", ",".join(map(str, ids)), "--max-new", str(args.new), "--greedy",
-                            "--ignore-eos", "--print-ids", "--chip", chip, *exact])
+                said = run(
+                    [
+                        binary,
+                        "generate",
+                        file,
+                        "--ids",
+                        ",".join(map(str, ids)),
+                        "--max-new",
+                        str(args.new),
+                        "--greedy",
+                        "--ignore-eos",
+                        "--print-ids",
+                        "--chip",
+                        chip,
+                        *exact,
+                    ]
+                )
                 same = sum(a == b for a, b in zip(said.split(","), map(str, greedy)))
                 if chip == "ref":
                     judge(f"{chip}: {same} of {args.new} greedy tokens the same", same == args.new)
@@ -148,8 +194,12 @@ def main() -> int:
                     print(f"  {chip}: {same} of {args.new} greedy tokens the same (for information)")
     if args.golden:
         target = ROOT / "tests" / "golden_smollm2.json"
-        target.write_text(json.dumps({"model": Path(file).name, "versions": {p: version(p) for p in ("transformers", "torch", "gguf")},
-                                      "prompts": stored}) + "\n")
+        target.write_text(
+            json.dumps(
+                {"model": Path(file).name, "versions": {p: version(p) for p in ("transformers", "torch", "gguf")}, "prompts": stored}
+            )
+            + "\n"
+        )
         return 0
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

