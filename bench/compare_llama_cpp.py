@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 
 def hadal_sample(o: argparse.Namespace) -> list[dict[str, Any]]:

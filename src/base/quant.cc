@@ -264,43 +264,8 @@ bool all_numbers(const uint8_t* src, int64_t values, float* dst) {
   return all_plain<T>(src, values, dst, [](T value) { return static_cast<float>(value); });
 }
 
-}  // namespace
-
-bool decode_to_f32(DType dtype, const void* src, int64_t values, float* dst) {
-  const auto* in = static_cast<const uint8_t*>(src);
-  if (values < 0) return false;
+bool decode_blocks(DType dtype, const uint8_t* in, int64_t values, float* dst) {
   switch (dtype) {
-    case HADAL_F32:
-      return values == 0 ||
-             std::memcpy(dst, in, static_cast<size_t>(values) * sizeof(float)) != nullptr;
-    case HADAL_F16:
-      return all_plain<uint16_t>(in, values, dst, f16_to_f32);
-    case HADAL_BF16:
-      return all_plain<uint16_t>(in, values, dst, bf16_to_f32);
-    case HADAL_F64:
-      return all_numbers<double>(in, values, dst);
-    case HADAL_I8:
-      return all_numbers<int8_t>(in, values, dst);
-    case HADAL_I16:
-      return all_numbers<int16_t>(in, values, dst);
-    case HADAL_I32:
-      return all_numbers<int32_t>(in, values, dst);
-    case HADAL_I64:
-      return all_numbers<int64_t>(in, values, dst);
-    case HADAL_U8:
-      return all_numbers<uint8_t>(in, values, dst);
-    case HADAL_U16:
-      return all_numbers<uint16_t>(in, values, dst);
-    case HADAL_U32:
-      return all_numbers<uint32_t>(in, values, dst);
-    case HADAL_U64:
-      return all_numbers<uint64_t>(in, values, dst);
-    case HADAL_F8_E4M3:
-      return all_plain<uint8_t>(in, values, dst, e4m3_to_f32);
-    case HADAL_F8_E5M2:
-      return all_plain<uint8_t>(in, values, dst, e5m2_to_f32);
-    case HADAL_F8_E8M0:
-      return all_plain<uint8_t>(in, values, dst, e8m0_to_f32);
     case HADAL_F4_E2M1:
       return all_blocks<2, 1, decode_f4>(in, values, dst);
     case HADAL_Q1_0:
@@ -357,6 +322,48 @@ bool decode_to_f32(DType dtype, const void* src, int64_t values, float* dst) {
       return all_blocks<64, 36, decode_nvfp4>(in, values, dst);
     default:
       return false;  // BOOL, and codes that are in no table
+  }
+}
+
+}  // namespace
+
+bool decode_to_f32(DType dtype, const void* src, int64_t values, float* dst) {
+  const auto* in = static_cast<const uint8_t*>(src);
+  if (values < 0) return false;
+  switch (dtype) {
+    case HADAL_F32:
+      return values == 0 ||
+             std::memcpy(dst, in, static_cast<size_t>(values) * sizeof(float)) != nullptr;
+    case HADAL_F16:
+      return all_plain<uint16_t>(in, values, dst, f16_to_f32);
+    case HADAL_BF16:
+      return all_plain<uint16_t>(in, values, dst, bf16_to_f32);
+    case HADAL_F64:
+      return all_numbers<double>(in, values, dst);
+    case HADAL_I8:
+      return all_numbers<int8_t>(in, values, dst);
+    case HADAL_I16:
+      return all_numbers<int16_t>(in, values, dst);
+    case HADAL_I32:
+      return all_numbers<int32_t>(in, values, dst);
+    case HADAL_I64:
+      return all_numbers<int64_t>(in, values, dst);
+    case HADAL_U8:
+      return all_numbers<uint8_t>(in, values, dst);
+    case HADAL_U16:
+      return all_numbers<uint16_t>(in, values, dst);
+    case HADAL_U32:
+      return all_numbers<uint32_t>(in, values, dst);
+    case HADAL_U64:
+      return all_numbers<uint64_t>(in, values, dst);
+    case HADAL_F8_E4M3:
+      return all_plain<uint8_t>(in, values, dst, e4m3_to_f32);
+    case HADAL_F8_E5M2:
+      return all_plain<uint8_t>(in, values, dst, e5m2_to_f32);
+    case HADAL_F8_E8M0:
+      return all_plain<uint8_t>(in, values, dst, e8m0_to_f32);
+    default:
+      return decode_blocks(dtype, in, values, dst);
   }
 }
 

@@ -11,9 +11,11 @@ namespace {
 /// The part of `experts` that `pairs` random choices touch.
 double touched(double pairs, double experts) { return 1.0 - std::pow(1.0 - 1.0 / experts, pairs); }
 
-OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
-                 const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
-  OpShape s;
+using Rows = std::array<int64_t, HADAL_DIM_COUNT>;
+
+/// Adds what the operands outside the cache hold to `s`.
+void add_operands(OpShape& s, const hadal_op& op, std::span<const Tensor> tensors,
+                  const Rows& rows) {
   const auto count = static_cast<uint32_t>(tensors.size());
   for (uint32_t i = 0; i < count; ++i) {
     const Tensor& t = tensors[i];
@@ -28,15 +30,42 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
     if (t.space == HADAL_SPACE_INPUT && t.rank == 2 && t.row_dim == HADAL_DIM_S) continue;
     (t.space == HADAL_SPACE_WEIGHT ? s.w_bytes : s.io_bytes) += bytes;
   }
+}
+
+/// Adds a cache's bytes: each sequence's is read once a step.
+void add_cache(OpShape& s, const Tensor& plane, const Rows& rows, double entries) {
+  s.io_bytes +=
+      static_cast<double>(rows[HADAL_DIM_S]) * entries * static_cast<double>(plane.strides[1]);
+}
+
+void add_segments(OpShape& s, const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,
+                  double context) {
+  s.c = 0;
+  for (const int i : {0, 1}) {
+    const uint32_t plane = i == 0 ? HADAL_LATENT_ATTENTION_PLANE : HADAL_LATENT_ATTENTION_PLANE2;
+    if (tensors[plane].space == HADAL_SPACE_NONE) continue;
+    const hadal_segment_attr& segment = op.attr.latent.segments[i];
+    double entries = context / segment.ratio;
+    if (segment.window != 0) entries = std::min(entries, static_cast<double>(segment.window));
+    const Tensor& list = tensors[plane + 3];
+    if (list.space != HADAL_SPACE_NONE)
+      entries = std::min(entries, static_cast<double>(list.extents[1]));
+    s.c += entries;
+    add_cache(s, tensors[plane], rows, entries);
+  }
+}
+
+OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,
+                 double context) {
+  OpShape s;
+  add_operands(s, op, tensors, rows);
   const Tensor& x = tensors[0];
   s.m = static_cast<double>(x.extents[0] * rows[x.row_dim]);
   s.n = 1;
   for (uint32_t d = 1; d < x.rank; ++d) s.n *= static_cast<double>(x.extents[d]);
   s.k = s.n;
   const auto cache = [&](uint32_t plane, double entries) {
-    // Each sequence's cache is read once a step.
-    s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * entries *
-                  static_cast<double>(tensors[plane].strides[1]);
+    add_cache(s, tensors[plane], rows, entries);
   };
   switch (op.id) {
     case HADAL_OP_MATMUL:
@@ -70,25 +99,11 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors,
       cache(HADAL_GQA_ATTENTION_K, context);
       cache(HADAL_GQA_ATTENTION_V, context);
       break;
-    case HADAL_OP_LATENT_ATTENTION: {
+    case HADAL_OP_LATENT_ATTENTION:
       s.h = static_cast<double>(x.extents[1]);
       s.k = static_cast<double>(tensors[HADAL_LATENT_ATTENTION_PLANE].extents[2]);
-      s.c = 0;
-      for (const int i : {0, 1}) {
-        const uint32_t plane =
-            i == 0 ? HADAL_LATENT_ATTENTION_PLANE : HADAL_LATENT_ATTENTION_PLANE2;
-        if (tensors[plane].space == HADAL_SPACE_NONE) continue;
-        const hadal_segment_attr& segment = op.attr.latent.segments[i];
-        double entries = context / segment.ratio;
-        if (segment.window != 0) entries = std::min(entries, static_cast<double>(segment.window));
-        const Tensor& list = tensors[plane + 3];
-        if (list.space != HADAL_SPACE_NONE)
-          entries = std::min(entries, static_cast<double>(list.extents[1]));
-        s.c += entries;
-        cache(plane, entries);
-      }
+      add_segments(s, op, tensors, rows, context);
       break;
-    }
     case HADAL_OP_INDEX_BLOCKS:
     case HADAL_OP_INDEX_TOPK:
       static_assert(uint32_t{HADAL_INDEX_TOPK_PLANE} == uint32_t{HADAL_INDEX_BLOCKS_PLANE});

@@ -44,6 +44,16 @@ def call(args: list[str], golden: dict[str, Any]) -> str:
     raise RuntimeError(f"exit {done.returncode}: {last}")
 
 
+def same_bits(command: list[str], out: Path, golden: dict[str, Any], what: str, faults: list[str]) -> None:
+    """Runs the prompt whole, which leaves its rows in `out`, and cut, which must give the same bytes."""
+    bits = []
+    for cut in reversed(CUTS):  # whole last
+        out.unlink(missing_ok=True)
+        call([*command, "--out", str(out), *cut], golden)
+        bits.append(out.read_bytes())
+    faults += [f"{' '.join(cut)} gives other bits {what}" for cut, found in zip(reversed(CUTS), bits) if found != bits[-1]]
+
+
 def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
     """One line of the table, and whether it is good."""
     folder = HERE / name
@@ -51,72 +61,29 @@ def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
     source = HERE / golden["same_as"] if "same_as" in golden else folder
     prompts = json.loads((source / "golden.json").read_text())["prompts"]
     model = str(folder / golden["model"])
-    options = ["--chip", chip, "--weights", "native" if native else "f32", "--kv-cache-dtype", "f32"]
+    types = ["--weights", "native" if native else "f32", "--kv-cache-dtype", "f32"]
     mean_bound = native and chip != "ref"
     found: list[float] = []
     rounded: list[float] = []
     faults: list[str] = []
     try:
         with tempfile.TemporaryDirectory(prefix="hadal-golden-") as scratch:
+            out, other = Path(scratch) / "logits.npy", Path(scratch) / "rounded.npy"
             for p in prompts:
-                ids = ",".join(map(str, p["ids"]))
-                bits = []
-                for cut in CUTS:
-                    out = Path(scratch) / "logits.npy"
-                    out.unlink(missing_ok=True)
-                    call([binary, "logits", model, "--ids", ids, "--out", str(out), *options, *cut], golden)
-                    bits.append(out.read_bytes())
-                    if bits[-1] != bits[0]:
-                        faults.append(f"{' '.join(cut)} gives other bits on {len(p['ids'])} tokens")
-                    if len(bits) == 1:
-                        reference, first = npy.load(source / p["logits"]), p.get("first", 0)
-                        found += npy.kls(reference, npy.load(out)[first:])
-                        if mean_bound:
-                            other = Path(scratch) / "rounded.npy"
-                            call(
-                                [
-                                    binary,
-                                    "logits",
-                                    model,
-                                    "--ids",
-                                    ids,
-                                    "--out",
-                                    str(other),
-                                    *options[2:],
-                                    "--chip",
-                                    "ref",
-                                    "--kernels",
-                                    "int8",
-                                ],
-                                golden,
-                            )
-                            rounded += npy.kls(reference, npy.load(other)[first:])
+                ids = ["--ids", ",".join(map(str, p["ids"]))]
+                logits = [binary, "logits", model, *ids, *types]
+                same_bits([*logits, "--chip", chip], out, golden, f"on {len(p['ids'])} tokens", faults)
+                reference, first = npy.load(source / p["logits"]), p.get("first", 0)
+                found += npy.kls(reference, npy.load(out)[first:])
+                if mean_bound:
+                    call([*logits, "--chip", "ref", "--kernels", "int8", "--out", str(other)], golden)
+                    rounded += npy.kls(reference, npy.load(other)[first:])
                 if "mtp" in p and folder == source:
-                    bits = []
-                    for cut in CUTS:
-                        out = Path(scratch) / "mtp.npy"
-                        call([binary, "logits", model, "--mtp", "--ids", ids, "--out", str(out), *options, *cut], golden)
-                        bits.append(out.read_bytes())
-                        if bits[-1] != bits[0]:
-                            faults.append(f"{' '.join(cut)} gives other bits of drafts on {len(p['ids'])} tokens")
+                    same_bits([*logits, "--chip", chip, "--mtp"], out, golden, f"of drafts on {len(p['ids'])} tokens", faults)
                     found += npy.kls(npy.load(source / p["mtp"]), npy.load(out))
                 if not mean_bound:
-                    said = call(
-                        [
-                            binary,
-                            "generate",
-                            model,
-                            "--ids",
-                            ids,
-                            "--max-new",
-                            str(len(p["greedy"])),
-                            "--greedy",
-                            "--ignore-eos",
-                            "--print-ids",
-                            *options,
-                        ],
-                        golden,
-                    ).strip()
+                    limit = ["--max-new", str(len(p["greedy"])), "--greedy", "--ignore-eos", "--print-ids"]
+                    said = call([binary, "generate", model, *ids, *limit, *types, "--chip", chip], golden).strip()
                     if said != ",".join(map(str, p["greedy"])):
                         faults.append(f"greedy ids differ after {len(p['ids'])} tokens: {said[:60]}")
     except Refused as why:

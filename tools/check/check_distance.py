@@ -22,8 +22,8 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-import npy  # noqa: E402
-from check_bits import models  # noqa: E402
+import npy
+from check_bits import models
 
 FOLLOWS = 1e-9
 

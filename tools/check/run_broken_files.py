@@ -59,7 +59,7 @@ def judge(result, must_pass, may_pass, args):
         return "refused", line
     if out or err.count(b"\n") != 1 or not err.endswith(b"\n") or len(err) > MAX_LINE:
         return "untidy", f"{len(out)} bytes on stdout, {err.count(10)} lines and {len(err)} bytes on stderr: {line}"
-    if any(byte < 32 and byte != 10 or byte == 127 for byte in err):
+    if any((byte < 32 and byte != 10) or byte == 127 for byte in err):
         return "untidy", f"control bytes on stderr: {line!r}"
     return None
 

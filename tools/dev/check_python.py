@@ -19,7 +19,8 @@ def main() -> int:
         print("the pinned ruff is not in .venv; tools/dev/make_venv.sh tools/dev/requirements.txt installs it")
         return 77
     commands = (["check", "--quiet"], ["format", "--check", "--quiet"])
-    return int(any([subprocess.run([RUFF, *command, "--no-cache", "."], cwd=ROOT).returncode for command in commands]))
+    faulty = [command[0] for command in commands if subprocess.run([RUFF, *command, "--no-cache", "."], cwd=ROOT).returncode]
+    return 1 if faulty else 0
 
 
 if __name__ == "__main__":

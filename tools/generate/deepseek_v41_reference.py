@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,9 @@ DEAD = -1  # the compressed id of an image token
 
 
 def token_table(tokenizer: Any) -> list[int]:
-    """Of every id of a `tokenizers.Tokenizer` the compressed id: ids whose texts are the same but for case, accents and blanks share one."""
-    from tokenizers import Regex, normalizers as n
+    """Of every id of a `tokenizers.Tokenizer` the compressed id, which texts share that differ in case, accents and blanks alone."""
+    from tokenizers import Regex
+    from tokenizers import normalizers as n
 
     blank = "\ue000"  # keeps a lone blank from being stripped
     normal = n.Sequence(

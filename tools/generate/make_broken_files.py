@@ -68,7 +68,7 @@ def base_metadata():
 def base_tensors():
     """(name, dims innermost first, type); rows of one layer, tied embedding."""
     kv = HIDDEN // HEADS * KV_HEADS
-    rows = [
+    return [
         ("token_embd.weight", [HIDDEN, len(byte_level_tokens())], 8),
         ("output_norm.weight", [HIDDEN], 0),
         ("blk.0.attn_norm.weight", [HIDDEN], 0),
@@ -81,7 +81,6 @@ def base_tensors():
         ("blk.0.ffn_up.weight", [HIDDEN, FFN], 2),
         ("blk.0.ffn_down.weight", [FFN, HIDDEN], 8),
     ]
-    return rows
 
 
 def tensor_bytes(dims, kind):
@@ -223,7 +222,7 @@ def gguf_fields(corpus, base, rng):
         code = {4: "<I", 8: "<Q"}.get(size)
         for value in values.get(kind, []):
             corpus.file(f"{kind} at {offset} is {value}", patched(data, offset, struct.pack(code, value)))
-    for kind, offset, size in rng.sample(lengths, 60):
+    for _, offset, _ in rng.sample(lengths, 60):
         corpus.file(f"string length at {offset} is huge", patched(data, offset, struct.pack("<Q", rng.choice(BIG))))
 
 
@@ -301,7 +300,7 @@ def raw_tensors(meta, rows):
 
 def gguf_models(corpus, meta, tensors):
     """Metadata of wrong types and impossible values; missing and misshapen tensors."""
-    for key, kind, value in meta:
+    for key, kind, _ in meta:
         if key.startswith("general.name") or key == "tokenizer.ggml.pre":
             continue
         for other, wrong in [(STRING, b"7"), (F32, 0.5), (ARRAY, (STRING, [b"a"])), (BOOL, 1), (U32, 1)]:
@@ -318,7 +317,7 @@ def gguf_models(corpus, meta, tensors):
                 (10, (1 << 64) - 1),
                 (11, -(1 << 63)),
             ]:
-                stage = "open" if wrong != 10**9 and wrong != 0xFFFFFFFF or key not in ("llama.context_length",) else "bind"
+                stage = "open" if (wrong != 10**9 and wrong != 0xFFFFFFFF) or key not in ("llama.context_length",) else "bind"
                 if stage == "open":
                     corpus.file(f"{key} is {wrong}", write_gguf(replaced(meta, (key, other, wrong)), tensors).out)
             corpus.file(f"{key} is an array of 10^5", write_gguf(replaced(meta, (key, ARRAY, (U32, list(range(100000))))), tensors).out)
@@ -333,8 +332,7 @@ def gguf_models(corpus, meta, tensors):
                 "llama.context_length",
                 "llama.attention.head_count_kv",
             )
-            or stage == "open"
-        ):
+        ) or stage == "open":
             corpus.file(f"{key} is missing", write_gguf(without(meta, key), tensors).out, stage)
     for key in ["llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base"]:
         for wrong in [NAN, INF, -INF, -1.0, 0.0]:
@@ -591,11 +589,21 @@ def st_headers(corpus, config, rng):
     put("metadata holds a number", container({"__metadata__": {"a": 1}, **header}, data))
     put("metadata is a list", container({"__metadata__": ["a"], **header}, data))
     put("metadata is nested", container({"__metadata__": {"a": {"b": "c"}}, **header}, data))
+
+
+def st_entries(corpus, config):
+    """What the header says of one tensor: its type, shape, place, name and number."""
+    header, data = header_of(base_weights())
+    text = json.dumps(header)
+
+    def put(what, blob):
+        corpus.model(what, {"config.json": config, "model.safetensors": blob}, "open")
+
     for name, _ in base_weights():
         entry = header[name]
         begin, end = entry["data_offsets"]
 
-        def lie(what, **change):
+        def lie(what, name=name, entry=entry, **change):
             put(f"{name}: {what}", container({**header, name: {**entry, **change}}, data))
 
         for wrong in ["F33", "", "f32", "F16", "I64", "BOOL", "\x1b[31m", 1, None, ["F32"], {"a": "F32"}]:
@@ -774,6 +782,23 @@ def st_configs(corpus):
     ]:
         put(f"config.json {wrong[:12]!r}", wrong)
     put("config.json is no UTF-8", text.encode().replace(b"llama", b"ll\xffma"))
+    corpus.model("no config.json", {"model.safetensors": weights})
+    corpus.model("no weights", {"config.json": text})
+    corpus.model("an empty folder", {})
+    corpus.model("generation_config.json is a list", {"config.json": text, "model.safetensors": weights, "generation_config.json": "[]"})
+    for wrong in ["[]", "{", '{"chat_template": 1}', '{"chat_template": {}}', "[" * 100000]:
+        corpus.model(
+            f"tokenizer_config.json {wrong[:12]!r}", {"config.json": text, "model.safetensors": weights, "tokenizer_config.json": wrong}
+        )
+
+
+def st_config_values(corpus):
+    weights = container(*header_of(base_weights()))
+    config = base_config()
+
+    def put(what, text, stage="open"):
+        corpus.model(what, {"config.json": text, "model.safetensors": weights}, stage)
+
     numbers = [
         "hidden_size",
         "intermediate_size",
@@ -838,14 +863,6 @@ def st_configs(corpus):
         ("rope_scaling", {"type": "nosuch", "factor": 2.0}),
     ]:
         put(f"{key} is {wrong!r}", json.dumps({**config, key: wrong}), "bind")
-    corpus.model("no config.json", {"model.safetensors": weights})
-    corpus.model("no weights", {"config.json": text})
-    corpus.model("an empty folder", {})
-    corpus.model("generation_config.json is a list", {"config.json": text, "model.safetensors": weights, "generation_config.json": "[]"})
-    for wrong in ["[]", "{", '{"chat_template": 1}', '{"chat_template": {}}', "[" * 100000]:
-        corpus.model(
-            f"tokenizer_config.json {wrong[:12]!r}", {"config.json": text, "model.safetensors": weights, "tokenizer_config.json": wrong}
-        )
 
 
 def main():
@@ -873,9 +890,11 @@ def main():
     gguf_splits(corpus, meta, tensors)
     gguf_others(corpus, bytes(base.out))
     st_headers(corpus, config, rng)
+    st_entries(corpus, config)
     st_weights(corpus, config)
     st_indexes(corpus, config)
     st_configs(corpus)
+    st_config_values(corpus)
     corpus.close()
     print(f"{len(corpus.lines)} cases in {args.out}")
 

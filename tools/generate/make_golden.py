@@ -5,7 +5,8 @@
     make_golden.py --check [NAME...]                  make them again elsewhere and compare the logits with what is stored
 
 Each folder holds a model and a golden.json: seed, versions, where the model lies, and prompts with their logits (float32 .npy,
-one row a position, `first` if only later ones are stored) and the greedy continuation. No greedy choice is closer than 0.01 to its runner-up.
+one row a position, `first` if only later ones are stored) and the greedy continuation. No greedy choice is closer than 0.01 to its
+runner-up.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
+import deepseek_v41_reference
 import numpy as np
+import tiny_deepseek
+import tiny_models
 import torch
 import transformers
 from gguf import GGMLQuantizationType as Q
-
-import deepseek_v41_reference
-import tiny_deepseek
-import tiny_models
 from tiny_models import Tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -699,14 +700,16 @@ def make(name: str, out: Path) -> None:
             tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind)
         else:
             tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, old)
-        return write_golden(folder, {"model": "model.gguf", "same_as": base})
+        write_golden(folder, {"model": "model.gguf", "same_as": base})
+        return
     if kinds:
         tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer() if base == "qwen3" else None)
         write_golden(folder, {"model": "model.gguf", "same_as": base})
         return
     if name in QUANT_TYPES:
         tiny_models.save_gguf(tiny, folder / "model.gguf", quant_type_of(name), seed)
-        return write_reference(folder, name, tiny, seed, "model.gguf")
+        write_reference(folder, name, tiny, seed, "model.gguf")
+        return
     if name.endswith("-fp4"):
         if tiny.arch == "deepseek_v41":
             tiny_deepseek.to_v41_formats(tiny)

@@ -18,12 +18,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tiny_models
 from gguf import GGMLQuantizationType as Q
 
-import tiny_models
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-import npy  # noqa: E402
+import npy
 
 CONFIG = {
     "vocab_size": 320,
@@ -43,7 +42,7 @@ def write(folder: Path, archs: list[str], kinds: list[Q]) -> None:
     for arch in archs:
         for kind in kinds:
             tiny = tiny_models.random_weights(CONFIG | {"model_type": arch}, seed=int(kind))
-            tiny_models.save_gguf(tiny, folder / f"{arch}-{kind.name}.gguf", lambda name: kind, seed=int(kind) + 1)
+            tiny_models.save_gguf(tiny, folder / f"{arch}-{kind.name}.gguf", lambda name, kind=kind: kind, seed=int(kind) + 1)
     print(f"{len(archs) * len(kinds)} models in {folder}")
 
 

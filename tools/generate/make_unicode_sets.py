@@ -8,6 +8,7 @@ Check: tools/generate/make_unicode_sets.py --check src/text/tokenizer/unicode_se
 """
 
 import sys
+from pathlib import Path
 
 import tokenizers
 import unicodedata2
@@ -198,7 +199,7 @@ if __name__ == "__main__":
 
         buffer = io.StringIO()
         write(buffer)
-        same = buffer.getvalue() == open(sys.argv[2], encoding="utf-8").read()
+        same = buffer.getvalue() == Path(sys.argv[2]).read_text(encoding="utf-8")
         print("tables equal" if same else "tables differ")
         sys.exit(not same)
     write(sys.stdout)

@@ -1,8 +1,8 @@
 """Tiny random models of DeepSeek's mixture-of-experts families: weights, oracles, GGUF files (oracle venv).
 
-deepseek_v2, deepseek_v3, deepseek_v32 and deepseek_v4 are compared with transformers, which reads the official tensor names. transformers has no
-`deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper (arXiv 2401.06066).
-For deepseek_v41, which no release of it has either, deepseek_v41_reference.py is one.
+deepseek_v2, deepseek_v3, deepseek_v32 and deepseek_v4 are compared with transformers, which reads the official tensor names.
+transformers has no `deepseek` (MoE-16B): `reference_v1` is an independent double-precision implementation, written from the paper
+(arXiv 2401.06066). For deepseek_v41, which no release of it has either, deepseek_v41_reference.py is one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
+from deepseek_v41_reference import Reference
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
-
-from deepseek_v41_reference import Reference
 from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
 
 KINDS = {
@@ -325,7 +325,8 @@ def random_weights(config: dict[str, Any], seed: int) -> Tiny:
                 matrix(a + name, hidden, hidden)
         norm(p + "post_attention_layernorm", hidden)
         if not is_moe(c, i):
-            return ffn(p + "mlp.", c["intermediate_size"])
+            ffn(p + "mlp.", c["intermediate_size"])
+            return
         matrix(p + "mlp.gate", c["n_routed_experts"], hidden, 2.0)
         if c.get("topk_method") == "noaux_tc":
             w[p + "mlp.gate.e_score_correction_bias"] = exact(0.1 * rng.normal(0, 1, c["n_routed_experts"]))
@@ -488,7 +489,10 @@ def reference_v1(tiny: Tiny, ids: list[int]) -> Array:
 
 
 def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
-    """Arch `deepseek`, `deepseek2` or `deepseek32` (which keeps the MTP layer), as llama.cpp's converter writes them; old: kv_b whole, as before its split."""
+    """Arch `deepseek`, `deepseek2` or `deepseek32` (which keeps the MTP layer), as llama.cpp's converter writes them.
+
+    old: kv_b whole, as before the converter split it.
+    """
     c = tiny.config
     path.parent.mkdir(parents=True, exist_ok=True)
     latent = "kv_lora_rank" in c
@@ -496,6 +500,54 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
     w = gguf.GGUFWriter(path, "deepseek32" if sparse else "deepseek2" if latent else "deepseek")
     layers = c["num_hidden_layers"] + (c.get("num_nextn_predict_layers", 0) if sparse else 0)
     w.add_name("tiny random " + tiny.arch)
+    add_gguf_keys(w, c, layers, old)
+    add_gguf_rope(w, c)
+
+    def add(name: str, value: Array) -> None:
+        if value.ndim == 1 or kind == Q.F32 or name.endswith("ffn_gate_inp.weight"):
+            w.add_tensor(name, np.ascontiguousarray(value, np.float32))
+        elif kind == Q.F16:
+            w.add_tensor(name, value.astype(np.float16))
+        else:
+            w.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
+
+    for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
+        add(short + ".weight", tiny.weights[whole + ".weight"])
+    for i in range(layers):
+        p, b = f"model.layers.{i}.", f"blk.{i}."
+        for name, value in tiny.weights.items():
+            if not name.startswith(p) or ".experts." in name:
+                continue
+            stem, suffix = name[len(p) :].rsplit(".", 1)
+            if stem == "self_attn.kv_b_proj":
+                if old:
+                    add(b + "attn_kv_b.weight", value)
+                else:
+                    nope = c["qk_nope_head_dim"]
+                    halves = value.reshape(c["num_attention_heads"], nope + c["v_head_dim"], -1)
+                    add(b + "attn_k_b.weight", halves[:, :nope].swapaxes(1, 2))
+                    add(b + "attn_v_b.weight", halves[:, nope:])
+            elif suffix == "e_score_correction_bias":
+                add(b + "exp_probs_b.bias", value)
+            elif stem in ("self_attn.q_proj", "self_attn.k_proj") and not latent:
+                add(b + GGUF_NAMES[stem] + ".weight", permute(value, c["num_attention_heads"]))
+            else:
+                add(f"{b}{GGUF_NAMES[stem]}.{suffix}", value)
+        if is_moe(c, i):
+            for part in ("gate", "up", "down"):
+                add(
+                    b + f"ffn_{part}_exps.weight",
+                    np.stack([tiny.weights[p + f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c["n_routed_experts"])]),
+                )
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def add_gguf_keys(w: gguf.GGUFWriter, c: dict[str, Any], layers: int, old: bool) -> None:
+    latent = "kv_lora_rank" in c
+    sparse = "index_topk" in c
     w.add_vocab_size(c["vocab_size"])
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
@@ -537,46 +589,6 @@ def save_gguf(tiny: Tiny, path: Path, kind: Q, old: bool = False) -> None:
         w.add_nextn_predict_layers(layers - c["num_hidden_layers"])
         for key, value in (("head_count", "index_n_heads"), ("key_length", "index_head_dim"), ("top_k", "index_topk")):
             w.add_uint32(f"deepseek32.attention.indexer.{key}", c[value])
-    add_gguf_rope(w, c)
-
-    def add(name: str, value: Array) -> None:
-        if value.ndim == 1 or kind == Q.F32 or name.endswith("ffn_gate_inp.weight"):
-            return w.add_tensor(name, np.ascontiguousarray(value, np.float32))
-        w.add_tensor(name, value.astype(np.float16)) if kind == Q.F16 else w.add_tensor(
-            name, gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind
-        )
-
-    for whole, short in (("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")):
-        add(short + ".weight", tiny.weights[whole + ".weight"])
-    for i in range(layers):
-        p, b = f"model.layers.{i}.", f"blk.{i}."
-        for name, value in tiny.weights.items():
-            if not name.startswith(p) or ".experts." in name:
-                continue
-            stem, suffix = name[len(p) :].rsplit(".", 1)
-            if stem == "self_attn.kv_b_proj":
-                if old:
-                    add(b + "attn_kv_b.weight", value)
-                else:
-                    halves = value.reshape(c["num_attention_heads"], nope + v, -1)
-                    add(b + "attn_k_b.weight", halves[:, :nope].swapaxes(1, 2))
-                    add(b + "attn_v_b.weight", halves[:, nope:])
-            elif suffix == "e_score_correction_bias":
-                add(b + "exp_probs_b.bias", value)
-            elif stem in ("self_attn.q_proj", "self_attn.k_proj") and not latent:
-                add(b + GGUF_NAMES[stem] + ".weight", permute(value, c["num_attention_heads"]))
-            else:
-                add(f"{b}{GGUF_NAMES[stem]}.{suffix}", value)
-        if is_moe(c, i):
-            for part in ("gate", "up", "down"):
-                add(
-                    b + f"ffn_{part}_exps.weight",
-                    np.stack([tiny.weights[p + f"mlp.experts.{e}.{part}_proj.weight"] for e in range(c["n_routed_experts"])]),
-                )
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
 
 
 V4_NAMES = {
@@ -606,12 +618,7 @@ V4_NAMES = {
 }
 
 
-def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
-    """Arch `deepseek4`: names and keys as the engines that read it expect them."""
-    c = tiny.config
-    path.parent.mkdir(parents=True, exist_ok=True)
-    w = gguf.GGUFWriter(path, "deepseek4")
-    w.add_name("tiny random " + tiny.arch)
+def add_v4_keys(w: gguf.GGUFWriter, c: dict[str, Any]) -> None:
     w.add_vocab_size(c["vocab_size"])
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
@@ -653,6 +660,15 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
     w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     w.add_float32("deepseek4.rope.scaling.yarn_beta_fast", rope["beta_fast"])
     w.add_float32("deepseek4.rope.scaling.yarn_beta_slow", rope["beta_slow"])
+
+
+def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
+    """Arch `deepseek4`: names and keys as the engines that read it expect them."""
+    c = tiny.config
+    path.parent.mkdir(parents=True, exist_ok=True)
+    w = gguf.GGUFWriter(path, "deepseek4")
+    w.add_name("tiny random " + tiny.arch)
+    add_v4_keys(w, c)
 
     def add(name: str, value: Array) -> None:
         if value.dtype.kind == "i":

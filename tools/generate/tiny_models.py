@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import gguf
 import numpy as np
@@ -144,14 +145,15 @@ def save_folder(tiny: Tiny, folder: Path, shards: int = 1) -> None:
         (folder / file).chmod(0o644)
 
     if shards == 1:
-        return save(tensors, "model.safetensors")
+        save(tensors, "model.safetensors")
+        return
     names = sorted(tensors)
     index: dict[str, str] = {}
     for s in range(shards):
         file = f"model-{s + 1:05d}-of-{shards:05d}.safetensors"
         part = names[s * len(names) // shards : (s + 1) * len(names) // shards]
         save({n: tensors[n] for n in part}, file)
-        index |= {n: file for n in part}
+        index |= dict.fromkeys(part, file)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1) + "\n"

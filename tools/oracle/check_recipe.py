@@ -12,7 +12,8 @@ Every answer is parsed whole, cut in two at every place, and character by charac
 ways must agree and nothing but markers and white space may be lost.
 
 Left out, because the package differs from the encoder in the checkpoints or is at fault: floats below 1e-4 (Rust's spelling, 1e-7,
-not Python's, 1e-07), two reminders in a row (V4.1 keeps the first), and names of parameters with white space, quotes or control characters (it does not escape them).
+not Python's, 1e-07), two reminders in a row (V4.1 keeps the first), and names of parameters with white space, quotes or control
+characters (it does not escape them).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Requests(Conversations):
 
     MARKERS = MARKERS
 
-    def __init__(self, rng: random.Random, family: "Family") -> None:
+    def __init__(self, rng: random.Random, family: Family) -> None:
         super().__init__(rng, family.name, "")
         self.v4 = family.name != "deepseek-v3.2"
 
@@ -384,8 +385,8 @@ def main() -> int:
             equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
             print(
-                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number} and as many broken, "
-                f"{cuts} cuts, {len(bad)} faults",
+                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; "
+                f"streams: {options.number} and as many broken, {cuts} cuts, {len(bad)} faults",
                 flush=True,
             )
             faults += wrong[:3] + bad[:3]

@@ -26,16 +26,15 @@ from typing import Any
 
 import numpy as np
 import torch
-
 import transformers
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generate"))
-import deepseek_v41_reference as r41  # noqa: E402
-import make_golden  # noqa: E402
-import tiny_deepseek  # noqa: E402
-import tiny_models  # noqa: E402
+import deepseek_v41_reference as r41
+import make_golden
+import tiny_deepseek
+import tiny_models
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -517,8 +516,7 @@ def v41(r: R, quantised: bool) -> tuple[dict[str, Any], Any]:
     if engram:
         tokenizer = pick(r, make_golden.tokenizer, make_golden.tokenizer_v41)()
         text |= {"vocab_size": pick(r, 320, 320, 337), "engram_compressed_vocab_size": max(r41.token_table(tokenizer)) + 1}
-    more = {k: v for k, v in text.items()}
-    c = make_golden.deepseek_v41(None, **more)
+    c = make_golden.deepseek_v41(None, **text)
     return c, tokenizer
 
 
@@ -597,39 +595,8 @@ class Case:
         WHOLE_BLOCKS = self.form == "quant" and family not in ("dense", "v41")
         if self.form == "quant" and not WHOLE_BLOCKS:
             self.form = "gguf" if family == "dense" else "plain"
-        if family == "dense":
-            c = dense(r)
-            tiny = tiny_models.random_weights(c, number)
-        elif family == "v4":
-            c = v4(r, self.form == "fp8" and r.random() < 0.7)
-            tiny = tiny_deepseek.random_weights(c, number)
-            self.likes = (128, 256, c["sliding_window"], 4 * c["index_topk"], 4)
-        elif family == "v41":
-            quantised = self.form == "fp8"
-            c, tokenizer = v41(r, quantised)
-            tiny = tiny_deepseek.random_weights(c, number)
-            text = c["text_config"]
-            self.likes = (128, 256, text["sliding_window"], max(text["compress_ratios"]) * text["index_topk"])
-        else:
-            c = latent(r, KINDS[family])
-            tiny = tiny_deepseek.random_weights(c, number)
-            self.likes = (c.get("index_topk", 64), 64, 128)
-            if c["tie_word_embeddings"]:
-                tiny.weights["model.embed_tokens.weight"] = tiny_models.exact(
-                    tiny.weights["model.embed_tokens.weight"] * 2 / math.sqrt(c["hidden_size"])
-                )
-                del tiny.weights["lm_head.weight"]
-        margins.skip = (0, 0)
-        if c.get("topk_method") == "noaux_tc" and "n_group" in c:
-            margins.skip = (c["n_group"], c["n_routed_experts"] // c["n_group"])
-        if not BIG:
-            self.limit = min(self.limit, c.get("max_position_embeddings", 512))
-        tiny.config["max_position_embeddings"] = c["max_position_embeddings"] = (
-            1024 if BIG else pick(r, 512, 512, self.limit) if family != "v41" else 512
-        )
-        if family == "v41":
-            c.pop("max_position_embeddings")
-            c["text_config"]["max_position_embeddings"] = 1024 if BIG else 512
+        c, tiny, tokenizer = self.draw(number)
+        self.set_limits(tiny, c)
         if self.form in ("gguf", "quant") and not self.gguf_holds(c):
             self.form = "plain"
         kind = pick(r, Q.F16, Q.BF16, Q.F32)
@@ -640,8 +607,6 @@ class Case:
         if self.form == "saved" and family in ("v1", "v41"):
             self.form = "plain"
         if self.form == "saved" and "attn_factor" in (c.get("rope_scaling") or {}):
-            self.form = "plain"
-        if self.form == "fp8" and family == "v1" and False:
             self.form = "plain"
         self.tiny = tiny
         if self.form == "fp8":
@@ -674,8 +639,59 @@ class Case:
         if family == "v3" and tiny.config.get("num_nextn_predict_layers") and self.form not in ("gguf", "saved", "quant"):
             plain = tiny_models.Tiny({k: v for k, v in tiny.config.items() if k != "quantization_config"}, tiny.weights)
             self.mtp = lambda ids: tiny_deepseek.mtp_oracle(plain)(ids)
+        self.save(tiny, c, kind)
+        if family == "v41" and c["text_config"]["engram_layer_ids"]:
+            make_golden.save_tokenizer(self.model, tokenizer)
+        text = c.get("text_config", c)
+        self.vocab = min(text["vocab_size"], 300) if family == "v41" else text["vocab_size"]
+
+    def draw(self, number: int) -> tuple[dict[str, Any], tiny_models.Tiny, Any]:
+        """A configuration, weights for it and, where the family hashes a vocabulary, a tokenizer."""
+        r, family, tokenizer = self.r, self.family, None
+        if family == "dense":
+            c = dense(r)
+            tiny = tiny_models.random_weights(c, number)
+        elif family == "v4":
+            c = v4(r, self.form == "fp8" and r.random() < 0.7)
+            tiny = tiny_deepseek.random_weights(c, number)
+            self.likes = (128, 256, c["sliding_window"], 4 * c["index_topk"], 4)
+        elif family == "v41":
+            quantised = self.form == "fp8"
+            c, tokenizer = v41(r, quantised)
+            tiny = tiny_deepseek.random_weights(c, number)
+            text = c["text_config"]
+            self.likes = (128, 256, text["sliding_window"], max(text["compress_ratios"]) * text["index_topk"])
+        else:
+            c = latent(r, KINDS[family])
+            tiny = tiny_deepseek.random_weights(c, number)
+            self.likes = (c.get("index_topk", 64), 64, 128)
+            if c["tie_word_embeddings"]:
+                tiny.weights["model.embed_tokens.weight"] = tiny_models.exact(
+                    tiny.weights["model.embed_tokens.weight"] * 2 / math.sqrt(c["hidden_size"])
+                )
+                del tiny.weights["lm_head.weight"]
+        return c, tiny, tokenizer
+
+    def set_limits(self, tiny: tiny_models.Tiny, c: dict[str, Any]) -> None:
+        """How long a prompt may be, in the configuration as well."""
+        r, family = self.r, self.family
+        margins.skip = (0, 0)
+        if c.get("topk_method") == "noaux_tc" and "n_group" in c:
+            margins.skip = (c["n_group"], c["n_routed_experts"] // c["n_group"])
+        if not BIG:
+            self.limit = min(self.limit, c.get("max_position_embeddings", 512))
+        tiny.config["max_position_embeddings"] = c["max_position_embeddings"] = (
+            1024 if BIG else pick(r, 512, 512, self.limit) if family != "v41" else 512
+        )
+        if family == "v41":
+            c.pop("max_position_embeddings")
+            c["text_config"]["max_position_embeddings"] = 1024 if BIG else 512
+
+    def save(self, tiny: tiny_models.Tiny, c: dict[str, Any], kind: Q) -> None:
+        """Writes the model, unless transformers has done so."""
+        r, family = self.r, self.family
         if self.form in ("gguf", "quant"):
-            self.model = folder / "model.gguf"
+            self.model = self.folder / "model.gguf"
             if family == "v4":
                 tiny_deepseek.save_v4_gguf(tiny, self.model, kind)
             elif family == "dense":
@@ -687,10 +703,6 @@ class Case:
             if r.random() < 0.3:
                 self.mix_types(r, tiny)
             tiny_models.save_folder(tiny, self.model, shards=pick(r, 1, 1, 2))
-        if family == "v41" and c["text_config"]["engram_layer_ids"]:
-            make_golden.save_tokenizer(self.model, tokenizer)
-        text = c.get("text_config", c)
-        self.vocab = min(text["vocab_size"], 300) if family == "v41" else text["vocab_size"]
 
     def round_to(self, tiny: tiny_models.Tiny, kind: Q) -> None:
         """The weights as a GGUF in this type holds them; each must survive another rounding."""
@@ -772,12 +784,14 @@ class Case:
         high, wide = pick(r, (128, 128), (128, 128), (64, 64), (32, 32), (16, 48), (1, 32), (7, 5), (48, 16))
         self.notes = f"fp8 {high}x{wide}"
         if self.family == "v41":
-            return tiny_deepseek.to_v41_formats(tiny)
-        if self.family == "v4":
+            tiny_deepseek.to_v41_formats(tiny)
+        elif self.family == "v4":
             if tiny.config["hidden_size"] % 32 == 0 and tiny.config["moe_intermediate_size"] % 32 == 0 and r.random() < 0.8:
-                return tiny_deepseek.to_v4_formats(tiny, pick(r, 128, 64, 32, 48))
-            return to_v4_fp8(tiny, high, wide)
-        to_fp8(tiny, high, wide, pick(r, torch.float32, torch.float32, torch.bfloat16, torch.float8_e8m0fnu))
+                tiny_deepseek.to_v4_formats(tiny, pick(r, 128, 64, 32, 48))
+            else:
+                to_v4_fp8(tiny, high, wide)
+        else:
+            to_fp8(tiny, high, wide, pick(r, torch.float32, torch.float32, torch.bfloat16, torch.float8_e8m0fnu))
 
     def draw_prompt(self) -> tuple[list[int], Array, float]:
         """Of a few prompts the one with the longest part before a close choice."""
@@ -837,39 +851,55 @@ def call(command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[str, Any]]:
-    """One line, what is wrong, and what repeats it."""
-    r = case.r
-    ids, logits, closest = case.draw_prompt()
-    n = len(ids)
-    text = ",".join(map(str, ids))
-    tail = ["--weights", "f32", "--kv-cache-dtype", "f32"]
-    out = case.folder / "out.npy"
-    faults: list[str] = []
-    repeat: dict[str, Any] = {"ids": ids, "form": case.form, "notes": case.notes, "closest": closest, "commands": []}
+class Comparison:
+    """The program on one case: its rows beside the oracle's and beside one another. What is wrong is gathered in `faults`."""
 
-    def rows(*options: str, chip: str = "cpu") -> bytes | None:
-        command = [binary, "logits", str(case.model), "--ids", text, "--out", str(out), "--chip", chip, *tail, *options]
-        repeat["commands"].append(" ".join(command).replace(text, "IDS"))
-        out.unlink(missing_ok=True)
+    def __init__(self, binary: str, case: Case) -> None:
+        self.binary, self.case, self.out = binary, case, case.folder / "out.npy"
+        self.ids, self.logits, closest = case.draw_prompt()
+        self.n = len(self.ids)
+        self.types = ["--weights", "f32", "--kv-cache-dtype", "f32"]
+        self.faults: list[str] = []
+        self.repeat: dict[str, Any] = {"ids": self.ids, "form": case.form, "notes": case.notes, "closest": closest, "commands": []}
+
+    def call(self, *options: str) -> str:
+        text = ",".join(map(str, self.ids))
+        command = [self.binary, options[0], str(self.case.model), "--ids", text, *options[1:], *self.types]
+        self.repeat["commands"].append(" ".join(command).replace(text, "IDS"))
+        return call(command)
+
+    def rows(self, *options: str, chip: str = "cpu") -> bytes | None:
+        self.out.unlink(missing_ok=True)
         try:
-            call(command)
+            self.call("logits", "--out", str(self.out), "--chip", chip, *options)
         except (RuntimeError, subprocess.TimeoutExpired) as why:
-            faults.append(f"{chip} {' '.join(options)}: {why}")
+            self.faults.append(f"{chip} {' '.join(options)}: {why}")
             return None
-        data = out.read_bytes()
+        data = self.out.read_bytes()
         return data[10 + int.from_bytes(data[8:10], "little") :]
 
-    base = rows()
-    worst = math.nan
-    if base is not None:
-        found = kls(logits, np.load(out))
-        worst = float(found.max())
-        if not worst < EXACT:
-            faults.append(f"KL {worst:.1e}, first at position {int(np.flatnonzero(~(found < EXACT))[0])} of {n}")
-            np.save(case.folder / "oracle.npy", logits)
-        unit = 128 if case.family in ("v4", "v41") else 64
-        # with MTP layers known by number the last rows alone must be the same, too
+    def kl(self) -> Array:
+        """At each position, from the oracle's rows to those written last."""
+        return kls(self.logits, np.load(self.out))
+
+    def exact(self, what: str, found: Array) -> bool:
+        if found.max() < EXACT:
+            return True
+        where = int(np.flatnonzero(~(found < EXACT))[0])
+        self.faults.append(f"{what}KL {found.max():.1e}, first at position {where} of {self.n}")
+        return False
+
+    def same_bits(self, what: str, base: bytes | None, options: list[tuple[str, ...]]) -> None:
+        for o in options:
+            found = self.rows(*o)
+            if base is None or found is None:
+                continue
+            if found != (base if "--from" not in o else base[len(base) // self.n * int(o[o.index("--from") + 1]) :]):
+                self.faults.append(f"{what}{' '.join(o)} gives other bits")
+
+    def cuts(self) -> list[tuple[str, ...]]:
+        """Ways to run the same prompt."""
+        r, n = self.case.r, self.n
         options: list[tuple[str, ...]] = [
             ("--chunk", "1"),
             ("--chunk", "7"),
@@ -883,6 +913,7 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
             ("--from", str(max(0, n - r.randrange(1, 6))), "--chunk", str(r.randrange(1, 20))),
         ]
         options = r.sample(options, 5)
+        unit = 128 if self.case.family in ("v4", "v41") else 64
         if n > unit:
             k = r.randrange(unit, n)
             options += [("--reuse", str(k)), ("--reuse", str(k), "--from", str(r.randrange(max(0, n - 5), n)))]
@@ -890,86 +921,81 @@ def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[
                 options += [("--reuse", "130", "--from", str(n - 2)), ("--reuse", "130", "--chunk", "9")]
             if n > 256:
                 options += [("--reuse", str(r.randrange(256, n)), "--from", str(n - 1))]
-        for o in options:
-            other = rows(*o)
-            if other is None:
-                continue
-            expected = base if "--from" not in o else base[len(base) // n * int(o[o.index("--from") + 1]) :]
-            if other != expected:
-                faults.append(f"{' '.join(o)} gives other bits")
+        return options
+
+    def native(self, options: list[tuple[str, ...]]) -> None:
+        """The weights as they are: exact where the file keeps them so, near where it does not."""
+        r, case = self.case.r, self.case
+        self.types[1] = "native"
+        base = self.rows()
+        if base is not None:
+            found = self.kl()
+            kept_exact = case.form not in ("fp8", "quant")
+            bound = 5e-3 if case.form == "fp8" else 5e-2
+            if not kept_exact and not found.mean() < bound and self.rows("--kernels", "int8", chip="ref") is not None:
+                bound = max(bound, 2 * float(self.kl().mean()))  # a choice may turn on rounding
+            if not (found.max() < EXACT if kept_exact else found.mean() < bound):
+                self.faults.append(f"native: KL max {found.max():.1e} mean {found.mean():.1e}")
+            self.same_bits("native ", base, r.sample(options, 2))
+        if self.n <= 150 and r.random() < 0.5 and self.rows(chip="ref") is not None:
+            self.exact("ref native: ", self.kl())
+        self.types[1] = "f32"
+
+    def drafts(self) -> None:
+        r, n = self.case.r, self.n
+        expected = self.case.mtp(self.ids)
+        whole = self.rows("--mtp")
+        if whole is None:
+            return
+        if not self.exact("--mtp: ", kls(expected, np.load(self.out))):
+            np.save(self.case.folder / "oracle_mtp.npy", expected)
+        for o in (("--chunk", "7"), ("--batch", "8"), ("--reuse", str(r.randrange(64, n)) if n > 65 else "0")):
+            if self.rows("--mtp", *o) not in (None, whole):
+                self.faults.append(f"--mtp {' '.join(o)} gives other bits")
+
+    def greedy(self) -> None:
+        expected = self.case.greedy(self.ids, self.logits[-1], 4)
+        if not expected:
+            return
+        self.repeat["greedy"] = expected
+        try:
+            said = self.call("generate", "--max-new", str(len(expected)), "--greedy", "--ignore-eos", "--print-ids", "--chip", "cpu")
+            if said != ",".join(map(str, expected)):
+                self.faults.append(f"greedy ids {said[:60]}, expected {expected}")
+        except (RuntimeError, subprocess.TimeoutExpired) as why:
+            self.faults.append(f"generate: {why}")
+
+    def run(self, ref_part: float) -> float:
+        """The largest KL on float32; NaN where the program gave no rows."""
+        r = self.case.r
+        base = self.rows()
+        if base is None:
+            return math.nan
+        found = self.kl()
+        if not self.exact("", found):
+            np.save(self.case.folder / "oracle.npy", self.logits)
+        options = self.cuts()
+        self.same_bits("", base, options)
         if r.random() < 0.3:
-            tail[1] = "native"
-            other = rows()
-            if other is not None:
-                found = kls(logits, np.load(out))
-                kept_exact = case.form not in ("fp8", "quant")
-                bound = 5e-3 if case.form == "fp8" else 5e-2
-                if not kept_exact and not found.mean() < bound and rows("--kernels", "int8", chip="ref") is not None:
-                    bound = max(bound, 2 * float(kls(logits, np.load(out)).mean()))  # a choice may turn on rounding
-                if not (found.max() < EXACT if kept_exact else found.mean() < bound):
-                    faults.append(f"native: KL max {found.max():.1e} mean {found.mean():.1e}")
-                for o in r.sample(options, 2):
-                    again = rows(*o)
-                    if again is not None and again != (
-                        other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]) :]
-                    ):
-                        faults.append(f"native {' '.join(o)} gives other bits")
-            if n <= 150 and r.random() < 0.5 and rows(chip="ref") is not None:
-                found = kls(logits, np.load(out))
-                if not found.max() < EXACT:
-                    faults.append(f"ref native: KL {found.max():.1e}, first at position {int(np.flatnonzero(~(found < EXACT))[0])} of {n}")
-            tail[1] = "f32"
+            self.native(options)
         if r.random() < 0.15:
-            kept_tail, tail[:] = tail[:], []
-            other = rows()
-            for o in r.sample(options, 3):
-                again = rows(*o)
-                if other and again and again != (other if "--from" not in o else other[len(other) // n * int(o[o.index("--from") + 1]) :]):
-                    faults.append(f"by default {' '.join(o)} gives other bits")
-            tail[:] = kept_tail
-        if r.random() < ref_part and n <= 150:
-            other = rows(chip="ref")
-            if other is not None:
-                found = kls(logits, np.load(out))
-                if not found.max() < EXACT:
-                    faults.append(f"ref: KL {found.max():.1e}, first at position {int(np.flatnonzero(~(found < EXACT))[0])} of {n}")
-        if case.mtp and n > 1:
-            expected_mtp = case.mtp(ids)
-            if rows("--mtp") is not None:
-                found = kls(expected_mtp, np.load(out))
-                if not found.max() < EXACT:
-                    faults.append(f"--mtp: KL {found.max():.1e}, first at position {int(np.flatnonzero(~(found < EXACT))[0])} of {n}")
-                    np.save(case.folder / "oracle_mtp.npy", expected_mtp)
-                whole = out.read_bytes()
-                for o in (("--chunk", "7"), ("--batch", "8"), ("--reuse", str(r.randrange(64, n)) if n > 65 else "0")):
-                    if rows("--mtp", *o) is not None and out.read_bytes() != whole:
-                        faults.append(f"--mtp {' '.join(o)} gives other bits")
-        greedy = case.greedy(ids, logits[-1], 4)
-        if greedy:
-            command = [
-                binary,
-                "generate",
-                str(case.model),
-                "--ids",
-                text,
-                "--max-new",
-                str(len(greedy)),
-                "--greedy",
-                "--ignore-eos",
-                "--print-ids",
-                "--chip",
-                "cpu",
-                *tail,
-            ]
-            repeat["commands"].append(" ".join(command).replace(text, "IDS"))
-            repeat["greedy"] = greedy
-            try:
-                said = call(command)
-                if said != ",".join(map(str, greedy)):
-                    faults.append(f"greedy ids {said[:60]}, expected {greedy}")
-            except (RuntimeError, subprocess.TimeoutExpired) as why:
-                faults.append(f"generate: {why}")
-    return f"{case.name:12} {case.form:6} {case.notes:12} {n:4} tokens  closest {closest:8.1e}  KL {worst:8.1e}", faults, repeat
+            kept, self.types = self.types, []
+            self.same_bits("by default ", self.rows(), r.sample(options, 3))
+            self.types = kept
+        if r.random() < ref_part and self.n <= 150 and self.rows(chip="ref") is not None:
+            self.exact("ref: ", self.kl())
+        if self.case.mtp and self.n > 1:
+            self.drafts()
+        self.greedy()
+        return float(found.max())
+
+
+def run(binary: str, case: Case, ref_part: float) -> tuple[str, list[str], dict[str, Any]]:
+    """One line, what is wrong, and what repeats it."""
+    c = Comparison(binary, case)
+    worst = c.run(ref_part)
+    line = f"{case.name:12} {case.form:6} {case.notes:12} {c.n:4} tokens  closest {c.repeat['closest']:8.1e}  KL {worst:8.1e}"
+    return line, c.faults, c.repeat
 
 
 def main() -> int:
@@ -1003,7 +1029,7 @@ def main() -> int:
                     skipped += 1
                     print(f"{family}-{number}: skipped, {why}", flush=True)
                     continue
-                except Exception as why:  # noqa: BLE001  the oracle refuses a shape
+                except Exception as why:
                     skipped += 1
                     print(f"{family}-{number}: no oracle: {type(why).__name__}: {str(why)[:300]}", flush=True)
                     if args.verbose:

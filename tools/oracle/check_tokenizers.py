@@ -133,10 +133,14 @@ DIGITS = [
     "一二三〇",
     "𝟎𝟏𝟐𝟗",
 ]
-MARKS = "\u0300\u0301\u0308\u0323\u0327\u0328\u0334\u0345\u05b0\u064b\u093c\u094d\u0e38\u0f71\u1dfa\u20d0\u302a\u3099\u309a\ufe0f\ufe20\U0001d165"
-WORDS = """the of and a to in is you that it he was for on are as with his they I at be this have from or one had by word but not what all were we
-when your can said there use an each which she do how their if will up other about out many then them these so some her would make like
-Straße façade naïve Ångström ﬁnal ﬀ İstanbul ıssız ΣΊΣΥΦΟΣ ǅ ŉ мир Привет שלום مرحبا नमस्ते สวัสดี 你好 世界 こんにちは カタカナ ｶﾞ 안녕 각 Ελλάδα""".split()
+MARKS = (
+    "\u0300\u0301\u0308\u0323\u0327\u0328\u0334\u0345\u05b0\u064b\u093c\u094d\u0e38"
+    "\u0f71\u1dfa\u20d0\u302a\u3099\u309a\ufe0f\ufe20\U0001d165"
+)
+WORDS = """the of and a to in is you that it he was for on are as with his they I at be this have from or one had by word but
+not what all were we when your can said there use an each which she do how their if will up other about out many then them
+these so some her would make like Straße façade naïve Ångström ﬁnal ﬀ İstanbul ıssız ΣΊΣΥΦΟΣ ǅ ŉ мир Привет שלום مرحبا नमस्ते
+สวัสดี 你好 世界 こんにちは カタカナ ｶﾞ 안녕 각 Ελλάδα""".split()
 CONTRACTIONS = [
     "'s",
     "'t",
@@ -463,7 +467,7 @@ class Variants:
             parts = []
             for _ in range(rng.choice((1, 1, 2, 3))):
                 quantifier = rng.choice(("", "", "", "?", "*", "+", "{2}", "{1,3}", "{2,}", "+?", "??", "*+", "{0,2}?", "{2}?", "?+"))
-                endless = quantifier[:1] in "*+" and quantifier != "" or quantifier == "{2,}"
+                endless = (quantifier[:1] in "*+" and quantifier != "") or quantifier == "{2,}"
                 if bounded and endless:
                     quantifier, endless = "?", False
                 kind = rng.random() if depth < 3 else 0
