@@ -16,18 +16,28 @@ INSTALL := @tools/dev/install_packages.sh
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
-.PHONY: help run test lint bench compare oracle venv golden fuzz asan tsan debug format model model-if-possible \
-        packages-run packages-test packages-lint packages-fuzz packages-oracle program release clean
+.PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
+        model-if-possible packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
 
 help:
-	@echo "make run      install what is missing, build, get the default model and ask it a question"
-	@echo "              MODEL=path to a GGUF file or a folder of safetensors, PROMPT='your question'"
-	@echo "make test     build and run all tests; CTEST='-L golden' or CTEST='-R name' picks some"
-	@echo "make lint     clang-format, clang-tidy, the include rule        make format   rewrite by clang-format"
-	@echo "make asan     tests under the address and undefined-behaviour sanitizers;  make tsan   under the thread sanitizer"
-	@echo "make fuzz     every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
-	@echo "make bench    speed of MODEL on this machine                    make compare  the same beside llama.cpp"
-	@echo "make oracle   compare with transformers and the official tokenizers (fetches 300 MB of Python packages once)"
+	@echo "make run       install what is missing, build, get the default model and ask it a question"
+	@echo "               MODEL=path to a GGUF file or a folder of safetensors, PROMPT='your question'"
+	@echo "make test      build, the quick lint and all tests; CTEST='-L golden' or CTEST='-R name' picks some"
+	@echo "make check     a choice of tests under the sanitizers: parsers, session and engine for addresses, engine and pool for races"
+	@echo "make program   build the program alone, build/bin/hadal        make release   build everything"
+	@echo "make dist      one program that runs from any folder, with its licences: build-dist/hadal-….tar.gz"
+	@echo
+	@echo "make format    rewrite by clang-format and ruff                 make lint      the quick lint and clang-tidy (an hour)"
+	@echo "make generated make the generated files again, those whose generators have their packages"
+	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
+	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
+	@echo "make fuzz      every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
+	@echo
+	@echo "make bench     speed of MODEL on this machine                   make compare   the same beside llama.cpp"
+	@echo "make oracle    compare with transformers and the official tokenizers (fetches 300 MB of Python packages once)"
+	@echo "make golden    WARNING: rewrites tests/golden, what all models are compared with; look at every line of the difference"
+	@echo "make model     get the default model into .models               make venv      the Python packages of make oracle"
+	@echo "make clean     remove the build folders"
 
 # --- run
 
@@ -52,25 +62,41 @@ build/build.ninja: CMakeLists.txt CMakePresets.json | packages-run
 model: packages-run
 	@python3 tools/dev/fetch_model.py .models >/dev/null
 
-packages-run packages-test packages-lint packages-fuzz packages-oracle: packages-%:
+packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle: packages-%:
 	$(INSTALL) run $(filter-out run,$*)
 
 # --- test
 
-test: packages-test release model-if-possible
+test: packages-test lint-tools release model-if-possible
 	@python3 tools/dev/run_tests.py build $(CTEST)
+
+# the checks of Python are skipped by name where ruff cannot be had
+lint-tools: packages-test
+	@tools/dev/make_venv.sh tools/dev/requirements.txt || echo "The checks of Python will be skipped."
 
 # the tests with the real model are skipped by name where it cannot be had
 model-if-possible: packages-run
 	@python3 tools/dev/fetch_model.py .models >/dev/null || echo "The tests that need the default model will be skipped."
 
-asan: export ASAN_OPTIONS := detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
-asan: export UBSAN_OPTIONS := print_stacktrace=1:halt_on_error=1
-tsan: export TSAN_OPTIONS := halt_on_error=1:second_deadlock_stack=1
-asan tsan debug: packages-run
+export ASAN_OPTIONS := detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+export UBSAN_OPTIONS := print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS := halt_on_error=1:second_deadlock_stack=1
+
+check: packages-run
+	@cmake --preset asan >/dev/null
+	@cmake --build --preset asan --target check_asan
+	@cmake --preset tsan >/dev/null
+	@cmake --build --preset tsan --target check_tsan
+	@python3 tools/dev/run_tests.py build-asan -L asan -- build-tsan -L tsan
+
+asan tsan debug clang: packages-run
 	@cmake --preset $@ >/dev/null
 	@cmake --build --preset $@
-	@python3 tools/dev/run_tests.py build-$@ -LE slow $(CTEST)
+	@python3 tools/dev/run_tests.py build-$@ -LE '$(if $(filter clang,$@),lint,slow|lint)' $(CTEST)
+clang: packages-clang
+
+dist: packages-run
+	@tools/dev/make_dist.sh build-dist
 
 fuzz: packages-fuzz
 	@cmake --preset fuzz >/dev/null
@@ -79,13 +105,16 @@ fuzz: packages-fuzz
 
 # --- lint
 
-format: packages-test
+format: lint-tools
 	@git ls-files '*.cc' '*.h' '*.c' | xargs -r clang-format-19 -i
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
 
-lint: packages-test packages-lint build/build.ninja
-	@python3 tools/dev/check_format.py
-	@python3 tools/dev/check_layers.py
+lint: lint-tools packages-lint build/build.ninja
+	@python3 tools/dev/run_tests.py build -L lint
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
+
+generated:
+	@$(firstword $(wildcard $(VENV)) python3) tools/dev/check_generated.py --write
 
 # --- measure and compare
 

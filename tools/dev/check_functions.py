@@ -19,7 +19,7 @@ LIMIT = 80
 FOLDERS = ("src", "apps", "tools", "tests", "bench")  # chips/ and conformance/ are not held to it yet
 NOISE = re.compile(
     r'//[^\n]*|/\*.*?\*/|R"([^()\\\s]*)\(.*?\)\1"|"(?:[^"\\\n]|\\.)*"'
-    r"|\b\d(?:'?[\w.])*|'(?:[^'\\\n]|\\.)+'|^[ \t]*#(?:[^\n\\]|\\.)*",
+    r"|\b\d[\w.]*(?:'[\w.]+)+|'(?:[^'\\\n]|\\.)+'|^[ \t]*#(?:[^\n\\]|\\.)*",
     re.S | re.M,
 )
 TYPE = re.compile(r"\b(?:class|struct|union|enum)\b")
@@ -30,10 +30,8 @@ def blank(text: str) -> str:
     return NOISE.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
 
 
-def kind_of(head: str, outer: str) -> str:
-    """What a brace opens: `head` stands between it and the statement before."""
-    if outer == "code":
-        return "code"
+def kind_of(head: str) -> str:
+    """What a brace in a namespace or a type opens: `head` stands between it and the statement before."""
     if re.search(r"\bnamespace\b|\bextern\s*$", head):
         return "scope"
     plain = re.sub(r"template\s*<[^{}()]*>\s*", "", head)
@@ -55,7 +53,7 @@ def cpp_functions(text: str) -> Iterator[tuple[str, int, int]]:
             head = text[start:at]
             # an initialiser inside a function's parentheses, or one of a member before the body: `: a_{1} {`
             inside = parentheses > 0 or (outer == "scope" and re.search(r"[:,]\s*\w+(?:<[^{}]*>)?\s*$", head) and ")" in head)
-            kind = "part" if inside else "code" if outer in ("code", "function") else kind_of(head, outer)
+            kind = "part" if inside else "code" if outer in ("code", "function") else kind_of(head)
             stack.append((kind, head, start + len(head) - len(head.lstrip())))
             if not inside:
                 start = at + 1

@@ -4,6 +4,7 @@
     check_layers.py [ROOT]
 
 Folders of one floor are siblings and do not see each other. A folder in chips/ sees src/base and the contract, nothing else.
+Nor may any folders include each other in a circle, those inside one room no more than others.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ FLOORS: dict[str, tuple[int, tuple[str, ...]]] = {
     "src/device": (1, (*CONTRACT, "hadal/version.h")),
     "src/ops": (2, (*CONTRACT, "hadal/version.h")),
     "src/checkpoint": (2, (*CONTRACT, "hadal/version.h")),
-    "src/models": (3, (*CONTRACT, "hadal/version.h")),
-    "src/text": (3, ("hadal/version.h",)),
-    "src/engine": (4, (*CONTRACT, "hadal/version.h")),
-    "src/api": (5, PUBLIC),
-    "apps": (6, PUBLIC),
-    "tests": (6, PUBLIC),
-    "bench": (6, PUBLIC),
+    "src/weights": (3, (*CONTRACT, "hadal/version.h")),
+    "src/models": (4, (*CONTRACT, "hadal/version.h")),
+    "src/text": (4, ("hadal/version.h",)),
+    "src/engine": (5, (*CONTRACT, "hadal/version.h")),
+    "src/quantize": (5, (*CONTRACT, "hadal/version.h")),
+    "src/session": (6, ("hadal/version.h",)),
+    "src/api": (7, PUBLIC),
+    "apps": (8, PUBLIC),
+    "tests": (8, PUBLIC),
+    "bench": (8, PUBLIC),
 }
 SEES_ONLY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # other side of the contract: (folders, public headers)
     "chips": (("src/base",), CONTRACT),
     "conformance": (("src/base",), CONTRACT),
     "include": ((), PUBLIC),
 }
+# Files that only list what lies below them: no part of their folder where circles are sought.
+LISTS = ("src/models/registry.cc",)
 SOURCES = {".h", ".hpp", ".c", ".cc", ".cpp", ".cu", ".cl", ".inc"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<(hadal/[^>]+)>)', re.M)
 
@@ -83,21 +89,46 @@ def fault(root: Path, path: str, name: str) -> str | None:
     return f"{room} (floor {FLOORS[room][0]}) may not see {other} (floor {FLOORS[other][0]}): {target}"
 
 
+def circles(edges: dict[str, dict[str, str]]) -> list[str]:
+    """One line for each set of folders that reach one another; edges[a][b] is a file of folder a that includes one of b."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        todo = [start]
+        while todo:
+            new = [b for b in edges.get(todo.pop(), {}) if b not in found]
+            found.update(new)
+            todo += new
+        return found
+
+    reach = {folder: reached(folder) for folder in edges}
+    rings = {frozenset(b for b in reach[a] if a in reach.get(b, ())) for a in edges if a in reach[a]}
+    return [
+        "a circle: " + ", ".join(f"{edges[a][b]} includes from {b}" for a in sorted(ring) for b in sorted(edges[a]) if b in ring)
+        for ring in sorted(rings, key=sorted)
+    ]
+
+
 def check(root: Path) -> tuple[int, list[str]]:
     """Number of files read, and one line a fault."""
     faults, count = [], 0
+    edges: dict[str, dict[str, str]] = {}
     for top in sorted({folder.split("/")[0] for folder in (*FLOORS, *SEES_ONLY)}):
         for file in sorted((root / top).rglob("*")):
             if file.suffix not in SOURCES or not file.is_file():
                 continue
             path, count = file.relative_to(root).as_posix(), count + 1
-            if top in ("src",) and room_of(path) is None:
+            if top == "src" and room_of(path) is None:
                 faults.append(f"{path}: its folder is not in the table of tools/dev/check_layers.py")
             text = file.read_text(errors="replace")
             for match in INCLUDE.finditer(text):
-                if said := fault(root, path, match.group(1) or match.group(2)):
+                name = match.group(1) or match.group(2)
+                if said := fault(root, path, name):
                     faults.append(f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {said}")
-    return count, faults
+                folder, other = os.path.dirname(path), os.path.dirname(target_of(root, path, name) or path)
+                if other != folder and path not in LISTS:
+                    edges.setdefault(folder, {}).setdefault(other, path)
+    return count, faults + circles(edges)
 
 
 def main() -> int:

@@ -1,14 +1,23 @@
 #!/bin/bash
-# Installs what is missing of the named groups of packages.txt: install_packages.sh run [test lint fuzz oracle]
+# Installs what is missing of the named groups of packages.txt: install_packages.sh run [test lint clang fuzz oracle]
 # Says nothing and asks nobody when everything is there.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
+# as in packages.txt: debian-12, ubuntu-22.04
+system=$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}")
 wanted=()
 for group in "$@"; do
-  mapfile -t lines < <(sed 's/#.*//' packages.txt | awk -v g="$group" '$1 == g { print $2 }')
+  mapfile -t lines < <(sed 's/#.*//' packages.txt | awk -v g="$group" '$1 == g { print $2, $3 }')
   [ ${#lines[@]} -gt 0 ] || { echo "packages.txt has no group '$group'" >&2; exit 2; }
-  wanted+=("${lines[@]}")
+  for line in "${lines[@]}"; do
+    read -r package without <<<"$line"
+    if [ -n "$without" ] && [ "$without" = "$system" ]; then
+      command -v "$package" >/dev/null || echo "$system has no $package: what needs it is skipped." >&2
+    else
+      wanted+=("$package")
+    fi
+  done
 done
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

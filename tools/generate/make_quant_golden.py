@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/quant_golden.bin: random blocks of every type and what the Python package `gguf` decodes them to.
 
-    pip install gguf==0.19.0 && tools/generate/make_quant_golden.py tests/data/quant_golden.bin
+    tools/generate/make_quant_golden.py > tests/data/quant_golden.bin
 
 Little-endian: "HQG1", u32 seed, u32 length and text of the version, then until the end one record a type: u32 ggml type,
 u32 bytes of blocks, u32 number of values, the blocks, the values as fp32. The half-precision scales in the blocks are set to
@@ -71,7 +71,7 @@ def blocks_of(kind, rng, count):
     return blocks.reshape(-1)
 
 
-def main(path):
+def main():
     rng = np.random.default_rng(SEED)
     name = f"gguf {version('gguf')}".encode()
     out = [b"HQG1", struct.pack("<II", SEED, len(name)), name]
@@ -81,9 +81,8 @@ def main(path):
         with np.errstate(over="ignore", invalid="ignore"):
             decoded = quants.dequantize(blocks, kind).astype(np.float32).reshape(-1)
         out += [struct.pack("<III", int(kind), blocks.size, decoded.size), blocks.tobytes(), decoded.tobytes()]
-    with open(path, "wb") as file:
-        file.write(b"".join(out))
+    sys.stdout.buffer.write(b"".join(out))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

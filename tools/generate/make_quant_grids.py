@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes src/base/quant_grids.cc: the lattice points of the IQ types, from the Python package `gguf`.
 
-    pip install gguf==0.19.0 && tools/generate/make_quant_grids.py > src/base/quant_grids.cc
+    tools/generate/make_quant_grids.py > src/base/quant_grids.cc
 
 Each point is one 16-bit number: the index of its j-th coordinate in the type's list of values takes bits j*w to j*w+w-1,
 with w = 2 for the grids of eight coordinates and w = 3 for those of four.
