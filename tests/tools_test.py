@@ -111,6 +111,16 @@ class Functions(unittest.TestCase):
                 self.assertEqual(len(check_functions.check(Path(folder))[1]), 1)
 
 
+class Snippets(unittest.TestCase):
+    def test_what_compiles(self) -> None:
+        for code, expected in (("// src/a.cc\nint f() { return 1; }\n", 0), ("// src/a.cc\nint f() { return g; }\n", 1), ("int f();\n", 1)):
+            with self.subTest(code=code), tempfile.TemporaryDirectory() as folder:
+                document = Path(folder) / "x.md"
+                document.write_text(f"```cpp\n{code}```\n")
+                command = [sys.executable, ROOT / "tools/dev/check_snippets.py", document, "c++"]
+                self.assertEqual(subprocess.run(command, capture_output=True).returncode, expected)
+
+
 class Packages(unittest.TestCase):
     def test_what_a_system_lacks(self) -> None:
         """A package that the system has not is left out in words; where it has it, nothing is said."""
