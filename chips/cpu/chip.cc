@@ -50,7 +50,9 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
                     "this machine cannot run kernels \"" + name + "\"; it can run: " + all);
     }
     const int threads = options.threads > 0 ? options.threads : available_processors();
-    *out = reinterpret_cast<hadal_device*>(new Device(threads, *table));
+    auto pool = ThreadPool::create(threads);
+    if (!pool) return report(error, HADAL_OUT_OF_MEMORY, pool.error().message);
+    *out = reinterpret_cast<hadal_device*>(new Device(*std::move(pool), *table));
     return HADAL_OK;
   });
 }
@@ -90,7 +92,7 @@ hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
   return guarded(error, [&] {
     Weight* w = nullptr;
     const hadal_status status =
-        weight_create(device_of(device)->pool, known(desc), pieces, count, &w, error);
+        weight_create(*device_of(device)->pool, known(desc), pieces, count, &w, error);
     *out = reinterpret_cast<hadal_weight*>(w);
     return status;
   });

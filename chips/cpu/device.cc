@@ -37,7 +37,7 @@ bool Device::reserve(uint64_t temp, uint64_t quants) {
 
 hadal_status device_info(const Device& device, hadal_device_info* out) {
   hadal_device_info info{};
-  info.threads = device.pool.size();
+  info.threads = device.pool->size();
   copy_text(info.name, processor_name());
   copy_text(info.kernels, device.kernels.name);
   std::string all;

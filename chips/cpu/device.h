@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "dispatch.h"
 #include "hadal/chip.h"
-#include "pool.h"
 #include "weights.h"
 
 namespace hadal::cpu {
@@ -23,17 +24,17 @@ struct Worker {
 };
 
 struct Device {
-  Device(int threads, const KernelTable& table)
-      : pool(threads),
+  Device(std::unique_ptr<ThreadPool> threads, const KernelTable& table)
+      : pool(std::move(threads)),
         kernels(table),
-        workers(static_cast<size_t>(pool.size())),
+        workers(static_cast<size_t>(pool->size())),
         memory(workers.size()) {}
 
   /// Gives every worker at least so many bytes; false if there is no memory left. The caller holds
-  /// pool.lock().
+  /// pool->lock().
   bool reserve(uint64_t temp_bytes, uint64_t quant_bytes);
 
-  Pool pool;
+  const std::unique_ptr<ThreadPool> pool;
   const KernelTable& kernels;
   std::vector<Worker> workers;
   std::vector<Mapping> memory;

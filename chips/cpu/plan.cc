@@ -517,7 +517,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
     if (s.kind == StageKind::kAttentionMerge && !attention_splits(run, op, s)) continue;
     if (s.kind == StageKind::kIndexSelect && !index_splits(run, op, s)) continue;
     if (s.barrier[mode] &&
-        device_.pool.barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
+        device_.pool->barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
       if (worker.index == 0) invalid[1].store(1, std::memory_order_relaxed);
       return;
     }
@@ -612,7 +612,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
 hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
   if (step.stop && *step.stop != 0)
     return report(error, HADAL_STOPPED, "stopped before the step began");
-  const std::lock_guard guard(device_.pool.lock());
+  const std::lock_guard guard(device_.pool->lock());
   if (const hadal_status s = check_step(step, error); s != HADAL_OK) return s;
   if (!device_.reserve(temp_bytes_, quant_bytes_))
     return report(error, HADAL_OUT_OF_MEMORY, "no memory left for the workers");
@@ -622,12 +622,12 @@ hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
       eager_ ? (step.workspace ? reinterpret_cast<uint8_t*>(host_chip::memory(step.workspace)->data)
                                : nullptr)
              : workspace_.data();
-  Run run{tape_, step, device_.kernels, workspace, counters_.get(), device_.pool.size(), true};
+  Run run{tape_, step, device_.kernels, workspace, counters_.get(), device_.pool->size(), true};
   for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
     run.few = run.few && step.rows[dim] <= kFewRows;
   std::atomic<int32_t> invalid[2] = {0, 0};  // op + 1 of bad indices; stopped
   auto body = [&](int worker) { work(run, device_.workers[static_cast<size_t>(worker)], invalid); };
-  device_.pool.run(body);
+  device_.pool->run(body);
   if (invalid[1].load() != 0) return report(error, HADAL_STOPPED, "stopped");
   if (const int32_t bad = invalid[0].load(); bad != 0)
     return report(error, HADAL_INVALID,

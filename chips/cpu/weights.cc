@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -150,22 +149,9 @@ float scale_at(const hadal_weight_desc& d, const NativeRows& part, int64_t row,
   return value;
 }
 
-// Runs task(i) for i in [0, count) on all threads.
-template <typename Task>
-void spread(Pool& pool, int64_t count, Task task) {
-  std::atomic<int64_t> next{0};
-  auto body = [&](int) {
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < count;
-         i = next.fetch_add(1, std::memory_order_relaxed))
-      task(i);
-  };
-  const std::lock_guard guard(pool.lock());
-  pool.run(body);
-}
-
-void pack(Pool& pool, Weight& w, const std::vector<NativeRows>& source) {
+void pack(ThreadPool& pool, Weight& w, const std::vector<NativeRows>& source) {
   const hadal_weight_desc& d = w.desc;
-  spread(pool, d.batch * w.panels, [&](int64_t index) {
+  pool.for_each(d.batch * w.panels, [&](int64_t index) {
     const int64_t b = index / w.panels, from = index % w.panels * kPanel;
     const uint8_t* rows[kPanel] = {};
     const uint8_t* scales[kPanel] = {};
@@ -260,8 +246,9 @@ hadal_status weight_bytes(const hadal_weight_desc& d, uint64_t* bytes, hadal_err
   return HADAL_OK;
 }
 
-hadal_status weight_create(Pool& pool, const hadal_weight_desc& desc, const hadal_piece* pieces,
-                           uint32_t count, Weight** out, hadal_error* error) {
+hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
+                           const hadal_piece* pieces, uint32_t count, Weight** out,
+                           hadal_error* error) {
   *out = nullptr;
   if (const hadal_status s = check(desc, error); s != HADAL_OK) return s;
   auto w = std::make_unique<Weight>();

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/thread_pool.h"
 #include "hadal/chip.h"
 #include "kernels.h"
-#include "pool.h"
 
 namespace hadal::cpu {
 
@@ -88,7 +88,8 @@ void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel],
 int64_t packed_panel_bytes(Layout layout, int64_t k);
 
 hadal_status weight_bytes(const hadal_weight_desc& desc, uint64_t* bytes, hadal_error* error);
-hadal_status weight_create(Pool& pool, const hadal_weight_desc& desc, const hadal_piece* pieces,
-                           uint32_t count, Weight** out, hadal_error* error);
+hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
+                           const hadal_piece* pieces, uint32_t count, Weight** out,
+                           hadal_error* error);
 
 }  // namespace hadal::cpu

@@ -94,6 +94,13 @@ uint64_t available_memory() {
   return least;
 }
 
+std::optional<uint64_t> cgroup_threads() {
+  const auto limit = [](const std::string& d) { return number_in(d + "/pids.max"); };
+  const uint64_t least =
+      std::min(least_up(cgroup_path(""), limit), least_up(cgroup_path("pids"), limit));
+  return least == kNone ? std::nullopt : std::optional(least);
+}
+
 int32_t available_processors() {
   int32_t count = static_cast<int32_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
   cpu_set_t mask;

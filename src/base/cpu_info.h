@@ -1,7 +1,9 @@
-// What this process may use of its machine: memory and processors, cgroup limits respected.
+// What this process may use of its machine: memory, processors and threads, cgroup limits
+// respected.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace hadal {
 
@@ -12,5 +14,8 @@ uint64_t available_memory();
 /// Processors that this process may run on at once: the least of its affinity mask and its cgroup's
 /// quota, at least 1.
 int32_t available_processors();
+
+/// The most threads that its cgroup may have; nullopt without such a limit.
+std::optional<uint64_t> cgroup_threads();
 
 }  // namespace hadal

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,17 @@ class ExitCodes(Program):
         ):
             with self.subTest(args=args):
                 self.expect(USAGE, *args)
+
+    def test_a_thread_that_cannot_start_is_named(self) -> None:
+        def limited(*args: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=120,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)))
+
+        if limited("version").returncode != OK:
+            self.skipTest("a sanitizer's shadow memory fits under no limit of address space")
+        done = limited("generate", QWEN3, "--ids", "1", "--print-ids", "--threads", "1024")
+        self.assertEqual(done.returncode, MEMORY, done.stderr)
+        self.assertRegex(done.stderr, r"cannot start worker thread \d+ of 1024: .*ulimit -v 1048576 KiB.*; fewer with --threads\n$")
 
     def test_not_found(self) -> None:
         for args in (

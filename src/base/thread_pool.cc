@@ -1,8 +1,16 @@
-#include "pool.h"
+#include "base/thread_pool.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <string>
+#include <string_view>
+#include <system_error>
 
-namespace hadal::cpu {
+#include "base/cpu_info.h"
+
+namespace hadal {
 namespace {
 
 inline void pause() {
@@ -39,29 +47,50 @@ int wait_changed(const std::atomic<int>& word, int old, int spins) {
   return word.load(std::memory_order_acquire);
 }
 
-}  // namespace
-
-Pool::Pool(int threads) : size_(std::max(1, threads)) {
-  threads_.reserve(static_cast<size_t>(size_ - 1));
-  try {
-    for (int w = 1; w < size_; ++w) threads_.emplace_back([this, w] { loop(w); });
-  } catch (...) {
-    quit_ = true;
-    epoch_.fetch_add(1, kBeforeNotify);
-    epoch_.notify_all();
-    for (std::thread& t : threads_) t.join();
-    throw;
-  }
+/// What may keep the system from starting another thread; "" if nothing is limited.
+std::string thread_limits() {
+  std::string text;
+  const auto add = [&](std::string_view what, uint64_t number, std::string_view unit) {
+    text += fmt::format("{}{} {}{}", text.empty() ? "" : ", ", what, number, unit);
+  };
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    add("ulimit -u", limit.rlim_cur, " threads");
+  if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    add("ulimit -v", limit.rlim_cur >> 10, " KiB");
+  if (const auto most = cgroup_threads()) add("pids.max of the control group", *most, "");
+  return text;
 }
 
-Pool::~Pool() {
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : size_(std::max(1, threads)) {
+  threads_.reserve(static_cast<size_t>(size_ - 1));
+}
+
+Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads));
+  for (int w = 1; w < pool->size_; ++w) {
+    try {
+      pool->threads_.emplace_back([p = pool.get(), w] { p->loop(w); });
+    } catch (const std::system_error& error) {
+      const std::string limits = thread_limits();
+      return memory_error(fmt::format(
+          "cannot start worker thread {} of {}: {}{}; fewer with --threads", w + 1, pool->size_,
+          error.code().message(), limits.empty() ? "" : fmt::format(" (limits: {})", limits)));
+    }
+  }
+  return pool;
+}
+
+ThreadPool::~ThreadPool() {
   quit_ = true;
   epoch_.fetch_add(1, kBeforeNotify);
   epoch_.notify_all();
   for (std::thread& t : threads_) t.join();
 }
 
-void Pool::loop(int worker) {
+void ThreadPool::loop(int worker) {
   int seen = 0;
   for (;;) {
     seen = wait_changed(epoch_, seen, kSpinIdle);
@@ -71,7 +100,7 @@ void Pool::loop(int worker) {
   }
 }
 
-void Pool::run(void (*body)(void*, int), void* context) {
+void ThreadPool::run(void (*body)(void*, int), void* context) {
   if (size_ == 1) {
     body(context, 0);
     return;
@@ -87,7 +116,7 @@ void Pool::run(void (*body)(void*, int), void* context) {
   while (done != size_ - 1) done = wait_changed(done_, done, kSpinBarrier);
 }
 
-bool Pool::barrier(int worker, bool stop) {
+bool ThreadPool::barrier(int worker, bool stop) {
   if (size_ == 1) return stop;
   const int generation = generation_.load(std::memory_order_relaxed);
   if (worker == 0) stop_ = stop;
@@ -101,4 +130,4 @@ bool Pool::barrier(int worker, bool stop) {
   return (wait_changed(generation_, generation, kSpinBarrier) & 1) != 0;
 }
 
-}  // namespace hadal::cpu
+}  // namespace hadal
