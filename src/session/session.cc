@@ -76,7 +76,9 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
   session->checkpoint_ = std::move(checkpoint);
   const Checkpoint& c = *session->checkpoint_;
   if (!c.tokenizer().empty()) {
-    HADAL_TRY(session->tokenizer_, Tokenizer::create(c.tokenizer(), c.path().string()));
+    auto tokenizer = Tokenizer::create(c.tokenizer(), c.path().string());
+    if (!tokenizer && options.needs_tokenizer) return std::move(tokenizer).error();
+    if (tokenizer) session->tokenizer_ = *std::move(tokenizer);
     session->format_ = choose_chat_format(options.chat_format, c);
     // One that was named must exist; one that is not recognised matters to chats alone.
     if (options.chat_format && !*session->format_) return session->format_->error();

@@ -27,6 +27,7 @@ struct SessionOptions {
   std::optional<std::string> chat_format;  ///< instead of the one recognised
   /// Without a context of the caller's: as much of the model's limit as memory holds.
   bool fit_context = false;
+  bool needs_tokenizer = true;  ///< false: a broken one is no error, ids are all that is asked
 };
 
 /// What a caller wants of an answer.

@@ -11,8 +11,10 @@
 
 namespace hadal {
 
-/// A tokenizer of single bytes, two merges (ids 256 and 257), and `markers` as added tokens.
-inline std::unique_ptr<Tokenizer> byte_tokenizer(std::initializer_list<const char*> markers) {
+/// A tokenizer of single bytes, two merges (ids 256 and 257), and `markers` of a GGUF's type, by
+/// default control tokens. (The id of a visible character of ASCII is its code.)
+inline std::unique_ptr<Tokenizer> byte_tokenizer(std::initializer_list<const char*> markers,
+                                                 int32_t type = 3) {
   TokenizerData data;
   data.gguf_model = "gpt2";
   data.gguf_pre = "qwen2";
@@ -35,7 +37,7 @@ inline std::unique_ptr<Tokenizer> byte_tokenizer(std::initializer_list<const cha
   }
   for (const char* marker : markers) {
     data.tokens.emplace_back(marker);
-    data.token_types.push_back(3);
+    data.token_types.push_back(type);
   }
   data.eos_token_id = 259;
   Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::create(data, "test");
