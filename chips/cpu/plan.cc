@@ -509,7 +509,6 @@ hadal_status Plan::check_step(const hadal_step& step, hadal_error* error) const 
 
 void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
   const int mode = run.few ? 0 : 1;
-  const volatile int32_t* stop = run.step.stop;
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Stage& s = stages_[i];
     const hadal_op& op = ops_[s.op];
@@ -517,7 +516,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
     if (s.kind == StageKind::kAttentionMerge && !attention_splits(run, op, s)) continue;
     if (s.kind == StageKind::kIndexSelect && !index_splits(run, op, s)) continue;
     if (s.barrier[mode] &&
-        device_.pool->barrier(worker.index, worker.index == 0 && stop && *stop != 0)) {
+        device_.pool->barrier(worker.index, worker.index == 0 && host_chip::stop_asked(run.step))) {
       if (worker.index == 0) invalid[1].store(1, std::memory_order_relaxed);
       return;
     }
@@ -610,7 +609,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
 }
 
 hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
-  if (step.stop && *step.stop != 0)
+  if (host_chip::stop_asked(step))
     return report(error, HADAL_STOPPED, "stopped before the step began");
   const std::lock_guard guard(device_.pool->lock());
   if (const hadal_status s = check_step(step, error); s != HADAL_OK) return s;

@@ -214,7 +214,7 @@ hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, 
                     "the step brings " + std::to_string(step->rows[dim]) +
                         " rows, the tape's limit is " + std::to_string(tape->limits[dim]));
   for (uint32_t i = first; i < first + count; ++i) {
-    if (step->stop && *step->stop != 0) return report(error, HADAL_STOPPED, "stopped");
+    if (host_chip::stop_asked(*step)) return report(error, HADAL_STOPPED, "stopped");
     if (const hadal_status status = run_one(*queue->device, *tape, tape->ops[i], *step, error);
         status != HADAL_OK)
       return status;

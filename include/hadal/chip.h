@@ -299,7 +299,8 @@ typedef struct hadal_step {
   hadal_memory* outputs;
   hadal_memory* workspace; /* for op_run: at least what op_query asked; NULL for a program */
   hadal_memory* const* planes;
-  const volatile int32_t* stop; /* non-zero: give up at the next natural border; may be NULL */
+  const volatile int32_t* stop; /* non-zero: give up at the next natural border; another thread may set
+                                   it, so it is read atomically; may be NULL */
 } hadal_step;
 
 /* ---- weights ---- */

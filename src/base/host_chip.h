@@ -60,6 +60,11 @@ struct View {
   }
 };
 
+/// Whether the step is asked to give up; another thread may set the flag at any time.
+inline bool stop_asked(const hadal_step& step) {
+  return step.stop && __atomic_load_n(step.stop, __ATOMIC_RELAXED) != 0;
+}
+
 /// The memory that `t.offset` counts from; null for a weight, an absent operand, or a plane that
 /// the step lacks.
 hadal_memory* memory_of(const hadal_tensor& t, const hadal_step& step);
