@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -55,8 +54,9 @@ Request random_request(const Engine& engine, std::mt19937& random, int64_t promp
 
 class Bench {
  public:
-  Bench(Engine& engine, const Options& o, bool quantised, std::optional<Device::Peaks> peaks)
-      : engine_(engine), o_(o), quantised_(quantised), peaks_(peaks) {}
+  Bench(Engine& engine, const Options& o, Output& out, bool quantised,
+        std::optional<Device::Peaks> peaks)
+      : engine_(engine), o_(o), out_(out), quantised_(quantised), peaks_(peaks) {}
 
   Status prefill(int64_t tokens) {
     Measured m{
@@ -71,9 +71,9 @@ class Bench {
       const auto start = Clock::now();
       while (!engine_.idle()) HADAL_TRY(engine_.step());
       m.seconds.push_back(since(start));
+      HADAL_TRY(out_.flush());
     }
-    print(m);
-    return {};
+    return print(m);
   }
 
   Status decode(int64_t depth, int64_t batch) {
@@ -102,12 +102,12 @@ class Bench {
       const auto start = Clock::now();
       for (int64_t t = 0; t < o_.decode; ++t) HADAL_TRY(engine_.step());
       m.seconds.push_back(since(start));
+      HADAL_TRY(out_.flush());
     }
     for (const SeqId id : ids) engine_.cancel(id);
     m.plan.bytes *= static_cast<double>(o_.decode);
     m.plan.flops *= static_cast<double>(o_.decode);
-    print(m);
-    return {};
+    return print(m);
   }
 
  private:
@@ -116,7 +116,7 @@ class Bench {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  void print(const Measured& m) const {
+  Status print(const Measured& m) const {
     const double middle = median(m.seconds);
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
@@ -144,18 +144,19 @@ class Bench {
           (quantised_ ? peaks_->int8_ops_per_second : peaks_->fp32_flops_per_second);
     }
     j["peak_rss_mib"] = usage.ru_maxrss / 1024;
-    std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
-    std::fflush(stdout);
+    out_.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return out_.flush();
   }
 
   Engine& engine_;
   const Options& o_;
+  Output& out_;
   bool quantised_;
   std::optional<Device::Peaks> peaks_;
   std::mt19937 random_{1};
 };
 
-Status run(const Options& o) {
+Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::vector<int64_t> prefills, parse_numbers(o.prefill, "--prefill", 1, 1 << 20));
   HADAL_TRY(const std::vector<int64_t> depths, parse_numbers(o.depths, "--depth", 0, 1 << 20));
   HADAL_TRY(const std::vector<int64_t> batches, parse_numbers(o.batches, "--batch", 1, 256));
@@ -178,17 +179,17 @@ Status run(const Options& o) {
   std::optional<Device::Peaks> peaks;
   if (!o.no_peaks && engine->runner().device().has_profile()) {
     HADAL_TRY(peaks, engine->runner().device().measure());
-    std::printf("%s\n", Json({{"test", "peaks"},
-                              {"read_gb_s", peaks->read_bytes_per_second / 1e9},
-                              {"int8_gop_s", peaks->int8_ops_per_second / 1e9},
-                              {"fp32_gflop_s", peaks->fp32_flops_per_second / 1e9}})
-                            .dump()
-                            .c_str());
+    out.print("{}\n", Json({{"test", "peaks"},
+                            {"read_gb_s", peaks->read_bytes_per_second / 1e9},
+                            {"int8_gop_s", peaks->int8_ops_per_second / 1e9},
+                            {"fp32_gflop_s", peaks->fp32_flops_per_second / 1e9}})
+                          .dump());
+    HADAL_TRY(out.flush());
   }
   bool quantised = false;
   for (const Weight& w : engine->runner().weights())
     quantised = quantised || (w.source.rows > 1 && !is_plain(static_cast<DType>(w.tensor.dtype)));
-  Bench bench(*engine, o, quantised, peaks);
+  Bench bench(*engine, o, out, quantised, peaks);
   for (const int64_t n : prefills) HADAL_TRY(bench.prefill(n));
   if (o.decode > 0)
     for (const int64_t depth : depths)
@@ -217,7 +218,7 @@ void add_bench(CLI::App& app, Run& chosen) {
       ->capture_default_str();
   c->add_flag("--no-peaks", o->no_peaks, "do not measure the machine's peaks");
   c->add_flag("--json", o->json, "accepted for symmetry: the output is JSON lines anyhow");
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 
 }  // namespace hadal::app

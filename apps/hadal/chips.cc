@@ -1,5 +1,4 @@
 // hadal chips, hadal version: what runs here.
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -41,54 +40,53 @@ Result<Json> describe(const std::string& name, bool measure) {
   return j;
 }
 
-void print(const Json& j) {
+void print(Output& out, const Json& j) {
   const double gib = 1024.0 * 1024 * 1024;
-  std::printf("%s: %s\n", j["chip"].get<std::string>().c_str(),
-              j["device"].get<std::string>().c_str());
-  std::printf("  threads           %d\n", j["threads"].get<int>());
-  if (!j["instruction_sets"].get<std::string>().empty())
-    std::printf("  instruction sets  %s\n", j["instruction_sets"].get<std::string>().c_str());
-  std::printf("  kernel table      %s (of: %s)\n", j["kernels"].get<std::string>().c_str(),
-              j["all_kernels"].get<std::string>().c_str());
-  std::printf("  memory            %.1f GiB, %.1f free\n", j["memory_total"].get<double>() / gib,
-              j["memory_free"].get<double>() / gib);
-  std::printf("  same bits alone and in a batch: %s\n",
-              j["row_invariant"].get<bool>() ? "yes" : "no");
+  const auto text = [&j](const char* key) { return j[key].get<std::string>(); };
+  const auto number = [&j](const char* key) { return j[key].get<double>(); };
+  out.print("{}: {}\n", text("chip"), text("device"));
+  out.print("  threads           {}\n", j["threads"].get<int>());
+  if (!text("instruction_sets").empty())
+    out.print("  instruction sets  {}\n", text("instruction_sets"));
+  out.print("  kernel table      {} (of: {})\n", text("kernels"), text("all_kernels"));
+  out.print("  memory            {:.1f} GiB, {:.1f} free\n", number("memory_total") / gib,
+            number("memory_free") / gib);
+  out.print("  same bits alone and in a batch: {}\n",
+            j["row_invariant"].get<bool>() ? "yes" : "no");
   if (j.contains("read_bytes_per_second"))
-    std::printf("  measured          read %.1f GB/s, int8 %.0f GOP/s, fp32 %.0f GFLOP/s\n",
-                j["read_bytes_per_second"].get<double>() / 1e9,
-                j["int8_ops_per_second"].get<double>() / 1e9,
-                j["fp32_flops_per_second"].get<double>() / 1e9);
+    out.print("  measured          read {:.1f} GB/s, int8 {:.0f} GOP/s, fp32 {:.0f} GFLOP/s\n",
+              number("read_bytes_per_second") / 1e9, number("int8_ops_per_second") / 1e9,
+              number("fp32_flops_per_second") / 1e9);
 }
 
-Status run_chips(const Options& o) {
+Status run_chips(const Options& o, Output& out) {
   std::vector<std::string> names = o.chips;
   if (names.empty())
     for (const std::string_view name : builtin_chips()) names.emplace_back(name);
   for (const std::string& name : names) {
     HADAL_TRY(const Json j, describe(name, o.measure));
     if (o.json)
-      std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+      out.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
     else
-      print(j);
+      print(out, j);
+    HADAL_TRY(out.flush());
   }
   return {};
 }
 
-Status run_version(bool json) {
+Status run_version(bool json, Output& out) {
   if (json) {
-    std::printf("%s\n", Json({{"version", HADAL_VERSION},
-                              {"chip_contract", std::to_string(HADAL_ABI_MAJOR) + "." +
-                                                    std::to_string(HADAL_ABI_MINOR)},
-                              {"families", known_families()}})
-                            .dump()
-                            .c_str());
+    out.print("{}\n",
+              Json({{"version", HADAL_VERSION},
+                    {"chip_contract", fmt::format("{}.{}", HADAL_ABI_MAJOR, HADAL_ABI_MINOR)},
+                    {"families", known_families()}})
+                  .dump());
     return {};
   }
   std::string families;
   for (const std::string& f : known_families()) families += (families.empty() ? "" : ", ") + f;
-  std::printf("hadal %s\nchip contract %u.%u\narchitectures: %s\n", HADAL_VERSION, HADAL_ABI_MAJOR,
-              HADAL_ABI_MINOR, families.c_str());
+  out.print("hadal {}\nchip contract {}.{}\narchitectures: {}\n", HADAL_VERSION, HADAL_ABI_MAJOR,
+            HADAL_ABI_MINOR, families);
   return {};
 }
 
@@ -102,14 +100,15 @@ void add_chips(CLI::App& app, Run& chosen) {
   c->add_flag("--measure", o->measure,
               "measure memory bandwidth and arithmetic peaks (a second or two)");
   c->add_flag("--json", o->json, "a JSON object a chip");
-  c->callback([o, &chosen] { chosen = [o] { return run_chips(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run_chips(*o, out); }; });
 }
 
 void add_version(CLI::App& app, Run& chosen) {
   auto json = std::make_shared<bool>(false);
   CLI::App* c = app.add_subcommand("version", "version, chip contract, known architectures");
   c->add_flag("--json", *json, "one JSON object");
-  c->callback([json, &chosen] { chosen = [json] { return run_version(*json); }; });
+  c->callback(
+      [json, &chosen] { chosen = [json](Output& out) { return run_version(*json, out); }; });
 }
 
 }  // namespace hadal::app

@@ -4,10 +4,8 @@
 
 #include <chrono>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 
-#include "base/cpu_info.h"
+#include "input.h"
 
 namespace hadal::app {
 
@@ -84,12 +82,11 @@ Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* 
   return numbers;
 }
 
-std::string read_stdin() {
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
 Result<std::vector<int64_t>> parse_ids(const std::string& text) {
-  std::string given = text == "-" ? read_stdin() : text;
+  std::string given = text;
+  if (text == "-") {
+    HADAL_TRY(given, read_stdin());
+  }
   while (!given.empty() && (given.back() == '\n' || given.back() == '\r')) given.pop_back();
   return parse_numbers(given, "--ids", 0, INT32_MAX);
 }

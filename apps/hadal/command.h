@@ -14,11 +14,12 @@
 
 #include "base/result.h"
 #include "engine/model_runner.h"
+#include "output.h"
 
 namespace hadal::app {
 
-/// What main runs after parsing: the chosen subcommand's work.
-using Run = std::function<Status()>;
+/// What main runs after parsing: the chosen subcommand's work. Its result goes to the output.
+using Run = std::function<Status(Output&)>;
 
 void add_run(CLI::App& app, Run& run);
 void add_generate(CLI::App& app, Run& run);
@@ -54,9 +55,6 @@ Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* 
 
 /// The ids that --ids gives; "-": from standard input, since an argument has its limit.
 Result<std::vector<int64_t>> parse_ids(const std::string& text);
-
-/// Reads standard input to its end.
-std::string read_stdin();
 
 /// Loads the model with a progress bar on a terminal where that takes longer than a second.
 LoadProgress progress_bar();

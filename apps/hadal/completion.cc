@@ -1,7 +1,5 @@
 // hadal completion: a script for bash, zsh or fish, made from the very options that the program
 // parses.
-#include <cstdio>
-
 #include "command.h"
 
 namespace hadal::app {
@@ -59,14 +57,14 @@ void add_completion(CLI::App& app, Run& chosen) {
       ->required()
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   c->callback([shell, &app, &chosen] {
-    chosen = [shell, &app]() -> Status {
+    chosen = [shell, &app](Output& out) -> Status {
       // zsh runs the bash function through its own bridge.
       const std::string text =
           *shell == "fish"
               ? fish(app)
               : (*shell == "zsh" ? "autoload -U +X bashcompinit && bashcompinit\n" : "") +
                     bash(app);
-      std::fputs(text.c_str(), stdout);
+      out.write(text);
       return {};
     };
   });

@@ -1,5 +1,4 @@
 // hadal generate: raw continuation of ids or text, no chat format.
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -26,8 +25,8 @@ Result<std::vector<TokenId>> prompt_ids(const Options& o, const Tokenizer* token
   return tokenizer->encode(*o.text, {.added_tokens = true, .bos = tokenizer->add_bos()});
 }
 
-void print_json(const Options& o, const Outcome& outcome, const std::vector<TokenId>& ids,
-                const std::string& text) {
+void print_json(Output& out, const Options& o, const Outcome& outcome,
+                const std::vector<TokenId>& ids, const std::string& text) {
   nlohmann::ordered_json j;
   j["ids"] = ids;
   if (!o.print_ids) j["text"] = text;
@@ -36,10 +35,10 @@ void print_json(const Options& o, const Outcome& outcome, const std::vector<Toke
   j["new_tokens"] = outcome.new_tokens;
   j["seconds"] = outcome.total_seconds;
   j["first_token_seconds"] = outcome.first_token_seconds;
-  std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  out.print("{}\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, Output& out) {
   if (o.ids.has_value() == o.text.has_value()) return usage_error("give either --ids or --text");
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
   // Ids in and ids out need no tokenizer but for its ending tokens; a model without one still
@@ -81,28 +80,25 @@ Status run(const Options& o) {
   const bool stream = !o.print_ids && !o.json;
   const auto emit = [&](const std::string& piece) {
     text += piece;
-    if (stream) {
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
-    }
+    if (stream) out.write(piece);
   };
   InterruptGuard guard(*engine);
   HADAL_TRY(const Outcome outcome, run_request(*engine, std::move(request), [&](TokenId id) {
               ids.push_back(id);
               if (decoder) emit(stops.push(decoder->push(id)));
-              return !stops.hit();
+              return out.flush() && !stops.hit();
             }));
   if (decoder && !stops.hit()) emit(stops.push(decoder->finish()) + stops.finish());
   if (o.json) {
-    print_json(o, outcome, ids, text);
+    print_json(out, o, outcome, ids, text);
   } else if (o.print_ids) {
     std::string line;
     for (const TokenId id : ids) line += (line.empty() ? "" : ",") + std::to_string(id);
-    std::printf("%s\n", line.c_str());
+    out.print("{}\n", line);
   } else {
-    std::printf("\n");
+    out.write("\n");
   }
-  if (std::fflush(stdout) != 0) return failed("cannot write to standard output");
+  HADAL_TRY(out.flush());
   if (outcome.interrupted) return Error{ErrorCode::kInterrupted, "interrupted"};
   return {};
 }
@@ -124,7 +120,7 @@ void add_generate(CLI::App& app, Run& chosen) {
               "print the generated ids only, commas between, the ending one included");
   c->add_flag("--json", o->json, "print one JSON object at the end");
   o->sampling.declare(*c);
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 
 }  // namespace hadal::app

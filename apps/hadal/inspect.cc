@@ -1,6 +1,5 @@
 // hadal inspect: what is in a model file.
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -97,26 +96,25 @@ std::set<std::string> parts_of(const std::vector<std::string>& unused,
   return parts;
 }
 
-Status check_deep(const Checkpoint& checkpoint, Json& report, bool json) {
+Status check_deep(const Checkpoint& checkpoint, Json& report, bool json, Output& out) {
   Json found = Json::array();
   for (const TensorInfo& t : checkpoint.tensors()) {
+    HADAL_TRY(out.flush());
     const Findings f = look(t);
     if (f.nan == 0 && f.inf == 0) continue;
     found.push_back({{"tensor", t.name}, {"nan", f.nan}, {"inf", f.inf}});
-    if (!json)
-      std::printf("  %s: %lld NaN, %lld infinite\n", t.name.c_str(), static_cast<long long>(f.nan),
-                  static_cast<long long>(f.inf));
+    if (!json) out.print("  {}: {} NaN, {} infinite\n", t.name, f.nan, f.inf);
   }
   const size_t bad = found.size();
   report["not_numbers"] = std::move(found);
-  if (!json && bad == 0) std::printf("every value of every tensor is a finite number\n");
+  if (!json && bad == 0) out.write("every value of every tensor is a finite number\n");
   if (bad > 0)
     return failed(checkpoint.path().string() + ": " + std::to_string(bad) +
                   " tensors hold values that are no finite numbers");
   return {};
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
   HADAL_TRY(const std::unique_ptr<Model> model, make_model(checkpoint->config()));
   HADAL_TRY(model->bind(*checkpoint));
@@ -146,30 +144,30 @@ Status run(const Options& o) {
                               {"shape", t.shape},
                               {"bytes", t.data.size()}});
   if (!o.json) {
-    std::printf("%s\n  %s, architecture %s, %.2f billion parameters, %.2f GB\n", o.model.c_str(),
-                checkpoint->description().c_str(), model->spec().family.c_str(),
-                static_cast<double>(totals.parameters) / 1e9,
-                static_cast<double>(totals.bytes) / 1e9);
-    for (const auto& [name, value] : model->spec().fields)
-      std::printf("  %-26s %s\n", name.c_str(), value.c_str());
-    std::printf("  %-26s %s\n  %-26s %s\n", "tokenizer", tokenizer.c_str(), "chat format",
-                chat_format.c_str());
+    const auto line = [&out](std::string_view name, std::string_view value) {
+      out.print("  {:<26} {}\n", name, value);
+    };
+    out.print("{}\n  {}, architecture {}, {:.2f} billion parameters, {:.2f} GB\n", o.model,
+              checkpoint->description(), model->spec().family,
+              static_cast<double>(totals.parameters) / 1e9,
+              static_cast<double>(totals.bytes) / 1e9);
+    for (const auto& [name, value] : model->spec().fields) line(name, value);
+    line("tokenizer", tokenizer);
+    line("chat format", chat_format);
     for (const auto& [type, sum] : totals.by_type)
-      std::printf("  %-26s %lld tensors, %.1f MB\n", type.c_str(),
-                  static_cast<long long>(sum.first), static_cast<double>(sum.second) / 1e6);
+      line(type,
+           fmt::format("{} tensors, {:.1f} MB", sum.first, static_cast<double>(sum.second) / 1e6));
     for (const std::string& part : parts_of(model->unused(), *checkpoint))
-      std::printf("  %-26s %s\n", "known, not used", part.c_str());
+      line("known, not used", part);
     if (o.metadata)
-      for (const auto& [key, value] : checkpoint->metadata())
-        std::printf("  %s = %s\n", key.c_str(), value.c_str());
+      for (const auto& [key, value] : checkpoint->metadata()) out.print("  {} = {}\n", key, value);
     if (o.tensors)
       for (const TensorInfo& t : checkpoint->tensors())
-        std::printf("  %-8s %-16s %s\n", std::string(dtype_name(t.dtype)).c_str(),
-                    t.shape_text().c_str(), t.name.c_str());
+        out.print("  {:<8} {:<16} {}\n", dtype_name(t.dtype), t.shape_text(), t.name);
   }
   Status deep;
-  if (o.deep) deep = check_deep(*checkpoint, j, o.json);
-  if (o.json) std::printf("%s\n", j.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  if (o.deep) deep = check_deep(*checkpoint, j, o.json, out);
+  if (o.json) out.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
   return deep;
 }
 
@@ -183,7 +181,7 @@ void add_inspect(CLI::App& app, Run& chosen) {
   c->add_flag("--metadata", o->metadata, "list all metadata");
   c->add_flag("--deep", o->deep, "look at every value: NaN and infinities fail");
   c->add_flag("--json", o->json, "one JSON object");
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 
 }  // namespace hadal::app

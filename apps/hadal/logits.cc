@@ -139,7 +139,7 @@ void add_logits(CLI::App& app, Run& chosen) {
   c->add_flag("--mtp", o->mtp,
               "of multi-token prediction: row i predicts token i + 2; one row fewer than ids");
   c->add_flag("--eager", o->eager, "run operator by operator instead of from the tape");
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output&) { return run(*o); }; });
 }
 
 }  // namespace hadal::app

@@ -1,32 +1,16 @@
 // The hadal program: arguments in, one subcommand run, an exit code out.
 #include <csignal>
-#include <cstdio>
 #include <exception>
+#include <sstream>
 #include <string>
 
 #include "checkpoint/printable.h"
 #include "command.h"
 #include "hadal/version.h"
+#include "output.h"
 
 namespace hadal::app {
 namespace {
-
-/// One line on stderr, control bytes escaped: a model file must not be able to write to the
-/// terminal.
-void print_error(const std::string& message) {
-  std::string line = "hadal: ";
-  for (const char c : message) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
-      line += c;
-      continue;
-    }
-    char escaped[8];
-    std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
-    line += escaped;
-  }
-  std::fprintf(stderr, "%s\n", line.c_str());
-}
 
 int main_guarded(int argc, char** argv) {
   CLI::App app(
@@ -39,6 +23,7 @@ int main_guarded(int argc, char** argv) {
       "hadal COMMAND --help tells a command's options. Exit codes: 0 ok, 1 failed, 2 wrong usage, "
       "3 memory or context\ntoo small, 4 path or name not found, 130 interrupted.");
   app.get_formatter()->column_width(34);
+  Output out;
   Run run;
   add_run(app, run);
   add_generate(app, run);
@@ -68,12 +53,15 @@ int main_guarded(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);
+    std::ostringstream text;
+    (void)app.exit(e, text, text);
+    out.write(text.str());
   } catch (const CLI::ParseError& e) {
     print_error(e.what() + std::string(" (hadal --help tells more)"));
     return static_cast<int>(ErrorCode::kUsage);
   }
-  const Status status = run();
+  Status status = run ? run(out) : Status{};
+  if (Status written = out.finish(); status) status = std::move(written);
   if (status) return 0;
   print_error(status.error().message);
   return static_cast<int>(status.error().code);
@@ -84,6 +72,7 @@ int main_guarded(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  hadal::app::reserve_standard_descriptors();
   try {
     return hadal::app::main_guarded(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -1,8 +1,6 @@
 // hadal plan: does a model fit, what memory does it need, how fast can it be at best.
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "command.h"
 #include "session.h"
@@ -26,20 +24,20 @@ double roofline(const Plan& plan, const Device::Peaks& peaks, int64_t tokens, bo
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
+/// What is known before anything is loaded.
 struct Verdict {
   MemoryPlan memory;
+  Plan decode, prefill;
   FileTableTotals tables;
   double parameters = 0, active = 0;
-  Plan decode, prefill;
-  std::optional<Device::Peaks> peaks;  // none where the chip cannot measure itself
-  double decode_rate = 0, prefill_rate = 0;
-
-  bool fits() const { return memory.total() <= memory.available; }
+  std::optional<Device::Peaks> peaks;
+  double decode_rate = 0, prefill_rate = 0;  ///< tokens a second, at best
+  [[nodiscard]] bool fits() const { return memory.total() <= memory.available; }
 };
 
 constexpr int64_t kPrompt = 512;
 
-Result<Verdict> verdict_of(ModelRunner& runner, int64_t depth) {
+Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   Verdict v;
   HADAL_TRY(v.memory, runner.memory_plan());
   v.decode = runner.plan({1, 1, 1, 1, 1}, static_cast<double>(depth));
@@ -63,12 +61,12 @@ Result<Verdict> verdict_of(ModelRunner& runner, int64_t depth) {
   return v;
 }
 
-Json to_json(const Verdict& v, const ModelRunner& runner) {
+Json to_json(const Verdict& v, int64_t context) {
   Json j;
   j["fits"] = v.fits();
   j["parameters"] = v.parameters;
   j["active_parameters"] = v.active;
-  j["context"] = runner.context();
+  j["context"] = context;
   j["bytes"] = {{"weights", v.memory.weights},
                 {"cache", v.memory.cache},
                 {"cache_per_token", v.memory.cache_per_token},
@@ -91,51 +89,50 @@ Json to_json(const Verdict& v, const ModelRunner& runner) {
   return j;
 }
 
-void print(const Verdict& v, const ModelRunner& runner, const std::string& model) {
-  const double mib = 1024.0 * 1024;
+void print(Output& out, const Verdict& v, int64_t context) {
+  const auto mib = [](auto bytes) { return static_cast<double>(bytes) / (1024 * 1024); };
   const auto line = [&](const char* name, uint64_t bytes) {
-    std::printf("  %-18s %10.1f MiB\n", name, static_cast<double>(bytes) / mib);
+    out.print("  {:<18} {:10.1f} MiB\n", name, mib(bytes));
   };
-  std::printf("%s on chip %s (%s, kernels %s)\n", model.c_str(),
-              std::string(runner.device().chip_name()).c_str(), runner.device().info().name,
-              runner.device().info().kernels);
-  std::printf("  %-18s %10.2f billion, %.2f billion used for a token\n", "parameters",
-              v.parameters / 1e9, v.active / 1e9);
+  out.print("  {:<18} {:10.2f} billion, {:.2f} billion used for a token\n", "parameters",
+            v.parameters / 1e9, v.active / 1e9);
   line("weights", v.memory.weights);
   if (v.tables.bytes > 0)
-    std::printf("  %-18s %10.1f MiB, read from the file a few rows at a time\n", "tables",
-                v.tables.bytes / mib);
+    out.print("  {:<18} {:10.1f} MiB, read from the file a few rows at a time\n", "tables",
+              mib(v.tables.bytes));
   line("cache", v.memory.cache);
-  std::printf("  %-18s %10lld tokens, %.1f KiB each", "  context",
-              static_cast<long long>(runner.context()),
-              static_cast<double>(v.memory.cache_per_token) / 1024);
-  if (v.memory.cache_kept > 0)
-    std::printf(", and %.1f MiB of last rows", static_cast<double>(v.memory.cache_kept) / mib);
-  std::printf("\n");
+  out.print("  {:<18} {:10} tokens, {:.1f} KiB each", "  context", context,
+            static_cast<double>(v.memory.cache_per_token) / 1024);
+  if (v.memory.cache_kept > 0) out.print(", and {:.1f} MiB of last rows", mib(v.memory.cache_kept));
+  out.write("\n");
   line("working memory", v.memory.scratch + v.memory.step + v.memory.workspace);
   line("together", v.memory.total());
   line("free", v.memory.available);
-  std::printf("  %s\n", v.fits() ? "it fits" : "it does NOT fit");
-  std::printf("  a generated token reads %.1f MB and takes %.2f GFLOP\n", v.decode.bytes / 1e6,
-              v.decode.flops / 1e9);
+  out.print("  {}\n", v.fits() ? "it fits" : "it does NOT fit");
+  out.print("  a generated token reads {:.1f} MB and takes {:.2f} GFLOP\n", v.decode.bytes / 1e6,
+            v.decode.flops / 1e9);
   if (v.decode_rate > 0)
-    std::printf(
-        "  at best, by this machine's measured %.1f GB/s and %.0f GOP/s: %.1f tokens/s "
-        "generated, %.0f tokens/s of prompt\n",
+    out.print(
+        "  at best, by this machine's measured {:.1f} GB/s and {:.0f} GOP/s: {:.1f} tokens/s "
+        "generated, {:.0f} tokens/s of prompt\n",
         v.peaks->read_bytes_per_second / 1e9, v.peaks->int8_ops_per_second / 1e9, v.decode_rate,
         v.prefill_rate);
 }
 
-Status run(const Options& o) {
+Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
   HADAL_TRY(const int64_t limit, model_context(*checkpoint));
   HADAL_TRY(const std::unique_ptr<ModelRunner> runner,
             ModelRunner::open(*checkpoint, o.model.runner(std::min<int64_t>(limit, 8192))));
-  HADAL_TRY(const Verdict verdict, verdict_of(*runner, o.depth));
-  if (o.json)
-    std::printf("%s\n", to_json(verdict, *runner).dump().c_str());
-  else
-    print(verdict, *runner, o.model.model);
+  HADAL_TRY(const Verdict verdict, judge(*runner, o.depth));
+  if (o.json) {
+    out.print("{}\n", to_json(verdict, runner->context()).dump());
+  } else {
+    const hadal_device_info& info = runner->device().info();
+    out.print("{} on chip {} ({}, kernels {})\n", o.model.model, runner->device().chip_name(),
+              info.name, info.kernels);
+    print(out, verdict, runner->context());
+  }
   return verdict.fits() ? Status{} : runner->check_memory();
 }
 
@@ -150,7 +147,7 @@ void add_plan(CLI::App& app, Run& chosen) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object");
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 
 }  // namespace hadal::app

@@ -1,12 +1,13 @@
 // hadal run: ask a model one question, or chat with it.
 #include <unistd.h>
 
-#include <histedit.h>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "chat_commands.h"
 #include "command.h"
+#include "input.h"
+#include "line_editor.h"
 #include "session.h"
 #include "text/chat/chat.h"
 #include "text/output/output.h"
@@ -29,11 +30,16 @@ struct Options {
 /// Prints an answer as it comes: content plain, thoughts dim on a terminal.
 class AnswerPrinter {
  public:
-  AnswerPrinter(bool stream, bool hide_thinking)
-      : stream_(stream),
+  AnswerPrinter(Output& out, bool stream, bool hide_thinking)
+      : out_(out),
+        stream_(stream),
         hide_(hide_thinking),
         // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
-        color_(stream && ::isatty(STDOUT_FILENO) != 0 && !std::getenv("NO_COLOR")) {}
+        color_(stream && out.terminal() && !std::getenv("NO_COLOR")) {}
+
+  ~AnswerPrinter() { reset(); }
+  AnswerPrinter(const AnswerPrinter&) = delete;
+  AnswerPrinter& operator=(const AnswerPrinter&) = delete;
 
   void print(const OutputDelta& delta) {
     reasoning += delta.reasoning;
@@ -41,37 +47,40 @@ class AnswerPrinter {
     if (!stream_) return;
     if (!delta.reasoning.empty() && !hide_) {
       switch_to(true);
-      write(delta.reasoning);
+      out_.write(delta.reasoning);
     }
     if (!delta.content.empty()) {
       switch_to(false);
-      write(delta.content);
+      out_.write(delta.content);
     }
     for (const ToolCall& call : delta.tool_calls) {
       switch_to(false);
-      write("\n[tool call] " + call.name + " " + call.arguments + "\n");
+      out_.write("\n[tool call] " + call.name + " " + call.arguments + "\n");
     }
-    std::fflush(stdout);
   }
   void end() {
     if (!stream_) return;
-    if (thinking_ && color_) std::fputs("\033[0m", stdout);
-    std::fputs("\n", stdout);
-    std::fflush(stdout);
+    reset();
+    out_.write("\n");
   }
 
   std::string reasoning, content;
 
  private:
+  /// An answer that fails in a thought must not leave the terminal dim.
+  void reset() {
+    if (thinking_ && color_) out_.style("\033[0m");
+    thinking_ = false;
+  }
   void switch_to(bool thinking) {
     if (thinking == thinking_) return;
-    if (thinking)
-      write(color_ ? "\033[2m" : "<think>\n");
+    if (color_)
+      out_.style(thinking ? "\033[2m" : "\033[0m\n\n");
     else
-      write(color_ ? "\033[0m\n\n" : "\n</think>\n\n");
+      out_.write(thinking ? "<think>\n" : "\n</think>\n\n");
     thinking_ = thinking;
   }
-  static void write(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+  Output& out_;
   bool stream_, hide_, color_;
   bool thinking_ = false;
 };
@@ -79,8 +88,8 @@ class AnswerPrinter {
 /// A conversation with one model.
 class Chat {
  public:
-  static Result<std::unique_ptr<Chat>> open(const Options& o) {
-    std::unique_ptr<Chat> chat(new Chat(o));
+  static Result<std::unique_ptr<Chat>> open(const Options& o, Output& out) {
+    std::unique_ptr<Chat> chat(new Chat(o, out));
     HADAL_TRY(chat->checkpoint_, Checkpoint::open(o.model.model));
     const Checkpoint& checkpoint = *chat->checkpoint_;
     HADAL_TRY(chat->tokenizer_, Tokenizer::create(checkpoint.tokenizer(), o.model.model));
@@ -118,7 +127,7 @@ class Chat {
               make_output_parser(format_->output_parser, prompt.thinking,
                                  prompt.continues ? AnswerStart::kContinued : AnswerStart::kNew));
 
-    AnswerPrinter printer(!o_.json, o_.hide_thinking);
+    AnswerPrinter printer(out_, !o_.json, o_.hide_thinking);
     StreamDecoder decoder(*tokenizer_, false);
     StopStrings stops(o_.sampling.stop);
     const std::vector<TokenId> ending = request.ending;
@@ -127,16 +136,18 @@ class Chat {
       return run_request(*engine_, std::move(request), [&](TokenId id) {
         if (std::find(ending.begin(), ending.end(), id) != ending.end()) return true;
         printer.print(parser->push(stops.push(decoder.push(id))));
-        return !stops.hit();
+        return out_.flush() && !stops.hit();
       });
     }();
     if (!result) return std::move(result).error();
     if (!stops.hit()) printer.print(parser->push(stops.push(decoder.finish()) + stops.finish()));
     printer.print(parser->finish());
     printer.end();
+    HADAL_TRY(out_.flush());
     messages_.push_back(
         {.role = "assistant", .content = printer.content, .reasoning = printer.reasoning});
     report(*result, printer);
+    HADAL_TRY(out_.flush());
     if (result->interrupted && !interactive) return Error{ErrorCode::kInterrupted, "interrupted"};
     return {};
   }
@@ -148,13 +159,14 @@ class Chat {
   void take_back() {
     if (!messages_.empty() && messages_.back().role == "user") messages_.pop_back();
   }
+  [[nodiscard]] Output& output() { return out_; }
   [[nodiscard]] std::string greeting() const {
     return o_.model.model + ": " + engine_->spec().family + ", chat format " +
            std::string(format_->name) + ", context " + std::to_string(engine_->runner().context());
   }
 
  private:
-  explicit Chat(const Options& o) : o_(o) {}
+  Chat(const Options& o, Output& out) : o_(o), out_(out) {}
 
   void report(const Outcome& outcome, const AnswerPrinter& printer) const {
     if (o_.json) {
@@ -166,18 +178,18 @@ class Chat {
       j["new_tokens"] = outcome.new_tokens;
       j["tokens_per_second"] = outcome.tokens_per_second();
       j["first_token_seconds"] = outcome.first_token_seconds;
-      std::printf("%s\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-      std::fflush(stdout);
+      out_.print("{}\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
       return;
     }
     if (o_.quiet) return;
-    std::fprintf(
-        stderr, "[%lld prompt + %lld new tokens, %.1f tokens/s, first token after %.2f s, %s]\n",
-        static_cast<long long>(outcome.prompt_tokens), static_cast<long long>(outcome.new_tokens),
-        outcome.tokens_per_second(), outcome.first_token_seconds, outcome.finish_text().c_str());
+    print_note(
+        fmt::format("[{} prompt + {} new tokens, {:.1f} tokens/s, first token after {:.2f} s, {}]",
+                    outcome.prompt_tokens, outcome.new_tokens, outcome.tokens_per_second(),
+                    outcome.first_token_seconds, outcome.finish_text()));
   }
 
   const Options& o_;
+  Output& out_;
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<Tokenizer> tokenizer_;
   const ChatFormat* format_ = nullptr;
@@ -185,83 +197,40 @@ class Chat {
   std::vector<ChatMessage> messages_;
 };
 
-/// A line editor with history; closes itself.
-class LineEditor {
- public:
-  LineEditor() : editor_(el_init("hadal", stdin, stdout, stderr)), history_(history_init()) {
-    el_set(
-        editor_, EL_PROMPT, +[](EditLine*) -> char* {
-          static char prompt[] = ">>> ";
-          return prompt;
-        });
-    el_set(editor_, EL_EDITOR, "emacs");
-    el_set(editor_, EL_SIGNAL, 1);
-    HistEvent event;
-    history(history_, &event, H_SETSIZE, 500);
-    el_set(editor_, EL_HIST, history, history_);
-  }
-  ~LineEditor() {
-    history_end(history_);
-    el_end(editor_);
-  }
-  LineEditor(const LineEditor&) = delete;
-  LineEditor& operator=(const LineEditor&) = delete;
-
-  /// The next line without its newline; nothing at the end of input.
-  std::optional<std::string> read() {
-    int count = 0;
-    const char* line = el_gets(editor_, &count);
-    if (!line || count <= 0) return std::nullopt;
-    std::string text(line, static_cast<size_t>(count));
-    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-    if (!text.empty()) {
-      HistEvent event;
-      history(history_, &event, H_ENTER, text.c_str());
-    }
-    return text;
-  }
-
- private:
-  EditLine* editor_;
-  History* history_;
-};
-
 Status interact(Chat& chat) {
-  std::fprintf(
-      stderr,
-      "%s\n/clear forgets the conversation, /exit or Ctrl-D ends, Ctrl-C stops an answer.\n",
-      chat.greeting().c_str());
+  print_note(chat.greeting() + "\n/help lists the commands and keys; Ctrl-D ends.");
   LineEditor editor;
   while (auto line = editor.read()) {
-    if (line->empty()) continue;
-    if (*line == "/exit" || *line == "/bye" || *line == "/quit") break;
-    if (*line == "/clear") {
-      chat.forget();
-      continue;
+    switch (chat_command(*line)) {
+      case ChatCommand::kExit:
+        return {};
+      case ChatCommand::kHelp:
+        print_note(chat_help());
+        continue;
+      case ChatCommand::kClear:
+        chat.forget();
+        continue;
+      case ChatCommand::kUnknown:
+        print_error("unknown command " + *line + "; there are " + chat_command_names());
+        continue;
+      case ChatCommand::kQuestion:
+        break;
     }
-    if ((*line)[0] == '/' && line->find(' ') == std::string::npos) {
-      std::fprintf(stderr, "unknown command %s; there are /clear and /exit\n", line->c_str());
-      continue;
-    }
+    if (line->find_first_not_of(" \t\r\n") == std::string::npos) continue;
     if (const Status status = chat.ask(*line, true); !status) {
-      std::fprintf(stderr, "hadal: %s\n", status.error().message.c_str());
+      HADAL_TRY(chat.output().flush());
+      print_error(status.error().message);
       chat.take_back();
     }
   }
-  std::fprintf(stderr, "\n");
+  print_note("");
   return {};
 }
 
-Status run(const Options& o) {
-  std::optional<std::string> prompt = o.prompt;
-  const bool terminal = ::isatty(STDIN_FILENO) != 0;
-  if (!prompt && !terminal) {
-    prompt = read_stdin();
-    while (!prompt->empty() && prompt->back() == '\n') prompt->pop_back();
-  }
-  if (prompt && prompt->empty()) return usage_error("the prompt is empty");
-  HADAL_TRY(const std::unique_ptr<Chat> chat, Chat::open(o));
-  return prompt ? chat->ask(*prompt, false) : interact(*chat);
+Status run(const Options& o, Output& out) {
+  HADAL_TRY(const std::optional<std::string> question, whole_question(o.prompt));
+  HADAL_TRY(const std::unique_ptr<Chat> chat, Chat::open(o, out));
+  return question ? chat->ask(*question, false) : interact(*chat);
 }
 
 }  // namespace
@@ -270,8 +239,10 @@ void add_run(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("run", "ask a model one question, or chat with it");
   o->model.declare(*c);
-  c->add_option("PROMPT", o->prompt,
-                "the question; without it standard input, or a chat on a terminal");
+  c->add_option(
+      "PROMPT", o->prompt,
+      "the question; text that is piped in goes before it. Without it: standard input, or a "
+      "chat on a terminal");
   c->add_option("--system", o->system, "system message");
   c->add_option("--max-new", o->max_new, "most tokens to generate; 0: until the context is full")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
@@ -283,7 +254,7 @@ void add_run(CLI::App& app, Run& chosen) {
   c->add_flag("--json", o->json, "print one JSON object instead of a stream");
   c->add_flag("--quiet", o->quiet, "no closing line on stderr");
   o->sampling.declare(*c);
-  c->callback([o, &chosen] { chosen = [o] { return run(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 
 }  // namespace hadal::app

@@ -133,11 +133,11 @@ InterruptGuard::InterruptGuard(Engine& engine) {
   interruptible = &engine;
   struct sigaction action{};
   action.sa_handler = on_interrupt;
-  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGINT, &action, &before_);
 }
 
 InterruptGuard::~InterruptGuard() {
-  std::signal(SIGINT, SIG_DFL);
+  sigaction(SIGINT, &before_, nullptr);
   interruptible = nullptr;
 }
 

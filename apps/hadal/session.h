@@ -2,6 +2,7 @@
 // to its end.
 #pragma once
 
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <string>
@@ -67,6 +68,9 @@ class InterruptGuard {
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+ private:
+  struct sigaction before_;
 };
 
 /// Holds back text that may turn into one of the stop strings, and ends at the first that is

@@ -1,5 +1,4 @@
 // hadal tokenize, encode, parse: the text side alone, a line in and a line out.
-#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -27,9 +26,10 @@ using Json = nlohmann::ordered_json;
 
 std::string dump(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-/// Calls `work` for each line of standard input; its error names the line.
+/// Calls `work` for each line of standard input and hands over what it printed; its error names the
+/// line.
 template <typename Work>
-Status each_line(Work work) {
+Status each_line(Output& out, Work work) {
   std::string line;
   for (int64_t number = 1; std::getline(std::cin, line); ++number) {
     if (line.empty()) continue;
@@ -38,8 +38,8 @@ Status each_line(Work work) {
       error.message = "line " + std::to_string(number) + ": " + error.message;
       return error;
     }
+    HADAL_TRY(out.flush());
   }
-  if (std::fflush(stdout) != 0) return failed("cannot write to standard output");
   return {};
 }
 
@@ -81,25 +81,24 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& path) {
   return Tokenizer::create(checkpoint->tokenizer(), path);
 }
 
-Status run_tokenize(const TokenizeOptions& o) {
+Status run_tokenize(const TokenizeOptions& o, Output& out) {
   if (o.stdin_json == o.text.has_value()) return usage_error("give either --text or --stdin-json");
   HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, open_tokenizer(o.model));
   const Tokenizer::EncodeOptions encode{.added_tokens = !o.plain, .bos = o.bos};
   if (o.stdin_json)
-    return each_line([&](const std::string& line) -> Status {
+    return each_line(out, [&](const std::string& line) -> Status {
       HADAL_TRY(const Json text, parse_line(line));
       if (!text.is_string()) return usage_error("a JSON string is expected");
-      std::printf("%s\n", dump(Json(tokenizer->encode(text.get<std::string>(), encode))).c_str());
+      out.print("{}\n", dump(Json(tokenizer->encode(text.get<std::string>(), encode))));
       return {};
     });
   const std::vector<TokenId> ids = tokenizer->encode(*o.text, encode);
   if (o.json) {
-    std::printf("%s\n", dump(Json(ids)).c_str());
+    out.print("{}\n", dump(Json(ids)));
     return {};
   }
-  for (const TokenId id : ids)
-    std::printf("%8d  %s\n", id, dump(Json(tokenizer->token_bytes(id))).c_str());
-  std::printf("%zu tokens\n", ids.size());
+  for (const TokenId id : ids) out.print("{:8}  {}\n", id, dump(Json(tokenizer->token_bytes(id))));
+  out.print("{} tokens\n", ids.size());
   return {};
 }
 
@@ -120,13 +119,13 @@ struct EncodeOptions {
   std::optional<std::string> chat_format;
 };
 
-Status run_encode(const EncodeOptions& o) {
+Status run_encode(const EncodeOptions& o, Output& out) {
   if (o.messages != "-") return usage_error("--messages reads standard input: give -");
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
   HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer,
             Tokenizer::create(checkpoint->tokenizer(), o.model));
   HADAL_TRY(const ChatFormat* format, choose_chat_format(o.chat_format, *checkpoint));
-  return each_line([&](const std::string& line) -> Status {
+  return each_line(out, [&](const std::string& line) -> Status {
     HADAL_TRY(const Json parsed, parse_line(line));
     HADAL_TRY(std::optional<Prompt> middle, fim_prompt(parsed, *tokenizer));
     const bool fill_in = middle.has_value();
@@ -138,11 +137,11 @@ Status run_encode(const EncodeOptions& o) {
       request.chat_template = checkpoint->tokenizer().chat_template;
       HADAL_TRY(prompt, format->render(request, tokenizer.get()));
     }
-    Json out;
-    out["prompt"] = prompt.text();
-    out["ids"] = encode_prompt(prompt, *tokenizer);
-    out["format"] = fill_in ? "fim" : std::string(format->name);
-    std::printf("%s\n", dump(out).c_str());
+    Json j;
+    j["prompt"] = prompt.text();
+    j["ids"] = encode_prompt(prompt, *tokenizer);
+    j["format"] = fill_in ? "fim" : std::string(format->name);
+    out.print("{}\n", dump(j));
     return {};
   });
 }
@@ -160,10 +159,10 @@ void collect(const OutputDelta& delta, std::string& reasoning, std::string& cont
     calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
 }
 
-Status run_parse(const ParseOptions& o) {
+Status run_parse(const ParseOptions& o, Output& out) {
   HADAL_TRY(const bool usual, output_starts_in_thought(o.format));
   const bool thinking = o.thinking || (usual && !o.no_thinking);
-  return each_line([&](const std::string& line) -> Status {
+  return each_line(out, [&](const std::string& line) -> Status {
     HADAL_TRY(const Json pieces, parse_line(line));
     if (!pieces.is_array()) return usage_error("a JSON list of text pieces is expected");
     HADAL_TRY(const std::unique_ptr<OutputParser> parser, make_output_parser(o.format, thinking));
@@ -175,11 +174,11 @@ Status run_parse(const ParseOptions& o) {
       collect(parser->push(piece.get<std::string>()), reasoning, content, calls);
     }
     collect(parser->finish(), reasoning, content, calls);
-    Json out;
-    out["reasoning"] = reasoning;
-    out["content"] = content;
-    out["tool_calls"] = calls;
-    std::printf("%s\n", dump(out).c_str());
+    Json j;
+    j["reasoning"] = reasoning;
+    j["content"] = content;
+    j["tool_calls"] = calls;
+    out.print("{}\n", dump(j));
     return {};
   });
 }
@@ -209,7 +208,7 @@ void add_tokenize(CLI::App& app, Run& chosen) {
   c->add_flag("--plain", o->plain, "do not recognise added tokens in the text");
   c->add_flag("--bos", o->bos, "put the beginning-of-sequence token in front");
   c->add_flag("--json", o->json, "with --text: print the ids as a JSON list");
-  c->callback([o, &chosen] { chosen = [o] { return run_tokenize(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run_tokenize(*o, out); }; });
 }
 
 void add_encode(CLI::App& app, Run& chosen) {
@@ -221,7 +220,7 @@ void add_encode(CLI::App& app, Run& chosen) {
                 "response_format, add_generation_prompt};\nout: {prompt, ids, format}")
       ->required();
   c->add_option("--chat-format", o->chat_format, chat_format_help());
-  c->callback([o, &chosen] { chosen = [o] { return run_encode(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run_encode(*o, out); }; });
 }
 
 void add_parse(CLI::App& app, Run& chosen) {
@@ -232,7 +231,7 @@ void add_parse(CLI::App& app, Run& chosen) {
   c->add_flag("--thinking", o->thinking, "the answer starts inside a thought");
   c->add_flag("--no-thinking", o->no_thinking, "it does not");
   c->footer("A JSON list of text pieces a line in; {reasoning, content, tool_calls} a line out.");
-  c->callback([o, &chosen] { chosen = [o] { return run_parse(*o); }; });
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run_parse(*o, out); }; });
 }
 
 }  // namespace hadal::app
