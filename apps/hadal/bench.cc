@@ -10,7 +10,7 @@
 
 #include "command.h"
 #include "hadal/version.h"
-#include "session.h"
+#include "session/session.h"
 
 namespace hadal::app {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  ModelOptions model;
+  ModelFlags model;
   std::string prefill = "512", depths = "0", batches = "1";
   int64_t decode = 64, samples = 5;
   bool no_peaks = false, json = false;
@@ -122,7 +122,7 @@ class Bench {
     getrusage(RUSAGE_SELF, &usage);
     Json j;
     j["test"] = m.test;
-    j["model"] = o_.model.model;
+    j["model"] = o_.model.path;
     j["version"] = HADAL_VERSION;
     j["chip"] = engine_.runner().device().chip_name();
     j["kernels"] = engine_.runner().device().info().kernels;
@@ -163,7 +163,7 @@ Status run(const Options& o, Output& out) {
   const auto most = [](const std::vector<int64_t>& v) {
     return v.empty() ? 1 : *std::max_element(v.begin(), v.end());
   };
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   HADAL_TRY(const int64_t limit, model_context(*checkpoint));
   const int64_t batch = most(batches);
   const int64_t needed =

@@ -14,6 +14,7 @@ struct Row {
 
 constexpr Row kRows[] = {
     {"/clear", "forgets the conversation", ChatCommand::kClear},
+    {"/undo", "takes back the last question and its answer", ChatCommand::kUndo},
     {"/help", "shows this", ChatCommand::kHelp},
     {"/?", "", ChatCommand::kHelp},
     {"/exit", "ends the chat, as do /bye, /quit and Ctrl-D", ChatCommand::kExit},
@@ -59,6 +60,12 @@ std::string chat_command_names() {
   for (const Row& row : kRows)
     if (!row.help.empty()) names += (names.empty() ? "" : ", ") + std::string(row.name);
   return names;
+}
+
+std::string full_context_help() {
+  return "/undo takes back the last question and its answer, /clear forgets the conversation; "
+         "--ctx "
+         "at the start sets how much it may hold.";
 }
 
 }  // namespace hadal::app

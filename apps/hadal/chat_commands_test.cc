@@ -22,8 +22,8 @@ TEST(ChatCommands, WhatHasMoreIsAQuestion) {
 }
 
 TEST(ChatCommands, HelpNamesThemAll) {
-  EXPECT_EQ(chat_command_names(), "/clear, /help, /exit");
-  for (const char* said : {"/clear", "/help", "/exit", "backslash", "Ctrl-C"})
+  EXPECT_EQ(chat_command_names(), "/clear, /undo, /help, /exit");
+  for (const char* said : {"/clear", "/undo", "/help", "/exit", "backslash", "Ctrl-C"})
     EXPECT_NE(chat_help().find(said), std::string::npos) << said;
 }
 

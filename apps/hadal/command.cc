@@ -9,9 +9,8 @@
 
 namespace hadal::app {
 
-void ModelOptions::declare(CLI::App& command) {
-  command
-      .add_option("MODEL", model, "a .gguf file, or a folder with config.json and *.safetensors")
+void ModelFlags::declare(CLI::App& command) {
+  command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
       ->required();
   command.add_option("--chip", chip, "cpu, ref (the slow definition), or the path of a plug-in")
       ->envname("HADAL_CHIP")
@@ -25,6 +24,13 @@ void ModelOptions::declare(CLI::App& command) {
   command.add_option("--ctx", ctx, "context in tokens; by default what the call needs")
       ->envname("HADAL_CTX")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command
+      .add_option(
+          "--cache-tokens", cache_tokens,
+          "tokens that the caches hold, all sequences together, reserved at load; by default "
+          "a whole context for each")
+      ->envname("HADAL_CACHE_TOKENS")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   command.add_option("--kv-cache-dtype", kv_cache_dtype, "f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
@@ -41,7 +47,7 @@ void ModelOptions::declare(CLI::App& command) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
 }
 
-RunnerOptions ModelOptions::runner(int64_t needed) const {
+RunnerOptions ModelFlags::runner(int64_t needed) const {
   RunnerOptions o;
   o.device = {.chip = chip, .threads = threads, .kernels = kernels};
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
@@ -49,8 +55,13 @@ RunnerOptions ModelOptions::runner(int64_t needed) const {
                      : kv_cache_dtype == "bf16" ? HADAL_BF16
                                                 : HADAL_F16;
   o.context = ctx.value_or(needed);
+  o.cache_tokens = cache_tokens.value_or(0);
   o.v41_tail = v41_tail;
   return o;
+}
+
+SessionOptions ModelFlags::session(int64_t needed) const {
+  return {.runner = runner(needed), .fit_context = !ctx && !cache_tokens};
 }
 
 Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,

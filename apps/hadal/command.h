@@ -8,13 +8,14 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
-#include "engine/model_runner.h"
 #include "output.h"
+#include "session/session.h"
 
 namespace hadal::app {
 
@@ -31,23 +32,30 @@ void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_chips(CLI::App& app, Run& run);
+void add_conversations(CLI::App& app, Run& run);
 void add_version(CLI::App& app, Run& run);
 void add_completion(CLI::App& app, Run& run);
 
 /// Options of every command that runs a model.
-struct ModelOptions {
-  std::string model;
+struct ModelFlags {
+  std::string path;
   std::string chip = "cpu";
   std::string kernels;
   int32_t threads = 0;
   std::string kv_cache_dtype = "f16";
   std::string weights = "native";
-  std::optional<int64_t> ctx, v41_tail;
+  std::optional<int64_t> ctx, cache_tokens, v41_tail;
 
   void declare(CLI::App& command);
+  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const { return Checkpoint::open(path); }
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
   [[nodiscard]] RunnerOptions runner(int64_t needed) const;
+  /// The same for a session that makes do with a shorter context where memory is short.
+  [[nodiscard]] SessionOptions session(int64_t needed) const;
 };
+
+/// Help text of --chat-format: the formats with their descriptions.
+std::string chat_format_help();
 
 /// A list like "1,2,3"; an empty text is an empty list. `what` names it in messages.
 Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,

@@ -7,7 +7,7 @@
 
 #include "base/quant.h"
 #include "command.h"
-#include "session.h"
+#include "session/session.h"
 #include "text/chat/chat.h"
 
 namespace hadal::app {

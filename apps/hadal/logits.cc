@@ -12,7 +12,7 @@ namespace hadal::app {
 namespace {
 
 struct Options {
-  ModelOptions model;
+  ModelFlags model;
   std::string ids, out, chunk;
   int64_t batch = 1, reuse = 0, from = 0;
   bool eager = false, mtp = false;
@@ -55,7 +55,7 @@ Status run(const Options& o) {
     return usage_error("--from " + std::to_string(o.from) +
                        (o.mtp ? ": goes with the main model's logits alone"
                               : ": the last position is " + std::to_string(n - 1)));
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   RunnerOptions runner = o.model.runner(n + 16);
   HADAL_TRY(const int64_t model_limit,
             checkpoint->config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX));

@@ -35,6 +35,7 @@ int main_guarded(int argc, char** argv) {
   add_plan(app, run);
   add_bench(app, run);
   add_chips(app, run);
+  add_conversations(app, run);
   add_version(app, run);
   add_completion(app, run);
   const std::string first = argc < 2 ? "" : argv[1];
@@ -63,7 +64,7 @@ int main_guarded(int argc, char** argv) {
   Status status = run ? run(out) : Status{};
   if (Status written = out.finish(); status) status = std::move(written);
   if (status) return 0;
-  print_error(status.error().message);
+  print_error(status.error());
   return static_cast<int>(status.error().code);
 }
 

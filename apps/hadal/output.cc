@@ -130,6 +130,14 @@ void print_error(std::string_view message) {
   std::fprintf(stderr, "hadal: %s\n", line.c_str());
 }
 
+void print_error(const Error& error) {
+  std::string message = error.message;
+  if (error.remedy == Remedy::kSmallerContext)
+    message += fmt::format(" (--ctx {})", error.remedy_value);
+  if (error.remedy == Remedy::kCacheBf16) message += " (--kv-cache-dtype bf16)";
+  print_error(message);
+}
+
 void print_note(std::string_view text) { std::fprintf(stderr, "%s\n", visible(text).c_str()); }
 
 }  // namespace hadal::app

@@ -70,6 +70,8 @@ class Output {
 
 /// "hadal: MESSAGE" on stderr, in one line.
 void print_error(std::string_view message);
+/// The same with the option that would help, where one would.
+void print_error(const Error& error);
 
 /// A line, or several, for the person at the terminal, on stderr.
 void print_note(std::string_view text);

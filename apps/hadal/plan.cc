@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "session.h"
+#include "session/session.h"
 
 namespace hadal::app {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  ModelOptions model;
+  ModelFlags model;
   int64_t depth = 0;
   bool json = false;
 };
@@ -120,16 +120,17 @@ void print(Output& out, const Verdict& v, int64_t context) {
 }
 
 Status run(const Options& o, Output& out) {
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model.model));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   HADAL_TRY(const int64_t limit, model_context(*checkpoint));
-  HADAL_TRY(const std::unique_ptr<ModelRunner> runner,
-            ModelRunner::open(*checkpoint, o.model.runner(std::min<int64_t>(limit, 8192))));
+  RunnerOptions options = o.model.runner(std::min<int64_t>(limit, 8192));
+  options.max_sequences = options.max_logit_rows = 1;
+  HADAL_TRY(const std::unique_ptr<ModelRunner> runner, ModelRunner::open(*checkpoint, options));
   HADAL_TRY(const Verdict verdict, judge(*runner, o.depth));
   if (o.json) {
     out.print("{}\n", to_json(verdict, runner->context()).dump());
   } else {
     const hadal_device_info& info = runner->device().info();
-    out.print("{} on chip {} ({}, kernels {})\n", o.model.model, runner->device().chip_name(),
+    out.print("{} on chip {} ({}, kernels {})\n", o.model.path, runner->device().chip_name(),
               info.name, info.kernels);
     print(out, verdict, runner->context());
   }

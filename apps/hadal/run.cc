@@ -1,50 +1,42 @@
 // hadal run: ask a model one question, or chat with it.
-#include <unistd.h>
-
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "answer_flags.h"
 #include "chat_commands.h"
 #include "command.h"
+#include "conversations.h"
 #include "input.h"
+#include "interrupt.h"
 #include "line_editor.h"
-#include "session.h"
-#include "text/chat/chat.h"
-#include "text/output/output.h"
+#include "session/conversation.h"
+#include "session/session.h"
 
 namespace hadal::app {
 namespace {
 
-constexpr int64_t kFirstContext =
-    8192;  ///< tokens of cache at the start; it grows up to the model's limit
-
 struct Options {
-  ModelOptions model;
-  SamplingOptions sampling;
-  std::optional<std::string> prompt, system, chat_format, effort;
+  ModelFlags model;
+  AnswerFlags answer;
+  std::optional<std::string> prompt, system, chat_format, effort, save, resume;
   std::optional<bool> thinking;
-  int64_t max_new = 0;
   bool hide_thinking = false, json = false, quiet = false;
 };
 
 /// Prints an answer as it comes: content plain, thoughts dim on a terminal.
 class AnswerPrinter {
  public:
-  AnswerPrinter(Output& out, bool stream, bool hide_thinking)
+  AnswerPrinter(Output& out, bool hide_thinking)
       : out_(out),
-        stream_(stream),
         hide_(hide_thinking),
         // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
-        color_(stream && out.terminal() && !std::getenv("NO_COLOR")) {}
-
+        color_(out.terminal() && !std::getenv("NO_COLOR")) {}
   ~AnswerPrinter() { reset(); }
   AnswerPrinter(const AnswerPrinter&) = delete;
   AnswerPrinter& operator=(const AnswerPrinter&) = delete;
 
   void print(const OutputDelta& delta) {
-    reasoning += delta.reasoning;
-    content += delta.content;
-    if (!stream_) return;
     if (!delta.reasoning.empty() && !hide_) {
       switch_to(true);
       out_.write(delta.reasoning);
@@ -59,12 +51,9 @@ class AnswerPrinter {
     }
   }
   void end() {
-    if (!stream_) return;
     reset();
     out_.write("\n");
   }
-
-  std::string reasoning, content;
 
  private:
   /// An answer that fails in a thought must not leave the terminal dim.
@@ -81,7 +70,7 @@ class AnswerPrinter {
     thinking_ = thinking;
   }
   Output& out_;
-  bool stream_, hide_, color_;
+  bool hide_, color_;
   bool thinking_ = false;
 };
 
@@ -90,111 +79,120 @@ class Chat {
  public:
   static Result<std::unique_ptr<Chat>> open(const Options& o, Output& out) {
     std::unique_ptr<Chat> chat(new Chat(o, out));
-    HADAL_TRY(chat->checkpoint_, Checkpoint::open(o.model.model));
-    const Checkpoint& checkpoint = *chat->checkpoint_;
-    HADAL_TRY(chat->tokenizer_, Tokenizer::create(checkpoint.tokenizer(), o.model.model));
-    HADAL_TRY(chat->format_, choose_chat_format(o.chat_format, checkpoint));
-    HADAL_TRY(const int64_t limit, model_context(checkpoint));
-    RunnerOptions runner = o.model.runner(limit);
-    runner.max_sequences = 1;
-    runner.max_logit_rows = 1;
-    HADAL_TRY(chat->engine_, Engine::load(checkpoint, runner, progress_bar()));
-    if (o.system) chat->messages_.push_back({.role = "system", .content = *o.system});
+    HADAL_TRY(chat->start());
+    HADAL_TRY(std::unique_ptr<Checkpoint> checkpoint, o.model.open());
+    HADAL_TRY(const int64_t limit, model_context(*checkpoint));
+    SessionOptions options = o.model.session(limit);
+    options.chat_format = o.chat_format;
+    options.runner.max_sequences = options.runner.max_logit_rows = 1;
+    HADAL_TRY(chat->session_, Session::open(std::move(checkpoint), options, progress_bar()));
+    HADAL_TRY(chat->format_, chat->session_->chat_format());
     return chat;
   }
 
-  /// Asks and prints; the answer becomes part of the conversation.
+  /// Asks and prints; the answer becomes part of the conversation. A question that got no answer
+  /// does not.
   Status ask(const std::string& question, bool interactive) {
-    messages_.push_back({.role = "user", .content = question});
-    ChatRequest chat{
-        .messages = messages_, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
-    chat.chat_template = checkpoint_->tokenizer().chat_template;
-    HADAL_TRY(const Prompt prompt, format_->render(chat, tokenizer_.get()));
-    Request request;
-    request.prompt = encode_prompt(prompt, *tokenizer_);
-    const int64_t room = engine_->runner().context() - static_cast<int64_t>(request.prompt.size());
-    if (room < 1)
-      return memory_error("the conversation has " + std::to_string(request.prompt.size()) +
-                          " tokens, the context holds " +
-                          std::to_string(engine_->runner().context()));
-    request.max_new_tokens = o_.max_new > 0 ? o_.max_new : room;
-    request.ending = tokenizer_->ending();
-    for (const std::string_view stop : format_->stops)
-      if (const auto id = tokenizer_->id_of(stop)) request.ending.push_back(*id);
-    HADAL_TRY(request.sampling,
-              o_.sampling.params(checkpoint_->tokenizer(), format_->name, o_.model.model));
-    HADAL_TRY(const std::unique_ptr<OutputParser> parser,
-              make_output_parser(format_->output_parser, prompt.thinking,
-                                 prompt.continues ? AnswerStart::kContinued : AnswerStart::kNew));
-
-    AnswerPrinter printer(out_, !o_.json, o_.hide_thinking);
-    StreamDecoder decoder(*tokenizer_, false);
-    StopStrings stops(o_.sampling.stop);
-    const std::vector<TokenId> ending = request.ending;
-    Result<Outcome> result = [&] {
-      InterruptGuard guard(*engine_);
-      return run_request(*engine_, std::move(request), [&](TokenId id) {
-        if (std::find(ending.begin(), ending.end(), id) != ending.end()) return true;
-        printer.print(parser->push(stops.push(decoder.push(id))));
-        return out_.flush() && !stops.hit();
-      });
-    }();
-    if (!result) return std::move(result).error();
-    if (!stops.hit()) printer.print(parser->push(stops.push(decoder.finish()) + stops.finish()));
-    printer.print(parser->finish());
-    printer.end();
+    Conversation asked = conversation_;
+    asked.messages.push_back({.role = "user", .content = question});
+    ChatRequest request{
+        .messages = asked.messages, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
+    HADAL_TRY(PreparedRequest prepared,
+              session_->prepare_chat(std::move(request), o_.answer.answer()));
+    AnswerPrinter printer(out_, o_.hide_thinking);
+    InterruptGuard guard(session_->engine());
+    HADAL_TRY(const Answer answer,
+              session_->answer(std::move(prepared), [&](const OutputDelta& delta) {
+                if (!o_.json) printer.print(delta);
+                return out_.flush().has_value();
+              }));
+    if (!o_.json) printer.end();
     HADAL_TRY(out_.flush());
-    messages_.push_back(
-        {.role = "assistant", .content = printer.content, .reasoning = printer.reasoning});
-    report(*result, printer);
+    asked.messages.push_back({.role = "assistant",
+                              .content = answer.content,
+                              .reasoning = answer.reasoning,
+                              .tool_calls = answer.tool_calls});
+    conversation_ = std::move(asked);
+    report(answer, interactive);
     HADAL_TRY(out_.flush());
-    if (result->interrupted && !interactive) return Error{ErrorCode::kInterrupted, "interrupted"};
+    if (saved_) HADAL_TRY(save_conversation(conversation_, *saved_));
+    if (answer.end == AnswerEnd::kInterrupted && !interactive)
+      return Error{.code = ErrorCode::kInterrupted, .message = "interrupted"};
     return {};
   }
 
-  void forget() {
-    std::erase_if(messages_, [](const ChatMessage& m) { return m.role != "system"; });
-  }
-  /// Takes back a question that got no answer.
-  void take_back() {
-    if (!messages_.empty() && messages_.back().role == "user") messages_.pop_back();
-  }
+  [[nodiscard]] Conversation& conversation() { return conversation_; }
   [[nodiscard]] Output& output() { return out_; }
   [[nodiscard]] std::string greeting() const {
-    return o_.model.model + ": " + engine_->spec().family + ", chat format " +
-           std::string(format_->name) + ", context " + std::to_string(engine_->runner().context());
+    Engine& engine = session_->engine();
+    std::string text = o_.model.path + ": " + engine.spec().family + ", chat format " +
+                       std::string(format_->name) + ", context " +
+                       std::to_string(engine.longest()) + " tokens";
+    if (engine.longest() < engine.spec().max_position_embeddings)
+      text += " of the model's " + std::to_string(engine.spec().max_position_embeddings);
+    const auto questions =
+        std::count_if(conversation_.messages.begin(), conversation_.messages.end(),
+                      [](const ChatMessage& m) { return m.role == "user"; });
+    if (questions > 0)
+      text += "\nThe conversation goes on after " + std::to_string(questions) +
+              (questions == 1 ? " question." : " questions.");
+    return text;
   }
 
  private:
   Chat(const Options& o, Output& out) : o_(o), out_(out) {}
 
-  void report(const Outcome& outcome, const AnswerPrinter& printer) const {
+  /// The conversation that is resumed, and where it is saved: known before anything is loaded.
+  Status start() {
+    conversation_.model = o_.model.path;
+    if (o_.resume) {
+      saved_ = conversation_path(*o_.resume);
+      HADAL_TRY(conversation_, load_conversation(*saved_));
+      conversation_.model = o_.model.path;
+    }
+    if (o_.save) saved_ = conversation_path(*o_.save);
+    if (o_.save && !o_.resume && std::filesystem::exists(*saved_))
+      return usage_error(saved_->string() +
+                         ": there is a conversation of this name; go on with it by --resume, or "
+                         "choose another name");
+    if (!o_.system) return {};
+    auto& messages = conversation_.messages;
+    std::erase_if(messages, [](const ChatMessage& m) { return m.role == "system"; });
+    messages.insert(messages.begin(), {.role = "system", .content = *o_.system});
+    return {};
+  }
+
+  void report(const Answer& answer, bool interactive) const {
     if (o_.json) {
       nlohmann::ordered_json j;
-      j["content"] = printer.content;
-      if (!printer.reasoning.empty()) j["reasoning"] = printer.reasoning;
-      j["finish"] = outcome.finish_text();
-      j["prompt_tokens"] = outcome.prompt_tokens;
-      j["new_tokens"] = outcome.new_tokens;
-      j["tokens_per_second"] = outcome.tokens_per_second();
-      j["first_token_seconds"] = outcome.first_token_seconds;
+      j["content"] = answer.content;
+      if (!answer.reasoning.empty()) j["reasoning"] = answer.reasoning;
+      for (const ToolCall& call : answer.tool_calls)
+        j["tool_calls"].push_back({{"name", call.name}, {"arguments", call.arguments}});
+      j["finish"] = name_of(answer.end);
+      j["prompt_tokens"] = answer.usage.prompt_tokens;
+      j["new_tokens"] = answer.usage.new_tokens;
+      j["tokens_per_second"] = answer.usage.tokens_per_second();
+      j["first_token_seconds"] = answer.usage.first_token_seconds;
       out_.print("{}\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-      return;
+    } else if (!o_.quiet) {
+      print_note(fmt::format(
+          "[{} prompt + {} new tokens, {:.1f} tokens/s, first token after {:.2f} s, {}]",
+          answer.usage.prompt_tokens, answer.usage.new_tokens, answer.usage.tokens_per_second(),
+          answer.usage.first_token_seconds, name_of(answer.end)));
     }
-    if (o_.quiet) return;
-    print_note(
-        fmt::format("[{} prompt + {} new tokens, {:.1f} tokens/s, first token after {:.2f} s, {}]",
-                    outcome.prompt_tokens, outcome.new_tokens, outcome.tokens_per_second(),
-                    outcome.first_token_seconds, outcome.finish_text()));
+    if (answer.end == AnswerEnd::kContext)
+      print_note(fmt::format("The context is full: the conversation has {} tokens, it holds {}.{}",
+                             answer.usage.prompt_tokens + answer.usage.new_tokens,
+                             session_->engine().longest(), interactive ? full_context_help() : ""));
   }
 
   const Options& o_;
   Output& out_;
-  std::unique_ptr<Checkpoint> checkpoint_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Session> session_;
   const ChatFormat* format_ = nullptr;
-  std::unique_ptr<Engine> engine_;
-  std::vector<ChatMessage> messages_;
+  Conversation conversation_;
+  std::optional<std::filesystem::path> saved_;
 };
 
 Status interact(Chat& chat) {
@@ -208,7 +206,10 @@ Status interact(Chat& chat) {
         print_note(chat_help());
         continue;
       case ChatCommand::kClear:
-        chat.forget();
+        chat.conversation().clear();
+        continue;
+      case ChatCommand::kUndo:
+        if (!chat.conversation().undo()) print_note("There is no question to take back.");
         continue;
       case ChatCommand::kUnknown:
         print_error("unknown command " + *line + "; there are " + chat_command_names());
@@ -219,8 +220,8 @@ Status interact(Chat& chat) {
     if (line->find_first_not_of(" \t\r\n") == std::string::npos) continue;
     if (const Status status = chat.ask(*line, true); !status) {
       HADAL_TRY(chat.output().flush());
-      print_error(status.error().message);
-      chat.take_back();
+      print_error(status.error());
+      if (status.error().code == ErrorCode::kMemory) print_note(full_context_help());
     }
   }
   print_note("");
@@ -244,16 +245,17 @@ void add_run(CLI::App& app, Run& chosen) {
       "the question; text that is piped in goes before it. Without it: standard input, or a "
       "chat on a terminal");
   c->add_option("--system", o->system, "system message");
-  c->add_option("--max-new", o->max_new, "most tokens to generate; 0: until the context is full")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
   c->add_option("--thinking", o->thinking, "true or false, for models that know both");
   c->add_option("--effort", o->effort, "reasoning effort, for models that know it");
   c->add_flag("--hide-thinking", o->hide_thinking, "do not show the model's thoughts");
   c->add_option("--chat-format", o->chat_format, chat_format_help())->envname("HADAL_CHAT_FORMAT");
+  c->add_option("--save", o->save,
+                "save the conversation after each answer: a name (hadal conversations lists them), "
+                "or the path of a .json file");
+  c->add_option("--resume", o->resume, "go on with a saved conversation, and save it again");
   c->add_flag("--json", o->json, "print one JSON object instead of a stream");
   c->add_flag("--quiet", o->quiet, "no closing line on stderr");
-  o->sampling.declare(*c);
+  o->answer.declare(*c, 0);
   c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "session.h"
+#include "session/session.h"
 #include "text/chat/chat.h"
 #include "text/chat/fim.h"
 #include "text/chat/request_json.h"
@@ -184,19 +184,6 @@ Status run_parse(const ParseOptions& o, Output& out) {
 }
 
 }  // namespace
-
-Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name,
-                                             const Checkpoint& checkpoint) {
-  if (name) {
-    if (const ChatFormat* format = find_chat_format(*name)) return format;
-    std::string known;
-    for (const ChatFormat& f : chat_formats())
-      known += (known.empty() ? "" : ", ") + std::string(f.name);
-    return usage_error("--chat-format '" + *name + "' is unknown; known are " + known);
-  }
-  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
-  return detect_chat_format(checkpoint.tokenizer(), type);
-}
 
 void add_tokenize(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<TokenizeOptions>();

@@ -180,9 +180,13 @@ Status ModelRunner::check_memory() {
   const uint64_t fixed = m.total() - m.cache + m.cache_kept;
   if (fixed < m.available && m.cache_per_token > 0) {
     const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
-    if (tokens > 0)
-      return memory_error(text + "; a context of " + std::to_string(tokens) +
-                          " tokens would fit (--ctx " + std::to_string(tokens) + ")");
+    if (tokens > 0) {
+      Error error =
+          memory_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit");
+      error.remedy = Remedy::kSmallerContext;
+      error.remedy_value = static_cast<int64_t>(tokens);
+      return error;
+    }
   }
   return memory_error(
       text + "; a file quantised to at most " +
