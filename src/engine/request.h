@@ -8,10 +8,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/token_id.h"
 
 namespace hadal {
 
-using TokenId = int32_t;
+/// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
+constexpr int64_t kMaxTopLogprobs = 20;
+
+namespace hadal {
 
 /// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
 constexpr int64_t kMaxTopLogprobs = 20;
