@@ -1,3 +1,11 @@
+// A list of tool calls: its begin, calls, its end; text before and behind it.
+//
+// A list is whatever stands behind its begin. A call comes out once it is whole. All else in a list
+// is text, with the markers around it: a call that is not formed as the syntax says, one that the
+// stream's end cuts off, or an answer that only names the tag with which lists begin. Behind such
+// text the next begin of a call or a list counts again. White space around calls is dropped. A list
+// inside a thought begins where the family's models end a thought by calling, and ends the thought
+// with its first call.
 #include <algorithm>
 
 #include "text/output/parsers.h"
@@ -5,114 +13,170 @@
 namespace hadal {
 namespace {
 
-constexpr std::string_view kBlanks = " \t\r\n";
-
 class CallListParser final : public OutputParser {
  public:
-  explicit CallListParser(const CallSyntax& syntax) : syntax_(syntax) {}
+  CallListParser(const CallSyntax& syntax, std::unique_ptr<TextParser> text)
+      : syntax_(syntax), text_(std::move(text)) {}
 
   OutputDelta push(std::string_view piece) override {
     held_ += piece;
-    OutputDelta delta;
-    while (in_calls_ ? call(delta) : text(delta)) {
-    }
-    return delta;
+    return read(false);
   }
 
   OutputDelta finish() override {
-    OutputDelta delta;
-    give_up(held_, delta);
-    held_.clear();
-    in_calls_ = false;
+    OutputDelta delta = read(true);
+    append(delta, text_->finish());
     return delta;
   }
 
  private:
-  /// Content up to the next list of calls; true if one begins.
-  bool text(OutputDelta& delta) {
-    const size_t begin = held_.find(syntax_.list_begin);
-    const bool begins = begin != std::string::npos;
-    size_t sure = begins ? begin : held_.size() - held_back(held_, syntax_.list_begin);
-    while (syntax_.newlines_before && sure > 0 && held_[sure - 1] == '\n') --sure;
-    newlines_ = begins ? begin - sure : 0;
-    delta.content.append(held_, 0, sure);
-    held_.erase(0, begins ? begin + syntax_.list_begin.size() : sure);
-    in_calls_ = begins;
-    pending_begin_ = begins;
-    searched_ = 0;
-    return begins;
+  /// Reads on until more text is needed. `over`: no more comes.
+  OutputDelta read(bool over) {
+    OutputDelta delta;
+    while (place_ == Place::kText     ? text(over, delta)
+           : place_ == Place::kInList ? call(over, delta)
+                                      : stray(over, delta)) {
+    }
+    return delta;
   }
 
-  /// One call, or the end of the list; true if it was there.
-  bool call(OutputDelta& delta) {
-    // A marker may have begun in what was searched before.
-    const size_t from = searched_ - std::min(searched_, syntax_.list_end.size());
-    const size_t call_end = held_.find(syntax_.call_end, from);
-    const size_t list_end = held_.find(syntax_.list_end, from);
-    const size_t at = std::min(call_end, list_end);
-    searched_ = held_.size();
-    if (at == std::string::npos) return false;
-    if (at == list_end) {
-      give_up(held_.substr(0, at), delta, syntax_.list_end);
-      in_calls_ = false;
-    } else if (std::optional<ToolCall> found =
-                   syntax_.parse(std::string_view(held_).substr(0, at))) {
-      delta.tool_calls.push_back(*std::move(found));
-      pending_begin_ = false;
-    } else {
-      give_up(held_.substr(0, at + syntax_.call_end.size()), delta);
+  /// Up to the next list; true if one begins.
+  bool text(bool over, OutputDelta& delta) {
+    const size_t begin = held_.find(syntax_.list_begin);
+    const bool begins = begin != std::string::npos;
+    give(begins ? before_newlines(begin) : sure(over, {syntax_.list_begin}), delta);
+    if (!begins) return false;
+    begin_list();
+    if (!syntax_.ends_thought && text_->in_thought()) {
+      give(0, delta);
+      place_ = Place::kText;
     }
-    held_.erase(0, at + (at == list_end ? syntax_.list_end.size() : syntax_.call_end.size()));
-    searched_ = 0;
     return true;
   }
 
-  /// What is no call becomes content, with the list's begin if no call stood behind it, and with
-  /// `end` where anything is left.
-  void give_up(std::string_view rest, OutputDelta& delta, std::string_view end = {}) {
-    const bool left = pending_begin_ || (in_calls_ ? !strip_blanks(rest).empty() : !rest.empty());
-    if (pending_begin_) delta.content += std::string(newlines_, '\n');
-    if (pending_begin_) delta.content += syntax_.list_begin;
-    if (left) delta.content += rest;
-    if (left) delta.content += end;
-    pending_begin_ = false;
+  /// A call, or the end of the list; true if either is there or will not come.
+  bool call(bool over, OutputDelta& delta) {
+    if (!awaited_.empty() && !over) {
+      const size_t from = std::max(from_, searched_ - std::min(searched_, awaited_.size()));
+      searched_ = held_.size();
+      if (held_.find(awaited_, from) == std::string::npos) return false;
+    }
+    CallScan found = syntax_.scan(held_);
+    searched_ = held_.size();
+    awaited_ = std::move(found.awaited);
+    from_ = found.from;
+    if (found.kind == CallScan::Kind::kCall) {
+      awaited_.clear();
+      append(delta, text_->call_follows());
+      delta.tool_calls.push_back(std::move(found.call));
+      held_.erase(0, found.bytes);
+      pending_begin_ = false;
+      return true;
+    }
+    Cursor in(held_);
+    in.skip_blanks();
+    if (in.take(syntax_.list_end)) {
+      end_list(in.at(), pending_begin_, delta);
+      return true;
+    }
+    const bool open = found.kind == CallScan::Kind::kIncomplete ||
+                      in.failure().kind == CallScan::Kind::kIncomplete;
+    if (open && !over) return false;
+    if (in.rest().empty() && !pending_begin_) held_.clear();
+    place_ = Place::kStray;
+    awaited_.clear();
+    first_ = in.rest().starts_with(syntax_.call_begin) ? in.at() + 1 : 0;
+    return true;
   }
 
+  /// Text in a list, up to the next marker; true if one is there.
+  bool stray(bool over, OutputDelta& delta) {
+    const size_t list = held_.find(syntax_.list_begin);
+    const size_t begin = held_.find(syntax_.call_begin, first_);
+    const size_t call_end = held_.find(syntax_.call_end);
+    const size_t list_end = held_.find(syntax_.list_end);
+    const size_t at = std::min({list, begin, call_end, list_end});
+    if (at == std::string::npos) {
+      const size_t bytes =
+          sure(over, {syntax_.list_begin, syntax_.call_begin, syntax_.call_end, syntax_.list_end});
+      if (bytes > first_ || over) {
+        first_ = 0;
+        give(bytes, delta);
+      }
+      return false;
+    }
+    place_ = Place::kInList;
+    if (at == list_end) {
+      end_list(at + syntax_.list_end.size(), true, delta);
+    } else {
+      give(at == list       ? before_newlines(at)
+           : at == call_end ? at + syntax_.call_end.size()
+                            : at,
+           delta);
+      if (at == list) begin_list();
+    }
+    return true;
+  }
+
+  /// `held_` begins with a list's begin, or newlines before it.
+  void begin_list() {
+    newlines_ = held_.find(syntax_.list_begin);
+    held_.erase(0, newlines_ + syntax_.list_begin.size());
+    place_ = Place::kInList;
+    pending_begin_ = true;
+  }
+
+  /// Text goes on behind `bytes`, which are text themselves where anything of the list is.
+  void end_list(size_t bytes, bool is_text, OutputDelta& delta) {
+    is_text ? give(bytes, delta) : static_cast<void>(held_.erase(0, bytes));
+    place_ = Place::kText;
+  }
+
+  /// The first bytes of what is held are text, and so is a begin that has become no call.
+  void give(size_t bytes, OutputDelta& delta) {
+    std::string given;
+    if (pending_begin_) given = std::string(newlines_, '\n') + std::string(syntax_.list_begin);
+    pending_begin_ = false;
+    given.append(held_, 0, bytes);
+    held_.erase(0, bytes);
+    append(delta, text_->push(given));
+  }
+
+  /// Bytes that become no part of one of `markers`, nor of the newlines before a list.
+  size_t sure(bool over, std::initializer_list<std::string_view> markers) const {
+    if (over) return held_.size();
+    size_t held = 0;
+    for (const std::string_view marker : markers) held = std::max(held, held_back(held_, marker));
+    return before_newlines(held_.size() - held);
+  }
+
+  size_t before_newlines(size_t end) const {
+    while (syntax_.newlines_before && end > 0 && held_[end - 1] == '\n') --end;
+    return end;
+  }
+
+  enum class Place {
+    kText,    ///< in no list
+    kInList,  ///< where a call may begin
+    kStray,   ///< in what is no call
+  };
+
   const CallSyntax& syntax_;
+  std::unique_ptr<TextParser> text_;
   std::string held_;
-  size_t newlines_ = 0;  ///< before the list's begin, not yet content
-  bool in_calls_ = false;
-  bool pending_begin_ = false;  ///< the begin of the list has become neither a call nor content
-  size_t searched_ = 0;         ///< bytes of held_ without a whole marker
+  Place place_ = Place::kText;
+  size_t newlines_ = 0;         ///< before the list's begin, not yet text
+  bool pending_begin_ = false;  ///< the begin of the list has become neither a call nor text
+  size_t first_ = 0;            ///< of kStray: the first byte at which a call may begin
+  std::string awaited_;         ///< by the last scan, see CallScan
+  size_t from_ = 0, searched_ = 0;
 };
 
 }  // namespace
 
-std::string_view strip_blanks(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
-  return text.substr(0, text.find_last_not_of(kBlanks) + 1);
-}
-
-bool has_blanks(std::string_view text) {
-  return text.find_first_of(kBlanks) != std::string_view::npos;
-}
-
-bool take(std::string_view& text, std::string_view front) {
-  if (!text.starts_with(front)) return false;
-  text.remove_prefix(front.size());
-  return true;
-}
-
-std::optional<std::string_view> take_until(std::string_view& text, std::string_view end) {
-  const size_t at = text.find(end);
-  if (at == std::string_view::npos) return std::nullopt;
-  const std::string_view before = text.substr(0, at);
-  text.remove_prefix(at + end.size());
-  return before;
-}
-
-std::unique_ptr<OutputParser> make_call_list_parser(const CallSyntax& syntax) {
-  return std::make_unique<CallListParser>(syntax);
+std::unique_ptr<OutputParser> make_call_list_parser(const CallSyntax& syntax,
+                                                    std::unique_ptr<TextParser> text) {
+  return std::make_unique<CallListParser>(syntax, std::move(text));
 }
 
 }  // namespace hadal

@@ -4,51 +4,51 @@
 //   (newline, next call)…<｜tool▁calls▁end｜>
 //
 // and as V3.1 does, without type word, fence and newlines: NAME<｜tool▁sep｜>ARGUMENTS.
-#include <nlohmann/json.hpp>
-
 #include "text/output/parsers.h"
 
 namespace hadal {
 namespace {
 
 constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>";
+constexpr std::string_view kCallEnd = "<｜tool▁call▁end｜>";
 constexpr std::string_view kSeparator = "<｜tool▁sep｜>";
 
-std::optional<ToolCall> checked(std::string_view name, std::string_view arguments) {
-  arguments = strip_blanks(arguments);
-  if (name.empty() || has_blanks(name) || !arguments.starts_with('{') ||
-      !nlohmann::json::accept(arguments))
-    return std::nullopt;
-  return ToolCall{.name = std::string(name), .arguments = std::string(arguments)};
+CallScan scan_call(std::string_view text, bool fenced) {
+  Cursor in(text);
+  in.skip_blanks();
+  if (!in.take(kCallBegin)) return in.failure();
+  if (fenced && (!in.take("function") || !in.take(kSeparator))) return in.failure();
+  const auto name = in.take_name(fenced ? "\n```json\n" : kSeparator);
+  if (!name) return in.failure();
+  in.skip_blanks();
+  if (!in.rest().empty() && !in.rest().starts_with('{')) return {};
+  const auto arguments = in.take_json(kCallEnd);
+  if (!arguments) return in.failure();
+  in.skip_blanks();
+  if (fenced) {
+    const bool own_line = text[in.at() - 1] == '\n';
+    if (!in.take("```")) return in.failure();
+    if (!own_line) return {};
+    in.skip_blanks();
+  }
+  if (!in.take(kCallEnd)) return in.failure();
+  return {.kind = CallScan::Kind::kCall,
+          .bytes = in.at(),
+          .call = {.name = std::string(*name), .arguments = std::string(*arguments)}};
 }
 
-std::optional<ToolCall> parse_fenced(std::string_view text) {
-  constexpr std::string_view kFence = "\n```";
-  text = strip_blanks(text);
-  if (!take(text, kCallBegin) || !take(text, "function") || !take(text, kSeparator))
-    return std::nullopt;
-  const std::optional<std::string_view> name = take_until(text, "\n```json\n");
-  if (!name || !text.ends_with(kFence)) return std::nullopt;
-  return checked(*name, text.substr(0, text.size() - kFence.size()));
-}
-
-std::optional<ToolCall> parse_bare(std::string_view text) {
-  text = strip_blanks(text);
-  if (!take(text, kCallBegin)) return std::nullopt;
-  const std::optional<std::string_view> name = take_until(text, kSeparator);
-  return name ? checked(*name, text) : std::nullopt;
-}
-
-constexpr CallSyntax syntax(std::optional<ToolCall> (*parse)(std::string_view)) {
+template <bool fenced>
+constexpr CallSyntax syntax() {
   return {.list_begin = "<｜tool▁calls▁begin｜>",
           .list_end = "<｜tool▁calls▁end｜>",
-          .call_end = "<｜tool▁call▁end｜>",
-          .parse = parse};
+          .call_begin = kCallBegin,
+          .call_end = kCallEnd,
+          .scan = [](std::string_view text) { return scan_call(text, fenced); }};
 }
 
 }  // namespace
 
-constexpr CallSyntax kDeepSeekCalls = syntax(parse_fenced);
-constexpr CallSyntax kDeepSeekV31Calls = syntax(parse_bare);
+constexpr CallSyntax kDeepSeekCalls = syntax<true>();
+constexpr CallSyntax kDeepSeekV31Calls = syntax<false>();
 
 }  // namespace hadal

@@ -7,24 +7,18 @@
 namespace hadal {
 namespace {
 
-/// Everything is content.
-class TextParser final : public OutputParser {
- public:
-  OutputDelta push(std::string_view piece) override { return {.content = std::string(piece)}; }
-  OutputDelta finish() override { return {}; }
-};
-
 struct Kind {
   std::string_view name;
   bool thoughts = false;
   const CallSyntax* calls = nullptr;
+  bool always_thinks = false;  ///< see think.cc
 };
 
 constexpr std::array<Kind, 8> kKinds = {{
     {"text"},
     {"think", true},
     {"deepseek-tools", false, &kDeepSeekCalls},
-    {"think-deepseek-tools", true, &kDeepSeekCalls},
+    {"think-deepseek-tools", true, &kDeepSeekCalls, true},
     {"think-deepseek-v3.1-tools", true, &kDeepSeekV31Calls},
     {"think-dsml-function-calls", true, &kDsmlV32Calls},
     {"think-dsml-tool-calls", true, &kDsmlV4Calls},
@@ -53,13 +47,11 @@ Result<const Kind*> find_kind(std::string_view name) {
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,
                                                          AnswerStart start) {
   HADAL_TRY(const Kind* kind, find_kind(format));
-  std::unique_ptr<OutputParser> parser =
-      kind->calls ? make_call_list_parser(*kind->calls) : std::make_unique<TextParser>();
-  const bool closes = kind->calls && kind->calls->ends_thought;
-  if (kind->thoughts)
-    parser = make_think_parser(thinking, start, closes ? kind->calls->list_begin : "",
-                               std::move(parser));
-  return parser;
+  std::unique_ptr<TextParser> text = kind->thoughts
+                                         ? make_think_parser(thinking, start, kind->always_thinks)
+                                         : make_content_parser();
+  if (!kind->calls) return Result<std::unique_ptr<OutputParser>>(std::move(text));
+  return make_call_list_parser(*kind->calls, std::move(text));
 }
 
 Result<bool> output_starts_in_thought(std::string_view format) {

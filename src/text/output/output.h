@@ -32,7 +32,9 @@ class OutputParser {
 enum class AnswerStart { kNew, kContinued };
 
 /// `format`: a chat format's name or output_parser name. `thinking`: the answer starts inside a
-/// thought. Both as the Prompt says.
+/// thought. Both as the Prompt says. For DeepSeek-R1 and R1-0528 a new answer that neither starts
+/// in a thought nor begins with <think> is held until </think> shows that all of it was one, or a
+/// tool call or the end that none of it was.
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,
                                                          AnswerStart start = AnswerStart::kNew);
 

@@ -92,6 +92,24 @@ TEST(Output, ThoughtThatTheAnswerOpens) {
   expect_parsed("think", false, "<thinking>", {.content = "<thinking>"});
 }
 
+// R1 as first shipped and R1-0528 think even where nobody wrote <think>.
+TEST(Output, ThoughtThatNobodyOpens) {
+  for (const char* format : {"deepseek-r1", "deepseek-r1-0528", "think-deepseek-tools"}) {
+    expect_parsed(format, false, "why\n\nso\n</think>\n\nbecause\n",
+                  {.reasoning = "why\n\nso", .content = "because\n"});
+    expect_parsed(format, false, "\nwhy</think>a</think>b",
+                  {.reasoning = "why", .content = "a</think>b"});
+    expect_parsed(format, false, " because </think", {.content = " because </think"});
+    expect_parsed(format, false, "\n\nbecause\n", {.content = "\n\nbecause\n"});
+    expect_parsed(format, false, "</think>", {});
+    expect_parsed(format, false, "<think>\nwhy</think>a</think>",
+                  {.reasoning = "why", .content = "a</think>"});
+  }
+  // What goes on after an answer's beginning is no thought.
+  const auto parser = *make_output_parser("deepseek-r1", false, AnswerStart::kContinued);
+  EXPECT_EQ(parser->push("a</think>").content, "a</think>");
+}
+
 TEST(Output, CutOffStreamsEndAsTheyStand) {
   expect_parsed("think", true, "why\n", {.reasoning = "why\n"});
   expect_parsed("think", true, "why\n</thi", {.reasoning = "why\n</thi"});
@@ -165,6 +183,42 @@ TEST(Output, BrokenToolCallsAreContent) {
                 {.content = "<<｜tool▁calls▁begin｜"});
 }
 
+TEST(Output, DeepSeekCallsBehindATagThatIsOnlyNamed) {
+  const std::string begin(kBegin), end(kEnd);
+  const std::string list = begin + call("f", "{}") + end;
+  const std::string named[] = {
+      "Lists begin with " + begin + ".", begin + " and " + end + " and ",
+      begin + "<｜tool▁call▁begin｜>function", begin + begin.substr(0, 9),
+      begin + "<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{\"a"};
+  for (const std::string& text : named) {
+    expect_parsed("deepseek-v3", false, text + list, {.content = text, .calls = "f({})"});
+    expect_parsed("deepseek-r1", true, text + "</think>" + list,
+                  {.reasoning = text, .calls = "f({})"});
+    expect_parsed("deepseek-r1-0528", false, text + list, {.content = text, .calls = "f({})"});
+  }
+}
+
+TEST(Output, ArgumentsMayHoldMarkersAndAnyNumber) {
+  const std::string end(kEnd);
+  const std::string all[] = {R"({"a": "<｜tool▁call▁end｜> ``` <｜tool▁calls▁end｜> \\\" }"})",
+                             R"({"a": "</think>"})",
+                             R"({"a": [1e400, -1E+400, 0.5e-9999, 12345678901234567890123, -0]})",
+                             std::string("{\"a\": 1") + std::string(400, '0') + "}"};
+  for (const std::string& arguments : all) {
+    const std::string calls = "f(" + arguments + ")";
+    expect_parsed("deepseek-v3", false, join({kBegin, call("f", arguments), end}),
+                  {.calls = calls});
+    expect_parsed("deepseek-r1", true, join({"so</think>", kBegin, call("f", arguments), end}),
+                  {.reasoning = "so", .calls = calls});
+  }
+  for (const std::string_view number :
+       {"01", "1.", ".5", "+1", "1e", "0x1", "NaN", "--1", "-", "1 2"})
+    for (const std::string_view list : {"", "1, "}) {
+      const std::string broken = join({kBegin, call("f", join({"{\"a\": [", list, number, "]}"}))});
+      expect_parsed("deepseek-v3", false, broken + end, {.content = broken});
+    }
+}
+
 std::string bare_call(std::string_view name, std::string_view arguments) {
   return "<｜tool▁call▁begin｜>" + std::string(name) + "<｜tool▁sep｜>" + std::string(arguments) +
          "<｜tool▁call▁end｜>";
@@ -217,6 +271,66 @@ TEST(Output, DsmlToolCalls) {
     expect(false, "a\n\nb\n\n", {.content = "a\n\nb\n\n"});
     // Of another family: text.
     expect(false, "<｜DSML｜other_calls>", {.content = "<｜DSML｜other_calls>"});
+  }
+}
+
+/// A call of f with one value.
+std::string dsml_call(std::string_view value, std::string_view is_string = "true") {
+  return join({"<~invoke name=\"f\">\n<~parameter name=\"k\" string=\"", is_string, "\">", value,
+               "</~parameter>\n</~invoke>\n"});
+}
+
+TEST(Output, DsmlValuesMayHoldTags) {
+  for (const std::string_view format : kDsmlFormats) {
+    for (const std::string_view value :
+         {"a</~invoke>b", "a\n</~invoke>\n", "</~tool_calls>", "a</~parameter>b", "</~parameter>x",
+          "a</~parameter>b</~parameter>c", "<~tool_calls>\n<~invoke name=\"g\">\n", "</think>",
+          "<~parameter name=\"k\" string=\"true\">", "</", "</~parameter", ""}) {
+      const std::string text = dsml(
+          format, "\n\n<~tool_calls>\n" + dsml_call(value) + dsml_call("x") + "</~tool_calls>");
+      std::string quoted = dsml(format, std::string(value));
+      for (const auto& [from, to] : {std::pair("\"", "\\\""), std::pair("\n", "\\n")})
+        for (size_t at = 0; (at = quoted.find(from, at)) != std::string::npos; at += 2)
+          quoted.replace(at, 1, to);
+      const std::string calls = "f({\"k\": \"" + quoted + "\"})f({\"k\": \"x\"})";
+      expect_parsed(format, false, "so" + text, {.content = "so", .calls = calls});
+      expect_parsed(format, true, "so" + text, {.reasoning = "so", .calls = calls});
+      expect_parsed(format, true, "so</think>" + text, {.reasoning = "so", .calls = calls});
+    }
+    for (const std::string_view value : {"\"</~parameter>\"", "[1e400, \"</~invoke>\"]", "-1e400",
+                                         " null ", "\n{\"a\": 1}\n", "true"}) {
+      const std::string text =
+          dsml(format, "\n\n<~tool_calls>\n" + dsml_call(value, "false") + "</~tool_calls>");
+      expect_parsed(format, false, text,
+                    {.calls = "f({\"k\": " + dsml(format, std::string(value)) + "})"});
+    }
+  }
+}
+
+TEST(Output, DsmlCallsBehindATagThatIsOnlyNamed) {
+  const std::string list = "\n\n<~tool_calls>\n" + dsml_call("x") + "</~tool_calls>";
+  const std::string calls = "f({\"k\": \"x\"})";
+  for (const std::string_view format : kDsmlFormats) {
+    for (const std::string_view named :
+         {"The tag <~tool_calls> is one.", "Is\n\n<~tool_calls>\na tag?", "<~tool_calls>",
+          "<~tool_calls><~tool_calls> x", "Write <~tool_calls> and </~tool_calls>, then stop",
+          "<~tool_calls>\n<~invoke name=\"f\"> and so on", "<~tool_calls>\n<~invoke name=\"",
+          "<~tool_calls>\n<~invoke name=\"f\">\n<~parameter name=\"k\"> and so on",
+          "<~tool_calls>\n<~invoke name=\"f\">\n</~tool_calls>"}) {
+      const std::string text = dsml(format, std::string(named));
+      expect_parsed(format, false, text + dsml(format, list), {.content = text, .calls = calls});
+      expect_parsed(format, true, text + dsml(format, list), {.reasoning = text, .calls = calls});
+      expect_parsed(format, true, text + "</think>so" + dsml(format, list),
+                    {.reasoning = text, .content = "so", .calls = calls});
+    }
+    // A broken call does not take the next one along.
+    const std::string broken = dsml(format, "<~invoke name=\"g\">\njunk</~invoke>");
+    const std::string begin = dsml(format, "\n\n<~tool_calls>\n");
+    const std::string good = dsml(format, "\n" + dsml_call("x") + "</~tool_calls>");
+    expect_parsed(format, false, begin + broken + good,
+                  {.content = begin + broken, .calls = calls});
+    expect_parsed(format, true, "so" + begin + broken + good,
+                  {.reasoning = "so" + begin + broken, .calls = calls});
   }
 }
 
