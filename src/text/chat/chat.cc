@@ -135,7 +135,6 @@ Result<const ChatFormat*> detect_chat_format(const TokenizerData& data,
 
 std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokenizer) {
   const Tokenizer::EncodeOptions plain{.added_tokens = false, .bos = false};
-  const Tokenizer::EncodeOptions with_added{.added_tokens = true, .bos = false};
   std::vector<TokenId> ids;
   std::string run;
   const auto flush = [&] {
@@ -143,21 +142,19 @@ std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokeni
     ids.insert(ids.end(), more.begin(), more.end());
     run.clear();
   };
-  /// The id of `mark` if the tokenizer knows it as an added token: what it is with them, and is not
-  /// without them.
-  const auto added = [&](std::string_view mark) -> std::optional<TokenId> {
+  /// The id of `mark` if the vocabulary holds it as one entry, whatever type that entry has; but
+  /// what the merges make of it anyway stays in the text around it.
+  const auto entry = [&](std::string_view mark) -> std::optional<TokenId> {
     const std::optional<TokenId> id = tokenizer.id_of(mark);
-    if (!id) return std::nullopt;
-    const std::vector<TokenId> one = {*id};
-    if (tokenizer.encode(mark, with_added) != one) return std::nullopt;
-    return tokenizer.is_special(*id) || tokenizer.encode(mark, plain) != one ? id : std::nullopt;
+    if (!id || tokenizer.is_special(*id)) return id;
+    return tokenizer.encode(mark, plain) != std::vector<TokenId>{*id} ? id : std::nullopt;
   };
   for (const PromptPiece& piece : prompt.pieces) {
     std::string_view rest = piece.text;
     while (piece.control && !rest.empty()) {
       const std::string_view mark = first_mark(rest);
       if (mark.empty()) break;
-      const std::optional<TokenId> id = added(mark);
+      const std::optional<TokenId> id = entry(mark);
       const size_t before = static_cast<size_t>(mark.data() - rest.data());
       run += rest.substr(0, before);
       if (id) {

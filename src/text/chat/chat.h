@@ -48,8 +48,7 @@ struct ChatRequest {
       {};  ///< the checkpoint's own template: some hold a default system message; may be ""
 };
 
-/// A stretch of the prompt. In control text, added tokens are recognised; plain text never becomes
-/// one.
+/// A stretch of the prompt. In control text, markers are recognised; plain text never becomes one.
 struct PromptPiece {
   std::string text = {};
   bool control = false;
@@ -84,9 +83,9 @@ const ChatFormat* find_chat_format(std::string_view name);
 Result<const ChatFormat*> detect_chat_format(const TokenizerData& data,
                                              std::string_view model_type);
 
-/// Ids of a prompt: control pieces with added tokens recognised, plain ones without. No BOS beyond
-/// what the pieces say. Text between two added tokens is encoded as one, across the borders of
-/// pieces: the ids equal those of the whole text.
+/// Ids of a prompt: in control pieces a marker that the vocabulary holds as one entry is that
+/// entry, plain pieces stay text. No BOS beyond what the pieces say. Text between two added tokens
+/// is encoded as one, across the borders of pieces: the ids equal those of the whole text.
 std::vector<TokenId> encode_prompt(const Prompt& prompt, const Tokenizer& tokenizer);
 
 }  // namespace hadal

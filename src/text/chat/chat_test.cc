@@ -349,6 +349,52 @@ TEST(Chat, PromptsAreEncodedAcrossPieces) {
             tokenizer->encode("a < b <|im_end|>", {.added_tokens = false}));
 }
 
+// A marker that the file calls a normal token, and that is none of those known by their shape.
+TEST(Chat, AMarkerIsTheEntryOfTheVocabulary) {
+  const std::unique_ptr<Tokenizer> tokenizer =
+      byte_tokenizer({"<tool_call>", "<|im_end|>", "<b>"}, 1);
+  ASSERT_TRUE(tokenizer);
+  Prompt prompt;
+  prompt.pieces = {{.text = "<tool_call><|im_end|>", .control = true},
+                   {.text = "<tool_call><|im_end|>", .control = false},
+                   {.text = "<b>", .control = true}};
+  std::vector<TokenId> expected = {258, 259};
+  for (const char c : std::string_view("<tool_call><|im_end|>"))
+    expected.push_back(static_cast<unsigned char>(c));
+  expected.push_back(260);
+  EXPECT_EQ(encode_prompt(prompt, *tokenizer), expected);
+}
+
+TEST(Chat, RecommendedSamplingOfACheckpoint) {
+  const auto read = [](std::string config, std::string_view format = "") {
+    TokenizerData data;
+    data.generation_config_json = std::move(config);
+    return recommended_sampling(data, format, "test");
+  };
+  EXPECT_EQ(read("")->temperature, 0.6F);
+  EXPECT_EQ(read("")->top_p, 0.95F);
+  EXPECT_EQ(read("", "deepseek-v3")->temperature, 0.3F);
+  EXPECT_EQ(read("{}", "qwen3")->top_k, 20);
+  EXPECT_EQ(read(R"({"top_k": null})", "qwen3")->top_k, 20);
+  const RecommendedSampling all = *read(
+      R"({"temperature": 0.5, "top_k": 7, "top_p": 0.25, "min_p": 0.125, "repetition_penalty": 1.5,
+          "presence_penalty": 2, "frequency_penalty": -0.5, "do_sample": true})",
+      "qwen3");
+  EXPECT_EQ(all.temperature, 0.5F);
+  EXPECT_EQ(all.top_k, 7);
+  EXPECT_EQ(all.top_p, 0.25F);
+  EXPECT_EQ(all.min_p, 0.125F);
+  EXPECT_EQ(all.repetition_penalty, 1.5F);
+  EXPECT_EQ(all.presence_penalty, 2.0F);
+  EXPECT_EQ(all.frequency_penalty, -0.5F);
+  EXPECT_EQ(read(R"({"do_sample": false, "temperature": 0.5})")->temperature, 0.0F);
+  // -1 and 0 both mean all tokens.
+  EXPECT_EQ(read(R"({"top_k": -1})", "qwen3")->top_k, 0);
+  EXPECT_EQ(read(R"({"top_k": 0})", "qwen3")->top_k, 0);
+  for (const char* wrong : {R"({"top_k": -2})", R"({"top_k": "all"})", R"({"temperature": "hot"})"})
+    EXPECT_NE(read(wrong).error().message.find("test (generation_config)"), std::string::npos);
+}
+
 TEST(Chat, RecommendedSampling) {
   EXPECT_EQ(recommended_sampling("deepseek-r1")->temperature, 0.6F);
   EXPECT_EQ(recommended_sampling("qwen3")->top_k, 20);
