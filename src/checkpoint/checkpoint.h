@@ -55,6 +55,7 @@ struct TokenizerData {
   // both
   std::string chat_template;  ///< Jinja text, "" if there is none: recognised, never executed
   std::string generation_config_json;  ///< text of generation_config.json, "" if there is none
+  std::vector<int64_t> config_eos_token_ids;  ///< config.json's eos_token_id
 
   [[nodiscard]] bool empty() const { return tokenizer_json.empty() && gguf_model.empty(); }
 };

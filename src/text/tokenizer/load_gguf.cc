@@ -79,7 +79,34 @@ Result<const PreTokenizerName*> find_name(std::string_view name) {
                             name.empty() ? "missing" : quote(name, 40), known));
 }
 
-enum TokenType : int32_t { kControl = 3, kUserDefined = 4 };
+enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4 };
+
+/// Some files call their markers normal tokens, or give no types. No pre-tokenizer above leaves
+/// such a word whole: a vocabulary can have it only as a token that is recognised in the text.
+bool is_marker(std::string_view token) {
+  const auto framed = [token](std::string_view begin, std::string_view end) {
+    return token.size() > begin.size() + end.size() && token.starts_with(begin) &&
+           token.ends_with(end) && token.find_first_of(" \n") == std::string_view::npos;
+  };
+  return framed("<|", "|>") || framed("<｜", "｜>") || token == "<think>" || token == "</think>" ||
+         token == "｜DSML｜";
+}
+
+Status add_markers(const TokenizerData& data, Tokenizer::Impl& impl) {
+  int64_t normal = 0;
+  for (size_t id = 0; id < data.tokens.size(); ++id) {
+    const int32_t type = data.token_types.empty() ? kNormal : data.token_types[id];
+    const bool marker = type == kNormal && is_marker(data.tokens[id]);
+    normal += marker ? 1 : 0;
+    if (marker || type == kControl || type == kUserDefined)
+      HADAL_TRY(add_token(impl, {.content = data.tokens[id], .special = type == kControl}));
+  }
+  if (normal > 0)
+    impl.notes.push_back(fmt::format(
+        "{} markers that tokenizer.ggml.token_type calls normal tokens are taken as markers",
+        normal));
+  return {};
+}
 
 }  // namespace
 
@@ -112,12 +139,7 @@ Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl) {
       return failed("tokenizer.ggml.merges: " + added.error().message);
   }
   model.ignore_merges = name->ignore_merges;
-  for (size_t id = 0; id < data.token_types.size(); ++id) {
-    const int32_t type = data.token_types[id];
-    if (type == kControl || type == kUserDefined) {
-      HADAL_TRY(add_token(impl, {.content = data.tokens[id], .special = type == kControl}));
-    }
-  }
+  HADAL_TRY(add_markers(data, impl));
 
   if (name->nfc) impl.normalizer.steps.push_back({.kind = NormalizerStep::kNfc});
   for (const std::string_view regex : name->patterns) {

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/json_scan.h"
@@ -29,8 +31,12 @@ const Json& member(const Json& object, std::string_view key) {
 /// millisecond and some 50 KiB.
 constexpr size_t kMaxSteps = 64;
 
+constexpr std::string_view kConfigFile = "tokenizer_config.json";
+
+/// `where`: a place in tokenizer.json, or in the file that it begins with.
 Error wrong(std::string_view where, std::string_view expected) {
-  return failed(fmt::format("tokenizer.json: {}: expected {}", where, expected));
+  const std::string_view file = where.starts_with(kConfigFile) ? "" : "tokenizer.json: ";
+  return failed(fmt::format("{}{}: expected {}", file, where, expected));
 }
 
 Result<std::string> text_of(const Json& object, std::string_view key, std::string_view where) {
@@ -286,19 +292,92 @@ Status add_model(const Json& model, BpeModel& out) {
   return {};
 }
 
+Result<AddedToken> added_token(const Json& entry, std::string_view where) {
+  AddedToken token;
+  HADAL_TRY(token.content, text_of(entry, "content", where));
+  HADAL_TRY(token.single_word, flag(entry, "single_word", where));
+  HADAL_TRY(token.lstrip, flag(entry, "lstrip", where));
+  HADAL_TRY(token.rstrip, flag(entry, "rstrip", where));
+  HADAL_TRY(token.special, flag(entry, "special", where));
+  HADAL_TRY(token.normalized, flag(entry, "normalized", where, !token.special));
+  return token;
+}
+
+/// Added tokens by the ids that a file gives them. The library numbers them anew (add_token); but
+/// an id that is none, or that two of them have, means that the file is broken.
+using TokensById = std::map<int64_t, AddedToken>;
+
+Status give(TokensById& tokens, std::optional<int64_t> id, const AddedToken& token,
+            std::string_view where) {
+  const std::string place = fmt::format("{}: {}", where, quote(token.content, 40));
+  if (!id || *id < 0 || *id > kMaxTokenId)
+    return wrong(place, fmt::format("an id from 0 to {}", kMaxTokenId));
+  const auto [known, fresh] = tokens.try_emplace(*id, token);
+  if (!fresh && known->second.content != token.content)
+    return wrong(place, fmt::format("an id of its own; {} is also that of {}", *id,
+                                    quote(known->second.content, 40)));
+  return {};
+}
+
 Status add_added_tokens(const Json& list, Tokenizer::Impl& impl) {
+  constexpr std::string_view where = "added_tokens";
   if (list.is_null()) return {};
-  if (!list.is_array()) return wrong("added_tokens", "a list");
+  if (!list.is_array()) return wrong(where, "a list");
+  TokensById given;
   for (const Json& entry : list) {
-    constexpr std::string_view where = "added_tokens";
-    AddedToken token;
-    HADAL_TRY(token.content, text_of(entry, "content", where));
-    HADAL_TRY(token.single_word, flag(entry, "single_word", where));
-    HADAL_TRY(token.lstrip, flag(entry, "lstrip", where));
-    HADAL_TRY(token.rstrip, flag(entry, "rstrip", where));
-    HADAL_TRY(token.special, flag(entry, "special", where));
-    HADAL_TRY(token.normalized, flag(entry, "normalized", where, !token.special));
+    HADAL_TRY(AddedToken token, added_token(entry, where));
+    if (const Json& id = member(entry, "id"); !id.is_null()) {
+      const bool whole = id.is_number_integer() &&
+                         !(id.is_number_unsigned() && id.get<uint64_t>() > uint64_t{INT64_MAX});
+      HADAL_TRY(give(given, whole ? std::optional(id.get<int64_t>()) : std::nullopt, token, where));
+    }
     HADAL_TRY(add_token(impl, std::move(token)));
+  }
+  return {};
+}
+
+/// tokenizer_config.json's added_tokens_decoder: {"ID": {"content": …, flags}, …}, added in the
+/// order of the ids. A token that is there takes these flags.
+Status add_config_tokens(const Json& tokens, Tokenizer::Impl& impl) {
+  const std::string where = fmt::format("{}: added_tokens_decoder", kConfigFile);
+  if (tokens.is_null()) return {};
+  if (!tokens.is_object()) return wrong(where, "an object of ids and tokens");
+  TokensById given;
+  for (const auto& [key, entry] : tokens.items()) {
+    HADAL_TRY(const AddedToken token, added_token(entry, where));
+    int64_t id = 0;
+    const char* const end = key.data() + key.size();
+    const auto [rest, error] = std::from_chars(key.data(), end, id);
+    const bool whole = error == std::errc() && rest == end;
+    HADAL_TRY(give(given, whole ? std::optional(id) : std::nullopt, token, where));
+  }
+  for (auto& [id, token] : given) HADAL_TRY(add_token(impl, std::move(token)));
+  return {};
+}
+
+/// A special token that tokenizer_config.json names becomes an added one unless it is one.
+Status add_named_token(const Json& value, Tokenizer::Impl& impl) {
+  AddedToken token;
+  if (value.is_object()) {
+    HADAL_TRY(token, added_token(value, fmt::format("{}: a special token", kConfigFile)));
+  } else if (value.is_string()) {
+    token.content = value.get<std::string>();
+  }
+  token.special = true;
+  if (impl.added.id_of(token.content)) return {};
+  return add_token(impl, std::move(token));
+}
+
+/// What transformers adds to the tokens of tokenizer.json, in its order.
+Status add_tokens_of_config(const Json& config, Tokenizer::Impl& impl) {
+  HADAL_TRY(add_config_tokens(member(config, "added_tokens_decoder"), impl));
+  for (const char* key :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    HADAL_TRY(add_named_token(member(config, key), impl));
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    const Json& extra = member(config, key);
+    if (!extra.is_structured()) continue;
+    for (const Json& token : extra) HADAL_TRY(add_named_token(token, impl));
   }
   return {};
 }
@@ -351,8 +430,9 @@ Status load_tokenizer_json(const TokenizerData& data, Tokenizer::Impl& impl) {
   impl.pre_name = "of tokenizer.json";
   Json config = Json::object();
   if (!data.tokenizer_config_json.empty()) {
-    HADAL_TRY(config, parsed(data.tokenizer_config_json, "tokenizer_config.json"));
+    HADAL_TRY(config, parsed(data.tokenizer_config_json, std::string(kConfigFile)));
   }
+  HADAL_TRY(add_tokens_of_config(config, impl));
   impl.bos = named_token(config, "bos_token", impl);
   impl.eos = named_token(config, "eos_token", impl);
   const Json& add_bos = member(config, "add_bos_token");

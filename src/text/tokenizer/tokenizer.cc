@@ -16,16 +16,34 @@
 namespace hadal {
 namespace {
 
-/// Tokens that end an answer in the families we know, wherever the vocabulary has them as added
-/// tokens.
-constexpr std::array<std::string_view, 8> kEndingTokens = {"<|im_end|>",
-                                                           "<|eot_id|>",
-                                                           "<|eom_id|>",
-                                                           "<|EOT|>",
-                                                           "<|end_of_text|>",
-                                                           "<|endoftext|>",
-                                                           "<｜end▁of▁sentence｜>",
-                                                           "<|end|>"};
+/// Tokens that end an answer in the families we know. The last three stand between the files of a
+/// repository as Qwen's coders write it: what fills in the middle of a file ends before them.
+constexpr std::array<std::string_view, 11> kEndingTokens = {"<|im_end|>",
+                                                            "<|eot_id|>",
+                                                            "<|eom_id|>",
+                                                            "<|EOT|>",
+                                                            "<|end_of_text|>",
+                                                            "<|endoftext|>",
+                                                            "<｜end▁of▁sentence｜>",
+                                                            "<|end|>",
+                                                            "<|fim_pad|>",
+                                                            "<|file_sep|>",
+                                                            "<|repo_name|>"};
+
+/// generation_config.json's eos_token_id: a number or a list.
+std::vector<int64_t> generation_eos(const std::string& text) {
+  std::vector<int64_t> ids;
+  if (text.empty() || !scan_json(text, "generation_config.json", {})) return ids;
+  const auto config = nlohmann::json::parse(text, nullptr, false);
+  if (!config.is_object() || !config.contains("eos_token_id")) return ids;
+  const auto take = [&](const nlohmann::json& id) {
+    if (id.is_number_integer()) ids.push_back(id.get<int64_t>());
+  };
+  const auto& eos = config["eos_token_id"];
+  take(eos);
+  if (eos.is_array()) std::for_each(eos.begin(), eos.end(), take);
+  return ids;
+}
 
 Status load(const TokenizerData& data, Tokenizer::Impl& impl) {
   if (!data.tokenizer_json.empty()) return load_tokenizer_json(data, impl);
@@ -81,35 +99,34 @@ Status add_token(Tokenizer::Impl& impl, AddedToken token) {
 }
 
 void find_ending(const TokenizerData& data, Tokenizer::Impl& impl) {
-  std::vector<TokenId> ids;
+  std::vector<TokenId>& ids = impl.ending;
   const int64_t size =
       std::max<int64_t>(impl.model.vocab.size(), int64_t{impl.added.largest_id()} + 1);
-  const auto put = [&](int64_t id) {
-    if (id >= 0 && id < size && std::find(ids.begin(), ids.end(), id) == ids.end())
+  const auto put = [&](int64_t id, std::string_view where) {
+    if (id < 0 || id >= size) {
+      if (id == -1) return;  // some writers' word for none
+      impl.notes.push_back(
+          fmt::format("{} {} is ignored: the vocabulary has {} tokens", where, id, size));
+    } else if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
       ids.push_back(static_cast<TokenId>(id));
-  };
-  if (impl.eos) put(*impl.eos);
-  for (const int64_t id : data.extra_eos_token_ids) put(id);
-  const std::string& text = data.generation_config_json;
-  if (!text.empty() && scan_json(text, "generation_config.json", {})) {
-    const auto config = nlohmann::json::parse(text, nullptr, false);
-    if (config.is_object() && config.contains("eos_token_id")) {
-      const auto& eos = config["eos_token_id"];
-      if (eos.is_number_integer()) put(eos.get<int64_t>());
-      if (eos.is_array())
-        for (const auto& id : eos)
-          if (id.is_number_integer()) put(id.get<int64_t>());
     }
+  };
+  if (impl.eos) put(*impl.eos, "");
+  for (const int64_t id : data.extra_eos_token_ids)
+    put(id, "tokenizer.ggml.eot_token_id or eom_token_id");
+  for (const int64_t id : data.config_eos_token_ids) put(id, "config.json: eos_token_id");
+  for (const int64_t id : generation_eos(data.generation_config_json))
+    put(id, "generation_config.json: eos_token_id");
+  for (const std::string_view token : kEndingTokens) {
+    std::optional<TokenId> id = impl.added.id_of(token);
+    if (!id) id = impl.model.vocab.find(token);
+    if (id) put(*id, token);
   }
-  for (const std::string_view token : kEndingTokens)
-    if (const auto id = impl.added.id_of(token)) put(*id);
-  impl.ending = std::move(ids);
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
   const Impl& impl = *impl_;
   std::vector<TokenId> out;
-  if (options.bos && impl.bos) out.push_back(*impl.bos);
   const std::string repaired = utf8_valid(text) ? std::string() : utf8_repaired(text);
   if (!repaired.empty()) text = repaired;
   Pattern::Scratch patterns;
@@ -141,6 +158,8 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
     room -= normal.size();
     sections(normal, true, plain);
   });
+  const bool begins = !out.empty() && out.front() == impl.bos;
+  if (options.bos && impl.bos && !begins) out.insert(out.begin(), *impl.bos);
   return out;
 }
 
@@ -173,7 +192,7 @@ std::string Tokenizer::decoded(std::string_view token) const {
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
   std::string out;
   for (const TokenId id : ids)
-    if (!(skip_special && impl_->added.is_special(id))) out += token_bytes(id);
+    if (!(skip_special && is_special(id))) out += token_bytes(id);
   return out;
 }
 
@@ -183,6 +202,10 @@ std::optional<TokenId> Tokenizer::id_of(std::string_view token) const {
 }
 
 bool Tokenizer::is_special(TokenId id) const { return impl_->added.is_special(id); }
+
+bool Tokenizer::is_ending(TokenId id) const {
+  return std::find(impl_->ending.begin(), impl_->ending.end(), id) != impl_->ending.end();
+}
 
 int64_t Tokenizer::vocab_size() const {
   return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1);
@@ -195,13 +218,15 @@ std::optional<TokenId> Tokenizer::eos() const { return impl_->eos; }
 const std::vector<TokenId>& Tokenizer::ending() const { return impl_->ending; }
 bool Tokenizer::add_bos() const { return impl_->add_bos; }
 
+const std::vector<std::string>& Tokenizer::notes() const { return impl_->notes; }
+
 std::string Tokenizer::description() const {
   return fmt::format("{}BPE, {} tokens, pre-tokenizer {}", impl_->byte_level ? "byte-level " : "",
                      vocab_size(), impl_->pre_name);
 }
 
 std::string StreamDecoder::push(TokenId id) {
-  if (skip_special_ && tokenizer_.is_special(id)) return "";
+  if (skip_special_ && (tokenizer_.is_special(id) || tokenizer_.is_ending(id))) return "";
   held_ += tokenizer_.token_bytes(id);
   std::string out;
   std::string_view rest = held_;

@@ -16,19 +16,17 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/token_id.h"
 #include "checkpoint/checkpoint.h"
 
 namespace hadal {
-
-/// A token id. Plain int32: ids cross the C API and the chip contract as such.
-using TokenId = int32_t;
 
 class Tokenizer {
  public:
   struct Impl;
   struct EncodeOptions {
     bool added_tokens = true;  ///< recognise added tokens in the text; false: they stay text
-    bool bos = false;          ///< put the BOS token in front
+    bool bos = false;          ///< put the BOS token in front, unless the text begins with it
   };
 
   /// From a checkpoint's tokenizer data; `origin` names it in messages.
@@ -58,21 +56,24 @@ class Tokenizer {
   [[nodiscard]] std::optional<TokenId> id_of(
       std::string_view token) const;  ///< by its string, added tokens too
   [[nodiscard]] bool is_special(TokenId id) const;
+  [[nodiscard]] bool is_ending(TokenId id) const;
   [[nodiscard]] int64_t vocab_size() const;  ///< largest id + 1
   /// Tokens, added ones too: Python's len(tokenizer). Less than vocab_size() where ids
   /// are missing.
   [[nodiscard]] int64_t token_count() const;
   [[nodiscard]] std::optional<TokenId> bos() const;
   [[nodiscard]] std::optional<TokenId> eos() const;
-  /// All ids that end a generation: EOS of tokenizer and generation config, and known ending tokens
-  /// of the vocabulary
-  /// (<|im_end|>, <|eot_id|>, <|EOT|>, …) where they are added tokens.
+  /// All ids that end a generation: EOS of the tokenizer, config.json and generation_config.json,
+  /// and the ending tokens of the families we know (<|im_end|>, <|eot_id|>, <|EOT|>, …), whatever
+  /// type the file gives them.
   [[nodiscard]] const std::vector<TokenId>& ending() const;
   /// What raw generation (`generate --text`) adds in front: what the tokenizer's configuration
   /// says.
   [[nodiscard]] bool add_bos() const;
   /// "byte-level BPE, 49152 tokens, pre-tokenizer smollm"
   [[nodiscard]] std::string description() const;
+  /// What was wrong with the data and could be ignored, a sentence each.
+  [[nodiscard]] const std::vector<std::string>& notes() const;
 
  private:
   Tokenizer();
@@ -80,7 +81,7 @@ class Tokenizer {
 };
 
 /// Turns a stream of ids into text that never ends in half a character. Invalid sequences become
-/// U+FFFD once they are certain.
+/// U+FFFD once they are certain. With `skip_special`, special and ending tokens are left out.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)

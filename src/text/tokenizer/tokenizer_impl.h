@@ -28,6 +28,7 @@ struct Tokenizer::Impl {
   std::vector<TokenId> ending;
   bool add_bos = false;
   std::string pre_name;  ///< for description()
+  std::vector<std::string> notes;
 };
 
 /// Fill `impl`, whose `added` is left without its tries. Errors: what is unknown, broken or too
@@ -40,7 +41,8 @@ Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl);
 /// the vocabulary gave this one away. Errors: longer than kMaxAddedToken.
 Status add_token(Tokenizer::Impl& impl, AddedToken token);
 
-/// Ids that end a generation: EOS, generation_config.json's, and known ending tokens.
+/// Ids that end a generation: EOS, those of config.json and generation_config.json, and known
+/// ending tokens. Ids outside the vocabulary become notes.
 void find_ending(const TokenizerData& data, Tokenizer::Impl& impl);
 
 }  // namespace hadal

@@ -1,4 +1,5 @@
-// Expected ids and pieces come from the `tokenizers` library 0.23.3, which read the same files.
+// Expected ids and pieces come from the `tokenizers` library 0.23.3, and where a
+// tokenizer_config.json is given from transformers 5.24.0, which read the same files.
 #include "text/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -7,6 +8,7 @@
 #include <stdexcept>
 
 #include "text/tokenizer/utf8.h"
+#include "text/tokenizer/vocab.h"
 
 namespace hadal {
 namespace {
@@ -26,7 +28,7 @@ Json file() {
 }
 
 Json added(std::string_view content, Json flags = Json::object()) {
-  Json token = {{"id", 0}, {"content", content}, {"special", true}, {"normalized", false}};
+  Json token = {{"content", content}, {"special", true}, {"normalized", false}};
   token.update(flags);
   return token;
 }
@@ -48,8 +50,8 @@ std::vector<TokenId> ids(const Json& json, std::string_view text,
   return (*tokenizer)->encode(text, options);
 }
 
-std::string refusal(const Json& json) {
-  const auto tokenizer = create(json);
+std::string refusal(const Json& json, const Json& config = nullptr) {
+  const auto tokenizer = create(json, config);
   return tokenizer ? "accepted" : tokenizer.error().message;
 }
 
@@ -128,6 +130,70 @@ TEST(AddedTokens, SpecialOnesAreNotNormalizedUnlessTheySaySo) {
   json["normalizer"] = {{"type", "NFD"}};
   json["added_tokens"] = Json::array({{{"content", "é!"}, {"special", true}}, {{"content", "é?"}}});
   EXPECT_EQ(ids(json, "e\u0301!e\u0301?"), (Ids{8, 9, 12}));
+}
+
+TEST(AddedTokens, ThoseOfTheConfigAloneCount) {
+  const Json config = {
+      {"added_tokens_decoder",
+       {{"20", {{"content", "<y>"}, {"special", false}}},
+        {"12", {{"content", "<x>"}, {"special", true}}}}},
+      {"bos_token", "<b>"},
+      {"eos_token", {{"__type", "AddedToken"}, {"content", "<e>"}, {"normalized", true}}},
+      {"unk_token", nullptr},
+      {"additional_special_tokens", {"<z>", "<s>"}}};
+  const auto made = create(file(), config);
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const Tokenizer& t = **made;
+  EXPECT_EQ(t.encode("<y>a<x><b><e>b<z><s>"), (Ids{12, 0, 11, 13, 14, 1, 15, 10}));
+  EXPECT_EQ(t.token_count(), 16);
+  EXPECT_EQ(t.bos(), 13);
+  EXPECT_EQ(t.eos(), 14);
+  EXPECT_FALSE(t.is_special(12));
+  EXPECT_TRUE(t.is_special(10));
+}
+
+TEST(AddedTokens, FlagsOfTheConfigCountButNotThoseOfANamedToken) {
+  const Json stripping = added("<x>", {{"lstrip", true}});
+  Json json = file();
+  json["added_tokens"] = Json::array({added("<x>", {{"id", 11}})});
+  auto made = create(json, {{"added_tokens_decoder", {{"11", stripping}}}});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  EXPECT_EQ((*made)->encode("a <x> b"), (Ids{0, 11, 3, 1}));
+  made = create(json, {{"eos_token", stripping}});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  EXPECT_EQ((*made)->encode("a <x> b"), (Ids{0, 3, 11, 3, 1}));
+  EXPECT_EQ((*made)->eos(), 11);
+}
+
+TEST(AddedTokens, IdsThatCannotBeAreRefused) {
+  const auto given = [](const Json& id) {
+    Json json = file();
+    json["added_tokens"] = Json::array({added("<x>", {{"id", 11}}), added("<y>", {{"id", id}})});
+    return refusal(json);
+  };
+  EXPECT_EQ(given(12), "accepted");
+  EXPECT_NE(given(11).find(R"(added_tokens: "<y>": expected an id of its own; 11 is also that of )"
+                           R"("<x>")"),
+            std::string::npos)
+      << given(11);
+  for (const Json& id :
+       {Json(-1), Json(1 << 21), Json(int64_t{1} << 40), Json(UINT64_MAX), Json(1.5), Json("12")})
+    EXPECT_NE(given(id).find(R"("<y>": expected an id from 0 to 2097151)"), std::string::npos)
+        << id << " " << given(id);
+  for (const char* id : {"-1", "2097152", "99999999999999999999", "x", "", "1.5"}) {
+    const std::string why = refusal(file(), {{"added_tokens_decoder", {{id, added("<y>")}}}});
+    EXPECT_NE(why.find(R"(: tokenizer_config.json: added_tokens_decoder: "<y>": expected an id)"),
+              std::string::npos)
+        << why;
+  }
+  const auto refused = [](const Json& tokens) {
+    return refusal(file(), {{"added_tokens_decoder", tokens}});
+  };
+  EXPECT_NE(refused({{"7", added("<x>")}, {"07", added("<y>")}}).find("an id of its own"),
+            std::string::npos);
+  EXPECT_NE(refused({{"7", "<x>"}}).find("added_tokens_decoder.content: expected a string"),
+            std::string::npos);
+  EXPECT_NE(refused({"<x>"}).find("expected an object of ids and tokens"), std::string::npos);
 }
 
 /// The ids of `text` behind a step; tokens that a split parts show where it parted.
@@ -326,6 +392,45 @@ TEST(Tokenizer, DecodesAndNamesTokens) {
   EXPECT_EQ(t.encode("a", {.bos = true}), (Ids{256, 'a'}));
 }
 
+TEST(Tokenizer, BosIsPutInFrontOnce) {
+  Json json = byte_file();
+  json["added_tokens"] = Json::array({added("<s>")});
+  const auto made = create(json, {{"bos_token", "<s>"}, {"add_bos_token", true}});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const Tokenizer& t = **made;
+  EXPECT_EQ(t.encode("a", {.bos = true}), (Ids{256, 'a'}));
+  EXPECT_EQ(t.encode("<s>a", {.bos = true}), (Ids{256, 'a'}));
+  EXPECT_EQ(t.encode("<s><s>a", {.bos = true}), (Ids{256, 256, 'a'}));
+  EXPECT_EQ(t.encode("a<s>", {.bos = true}), (Ids{256, 'a', 256}));
+  EXPECT_EQ(t.encode("", {.bos = true}), Ids{256});
+  EXPECT_EQ(t.encode("<s>", {.added_tokens = false, .bos = true}), (Ids{256, '<', 's', '>'}));
+}
+
+TEST(Tokenizer, EndingsComeFromEveryFile) {
+  TokenizerData data;
+  Json json = byte_file();
+  for (const char* token : {"<e>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"})
+    json["added_tokens"].push_back(added(token, {{"special", false}}));
+  json["model"]["vocab"]["<|im_end|>"] = 256;
+  data.tokenizer_json = json.dump();
+  data.tokenizer_config_json = R"({"eos_token": "<e>"})";
+  data.config_eos_token_ids = {5, 400, -1};
+  data.generation_config_json = R"({"eos_token_id": [6, 5, 300]})";
+  const auto made = Tokenizer::create(data, "test");
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  EXPECT_EQ((*made)->ending(), (Ids{257, 5, 6, 256, 258, 259, 260}));
+  EXPECT_EQ((*made)->notes(),
+            (std::vector<std::string>{
+                "config.json: eos_token_id 400 is ignored: the vocabulary has 261 tokens",
+                "generation_config.json: eos_token_id 300 is ignored: the vocabulary has 261 "
+                "tokens"}));
+  // Endings are left out like special tokens, whatever they are in the file.
+  for (const TokenId id : (*made)->ending()) {
+    EXPECT_EQ(StreamDecoder(**made).push(id), "") << id;
+    EXPECT_EQ(StreamDecoder(**made, false).push(id), (*made)->token_bytes(id)) << id;
+  }
+}
+
 TEST(StreamDecoder, NeverEndsInsideACharacter) {
   const auto tokenizer = create(byte_file());
   ASSERT_TRUE(tokenizer.has_value());
@@ -454,6 +559,32 @@ TEST(Refusals, GgufNamesThePreTokenizersItKnows) {
   EXPECT_NE(refused().find("1 entries for 3 tokens"), std::string::npos);
   data.gguf_model = "llama";
   EXPECT_NE(refused().find("tokenizer.ggml.model \"llama\" is not supported"), std::string::npos);
+}
+
+TEST(Gguf, MarkersCountWhateverTheirType) {
+  TokenizerData data;
+  data.gguf_model = "gpt2";
+  data.gguf_pre = "qwen2";
+  for (int byte = 0; byte < 256; ++byte)
+    data.tokens.emplace_back(ByteAlphabet::get().character(static_cast<unsigned char>(byte)));
+  data.tokens.insert(data.tokens.end(),
+                     {"HI", "<|im_start|>", "<|im_end|>", "<｜User｜>", "<think>"});
+  data.merges = {"H I"};
+  data.eos_token_id = 258;
+  for (const bool typed : {false, true}) {
+    if (typed) data.token_types.assign(data.tokens.size(), 1);
+    const auto made = Tokenizer::create(data, "test");
+    ASSERT_TRUE(made.has_value()) << made.error().message;
+    const Tokenizer& t = **made;
+    EXPECT_EQ(t.encode("<|im_start|>HI<｜User｜><think>"), (Ids{257, 256, 259, 260}));
+    EXPECT_EQ(t.encode("<|im_end|>", {.added_tokens = false}), bytes("<|im_end|>"));
+    EXPECT_EQ(t.ending(), Ids{258});
+    EXPECT_EQ(StreamDecoder(t).push(258), "");
+    ASSERT_EQ(t.notes().size(), 1U);
+    EXPECT_NE(t.notes()[0].find("4 markers"), std::string::npos) << t.notes()[0];
+  }
+  data.token_types[258] = 4;
+  EXPECT_EQ(StreamDecoder(**Tokenizer::create(data, "test")).push(258), "");
 }
 
 TEST(Hostile, WorkIsBounded) {
