@@ -63,13 +63,31 @@ Totals total(const Checkpoint& checkpoint) {
 }
 
 /// The tokenizer and chat format in words; what cannot be used says why.
-std::pair<std::string, std::string> text_side(const Checkpoint& checkpoint,
-                                              const std::string& path) {
-  if (checkpoint.tokenizer().empty()) return {"none", "none"};
-  const auto tokenizer = Tokenizer::create(checkpoint.tokenizer(), path);
+struct TextSide {
+  std::string tokenizer = "none", chat_format = "none";
+  std::vector<std::string> notes;
+  Status usable;  ///< an error where a tokenizer is broken, or missing though the model needs one
+};
+
+TextSide text_side(const Checkpoint& checkpoint, const Model& model, const std::string& path) {
+  TextSide text;
+  const bool needed = model.wants_compressed_ids();
+  if (checkpoint.tokenizer().empty()) {
+    if (needed)
+      text.usable = failed(path +
+                           ": has no tokenizer, and the model's Engram tables are addressed by its "
+                           "vocabulary");
+    return text;
+  }
   const auto format = choose_chat_format(std::nullopt, checkpoint);
-  return {tokenizer ? (*tokenizer)->description() : tokenizer.error().message,
-          format ? std::string((*format)->name) : format.error().message};
+  text.chat_format = format ? std::string((*format)->name) : format.error().message;
+  auto tokenizer = Tokenizer::create(checkpoint.tokenizer(), path);
+  text.tokenizer = tokenizer ? (*tokenizer)->description() : tokenizer.error().message;
+  if (tokenizer)
+    text.notes = (*tokenizer)->notes();
+  else if (needed || checkpoint.format() == CheckpointFormat::kSafetensors)
+    text.usable = std::move(tokenizer).error();
+  return text;
 }
 
 /// Unused names without what tells one layer from the next, each once: "model.layers.61.*" where
@@ -119,7 +137,7 @@ Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::unique_ptr<Model> model, make_model(checkpoint->config()));
   HADAL_TRY(model->bind(*checkpoint));
   const Totals totals = total(*checkpoint);
-  const auto [tokenizer, chat_format] = text_side(*checkpoint, o.model);
+  const TextSide text = text_side(*checkpoint, *model, o.model);
   Json j;
   j["model"] = o.model;
   j["format"] = checkpoint->description();
@@ -129,8 +147,9 @@ Status run(const Options& o, Output& out) {
   j["spec"] = Json::object();
   for (const auto& [name, value] : model->spec().fields) j["spec"][name] = value;
   j["unused"] = model->unused();
-  j["tokenizer"] = tokenizer;
-  j["chat_format"] = chat_format;
+  j["tokenizer"] = text.tokenizer;
+  j["tokenizer_notes"] = text.notes;
+  j["chat_format"] = text.chat_format;
   j["types"] = Json::object();
   for (const auto& [type, sum] : totals.by_type)
     j["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
@@ -152,8 +171,9 @@ Status run(const Options& o, Output& out) {
               static_cast<double>(totals.parameters) / 1e9,
               static_cast<double>(totals.bytes) / 1e9);
     for (const auto& [name, value] : model->spec().fields) line(name, value);
-    line("tokenizer", tokenizer);
-    line("chat format", chat_format);
+    line("tokenizer", text.tokenizer);
+    line("chat format", text.chat_format);
+    for (const std::string& note : text.notes) line("note on the tokenizer", note);
     for (const auto& [type, sum] : totals.by_type)
       line(type,
            fmt::format("{} tensors, {:.1f} MB", sum.first, static_cast<double>(sum.second) / 1e6));
@@ -168,7 +188,7 @@ Status run(const Options& o, Output& out) {
   Status deep;
   if (o.deep) deep = check_deep(*checkpoint, j, o.json, out);
   if (o.json) out.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
-  return deep;
+  return deep ? text.usable : deep;
 }
 
 }  // namespace

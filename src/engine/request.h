@@ -15,11 +15,6 @@ namespace hadal {
 /// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
 constexpr int64_t kMaxTopLogprobs = 20;
 
-namespace hadal {
-
-/// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
-constexpr int64_t kMaxTopLogprobs = 20;
-
 /// How the next token is chosen. The defaults are greedy decoding without penalties; what a model's
 /// makers recommend is filled in by the session (text/chat/recommended.h).
 struct SamplingParams {

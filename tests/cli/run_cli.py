@@ -301,6 +301,36 @@ class Text(Program):
             json.loads(self.expect(OK, "inspect", model, "--json").stdout)
             json.loads(self.expect(OK, "plan", model, "--json").stdout)
 
+    def test_inspect_fails_behind_its_page_without_the_tokenizer_that_is_needed(self) -> None:
+        for family, broken, said in (("qwen3", "{", "tokenizer.json: no JSON object"), ("deepseek-v41", "{}", "model: expected an object"),
+                                     ("deepseek-v41", None, "has no tokenizer"), ("qwen3", None, "")):
+            with self.subTest(family=family, broken=broken), tempfile.TemporaryDirectory() as folder:
+                copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
+                (copy / "tokenizer.json").write_text(broken) if broken else (copy / "tokenizer.json").unlink()
+                for options in ([], ["--json"]):
+                    done = hadal("inspect", str(copy), *options)
+                    self.assertEqual(done.returncode, FAILED if said else OK, done.stderr)
+                    self.assertIn("vocab", done.stdout)
+                    self.assertIn(said, done.stderr)
+
+    def test_generated_text_has_one_bos_and_no_ending(self) -> None:
+        run = ["--max-new", "3", "--greedy", "--json"]
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copytree(GOLDEN / "qwen3", Path(folder) / "model"))
+            config = json.loads((copy / "tokenizer_config.json").read_text())
+            bos = config["bos_token"]
+            plain = json.loads(self.expect(OK, "generate", str(copy), "--text", "How deep?", *run).stdout)
+            marked = json.loads(self.expect(OK, "generate", str(copy), "--text", bos + "How deep?", *run).stdout)
+            self.assertEqual((plain["ids"], plain["prompt_tokens"]), (marked["ids"], marked["prompt_tokens"]))
+            # The first token now ends the answer, though the tokenizer has it as an ordinary one.
+            (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": plain["ids"][0], "top_k": 5}))
+            ended = json.loads(self.expect(OK, "generate", str(copy), "--text", "How deep?", *run).stdout)
+            self.assertEqual((ended["ids"], ended["text"]), (plain["ids"][:1], ""))
+
+    def test_r1_may_leave_out_the_beginning_of_its_thought(self) -> None:
+        said = self.expect(OK, "parse", "--format", "deepseek-r1-0528", stdin='["why</th", "ink>be", "cause"]').stdout
+        self.assertEqual(json.loads(said), {"reasoning": "why", "content": "because", "tool_calls": []})
+
     def test_inspect_names_what_is_not_used(self) -> None:
         self.assertEqual([], json.loads(self.expect(OK, "inspect", QWEN3, "--json").stdout)["unused"])
         unused = json.loads(self.expect(OK, "inspect", MTP, "--json").stdout)["unused"]
