@@ -86,8 +86,13 @@ class ExitCodes(Program):
 
     def test_a_thread_that_cannot_start_is_named(self) -> None:
         def limited(*args: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([BINARY, *args], capture_output=True, text=True, timeout=120,
-                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)))
+            return subprocess.run(
+                [BINARY, *args],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+            )
 
         if limited("version").returncode != OK:
             self.skipTest("a sanitizer's shadow memory fits under no limit of address space")
@@ -302,8 +307,12 @@ class Text(Program):
             json.loads(self.expect(OK, "plan", model, "--json").stdout)
 
     def test_inspect_fails_behind_its_page_without_the_tokenizer_that_is_needed(self) -> None:
-        for family, broken, said in (("qwen3", "{", "tokenizer.json: no JSON object"), ("deepseek-v41", "{}", "model: expected an object"),
-                                     ("deepseek-v41", None, "has no tokenizer"), ("qwen3", None, "")):
+        for family, broken, said in (
+            ("qwen3", "{", "tokenizer.json: no JSON object"),
+            ("deepseek-v41", "{}", "model: expected an object"),
+            ("deepseek-v41", None, "has no tokenizer"),
+            ("qwen3", None, ""),
+        ):
             with self.subTest(family=family, broken=broken), tempfile.TemporaryDirectory() as folder:
                 copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
                 (copy / "tokenizer.json").write_text(broken) if broken else (copy / "tokenizer.json").unlink()

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests of the hadal program at a terminal and in pipes: what is typed, pasted and piped in, and an output that goes away.
 
-    run_terminal.py BINARY [unittest options]        standard library only
+run_terminal.py BINARY [unittest options]        standard library only
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -25,7 +26,13 @@ BINARY = ""
 OK, FAILED, USAGE = 0, 1, 2
 QWEN3 = str(GOLDEN / "qwen3")
 ASK = ["run", QWEN3, "--chat-format", "deepseek-r1", "--greedy", "--max-new", "12", "--json"]
-LOCALES: tuple[dict[str, str], ...] = ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {}, {"LANG": "xx_XX.UTF-8"}, {"LC_ALL": "POSIX", "LOCPATH": "/nonexistent"})
+LOCALES: tuple[dict[str, str], ...] = (
+    {"LC_ALL": "C.UTF-8"},
+    {"LC_ALL": "C"},
+    {},
+    {"LANG": "xx_XX.UTF-8"},
+    {"LC_ALL": "POSIX", "LOCPATH": "/nonexistent"},
+)
 PASTE, PASTE_END = b"\x1b[200~", b"\x1b[201~"
 
 
@@ -54,9 +61,15 @@ class Terminal:
     def __init__(self, args: list[str], locale: dict[str, str] | None = None, *, output: bool = False) -> None:
         self.master, slave = pty.openpty()
         self.screen = b""
-        self.process = subprocess.Popen([BINARY, *args], stdin=slave, stderr=slave, stdout=slave if output else subprocess.PIPE,
-                                        env=environment(**(locale or {})), start_new_session=True,
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.process = subprocess.Popen(
+            [BINARY, *args],
+            stdin=slave,
+            stderr=slave,
+            stdout=slave if output else subprocess.PIPE,
+            env=environment(**(locale or {})),
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
         os.close(slave)
 
     def __enter__(self) -> Terminal:
@@ -146,8 +159,11 @@ class Prompt(unittest.TestCase):
     def test_a_paste_is_one_question(self) -> None:
         for locale in LOCALES:
             with self.subTest(locale=locale):
-                self.expect("see: ".encode() + PASTE + "une é\r  deux\r\n\ttrois 中\n/clear\r".encode() + PASTE_END + b"ok\r",
-                            "see: une é\n  deux\n\ttrois 中\n/clear\nok", locale)
+                self.expect(
+                    "see: ".encode() + PASTE + "une é\r  deux\r\n\ttrois 中\n/clear\r".encode() + PASTE_END + b"ok\r",
+                    "see: une é\n  deux\n\ttrois 中\n/clear\nok",
+                    locale,
+                )
         self.expect(PASTE + b"x\r" * 100 + PASTE_END + b"\r", "\n".join(["x"] * 100))  # more than the screen has lines
         self.expect(PASTE + PASTE_END + b"a" + PASTE + b"\x03b" + PASTE_END + b"\r", "a\x03b")
 
@@ -246,15 +262,34 @@ class PipedIn(unittest.TestCase):
 
 
 COMMANDS: tuple[tuple[list[str], bytes], ...] = (
-    (["--help"], b""), (["run", "--help"], b""), (["--version"], b""), (["version"], b""), (["version", "--json"], b""),
-    (["completion", "bash"], b""), (["completion", "zsh"], b""), (["completion", "fish"], b""), (["chips"], b""), (["chips", "--json"], b""),
-    (["inspect", QWEN3], b""), (["inspect", QWEN3, "--json"], b""), (["inspect", QWEN3, "--deep", "--tensors", "--metadata"], b""),
-    (["plan", QWEN3], b""), (["plan", QWEN3, "--json"], b""), (["tokenize", QWEN3, "--text", "a"], b""), (["tokenize", QWEN3, "--text", "a", "--json"], b""),
-    (["tokenize", QWEN3, "--stdin-json"], b'"a"\n'), (["encode", QWEN3, "--chat-format", "chatml", "--messages", "-"], b'{"messages":[{"role":"user","content":"a"}]}\n'),
-    (["parse", "--format", "deepseek-r1"], b'["a"]\n'), (["bench", QWEN3, "--prefill", "8", "--decode", "2", "--samples", "1"], b""),
+    (["--help"], b""),
+    (["run", "--help"], b""),
+    (["--version"], b""),
+    (["version"], b""),
+    (["version", "--json"], b""),
+    (["completion", "bash"], b""),
+    (["completion", "zsh"], b""),
+    (["completion", "fish"], b""),
+    (["chips"], b""),
+    (["chips", "--json"], b""),
+    (["inspect", QWEN3], b""),
+    (["inspect", QWEN3, "--json"], b""),
+    (["inspect", QWEN3, "--deep", "--tensors", "--metadata"], b""),
+    (["plan", QWEN3], b""),
+    (["plan", QWEN3, "--json"], b""),
+    (["tokenize", QWEN3, "--text", "a"], b""),
+    (["tokenize", QWEN3, "--text", "a", "--json"], b""),
+    (["tokenize", QWEN3, "--stdin-json"], b'"a"\n'),
+    (["encode", QWEN3, "--chat-format", "chatml", "--messages", "-"], b'{"messages":[{"role":"user","content":"a"}]}\n'),
+    (["parse", "--format", "deepseek-r1"], b'["a"]\n'),
+    (["bench", QWEN3, "--prefill", "8", "--decode", "2", "--samples", "1"], b""),
     (["bench", QWEN3, "--prefill", "8", "--decode", "0", "--samples", "1", "--no-peaks"], b""),
-    (["generate", QWEN3, "--text", "a", "--max-new", "4", "--ignore-eos"], b""), (["generate", QWEN3, "--ids", "1", "--max-new", "4", "--print-ids"], b""),
-    (["generate", QWEN3, "--text", "a", "--max-new", "4", "--json"], b""), (ASK, b"a"), (ASK[:-1], b"a"))
+    (["generate", QWEN3, "--text", "a", "--max-new", "4", "--ignore-eos"], b""),
+    (["generate", QWEN3, "--ids", "1", "--max-new", "4", "--print-ids"], b""),
+    (["generate", QWEN3, "--text", "a", "--max-new", "4", "--json"], b""),
+    (ASK, b"a"),
+    (ASK[:-1], b"a"),
+)
 
 
 class OutputThatIsGone(unittest.TestCase):
@@ -284,7 +319,11 @@ class OutputThatIsGone(unittest.TestCase):
     def test_a_file_does_not_take_the_place_of_a_closed_output(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "logits.npy"
-            subprocess.run([BINARY, "logits", QWEN3, "--ids", "1,2", "--out", str(file)], preexec_fn=lambda: [os.close(fd) for fd in (0, 1, 2)], timeout=60)
+            subprocess.run(
+                [BINARY, "logits", QWEN3, "--ids", "1,2", "--out", str(file)],
+                preexec_fn=lambda: [os.close(fd) for fd in (0, 1, 2)],
+                timeout=60,
+            )
             self.assertTrue(file.read_bytes().startswith(b"\x93NUMPY"))
 
     def test_long_work_ends(self) -> None:
@@ -296,9 +335,14 @@ class OutputThatIsGone(unittest.TestCase):
             generate = ["generate", str(model), "--ids", "5", "--max-new", "100000", "--ignore-eos"]
             ask = [str(model) if word == QWEN3 else "100000" if word == "12" else word for word in ASK]
             bench = ["bench", QWEN3, "--no-peaks", "--decode", "0", "--chip", "ref"]
-            for args, wait in ((generate, True), ([*generate, "--print-ids"], False), ([*generate, "--json"], False), ([*ask, "a"], False),
-                               ([*bench, "--samples", "1", "--prefill", ",".join(["400"] * 999)], True),
-                               ([*bench, "--samples", "999", "--prefill", "400"], False)):
+            for args, wait in (
+                (generate, True),
+                ([*generate, "--print-ids"], False),
+                ([*generate, "--json"], False),
+                ([*ask, "a"], False),
+                ([*bench, "--samples", "1", "--prefill", ",".join(["400"] * 999)], True),
+                ([*bench, "--samples", "999", "--prefill", "400"], False),
+            ):
                 with self.subTest(args=args):
                     process = subprocess.Popen([BINARY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
                     assert process.stdout and process.stderr

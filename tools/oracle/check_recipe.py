@@ -8,6 +8,9 @@ deepseek-v4 and deepseek-v4.1: DeepSeek's PyPI package `deepseek-recipe`: prompt
 PyPI wheel of `mlx-lm` holds a copy; its answers are rendered by it and must come back from `hadal parse`. deepseek-v3.1: answers
 alone, written as its template writes them (prompts: check_chat.py).
 
+Then answers whose values hold end tags and whose text names a begin tag: the package cuts such values off, and drops what follows
+a tag that is only named; the readers in the checkpoints keep such values whole, and so must `hadal parse`, which loses no text either.
+
 Every answer is parsed whole, cut in two at every place, and character by character; so is as much broken text, where all the
 ways must agree and nothing but markers and white space may be lost.
 
@@ -137,9 +140,20 @@ class Requests(Conversations):
             turn["calls"].append((f"f{self.rng.randint(0, 9)}", {re.sub(r"[^\w<{']", "", k): v for k, v in self.object().items()}))
         return turn
 
+    def tagged(self, turn: dict[str, Any], begin: str, tags: list[str]) -> dict[str, Any]:
+        """The answer with tags where they are only text."""
+        for part in ("reasoning", "content"):
+            if self.rng.random() < 0.5:
+                turn[part] = self.rng.choice(["The tag ", ""]) + begin + self.rng.choice([" begins a list.", ", then " + begin + "?"]) + turn[part]
+        for _, arguments in turn["calls"]:
+            arguments["tags"] = "".join(self.rng.choice(self.WORDS + tags * 3) for _ in range(self.rng.randint(1, 8)))
+        return turn
+
 
 class Family:
     official_ids = False  # for text with markers in it, too
+    begin = "<｜tool▁calls▁begin｜>"
+    tags = ["<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<think>", "</think>"]
 
     def __init__(self, name: str, model_type: str, tokenizer: Tokenizer) -> None:
         self.name, self.model_type, self.tokenizer = name, model_type, tokenizer
@@ -156,6 +170,10 @@ class Family:
         raise NotImplementedError
 
     def parsed(self, text: str, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
+        """What the official code makes of the text; where there is none, what the turn says."""
+        return self.said(turn, thinking)
+
+    def said(self, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
         calls = [{"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)} for name, arguments in turn["calls"]]
         return {"reasoning": turn["reasoning"] if thinking else "", "content": turn["content"], "tool_calls": calls}
 
@@ -173,9 +191,15 @@ class V31(Family):
 class V32(Family):
     def __init__(self, scratch: Path) -> None:
         super().__init__("deepseek-v3.2", "deepseek_v32", make_tokenizer())
+<<<<<<< HEAD:tools/oracle/check_recipe.py
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True
         )
+=======
+        self.tags = dsml_tags("｜DSML｜function_calls", "｜DSML｜invoke", "｜DSML｜parameter")
+        self.begin = self.tags[0]
+        done = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True)
+>>>>>>> 2c000ae (tools: check_recipe also parses answers with tags in their values and text):tools/check_recipe.py
         wheels = list(scratch.glob("mlx_lm-*.whl"))
         if done.returncode or len(wheels) != 1:
             sys.exit(f"pip could not fetch {MLX_LM}: {done.stderr.strip()}")
@@ -214,11 +238,16 @@ class V32(Family):
             message["reasoning_content"] = "."  # the encoder asks for one
         return self.encoder.render_message(1, messages, "thinking" if thinking else "chat").removesuffix(self.encoder.eos_token)
 
-    def parsed(self, text: str, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
-        result = super().parsed(text, turn, thinking)
+    def said(self, turn: dict[str, Any], thinking: bool) -> dict[str, Any]:
+        result = super().said(turn, thinking)
         if thinking and not (turn["reasoning"] or turn["calls"]):
             result["reasoning"] = "."
         return result
+
+
+def dsml_tags(calls: str, invoke: str, parameter: str) -> list[str]:
+    """All that a value may hold: only a parameter's end tag ends it."""
+    return [f"<{calls}>", f"</{calls}>", f'<{invoke} name="g">', f"</{invoke}>", f'<{parameter} name="k" string="true">', "<think>", "</think>"]
 
 
 class V4(Family):
@@ -229,7 +258,8 @@ class V4(Family):
         # V4's file has no token for V4.1's system marker: a placeholder stands in.
         text = Path(path).read_text().replace("<｜place▁holder▁no▁0｜>", "<｜System｜>")
         super().__init__(name, model_type, Tokenizer.from_str(text))
-        self.encoding, self.model, self.tags = encoding.with_tokenizer(recipe.Tokenizer.from_str(text)), model, tags
+        self.encoding, self.model, self.names = encoding.with_tokenizer(recipe.Tokenizer.from_str(text)), model, tags
+        self.begin, self.tags = f"<{tags[0]}>", dsml_tags(*tags)
 
     def converted(self, request: dict[str, Any]) -> Any:
         return recipe.ChatCompletionRequest(json.dumps({**request, "model": self.model})).convert(recipe.ConversionOptions())
@@ -241,7 +271,7 @@ class V4(Family):
         return self.encoding.encode(self.converted(request).conversation)
 
     def answer_text(self, turn: dict[str, Any], thinking: bool) -> str:
-        calls, invoke, parameter = self.tags
+        calls, invoke, parameter = self.names
         text = (turn["reasoning"] + "</think>" if thinking else "") + turn["content"]
         for i, (name, arguments) in enumerate(turn["calls"]):
             values = "".join(
@@ -332,17 +362,19 @@ def check_streams(binary: str, family: Family, number: int, rng: random.Random) 
     source, faults, cuts = Requests(rng, family), [], 0
     for thinking in (True, False):
         turns = [source.answer(False) for _ in range(number // 2)]
-        streams = [(family.answer_text(turn, thinking), turn) for turn in turns]
-        streams += [(broken(text, rng), None) for text, _ in streams]
+        texts = [family.answer_text(turn, thinking) for turn in turns]
+        streams = [(text, family.parsed(text, turn, thinking)) for text, turn in zip(texts, turns)]
+        streams += [(broken(text, rng), None) for text in texts]
+        tagged = [source.tagged(source.answer(False), family.begin, family.tags) for _ in range(number // 4)]
+        streams += [(family.answer_text(turn, thinking), family.said(turn, thinking)) for turn in tagged]
         pieces = [[p for p in (text[:i], text[i:]) if p] for text, _ in streams for i in range(len(text) + 1)]
         pieces += [list(text) for text, _ in streams]
         results = iter(parse(binary, family.name, thinking, pieces))
         ways = [[next(results) for _ in range(len(text) + 1)] for text, _ in streams]
-        for (text, turn), results_of in zip(streams, ways):
+        for (text, expected), results_of in zip(streams, ways):
             whole, each = results_of[0], next(results)
             cuts += len(results_of)
-            expected = family.parsed(text, turn, thinking) if turn else whole
-            if whole != expected:
+            if expected and whole != expected:
                 faults.append(f"{family.name}: {text!r}\n  expected {expected}\n  found    {whole}")
             elif any(r != whole for r in [*results_of, each]):
                 faults.append(f"{family.name}: cuts matter in {text!r}")
@@ -384,11 +416,16 @@ def main() -> int:
             rng = random.Random(f"{options.seed} {family.name}")
             equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
+<<<<<<< HEAD:tools/oracle/check_recipe.py
             print(
                 f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; "
                 f"streams: {options.number} and as many broken, {cuts} cuts, {len(bad)} faults",
                 flush=True,
             )
+=======
+            print(f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number}, as many broken, half as many with tags in text, "
+                  f"{cuts} cuts, {len(bad)} faults", flush=True)
+>>>>>>> 2c000ae (tools: check_recipe also parses answers with tags in their values and text):tools/check_recipe.py
             faults += wrong[:3] + bad[:3]
     print("\n".join(faults))
     return 1 if faults else 0
