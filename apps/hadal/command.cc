@@ -102,16 +102,16 @@ Result<std::vector<int64_t>> parse_ids(const std::string& text) {
   return parse_numbers(given, "--ids", 0, INT32_MAX);
 }
 
-LoadProgress progress_bar() {
+LoadProgress progress_bar(const char* what) {
   if (::isatty(STDERR_FILENO) == 0) return {};
   using Clock = std::chrono::steady_clock;
-  return [start = Clock::now(), shown = false](uint64_t done, uint64_t total) mutable {
+  return [what, start = Clock::now(), shown = false](uint64_t done, uint64_t total) mutable {
     const std::chrono::duration<double> elapsed = Clock::now() - start;
     if (total == 0 || (!shown && (elapsed.count() < 1 || done == total))) return;
     shown = true;
     constexpr int kWidth = 30;
     const int filled = static_cast<int>(done * kWidth / total);
-    std::fprintf(stderr, "\rloading [%.*s%*s] %3d %%", filled, "##############################",
+    std::fprintf(stderr, "\r%s [%.*s%*s] %3d %%", what, filled, "##############################",
                  kWidth - filled, "", static_cast<int>(done * 100 / total));
     if (done == total) std::fprintf(stderr, "\r\033[K");
     std::fflush(stderr);

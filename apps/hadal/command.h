@@ -30,6 +30,7 @@ void add_encode(CLI::App& app, Run& run);
 void add_parse(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
+void add_quantize(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_chips(CLI::App& app, Run& run);
 void add_conversations(CLI::App& app, Run& run);
@@ -64,7 +65,7 @@ Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* 
 /// The ids that --ids gives; "-": from standard input, since an argument has its limit.
 Result<std::vector<int64_t>> parse_ids(const std::string& text);
 
-/// Loads the model with a progress bar on a terminal where that takes longer than a second.
-LoadProgress progress_bar();
+/// A progress bar on a terminal for what takes longer than a second.
+LoadProgress progress_bar(const char* what = "loading");
 
 }  // namespace hadal::app

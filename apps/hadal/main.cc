@@ -33,6 +33,7 @@ int main_guarded(int argc, char** argv) {
   add_parse(app, run);
   add_inspect(app, run);
   add_plan(app, run);
+  add_quantize(app, run);
   add_bench(app, run);
   add_chips(app, run);
   add_conversations(app, run);

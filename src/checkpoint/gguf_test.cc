@@ -7,6 +7,7 @@
 
 #include "checkpoint/builder.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_writer.h"
 #include "checkpoint/names.h"
 #include "checkpoint/testing.h"
 
@@ -309,6 +310,72 @@ TEST(Names, SplitNames) {
   for (const char* other : {"a.gguf", "a-00000-of-00002.gguf", "a-00003-of-00002.gguf",
                             "a-0001-of-0002.gguf", "a-0000x-of-00002.gguf", "", "gguf"})
     EXPECT_FALSE(parse_split_name(other)) << other;
+}
+
+TEST(GgufWriter, WhatIsWrittenIsRead) {
+  GgufWriter w;
+  w.add_text("general.architecture", "llama");
+  w.add_u32("u", 4000000000);
+  w.add_f32("f", 0.25);
+  w.add_bool("b", true);
+  w.add_texts("texts", std::vector<std::string>{"a", "", "\xff"});
+  w.add_i32s("numbers", std::vector<int64_t>{-1, 70000});
+  w.add_f32s("reals", std::vector<double>{0.5, -2});
+  w.add_tensor("first.weight", HADAL_Q8_0, std::vector<int64_t>{3, 32});
+  w.add_tensor("second.bias", HADAL_F32, std::vector<int64_t>{5});
+  Bytes file;
+  file.raw(w.header());
+  const size_t data = file.str().size();
+  file.raw(std::string(static_cast<size_t>(w.data_bytes()), '\1'));
+  const auto read = parse_gguf(file.span(), "f");
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->find("general.architecture")->text(), "llama");
+  EXPECT_EQ(read->find("u")->integer(), 4000000000);
+  EXPECT_EQ(read->find("f")->real(), 0.25);
+  EXPECT_EQ(read->find("b")->boolean(), true);
+  std::vector<std::string> texts;
+  read->find("texts")->for_each_string([&](std::string_view text) {
+    texts.emplace_back(text);
+    return true;
+  });
+  EXPECT_EQ(texts, (std::vector<std::string>{"a", "", "\xff"}));
+  EXPECT_EQ(read->find("numbers")->integers(), (std::vector<int64_t>{-1, 70000}));
+  EXPECT_EQ(read->find("reals")->reals(), (std::vector<double>{0.5, -2}));
+  ASSERT_EQ(read->tensors.size(), 2U);
+  EXPECT_EQ(read->tensors[0].shape, (std::vector<int64_t>{3, 32}));
+  EXPECT_EQ(read->tensors[0].dtype, HADAL_Q8_0);
+  EXPECT_EQ(read->tensors[1].name, "second.bias");
+  EXPECT_EQ(data % GgufWriter::kAlignment, 0U);
+  EXPECT_EQ(w.data_bytes(), 128 + 32);  // 3 · 34 and 5 · 4, padded
+
+  GgufWriter again;  // every value as it was
+  for (const auto& [key, value] : read->metadata) again.copy(key, value);
+  again.add_tensor("first.weight", HADAL_Q8_0, std::vector<int64_t>{3, 32});
+  again.add_tensor("second.bias", HADAL_F32, std::vector<int64_t>{5});
+  EXPECT_EQ(again.header(), w.header());
+}
+
+TEST(GgufNames, TheWayBackIsTheWayThere) {
+  for (const char* type : {"llama", "qwen2", "qwen3", "deepseek", "deepseek_v3", "deepseek_v32"}) {
+    const GgufArchitecture* architecture = gguf_architecture(type);
+    ASSERT_NE(architecture, nullptr) << type;
+    for (const char* name : {"token_embd.weight", "output.weight", "blk.12.attn_q.weight",
+                             "blk.0.ffn_down.weight", "blk.3.attn_v.bias"})
+      EXPECT_EQ(gguf_name(*architecture, official_name(architecture->gguf, name)), name);
+    if (!architecture->experts) continue;
+    for (const char* name : {"blk.5.exp_probs_b.bias", "blk.5.ffn_gate_exps.weight"})
+      EXPECT_EQ(gguf_name(*architecture, official_name(architecture->gguf, name)), name);
+    if (!architecture->latent) continue;
+    for (const char* name :
+         {"blk.5.attn_k_b.weight", "blk.7.indexer.k_norm.bias", "blk.61.nextn.eh_proj.weight"})
+      EXPECT_EQ(gguf_name(*architecture, official_name(architecture->gguf, name)), name);
+  }
+  const GgufArchitecture* v4 = gguf_architecture("deepseek_v4");
+  for (const char* name :
+       {"output_hc_fn.weight", "blk.42.attn_sinks.weight", "blk.0.ffn_gate_tid2eid.weight"})
+    EXPECT_EQ(gguf_name(*v4, official_name(v4->gguf, name)), name);
+  EXPECT_EQ(gguf_name(*v4, "layers.0.strange"), "");
+  EXPECT_EQ(gguf_architecture("gpt2"), nullptr);
 }
 
 }  // namespace

@@ -120,20 +120,18 @@ Status read_types(const Reader& in, TokenizerData& data) {
   return {};
 }
 
+constexpr auto kSampling =
+    std::to_array<SamplingKey>({{"general.sampling.temp", "temperature"},
+                                {"general.sampling.top_k", "top_k"},
+                                {"general.sampling.top_p", "top_p"},
+                                {"general.sampling.min_p", "min_p"},
+                                {"general.sampling.penalty_repeat", "repetition_penalty"}});
+
 /// general.sampling.* under the names of generation_config.json.
 Result<std::string> read_sampling(const Reader& in) {
-  struct Row {
-    std::string_view gguf, official;
-  };
-  constexpr auto kRows =
-      std::to_array<Row>({{"general.sampling.temp", "temperature"},
-                          {"general.sampling.top_k", "top_k"},
-                          {"general.sampling.top_p", "top_p"},
-                          {"general.sampling.min_p", "min_p"},
-                          {"general.sampling.penalty_repeat", "repetition_penalty"}});
   Config config;
   bool any = false;
-  for (const Row& row : kRows) {
+  for (const SamplingKey& row : kSampling) {
     const GgufValue* value = in.find(row.gguf);
     if (!value) continue;
     const auto number = value->real();
@@ -145,6 +143,8 @@ Result<std::string> read_sampling(const Reader& in) {
 }
 
 }  // namespace
+
+std::span<const SamplingKey> gguf_sampling_keys() { return kSampling; }
 
 Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& origin) {
   const Reader in(file, origin);

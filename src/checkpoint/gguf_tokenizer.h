@@ -5,7 +5,9 @@
 // nobody behind needs to ask again.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
@@ -15,5 +17,11 @@ namespace hadal {
 
 /// Empty data (gguf_model "") for a file without tokenizer.ggml.model.
 Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& origin);
+
+/// The keys of general.sampling.* and what generation_config.json calls them.
+struct SamplingKey {
+  std::string_view gguf, official;
+};
+std::span<const SamplingKey> gguf_sampling_keys();
 
 }  // namespace hadal

@@ -134,81 +134,63 @@ constexpr auto kWhole = std::to_array<NameRow>({
 
 // --- metadata
 
-enum class Kind { kInteger, kIntegerOrList, kIntegers, kReal, kRealOrList, kBool };
-
-struct KeyRow {
-  std::string_view gguf;  ///< after "{architecture}."
-  std::string_view official;
-  Kind kind;
-};
-
 constexpr auto kCommonKeys = std::to_array<KeyRow>({
-    {"context_length", "max_position_embeddings", Kind::kInteger},
-    {"embedding_length", "hidden_size", Kind::kInteger},
-    {"block_count", "num_hidden_layers", Kind::kInteger},
-    {"feed_forward_length", "intermediate_size", Kind::kIntegerOrList},
-    {"attention.head_count", "num_attention_heads", Kind::kIntegerOrList},
-    {"attention.head_count_kv", "num_key_value_heads", Kind::kIntegerOrList},
-    {"attention.key_length", "head_dim", Kind::kInteger},
-    {"attention.value_length", "v_head_dim", Kind::kInteger},
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", Kind::kReal},
-    {"attention.sliding_window", "sliding_window", Kind::kInteger},
-    {"rope.freq_base", "rope_theta", Kind::kReal},
-    {"vocab_size", "vocab_size", Kind::kInteger},
+    {"context_length", "max_position_embeddings", KeyKind::kInteger},
+    {"embedding_length", "hidden_size", KeyKind::kInteger},
+    {"block_count", "num_hidden_layers", KeyKind::kInteger},
+    {"feed_forward_length", "intermediate_size", KeyKind::kIntegerOrList},
+    {"attention.head_count", "num_attention_heads", KeyKind::kIntegerOrList},
+    {"attention.head_count_kv", "num_key_value_heads", KeyKind::kIntegerOrList},
+    {"attention.key_length", "head_dim", KeyKind::kInteger},
+    {"attention.value_length", "v_head_dim", KeyKind::kInteger},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", KeyKind::kReal},
+    {"attention.sliding_window", "sliding_window", KeyKind::kInteger},
+    {"rope.freq_base", "rope_theta", KeyKind::kReal},
+    {"vocab_size", "vocab_size", KeyKind::kInteger},
 });
 
 constexpr auto kExpertKeys = std::to_array<KeyRow>({
-    {"leading_dense_block_count", "first_k_dense_replace", Kind::kInteger},
-    {"expert_feed_forward_length", "moe_intermediate_size", Kind::kInteger},
-    {"expert_count", "n_routed_experts", Kind::kInteger},
-    {"expert_used_count", "num_experts_per_tok", Kind::kInteger},
-    {"expert_shared_count", "n_shared_experts", Kind::kInteger},
-    {"expert_group_count", "n_group", Kind::kInteger},
-    {"expert_group_used_count", "topk_group", Kind::kInteger},
-    {"expert_weights_scale", "routed_scaling_factor", Kind::kReal},
-    {"expert_weights_norm", "norm_topk_prob", Kind::kBool},
-    {"nextn_predict_layers", "num_nextn_predict_layers", Kind::kInteger},
-    {"attention.q_lora_rank", "q_lora_rank", Kind::kInteger},
-    {"attention.kv_lora_rank", "kv_lora_rank", Kind::kInteger},
-    {"attention.indexer.head_count", "index_n_heads", Kind::kInteger},
-    {"attention.indexer.key_length", "index_head_dim", Kind::kInteger},
-    {"attention.indexer.top_k", "index_topk", Kind::kInteger},
+    {"leading_dense_block_count", "first_k_dense_replace", KeyKind::kInteger},
+    {"expert_feed_forward_length", "moe_intermediate_size", KeyKind::kInteger},
+    {"expert_count", "n_routed_experts", KeyKind::kInteger},
+    {"expert_used_count", "num_experts_per_tok", KeyKind::kInteger},
+    {"expert_shared_count", "n_shared_experts", KeyKind::kInteger},
+    {"expert_group_count", "n_group", KeyKind::kInteger},
+    {"expert_group_used_count", "topk_group", KeyKind::kInteger},
+    {"expert_weights_scale", "routed_scaling_factor", KeyKind::kReal},
+    {"expert_weights_norm", "norm_topk_prob", KeyKind::kBool},
+    {"nextn_predict_layers", "num_nextn_predict_layers", KeyKind::kInteger},
+    {"attention.q_lora_rank", "q_lora_rank", KeyKind::kInteger},
+    {"attention.kv_lora_rank", "kv_lora_rank", KeyKind::kInteger},
+    {"attention.indexer.head_count", "index_n_heads", KeyKind::kInteger},
+    {"attention.indexer.key_length", "index_head_dim", KeyKind::kInteger},
+    {"attention.indexer.top_k", "index_topk", KeyKind::kInteger},
 });
 
 constexpr auto kV4Keys = std::to_array<KeyRow>({
-    {"rope.dimension_count", "qk_rope_head_dim", Kind::kInteger},
-    {"attention.output_group_count", "o_groups", Kind::kInteger},
-    {"attention.output_lora_rank", "o_lora_rank", Kind::kInteger},
-    {"attention.compress_ratios", "compress_ratios", Kind::kIntegers},
-    {"attention.compress_rope_freq_base", "compress_rope_theta", Kind::kReal},
-    {"hyper_connection.count", "hc_mult", Kind::kInteger},
-    {"hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", Kind::kInteger},
-    {"hyper_connection.epsilon", "hc_eps", Kind::kReal},
-    {"hash_layer_count", "num_hash_layers", Kind::kInteger},
-    {"swiglu_clamp_exp", "swiglu_limit", Kind::kRealOrList},
+    {"rope.dimension_count", "qk_rope_head_dim", KeyKind::kInteger},
+    {"attention.output_group_count", "o_groups", KeyKind::kInteger},
+    {"attention.output_lora_rank", "o_lora_rank", KeyKind::kInteger},
+    {"attention.compress_ratios", "compress_ratios", KeyKind::kIntegers},
+    {"attention.compress_rope_freq_base", "compress_rope_theta", KeyKind::kReal},
+    {"hyper_connection.count", "hc_mult", KeyKind::kInteger},
+    {"hyper_connection.sinkhorn_iterations", "hc_sinkhorn_iters", KeyKind::kInteger},
+    {"hyper_connection.epsilon", "hc_eps", KeyKind::kReal},
+    {"hash_layer_count", "num_hash_layers", KeyKind::kInteger},
+    {"swiglu_clamp_exp", "swiglu_limit", KeyKind::kRealOrList},
 });
 
 constexpr auto kScalingKeys = std::to_array<KeyRow>({
-    {"rope.scaling.factor", "factor", Kind::kReal},
-    {"rope.scaling.original_context_length", "original_max_position_embeddings", Kind::kInteger},
-    {"rope.scaling.yarn_ext_factor", "extrapolation_factor", Kind::kReal},
-    {"rope.scaling.yarn_beta_fast", "beta_fast", Kind::kReal},
-    {"rope.scaling.yarn_beta_slow", "beta_slow", Kind::kReal},
+    {"rope.scaling.factor", "factor", KeyKind::kReal},
+    {"rope.scaling.original_context_length", "original_max_position_embeddings", KeyKind::kInteger},
+    {"rope.scaling.yarn_ext_factor", "extrapolation_factor", KeyKind::kReal},
+    {"rope.scaling.yarn_beta_fast", "beta_fast", KeyKind::kReal},
+    {"rope.scaling.yarn_beta_slow", "beta_slow", KeyKind::kReal},
 });
 
 // --- architectures
 
-struct Architecture {
-  std::string_view gguf;
-  std::string_view model_type;
-  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k
-                     ///< permuted for it
-  bool experts;
-  bool latent;
-  bool v4 = false;  ///< names and keys of DeepSeek-V4
-};
-
-constexpr auto kArchitectures = std::to_array<Architecture>({
+constexpr auto kArchitectures = std::to_array<GgufArchitecture>({
     // gguf, model_type, interleaved, experts, latent, v4
     {"llama", "llama", true, false, false},
     {"qwen2", "qwen2", false, false, false},
@@ -219,7 +201,7 @@ constexpr auto kArchitectures = std::to_array<Architecture>({
     {"deepseek4", "deepseek_v4", true, true, false, true},
 });
 
-const Architecture* find_architecture(std::string_view gguf) {
+const GgufArchitecture* find_architecture(std::string_view gguf) {
   const auto it = std::find_if(kArchitectures.begin(), kArchitectures.end(),
                                [&](const auto& row) { return row.gguf == gguf; });
   return it == kArchitectures.end() ? nullptr : &*it;
@@ -232,33 +214,33 @@ const NameRow* find_row(std::span<const NameRow> rows, std::string_view gguf) {
 }
 
 /// The JSON text of a metadata value, or an error that names the key.
-Result<std::string> json_value(std::string_view key, const GgufValue& value, Kind kind,
+Result<std::string> json_value(std::string_view key, const GgufValue& value, KeyKind kind,
                                const std::string& origin) {
   const auto wrong = [&](std::string_view expected) {
     return failed(fmt::format("{}: key {}: expected {}, found {}", origin, quote(key), expected,
                               value.description()));
   };
-  if (kind == Kind::kBool) {
+  if (kind == KeyKind::kBool) {
     const auto truth = value.boolean();
     if (!truth) return wrong("a bool");
     return std::string(*truth ? "true" : "false");
   }
-  if (kind == Kind::kReal || (kind == Kind::kRealOrList && !value.is_array)) {
+  if (kind == KeyKind::kReal || (kind == KeyKind::kRealOrList && !value.is_array)) {
     const auto number = value.real();
     if (!number) return wrong("a finite number");
     return fmt::format("{}", *number);
   }
-  if (kind == Kind::kRealOrList && value.is_array) {
+  if (kind == KeyKind::kRealOrList && value.is_array) {
     const auto list = value.reals();
     if (!list || list->empty()) return wrong("a list of numbers");
     if (!std::all_of(list->begin(), list->end(), [&](double v) { return v == list->front(); }))
       return wrong("the same number for all layers");
     return fmt::format("{}", list->front());
   }
-  if ((kind == Kind::kIntegerOrList || kind == Kind::kIntegers) && value.is_array) {
+  if ((kind == KeyKind::kIntegerOrList || kind == KeyKind::kIntegers) && value.is_array) {
     const auto list = value.integers();
     if (!list || list->empty()) return wrong("a list of whole numbers");
-    if (kind == Kind::kIntegers) return fmt::format("[{}]", fmt::join(*list, ", "));
+    if (kind == KeyKind::kIntegers) return fmt::format("[{}]", fmt::join(*list, ", "));
     // Most files that have a list have one number in it for all layers.
     if (std::all_of(list->begin(), list->end(), [&](int64_t v) { return v == list->front(); }))
       return fmt::format("{}", list->front());
@@ -314,7 +296,7 @@ Status set_rope_scaling(const Keys& keys, bool latent, Config& config) {
   if (!scaling.has("factor"))
     if (const GgufValue* old = keys.find("rope.scale_linear")) {
       HADAL_TRY(const std::string json,
-                json_value(keys.full("rope.scale_linear"), *old, Kind::kReal, keys.origin()));
+                json_value(keys.full("rope.scale_linear"), *old, KeyKind::kReal, keys.origin()));
       scaling.set("factor", json);
     }
   HADAL_TRY(const double factor, scaling.real("factor", 1.0));
@@ -324,7 +306,7 @@ Status set_rope_scaling(const Keys& keys, bool latent, Config& config) {
   for (const std::string_view name : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"})
     if (const GgufValue* value = keys.find(name)) {
       HADAL_TRY(const std::string json,
-                json_value(keys.full(name), *value, Kind::kReal, keys.origin()));
+                json_value(keys.full(name), *value, KeyKind::kReal, keys.origin()));
       scaling.set("attn_factor", json);
     }
   // DeepSeek's files hold 0.1 · mscale_all_dim here.
@@ -400,7 +382,7 @@ Status set_rope_dim(const Keys& keys, Config& config) {
 }  // namespace
 
 std::string official_name(std::string_view architecture, std::string_view gguf_name) {
-  const Architecture* known = find_architecture(architecture);
+  const GgufArchitecture* known = find_architecture(architecture);
   if (!known) return std::string(gguf_name);
   if (known->v4)
     if (const NameRow* row = find_row(kV4Outer, gguf_name)) return std::string(row->official);
@@ -444,7 +426,7 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
   if (!architecture || architecture->empty() || architecture->size() > 64)
     return failed(fmt::format("{}: key \"general.architecture\": expected a name, found {}", origin,
                               name->description()));
-  const Architecture* known = find_architecture(*architecture);
+  const GgufArchitecture* known = find_architecture(*architecture);
 
   HADAL_TRY(Config config, Config::parse("{}", origin));
   config.set_text("model_type", known ? known->model_type : *architecture);
@@ -499,5 +481,54 @@ std::string published_name(std::string_view model_type, std::string_view name) {
     return std::string(name.substr(0, name.size() - kNorm.size())) + ".attn.kv_norm.weight";
   return std::string(name);
 }
+
+// --- the way back, for writing
+
+const GgufArchitecture* gguf_architecture(std::string_view model_type) {
+  if (model_type == "deepseek_v2") model_type = "deepseek_v3";  // one architecture for both
+  const auto it = std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                               [&](const auto& row) { return row.model_type == model_type; });
+  return it == kArchitectures.end() ? nullptr : &*it;
+}
+
+std::string gguf_name(const GgufArchitecture& architecture, std::string_view official) {
+  const auto back = [&](std::span<const NameRow> rows, std::string_view name) {
+    const auto it = std::find_if(rows.begin(), rows.end(),
+                                 [&](const NameRow& row) { return row.official == name; });
+    return it == rows.end() ? std::string() : std::string(it->gguf);
+  };
+  std::string_view rest = official;
+  const std::string_view layers = architecture.v4 ? "layers." : "model.layers.";
+  const bool inner = rest.starts_with(layers);
+  std::string prefix;
+  if (inner) {
+    const size_t dot = std::min(rest.find('.', layers.size()), rest.size() - 1);
+    prefix = fmt::format("blk.{}.", rest.substr(layers.size(), dot - layers.size()));
+    rest.remove_prefix(dot + 1);
+  }
+  std::string found;
+  if (architecture.v4) {
+    found = inner ? back(kV4, rest) : back(kV4Outer, rest);
+    return found.empty() ? found : prefix + found;
+  }
+  if (inner && architecture.experts) found = back(kWhole, rest);
+  if (!found.empty()) return prefix + found;
+  const size_t end = std::min(rest.rfind('.'), rest.size());
+  const std::string_view stem = rest.substr(0, end);
+  found = inner ? back(kDense, stem) : back(kOuter, stem);
+  if (found.empty() && inner && architecture.experts) found = back(kExperts, stem);
+  if (found.empty() && inner && architecture.latent) found = back(kLatent, stem);
+  if (found.empty() && inner && architecture.latent) found = back(kSparse, stem);
+  return found.empty() ? found : prefix + found + std::string(rest.substr(end));
+}
+
+std::vector<KeyRow> gguf_keys(const GgufArchitecture& architecture) {
+  std::vector<KeyRow> rows(kCommonKeys.begin(), kCommonKeys.end());
+  if (architecture.experts) rows.insert(rows.end(), kExpertKeys.begin(), kExpertKeys.end());
+  if (architecture.v4) rows.insert(rows.end(), kV4Keys.begin(), kV4Keys.end());
+  return rows;
+}
+
+std::vector<KeyRow> gguf_scaling_keys() { return {kScalingKeys.begin(), kScalingKeys.end()}; }
 
 }  // namespace hadal

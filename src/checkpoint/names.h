@@ -9,12 +9,32 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "checkpoint/config.h"
 #include "checkpoint/gguf.h"
 
 namespace hadal {
+
+/// How a value of the configuration is written in a GGUF.
+enum class KeyKind { kInteger, kIntegerOrList, kIntegers, kReal, kRealOrList, kBool };
+
+struct KeyRow {
+  std::string_view gguf;  ///< after "{architecture}."
+  std::string_view official;
+  KeyKind kind;
+};
+
+struct GgufArchitecture {
+  std::string_view gguf;
+  std::string_view model_type;
+  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k
+                     ///< permuted for it
+  bool experts;
+  bool latent;
+  bool v4 = false;  ///< names and keys of DeepSeek-V4
+};
 
 /// "blk.0.attn_q.weight" → "model.layers.0.self_attn.q_proj.weight"; a name that the tables do not
 /// know stays what it is.
@@ -40,6 +60,14 @@ Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
 /// rope_interleave where the models look for them, though transformers 4 and 5 write them in
 /// different places.
 Status normalise_config(Config& config);
+
+/// The architecture that a folder of this model_type becomes as a GGUF; nullptr if there is none.
+const GgufArchitecture* gguf_architecture(std::string_view model_type);
+/// The way back of official_name; "" for a name that the tables do not know.
+std::string gguf_name(const GgufArchitecture& architecture, std::string_view official);
+/// The keys of `{architecture}.*` that have an official name, and those of rope_scaling.
+std::vector<KeyRow> gguf_keys(const GgufArchitecture& architecture);
+std::vector<KeyRow> gguf_scaling_keys();
 
 /// Refuses impossible values of the keys that are there (layers, heads, widths, vocabulary,
 /// epsilon, theta).

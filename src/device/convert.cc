@@ -6,6 +6,7 @@
 
 #include "base/floats.h"
 #include "base/quant.h"
+#include "device/decode.h"
 
 namespace hadal {
 namespace {
@@ -23,40 +24,19 @@ hadal_weight_desc decoded(hadal_weight_desc desc, DType dtype) {
 
 /// Decodes all rows of `source` as stored to fp32, block scales applied.
 Result<std::vector<float>> decode(const WeightSource& source) {
-  const int64_t rows = source.transposed ? source.cols : source.rows,
-                cols = source.transposed ? source.rows : source.cols;
-  const auto fail = [&] {
-    return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
-                  " holds no numbers");
-  };
   std::vector<float> values;
   try {
-    values.resize(static_cast<size_t>(source.batch * rows * cols));
+    values.resize(static_cast<size_t>(source.batch * source.rows * source.cols));
   } catch (const std::bad_alloc&) {
     return memory_error(source.name + ": no memory to decode it to fp32");
   }
-  const auto stride = row_bytes(source.dtype, cols);
-  if (!stride) return fail();
-  int64_t at = 0;
-  for (const WeightSource::Piece& piece : source.pieces) {
-    for (int64_t row = 0; row < piece.rows; ++row, ++at) {
-      float* out = values.data() + at * cols;
-      if (!decode_to_f32(source.dtype, piece.data.data() + row * *stride, cols, out)) return fail();
-      if (source.scale_dtype == HADAL_DTYPE_NONE) continue;
-      const int64_t blocks = ceil_div(cols, source.scale_block_cols);
-      std::vector<float> scales(static_cast<size_t>(blocks));
-      const auto scale_stride = row_bytes(source.scale_dtype, blocks);
-      // Each matrix of a batch has its own rows of blocks.
-      const int64_t block_row = (row / rows) * ceil_div(rows, source.scale_block_rows) +
-                                (piece.scale_row + row % rows) / source.scale_block_rows;
-      if (!scale_stride ||
-          !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride,
-                         blocks, scales.data()))
-        return fail();
-      for (int64_t k = 0; k < cols; ++k)
-        out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
-    }
-  }
+  const int64_t cols = source.transposed ? source.rows : source.cols;
+  float* out = values.data();
+  for (const WeightSource::Piece& piece : source.pieces)
+    for (int64_t row = 0; row < piece.rows; ++row, out += cols)
+      if (!decode_row(source, piece, row, out))
+        return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
+                      " holds no numbers");
   return values;
 }
 
@@ -73,6 +53,29 @@ std::vector<float> turned(const std::vector<float>& values, const WeightSource& 
 }
 
 }  // namespace
+
+bool decode_row(const WeightSource& source, const WeightSource::Piece& piece, int64_t row,
+                float* out) {
+  const int64_t rows = source.transposed ? source.cols : source.rows,
+                cols = source.transposed ? source.rows : source.cols;
+  const auto stride = row_bytes(source.dtype, cols);
+  if (!stride || !decode_to_f32(source.dtype, piece.data.data() + row * *stride, cols, out))
+    return false;
+  if (source.scale_dtype == HADAL_DTYPE_NONE) return true;
+  const int64_t blocks = ceil_div(cols, source.scale_block_cols);
+  std::vector<float> scales(static_cast<size_t>(blocks));
+  const auto scale_stride = row_bytes(source.scale_dtype, blocks);
+  // Each matrix of a batch has its own rows of blocks.
+  const int64_t block_row = (row / rows) * ceil_div(rows, source.scale_block_rows) +
+                            (piece.scale_row + row % rows) / source.scale_block_rows;
+  if (!scale_stride ||
+      !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride, blocks,
+                     scales.data()))
+    return false;
+  for (int64_t k = 0; k < cols; ++k)
+    out[k] *= scales[static_cast<size_t>(k / source.scale_block_cols)];
+  return true;
+}
 
 hadal_weight_desc describe_weight(const WeightSource& source) {
   hadal_weight_desc desc{};

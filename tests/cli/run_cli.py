@@ -49,7 +49,20 @@ class Program(unittest.TestCase):
 class HelpAndVersion(Program):
     def test_help_names_the_commands(self) -> None:
         said = self.expect(OK, "--help").stdout
-        for command in ("run", "generate", "logits", "tokenize", "encode", "parse", "inspect", "plan", "bench", "chips", "version"):
+        for command in (
+            "run",
+            "generate",
+            "logits",
+            "tokenize",
+            "encode",
+            "parse",
+            "inspect",
+            "plan",
+            "quantize",
+            "bench",
+            "chips",
+            "version",
+        ):
             self.assertIn(command, said)
             self.assertIn("--help", self.expect(OK, command, "--help").stdout)
 

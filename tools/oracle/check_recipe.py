@@ -144,7 +144,9 @@ class Requests(Conversations):
         """The answer with tags where they are only text."""
         for part in ("reasoning", "content"):
             if self.rng.random() < 0.5:
-                turn[part] = self.rng.choice(["The tag ", ""]) + begin + self.rng.choice([" begins a list.", ", then " + begin + "?"]) + turn[part]
+                turn[part] = (
+                    self.rng.choice(["The tag ", ""]) + begin + self.rng.choice([" begins a list.", ", then " + begin + "?"]) + turn[part]
+                )
         for _, arguments in turn["calls"]:
             arguments["tags"] = "".join(self.rng.choice(self.WORDS + tags * 3) for _ in range(self.rng.randint(1, 8)))
         return turn
@@ -153,7 +155,15 @@ class Requests(Conversations):
 class Family:
     official_ids = False  # for text with markers in it, too
     begin = "<｜tool▁calls▁begin｜>"
-    tags = ["<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<think>", "</think>"]
+    tags = [
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁calls▁end｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁sep｜>",
+        "<think>",
+        "</think>",
+    ]
 
     def __init__(self, name: str, model_type: str, tokenizer: Tokenizer) -> None:
         self.name, self.model_type, self.tokenizer = name, model_type, tokenizer
@@ -191,15 +201,11 @@ class V31(Family):
 class V32(Family):
     def __init__(self, scratch: Path) -> None:
         super().__init__("deepseek-v3.2", "deepseek_v32", make_tokenizer())
-<<<<<<< HEAD:tools/oracle/check_recipe.py
+        self.tags = dsml_tags("｜DSML｜function_calls", "｜DSML｜invoke", "｜DSML｜parameter")
+        self.begin = self.tags[0]
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True
         )
-=======
-        self.tags = dsml_tags("｜DSML｜function_calls", "｜DSML｜invoke", "｜DSML｜parameter")
-        self.begin = self.tags[0]
-        done = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", MLX_LM, "-d", str(scratch)], capture_output=True, text=True)
->>>>>>> 2c000ae (tools: check_recipe also parses answers with tags in their values and text):tools/check_recipe.py
         wheels = list(scratch.glob("mlx_lm-*.whl"))
         if done.returncode or len(wheels) != 1:
             sys.exit(f"pip could not fetch {MLX_LM}: {done.stderr.strip()}")
@@ -247,7 +253,15 @@ class V32(Family):
 
 def dsml_tags(calls: str, invoke: str, parameter: str) -> list[str]:
     """All that a value may hold: only a parameter's end tag ends it."""
-    return [f"<{calls}>", f"</{calls}>", f'<{invoke} name="g">', f"</{invoke}>", f'<{parameter} name="k" string="true">', "<think>", "</think>"]
+    return [
+        f"<{calls}>",
+        f"</{calls}>",
+        f'<{invoke} name="g">',
+        f"</{invoke}>",
+        f'<{parameter} name="k" string="true">',
+        "<think>",
+        "</think>",
+    ]
 
 
 class V4(Family):
@@ -416,16 +430,11 @@ def main() -> int:
             rng = random.Random(f"{options.seed} {family.name}")
             equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
-<<<<<<< HEAD:tools/oracle/check_recipe.py
             print(
-                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; "
-                f"streams: {options.number} and as many broken, {cuts} cuts, {len(bad)} faults",
+                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number}, as many broken, half as many with tags in text, "
+                f"{cuts} cuts, {len(bad)} faults",
                 flush=True,
             )
-=======
-            print(f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number}, as many broken, half as many with tags in text, "
-                  f"{cuts} cuts, {len(bad)} faults", flush=True)
->>>>>>> 2c000ae (tools: check_recipe also parses answers with tags in their values and text):tools/check_recipe.py
             faults += wrong[:3] + bad[:3]
     print("\n".join(faults))
     return 1 if faults else 0

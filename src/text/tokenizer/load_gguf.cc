@@ -7,6 +7,7 @@
 #include <array>
 
 #include "checkpoint/printable.h"
+#include "text/tokenizer/pre_tokenizers.h"
 #include "text/tokenizer/tokenizer_impl.h"
 
 namespace hadal {
@@ -109,6 +110,12 @@ Status add_markers(const TokenizerData& data, Tokenizer::Impl& impl) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> gguf_pre_tokenizers() {
+  std::vector<std::string_view> names;
+  for (const PreTokenizerName& row : kNames) names.push_back(row.name);
+  return names;
+}
 
 Status load_gguf_vocabulary(const TokenizerData& data, Tokenizer::Impl& impl) {
   if (data.gguf_model != "gpt2")
