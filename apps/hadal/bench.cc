@@ -33,7 +33,7 @@ struct Measured {
   std::string test;
   int64_t tokens = 0, depth = 0, batch = 1;
   std::vector<double> seconds;
-  Plan plan;
+  StepCost cost;
 };
 
 double median(std::vector<double> v) {
@@ -59,10 +59,10 @@ class Bench {
       : engine_(engine), o_(o), out_(out), quantised_(quantised), peaks_(peaks) {}
 
   Status prefill(int64_t tokens) {
-    Measured m{
-        .test = "pp" + std::to_string(tokens),
-        .tokens = tokens,
-        .plan = engine_.runner().plan({1, tokens, 1, 1, tokens}, static_cast<double>(tokens) / 2)};
+    Measured m{.test = "pp" + std::to_string(tokens),
+               .tokens = tokens,
+               .cost = engine_.runner().step_cost({1, tokens, 1, 1, tokens},
+                                                  static_cast<double>(tokens) / 2)};
     HADAL_TRY(engine_.add(
         random_request(engine_, random_, std::min<int64_t>(tokens, 32), 1)));  // warm-up
     while (!engine_.idle()) HADAL_TRY(engine_.step());
@@ -82,7 +82,7 @@ class Bench {
                .depth = depth,
                .batch = batch};
     const double context = static_cast<double>(depth) + static_cast<double>(o_.decode) / 2;
-    m.plan = engine_.runner().plan({1, batch, batch, batch, batch}, context);
+    m.cost = engine_.runner().step_cost({1, batch, batch, batch, batch}, context);
     // All sequences decode together once their prompts are done; a sample is so many tokens of
     // each.
     const int64_t total = 3 + o_.decode * o_.samples;
@@ -105,8 +105,8 @@ class Bench {
       HADAL_TRY(out_.flush());
     }
     for (const SeqId id : ids) engine_.cancel(id);
-    m.plan.bytes *= static_cast<double>(o_.decode);
-    m.plan.flops *= static_cast<double>(o_.decode);
+    m.cost.bytes *= static_cast<double>(o_.decode);
+    m.cost.flops *= static_cast<double>(o_.decode);
     return print(m);
   }
 
@@ -135,12 +135,12 @@ class Bench {
         static_cast<double>(m.tokens) / *std::max_element(m.seconds.begin(), m.seconds.end());
     j["tok_s_max"] =
         static_cast<double>(m.tokens) / *std::min_element(m.seconds.begin(), m.seconds.end());
-    j["gb_s"] = m.plan.bytes / middle / 1e9;
-    j["gop_s"] = m.plan.flops / middle / 1e9;
+    j["gb_s"] = m.cost.bytes / middle / 1e9;
+    j["gop_s"] = m.cost.flops / middle / 1e9;
     if (peaks_) {
-      j["percent_of_read_peak"] = 100 * m.plan.bytes / middle / peaks_->read_bytes_per_second;
+      j["percent_of_read_peak"] = 100 * m.cost.bytes / middle / peaks_->read_bytes_per_second;
       j["percent_of_dot_peak"] =
-          100 * m.plan.flops / middle /
+          100 * m.cost.flops / middle /
           (quantised_ ? peaks_->int8_ops_per_second : peaks_->fp32_flops_per_second);
     }
     j["peak_rss_mib"] = usage.ru_maxrss / 1024;
@@ -172,7 +172,7 @@ Status run(const Options& o, Output& out) {
   if (needed > limit)
     return memory_error("this bench needs a context of " + std::to_string(needed) +
                         " tokens, the model's limit is " + std::to_string(limit));
-  RunnerOptions runner = o.model.runner(needed);
+  RunnerOptions runner = o.model.runner(*checkpoint, needed);
   runner.max_sequences = runner.max_logit_rows = batch;
   HADAL_TRY(const std::unique_ptr<Engine> engine,
             Engine::load(*checkpoint, runner, progress_bar()));

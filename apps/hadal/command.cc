@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "input.h"
+#include "session/vocabulary.h"
 
 namespace hadal::app {
 
@@ -56,7 +57,13 @@ RunnerOptions ModelFlags::runner(int64_t needed) const {
                                                 : HADAL_F16;
   o.context = ctx.value_or(needed);
   o.cache_tokens = cache_tokens.value_or(0);
-  o.v41_tail = v41_tail;
+  o.tail_rows = v41_tail;
+  return o;
+}
+
+RunnerOptions ModelFlags::runner(const Checkpoint& checkpoint, int64_t needed) const {
+  RunnerOptions o = runner(needed);
+  o.compressed_vocabulary = [&checkpoint] { return compressed_vocabulary(checkpoint); };
   return o;
 }
 

@@ -51,6 +51,8 @@ struct ModelFlags {
   [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const { return Checkpoint::open(path); }
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
   [[nodiscard]] RunnerOptions runner(int64_t needed) const;
+  /// The same with what the model may need of the checkpoint's tokenizer; it must outlive them.
+  [[nodiscard]] RunnerOptions runner(const Checkpoint& checkpoint, int64_t needed) const;
   /// The same for a session that makes do with a shorter context where memory is short.
   [[nodiscard]] SessionOptions session(int64_t needed) const;
 };

@@ -71,7 +71,7 @@ struct TextSide {
 
 TextSide text_side(const Checkpoint& checkpoint, const Model& model, const std::string& path) {
   TextSide text;
-  const bool needed = model.wants_compressed_ids();
+  const bool needed = model.needs_compressed_vocabulary();
   if (checkpoint.tokenizer().empty()) {
     if (needed)
       text.usable = failed(path +

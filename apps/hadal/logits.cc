@@ -56,7 +56,7 @@ Status run(const Options& o) {
                        (o.mtp ? ": goes with the main model's logits alone"
                               : ": the last position is " + std::to_string(n - 1)));
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
-  RunnerOptions runner = o.model.runner(n + 16);
+  RunnerOptions runner = o.model.runner(*checkpoint, n + 16);
   HADAL_TRY(const int64_t model_limit,
             checkpoint->config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX));
   if (!o.model.ctx) {

@@ -132,9 +132,9 @@ void print_error(std::string_view message) {
 
 void print_error(const Error& error) {
   std::string message = error.message;
-  if (error.remedy == Remedy::kSmallerContext)
-    message += fmt::format(" (--ctx {})", error.remedy_value);
-  if (error.remedy == Remedy::kCacheBf16) message += " (--kv-cache-dtype bf16)";
+  if (error.setting == Setting::kContext) message += fmt::format(" (--ctx {})", error.suggestion);
+  if (error.setting == Setting::kTailRows) message += " (--v41-tail)";
+  if (error.setting == Setting::kCacheBf16) message += " (--kv-cache-dtype bf16)";
   print_error(message);
 }
 

@@ -17,17 +17,17 @@ struct Options {
 };
 
 /// Tokens a second at the roofline: the slower of reading all bytes and doing all arithmetic.
-double roofline(const Plan& plan, const Device::Peaks& peaks, int64_t tokens, bool quantised) {
+double roofline(const StepCost& cost, const Device::Peaks& peaks, int64_t tokens, bool quantised) {
   const double arithmetic = quantised ? peaks.int8_ops_per_second : peaks.fp32_flops_per_second;
   const double seconds =
-      std::max(plan.bytes / peaks.read_bytes_per_second, plan.flops / arithmetic);
+      std::max(cost.bytes / peaks.read_bytes_per_second, cost.flops / arithmetic);
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
 /// What is known before anything is loaded.
 struct Verdict {
   MemoryPlan memory;
-  Plan decode, prefill;
+  StepCost decode, prefill;
   FileTableTotals tables;
   double parameters = 0, active = 0;
   std::optional<Device::Peaks> peaks;
@@ -39,9 +39,10 @@ constexpr int64_t kPrompt = 512;
 
 Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   Verdict v;
-  HADAL_TRY(v.memory, runner.memory_plan());
-  v.decode = runner.plan({1, 1, 1, 1, 1}, static_cast<double>(depth));
-  v.prefill = runner.plan({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(depth) + kPrompt / 2.0);
+  v.memory = runner.memory_plan();
+  v.decode = runner.step_cost({1, 1, 1, 1, 1}, static_cast<double>(depth));
+  v.prefill =
+      runner.step_cost({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(depth) + kPrompt / 2.0);
   v.tables = runner.file_tables();
   v.parameters = v.tables.parameters;
   v.active = v.tables.used_by_a_token;
@@ -122,7 +123,7 @@ void print(Output& out, const Verdict& v, int64_t context) {
 Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   HADAL_TRY(const int64_t limit, model_context(*checkpoint));
-  RunnerOptions options = o.model.runner(std::min<int64_t>(limit, 8192));
+  RunnerOptions options = o.model.runner(*checkpoint, std::min<int64_t>(limit, 8192));
   options.max_sequences = options.max_logit_rows = 1;
   HADAL_TRY(const std::unique_ptr<ModelRunner> runner, ModelRunner::open(*checkpoint, options));
   HADAL_TRY(const Verdict verdict, judge(*runner, o.depth));

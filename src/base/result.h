@@ -25,25 +25,34 @@ enum class ErrorCode : int32_t {
   kInterrupted = 130,  ///< stopped by the user
 };
 
-/// What would help, where a setting does: a program adds how its user says it (a flag, a field).
-enum class Remedy : int32_t {
+/// A setting that an error is about: a program adds how its user says it (a flag, a field).
+enum class Setting : int32_t {
   kNone,
-  kSmallerContext,  ///< remedy_value: tokens that fit
-  kCacheBf16,       ///< a cache type with fp32's range
+  kContext,    ///< Error::suggestion: tokens that would fit
+  kCacheBf16,  ///< a cache type with fp32's range would help
+  kTailRows,
 };
 
 /// An error names the thing, what was expected, what was found, and the remedy, in one line.
 struct Error {
   ErrorCode code = ErrorCode::kFailed;
   std::string message;
-  Remedy remedy = Remedy::kNone;
-  int64_t remedy_value = 0;
+  Setting setting = Setting::kNone;
+  int64_t suggestion = 0;
 };
 
-inline Error failed(std::string message) { return {.code = ErrorCode::kFailed, .message = std::move(message)}; }
-inline Error usage_error(std::string message) { return {.code = ErrorCode::kUsage, .message = std::move(message)}; }
-inline Error memory_error(std::string message) { return {.code = ErrorCode::kMemory, .message = std::move(message)}; }
-inline Error not_found(std::string message) { return {.code = ErrorCode::kNotFound, .message = std::move(message)}; }
+inline Error failed(std::string message) {
+  return {.code = ErrorCode::kFailed, .message = std::move(message)};
+}
+inline Error usage_error(std::string message) {
+  return {.code = ErrorCode::kUsage, .message = std::move(message)};
+}
+inline Error memory_error(std::string message) {
+  return {.code = ErrorCode::kMemory, .message = std::move(message)};
+}
+inline Error not_found(std::string message) {
+  return {.code = ErrorCode::kNotFound, .message = std::move(message)};
+}
 
 /// A value or an Error; [[nodiscard]], so that no failure is dropped by accident.
 template <typename T>

@@ -2,7 +2,8 @@
 // of safetensors.
 //
 // Owns the mappings. The whole header is validated before anything is returned: every tensor's type
-// is known, its size fits its shape, and its bytes lie inside the file. Refuses what lies, by name.
+// is known, its size fits its shape, and its bytes lie inside the file. A file that
+// contradicts itself is refused with the name of the tensor or key.
 // Called by models/ (bind), text/ (tokenizer data) and the programs. Weights and configuration bear
 // the official names; what the file called them is kept for messages.
 #pragma once

@@ -191,7 +191,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
   const bool top = std::any_of(step.begin(), step.end(), [](const ScheduledRows& part) {
     return part.sampled_rows > 0 && part.seq->request.top_logprobs > 0;
   });
-  runner_->prepare(builder_.extra_rows(step), inputs);
+  runner_->fill_extra(builder_.extra_rows(step), inputs);
   HADAL_TRY(runner_->run(inputs, {.mask = inputs.masked, .top = top}));
   HADAL_TRY(Sampled sampled, read_sampled(inputs.rows[HADAL_DIM_R], top));
 

@@ -6,8 +6,6 @@
 #include "engine/block_manager.h"
 #include "engine/not_finite.h"
 #include "engine/request.h"
-#include "text/tokenizer/compressed_ids.h"
-#include "text/tokenizer/tokenizer.h"
 
 namespace hadal {
 namespace {
@@ -37,24 +35,6 @@ std::string gib(uint64_t bytes) {
   return text;
 }
 
-/// Engram hashes compressed ids: they are made of the tokenizer.
-Status compress_vocabulary(const Checkpoint& checkpoint, Model& model) {
-  const std::string origin = checkpoint.path().string();
-  if (checkpoint.tokenizer().empty())
-    return failed(origin +
-                  ": no tokenizer, and the model's Engram tables are addressed by its "
-                  "vocabulary");
-  HADAL_TRY(const auto tokenizer, Tokenizer::create(checkpoint.tokenizer(), origin));
-  const CompressedIds compressed = compressed_ids(*tokenizer);
-  return model.take_compressed_ids(compressed.by_id, compressed.count);
-}
-
-uint64_t source_bytes(const WeightSource& source) {
-  uint64_t bytes = 0;
-  for (const auto& piece : source.pieces) bytes += piece.data.size() + piece.scales.size();
-  return bytes;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
@@ -63,14 +43,18 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   r->checkpoint_ = &checkpoint;
   r->options_ = options;
   HADAL_TRY(r->model_, make_model(checkpoint.config(),
-                                  {.draft = options.draft, .v41_tail = options.v41_tail}));
+                                  {.draft = options.draft, .tail_rows = options.tail_rows}));
   for (size_t i = 0; i < r->main_.size(); ++i) {
     r->main_[i].forward = &Model::forward;
     r->main_[i].sample = {.mask = (i & 1) != 0, .top = (i & 2) != 0};
   }
   if (options.draft) r->draft_.forward = &Model::draft;
   HADAL_TRY(r->model_->bind(checkpoint));
-  if (r->model_->wants_compressed_ids()) HADAL_TRY(compress_vocabulary(checkpoint, *r->model_));
+  if (r->model_->needs_compressed_vocabulary()) {
+    HADAL_CHECK(options.compressed_vocabulary);
+    HADAL_TRY(const CompressedVocabulary vocabulary, options.compressed_vocabulary());
+    HADAL_TRY(r->model_->take_vocabulary(vocabulary));
+  }
   HADAL_TRY(r->device_, Device::open(options.device));
 
   const ModelSpec& spec = r->model_->spec();
@@ -96,19 +80,15 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     limits.max_blocks.push_back((r->context_ + block_tokens - 1) / block_tokens);
   }
   r->layout_ = std::make_unique<StepLayout>(limits);
-  for (const Plane& plane : spec.planes)
-    r->plane_dtypes_.push_back(plane.follows_option ? options.kv_cache_dtype : HADAL_F32);
-  r->step_planes_ = std::make_unique<StepPlanes>(spec, r->plane_dtypes_, r->blocks_);
+  r->step_planes_ = std::make_unique<StepPlanes>(spec, options.kv_cache_dtype, r->blocks_);
 
-  // Operands carry the dtype in which the device will hold the weight.
-  for (Weight& w : r->model_->weights()) {
-    HADAL_TRY(const DType dtype, held_dtype(*r->device_, w.source, options.weights));
-    w.tensor.dtype = dtype;
-  }
+  HADAL_TRY(WeightLoader weights,
+            WeightLoader::plan(*r->device_, r->model_->weights(), options.weights));
+  r->loader_ = std::make_unique<WeightLoader>(std::move(weights));
   SupportSink support(*r->device_, *r->layout_, r->lowering_);
   r->each_pass([&](const Pass& pass) { r->forward(pass, support, nullptr); });
 
-  const Plan worst = r->plan(limits.dims(), static_cast<double>(r->context_));
+  const StepCost worst = r->step_cost(limits.dims(), static_cast<double>(r->context_));
   if (!worst.declined.empty()) {
     const auto& [what, why] = *worst.declined.begin();
     return failed("chip " + options.device.chip + " declines " +
@@ -131,26 +111,24 @@ void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const 
   if (draft_.forward) body(draft_);
 }
 
-Plan ModelRunner::plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) {
-  Plan plan;
-  PlanSink sink(*device_, *layout_, rows, context, plan);
-  each_pass([&](const Pass& pass) { forward(pass, sink, &plan.scratch_bytes); });
-  return plan;
+StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const {
+  StepCost cost;
+  CostSink sink(*device_, *layout_, rows, context, cost);
+  each_pass([&](const Pass& pass) { forward(pass, sink, &cost.scratch_bytes); });
+  return cost;
 }
 
 uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
   const ModelSpec& spec = model_->spec();
   const Plane& p = spec.planes[plane];
   return static_cast<uint64_t>(blocks * spec.groups[p.group].block_slots) *
-         static_cast<uint64_t>(row_bytes(plane_dtypes_[plane], p.width).value_or(0));
+         static_cast<uint64_t>(
+             row_bytes(plane_dtype(p.role, options_.kv_cache_dtype), p.width).value_or(0));
 }
 
-Result<MemoryPlan> ModelRunner::memory_plan() {
+MemoryPlan ModelRunner::memory_plan() const {
   MemoryPlan m;
-  for (const Weight& w : model_->weights()) {
-    HADAL_TRY(const uint64_t beside, loaded_bytes(*device_, w.source, options_.weights));
-    m.weights += beside > 0 ? beside : source_bytes(w.source);
-  }
+  m.weights = loader_->bytes();
   const ModelSpec& spec = model_->spec();
   for (size_t p = 0; p < spec.planes.size(); ++p) {
     const PlaneGroup& group = spec.groups[spec.planes[p].group];
@@ -170,8 +148,8 @@ Result<MemoryPlan> ModelRunner::memory_plan() {
   return m;
 }
 
-Status ModelRunner::check_memory() {
-  HADAL_TRY(const MemoryPlan m, memory_plan());
+Status ModelRunner::check_memory() const {
+  const MemoryPlan m = memory_plan();
   if (m.total() <= m.available) return {};
   std::string text = checkpoint_->path().string() + " needs " + gib(m.total()) +
                      " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
@@ -183,8 +161,8 @@ Status ModelRunner::check_memory() {
     if (tokens > 0) {
       Error error =
           memory_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit");
-      error.remedy = Remedy::kSmallerContext;
-      error.remedy_value = static_cast<int64_t>(tokens);
+      error.setting = Setting::kContext;
+      error.suggestion = static_cast<int64_t>(tokens);
       return error;
     }
   }
@@ -194,41 +172,11 @@ Status ModelRunner::check_memory() {
       " of weights would fit");
 }
 
-Status ModelRunner::load_weights(const LoadProgress& progress) {
-  uint64_t total = 0, done = 0;
-  // The largest first: while a weight is packed it is in memory twice, and then that fits best.
-  std::vector<Weight*> order;
-  for (Weight& w : model_->weights()) order.push_back(&w);
-  std::sort(order.begin(), order.end(), [](const Weight* a, const Weight* b) {
-    const uint64_t x = source_bytes(a->source), y = source_bytes(b->source);
-    return x != y ? x > y : a->source.name < b->source.name;
-  });
-  for (const Weight* w : order) total += source_bytes(w->source);
-  for (Weight* next : order) {
-    Weight& w = *next;
-    HADAL_TRY(LoadedWeight loaded, load_weight(*device_, w.source, options_.weights));
-    w.tensor.weight = loaded.weight.get();
-    // A packed weight has left the mapped file: its pages are given back, so that no model is in
-    // memory twice.
-    HADAL_TRY(const uint64_t beside, loaded_bytes(*device_, w.source, options_.weights));
-    if (beside > 0)
-      for (const auto& piece : w.source.pieces)
-        for (const MappedFile& file : checkpoint_->files())
-          if (piece.data.data() >= file.bytes().data() &&
-              piece.data.data() < file.bytes().data() + file.bytes().size())
-            file.drop(piece.data);
-    loaded_.push_back(std::move(loaded));
-    done += source_bytes(w.source);
-    if (progress) progress(done, total);
-  }
-  return {};
-}
-
 Status ModelRunner::load(const LoadProgress& progress) {
   if (options_.check_memory) {
     HADAL_TRY(check_memory());
   }
-  HADAL_TRY(load_weights(progress));
+  HADAL_TRY(loader_->load(checkpoint_->files(), progress));
   HADAL_TRY(inputs_, device_->allocate(layout_->input_bytes));
   HADAL_TRY(outputs_, device_->allocate(layout_->output_bytes));
   HADAL_TRY(scratch_, device_->allocate(scratch_bytes_));
@@ -321,7 +269,7 @@ Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
   if (explained && !explained->empty()) error.message += ": they first come out of " + *explained;
   if (options_.kv_cache_dtype == HADAL_F16) {
     error.message += "; f16, the type of the cache, ends at 65504, bf16 holds larger numbers";
-    error.remedy = Remedy::kCacheBf16;
+    error.setting = Setting::kCacheBf16;
   } else {
     error.message += "; the weights may hold such numbers themselves (inspect --deep)";
   }

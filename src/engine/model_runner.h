@@ -12,12 +12,11 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "device/convert.h"
 #include "device/device.h"
 #include "engine/step_inputs.h"
 #include "models/model.h"
 #include "ops/sink.h"
-#include "ops/step_layout.h"
+#include "weights/loader.h"
 
 namespace hadal {
 
@@ -31,9 +30,11 @@ struct RunnerOptions {
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
   bool draft = false;  ///< load the layer of multi-token prediction and run it behind every step
-  std::optional<int64_t> v41_tail;  ///< of ModelOptions
-  bool eager = false;               ///< run each operator at once instead of the tape
+  std::optional<int64_t> tail_rows;  ///< of FamilyOptions
+  bool eager = false;                ///< run each operator at once instead of the tape
   bool check_memory = true;
+  /// Asked if the model needs it: who opens the model knows the tokenizer.
+  std::function<Result<CompressedVocabulary>()> compressed_vocabulary;
 };
 
 /// Memory that a model takes, in bytes, and what the machine has.
@@ -44,9 +45,6 @@ struct MemoryPlan {
   uint64_t cache_kept = 0;       ///< of those that keep only the last rows
   [[nodiscard]] uint64_t total() const { return weights + cache + scratch + step + workspace; }
 };
-
-/// done and total are bytes of weights.
-using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;
 
 class ModelRunner {
  public:
@@ -64,11 +62,11 @@ class ModelRunner {
   [[nodiscard]] FileTableTotals file_tables() const { return model_->file_tables(); }
 
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
-  [[nodiscard]] Plan plan(std::array<int64_t, HADAL_DIM_COUNT> rows, double context);
-  [[nodiscard]] Result<MemoryPlan> memory_plan();
+  [[nodiscard]] StepCost step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const;
+  [[nodiscard]] MemoryPlan memory_plan() const;
   /// An error of code kMemory that says what is needed, what there is and what would fit, unless it
   /// fits.
-  Status check_memory();
+  Status check_memory() const;
 
   /// Hands the weights to the device, allocates, records the tape.
   Status load(const LoadProgress& progress = {});
@@ -77,8 +75,8 @@ class ModelRunner {
   [[nodiscard]] const std::vector<int64_t>& blocks() const { return blocks_; }
 
   /// Fills in what the model's host side works out for a step.
-  void prepare(std::span<const SequenceRows> step, StepInputs& inputs) const {
-    if (layout_->limits.extra > 0) model_->prepare(step, inputs.at<float>(layout_->extra));
+  void fill_extra(std::span<const SequenceRows> step, StepInputs& inputs) const {
+    if (layout_->limits.extra > 0) model_->fill_extra(step, inputs.at<float>(layout_->extra));
   }
   /// Copies what changed of the inputs and runs one step. kInterrupted if the stop flag was set;
   /// then nothing counts as done.
@@ -118,7 +116,6 @@ class ModelRunner {
   Status run(Pass& pass, StepInputs& inputs);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
-  Status load_weights(const LoadProgress& progress);
 
   const Checkpoint* checkpoint_ = nullptr;
   RunnerOptions options_;
@@ -127,7 +124,6 @@ class ModelRunner {
   std::unique_ptr<Model> model_;
   std::unique_ptr<StepLayout> layout_;
   std::unique_ptr<StepPlanes> step_planes_;
-  std::vector<DType> plane_dtypes_;
   std::vector<int64_t> blocks_;
   Lowering lowering_;
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
@@ -139,7 +135,7 @@ class ModelRunner {
   DeviceMemory inputs_, outputs_, scratch_, workspace_;
   std::vector<DeviceMemory> planes_;  // a layer of a plane each
   std::vector<hadal_memory*> plane_handles_;
-  std::vector<LoadedWeight> loaded_;
+  std::unique_ptr<WeightLoader> loader_;
   // The main pass in each form of sampling, recorded when first used: a mask and a list of the most
   // likely tokens cost every row of a step that has them. draft_ is without a forward where nothing
   // drafts.

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "models/weights.h"
 #include "ops/sink.h"
+#include "weights/binder.h"
 
 namespace hadal {
 

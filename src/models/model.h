@@ -12,38 +12,23 @@
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
 #include "models/spec.h"
-#include "models/weights.h"
 #include "ops/ops.h"
+#include "weights/binder.h"
 
 namespace hadal {
 
-/// The planes of one step as operands: planes.of(plane, layer) is [blocks, slots, width] of that
-/// layer.
-class StepPlanes {
- public:
-  /// dtypes[i]: of plane i. blocks[g]: the most blocks that group g can have (a limit, not an
-  /// allocation).
-  StepPlanes(const ModelSpec& spec, std::span<const DType> dtypes, std::span<const int64_t> blocks);
-  [[nodiscard]] const Tensor& of(size_t plane, int64_t layer) const;
-  /// Layers of all planes together: the number of memories that a step carries.
-  [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(tensors_.size()); }
-
- private:
-  std::vector<Tensor> tensors_;
-  std::vector<size_t> first_;  // of each plane in tensors_
+/// What a caller asks of a family beside its logits.
+struct FamilyOptions {
+  bool draft = false;  ///< load the layer of multi-token prediction
+  /// Rows of a prompt that the model's tail runs, instead of as many as exactness needs.
+  std::optional<int64_t> tail_rows;
 };
 
-/// What a caller wants of a model beside its logits.
-struct ModelOptions {
-  bool draft = false;  ///< load the layer of multi-token prediction
-  /// V4.1: rows of a prompt that the tail runs, instead of as many as exactness needs
-  std::optional<int64_t> v41_tail;
-
-  /// The error of a family that cannot draft, if that is asked.
-  [[nodiscard]] Status refuse_draft(const Config& config) const {
-    if (!draft) return {};
-    return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
-  }
+/// The vocabulary as Engram hashes it: tokens whose texts differ in case, accents and kinds of
+/// blanks alone share an id.
+struct CompressedVocabulary {
+  std::vector<int32_t> id_of_token;
+  int64_t count = 0;  ///< different ids
 };
 
 /// One sequence's part of a step: all its tokens, and which of their rows the step runs.
@@ -72,18 +57,15 @@ class Model {
 
   /// After bind: what the host reads from the file while the model runs, beside weights().
   [[nodiscard]] virtual FileTableTotals file_tables() const { return {}; }
-  /// Whether prepare() needs the vocabulary's compressed ids (text/tokenizer/compressed_ids.h).
-  [[nodiscard]] virtual bool wants_compressed_ids() const { return false; }
-  /// ids[i]: of token i; `count`: how many different ones.
-  virtual Status take_compressed_ids(const std::vector<int32_t>& /*ids*/, int64_t /*count*/) {
-    return {};
-  }
+  /// Whether take_vocabulary must be called before the model runs.
+  [[nodiscard]] virtual bool needs_compressed_vocabulary() const { return false; }
+  virtual Status take_vocabulary(const CompressedVocabulary& /*vocabulary*/) { return {}; }
   /// What the host works out for a step's rows, in their order: extra [T, spec().extra_width].
-  virtual void prepare(std::span<const SequenceRows> /*step*/, float* /*extra*/) const {}
+  virtual void fill_extra(std::span<const SequenceRows> /*step*/, float* /*extra*/) const {}
 
   /// The main forward pass: token ids to the step output `logits`, sampling included.
   virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;
-  /// With ModelOptions::draft: hidden rows of the main pass and the tokens behind them to the step
+  /// With FamilyOptions::draft: hidden rows of the main pass and the tokens behind them to the step
   /// output `logits`. Row r stands at the position of its token and takes hidden row draft_row[r].
   virtual void draft(Ops& /*ops*/, const StepPlanes& /*planes*/) const {}
 
@@ -92,8 +74,20 @@ class Model {
   std::vector<std::string> unused_;
 };
 
+/// A family with its own specification, which has the ModelSpec as `model`.
+template <typename S>
+class FamilyModel : public Model {
+ public:
+  using Spec = S;
+  explicit FamilyModel(S spec) : spec_(std::move(spec)) {}
+  [[nodiscard]] const ModelSpec& spec() const final { return spec_.model; }
+
+ protected:
+  S spec_;
+};
+
 /// The family that `config` names by model_type (or architectures); the error lists what is known.
-Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptions& options = {});
+Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOptions& options = {});
 
 /// Every model_type that make_model knows.
 std::vector<std::string> known_families();

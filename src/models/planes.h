@@ -1,12 +1,16 @@
-// Planes: what the caches of a model are, as the engine sees them. Block manager, prefix cache and
-// the memory estimate work on this list and never learn what attention does with it.
+// Planes: what the caches of a model are. A family adds its groups and planes to its ModelSpec and
+// keeps the handles; the engine (blocks, prefix cache, memory estimate) works on the lists and
+// never learns what attention does with them. Sections 4 and 11 of the contract.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
+#include "ops/ops.h"
 
 namespace hadal {
 
@@ -20,13 +24,55 @@ struct PlaneGroup {
   bool tail = false;             ///< written by the model's tail alone
 };
 
+/// What the numbers of a plane are.
+enum class PlaneRole {
+  kKey,            ///< keys of grouped-query attention
+  kValue,          ///< its values
+  kLatent,         ///< MLA: latent and rotated key, of which keys and values are made
+  kWindow,         ///< keys that are values as well, of the last positions
+  kCompressorRow,  ///< what a compressor pools into an entry
+  kEntry,          ///< compressed keys that are values as well
+  kIndexKey,       ///< keys by which an indexer chooses
+};
+
+/// The type in which a plane is kept: the user's choice; but rows of a compressor are always fp32,
+/// so that only the entry made of them is rounded.
+constexpr DType plane_dtype(PlaneRole role, DType kv_cache_dtype) {
+  return role == PlaneRole::kCompressorRow ? HADAL_F32 : kv_cache_dtype;
+}
+
 /// One cache: [blocks, slots, width] for each of its layers.
 struct Plane {
-  std::string name;
+  PlaneRole role = PlaneRole::kKey;
   size_t group = 0;
   int64_t layers = 0;
-  int64_t width = 0;           ///< numbers a slot and layer
-  bool follows_option = true;  ///< dtype is the user's --kv-cache-dtype; else fp32
+  int64_t width = 0;  ///< numbers a slot and layer
+};
+
+/// A group and a plane as ModelSpec gave them out. Unset, they belong to no model.
+struct GroupHandle {
+  size_t index = SIZE_MAX;
+};
+struct PlaneHandle {
+  size_t index = SIZE_MAX;
+  GroupHandle group;
+};
+
+struct ModelSpec;
+
+/// The planes of one step as operands.
+class StepPlanes {
+ public:
+  /// blocks[g]: the most blocks that group g can have (a limit, not an allocation).
+  StepPlanes(const ModelSpec& spec, DType kv_cache_dtype, std::span<const int64_t> blocks);
+  /// One layer of a plane; layers are counted within the plane.
+  [[nodiscard]] const PlaneLayer& of(PlaneHandle plane, int64_t layer) const;
+  /// Layers of all planes together: the number of memories that a step carries.
+  [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(layers_.size()); }
+
+ private:
+  std::vector<PlaneLayer> layers_;
+  std::vector<size_t> first_;  // of each plane in layers_, and the end
 };
 
 }  // namespace hadal

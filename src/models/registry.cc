@@ -16,20 +16,32 @@ struct Family {
   std::string_view model_type;
   std::string_view
       architecture;  ///< as in config.json's `architectures`, for configs without model_type
-  Result<std::unique_ptr<Model>> (*make)(const Config&, const ModelOptions&);
+  Result<std::unique_ptr<Model>> (*make)(const Config&, const FamilyOptions&);
 };
 
+template <typename M>
+Result<std::unique_ptr<Model>> make(const Config& config, const FamilyOptions& options) {
+  const auto read = [&] {
+    if constexpr (requires { M::Spec::from_config(config, options); })
+      return M::Spec::from_config(config, options);
+    else
+      return M::Spec::from_config(config);
+  };
+  HADAL_TRY(typename M::Spec spec, read());
+  return std::unique_ptr<Model>(new M(std::move(spec)));
+}
+
 constexpr std::array kFamilies = {
-    Family{"llama", "LlamaForCausalLM", dense::make},
-    Family{"qwen2", "Qwen2ForCausalLM", dense::make},
-    Family{"qwen3", "Qwen3ForCausalLM", dense::make},
-    Family{"deepseek", "DeepseekForCausalLM", deepseek_moe::make},
-    Family{"deepseek_v2", "DeepseekV2ForCausalLM", deepseek_v3::make},
-    Family{"deepseek_v3", "DeepseekV3ForCausalLM", deepseek_v3::make},
-    Family{"deepseek_v32", "DeepseekV32ForCausalLM", deepseek_v32::make},
-    Family{"deepseek_v4", "DeepseekV4ForCausalLM", deepseek_v4::make},
-    Family{"deepseek_v41", "DeepseekV41ForCausalLM", deepseek_v41::make},
-    Family{"deepseek_v41_text", "DeepseekV41ForCausalLM", deepseek_v41::make},
+    Family{"llama", "LlamaForCausalLM", make<dense::DenseModel>},
+    Family{"qwen2", "Qwen2ForCausalLM", make<dense::DenseModel>},
+    Family{"qwen3", "Qwen3ForCausalLM", make<dense::DenseModel>},
+    Family{"deepseek", "DeepseekForCausalLM", make<deepseek_moe::DeepSeekMoeModel>},
+    Family{"deepseek_v2", "DeepseekV2ForCausalLM", make<deepseek_v3::DeepSeekV3Model>},
+    Family{"deepseek_v3", "DeepseekV3ForCausalLM", make<deepseek_v3::DeepSeekV3Model>},
+    Family{"deepseek_v32", "DeepseekV32ForCausalLM", make<deepseek_v32::DeepSeekV32Model>},
+    Family{"deepseek_v4", "DeepseekV4ForCausalLM", make<deepseek_v4::DeepSeekV4Model>},
+    Family{"deepseek_v41", "DeepseekV41ForCausalLM", make<deepseek_v41::DeepSeekV41Model>},
+    Family{"deepseek_v41_text", "DeepseekV41ForCausalLM", make<deepseek_v41::DeepSeekV41Model>},
 };
 
 }  // namespace
@@ -41,7 +53,7 @@ std::vector<std::string> known_families() {
   return names;
 }
 
-Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptions& options) {
+Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOptions& options) {
   HADAL_TRY(const std::vector<std::string> architectures, config.texts("architectures"));
   HADAL_TRY(const std::string type, config.text("model_type", ""));
   for (const Family& f : kFamilies) {
@@ -49,8 +61,14 @@ Result<std::unique_ptr<Model>> make_model(const Config& config, const ModelOptio
                                     : type == f.model_type;
     if (!named) continue;
     HADAL_TRY(std::unique_ptr<Model> model, f.make(config, options));
-    if (options.v41_tail && model->spec().tail_halo == 0)
-      return usage_error(config.origin() + ": --v41-tail is given, and this model has no tail");
+    if (options.draft && !model->spec().drafts)
+      return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
+    if (options.tail_rows && model->spec().tail_halo == 0) {
+      Error error =
+          usage_error(config.origin() + ": rows are given for the model's tail, and it has none");
+      error.setting = Setting::kTailRows;
+      return error;
+    }
     return model;
   }
   std::string known;

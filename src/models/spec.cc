@@ -5,7 +5,7 @@
 namespace hadal {
 namespace {
 
-// Far above every published model; a file that says more lies.
+// Far above every published model: a larger number comes from a damaged file.
 constexpr int64_t kMaxWidth = int64_t{1} << 20;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxContext = int64_t{1} << 24;
@@ -34,6 +34,17 @@ Result<ModelSpec> ModelSpec::from_config(const Config& config) {
   s.field("max_position_embeddings", s.max_position_embeddings);
   s.field("tie_word_embeddings", s.tie_word_embeddings);
   return s;
+}
+
+GroupHandle ModelSpec::add_group(PlaneGroup group) {
+  groups.push_back(std::move(group));
+  return {groups.size() - 1};
+}
+
+PlaneHandle ModelSpec::add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width) {
+  HADAL_CHECK(group.index < groups.size());
+  planes.push_back({.role = role, .group = group.index, .layers = layers, .width = width});
+  return {planes.size() - 1, group};
 }
 
 void ModelSpec::field(std::string name, std::string value) {

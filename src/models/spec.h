@@ -1,5 +1,5 @@
-// ModelSpec: what every family tells about itself, typed and validated, before a byte of weights is
-// touched.
+// ModelSpec: the part of a configuration that all families share, typed and checked before any
+// weight is read, and the caches that the family needs.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,20 @@ struct ModelSpec {
   std::vector<PlaneGroup> groups;
   std::vector<Plane> planes;
   int64_t reuse_unit = 64;  ///< a cached prefix is reused at multiples of it, only
-  /// The last layers need only a prompt's last rows: so many before the first that must be right.
-  /// 0: all layers run all rows.
+  /// Rows of a prompt that the last layers run up to and with the first exact one (docs/tail.md);
+  /// 0: the model has no tail, all layers run all rows.
   int64_t tail_halo = 0;
-  bool tail_exact = true;   ///< false: a shorter halo than that was asked for
-  int64_t extra_width = 0;  ///< numbers a token row that prepare() fills
+  bool tail_exact = true;   ///< false: the user asked for fewer rows than exactness needs
+  int64_t extra_width = 0;  ///< numbers a token row that Model::fill_extra fills
+  bool drafts = false;      ///< Model::draft is there and its layer loaded
   /// The family's own fields for people and programs: (name as in config.json, value), in reading
   /// order.
   std::vector<std::pair<std::string, std::string>> fields;
 
-  /// What all families have in common, checked; the fields for people are begun.
+  /// The keys of config.json that all families share, checked; begins `fields` with them.
   static Result<ModelSpec> from_config(const Config& config);
+  GroupHandle add_group(PlaneGroup group);
+  PlaneHandle add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width);
   void field(std::string name, std::string value);
   void field(std::string name, int64_t value);
   void field(std::string name, bool value);

@@ -72,24 +72,25 @@ void Ops::gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clam
 
 void Ops::add(Tensor x, Tensor y) { emit(HADAL_OP_ADD, {x, y}); }
 
-void Ops::kv_write(Tensor x, Tensor plane, size_t group, int64_t ratio) {
+void Ops::kv_write(Tensor x, const PlaneLayer& plane) {
   hadal_attributes attr{};
-  attr.kv_write.ratio = static_cast<uint32_t>(ratio);
+  attr.kv_write.ratio = static_cast<uint32_t>(plane.ratio);
   emit(HADAL_OP_KV_WRITE,
-       {x, plane, position_of(x), row_seq_of(x), inputs_.block_table[group],
-        inputs_.write_from[group]},
+       {x, plane.tensor, position_of(x), row_seq_of(x), inputs_.block_table[plane.group],
+        inputs_.write_from[plane.group]},
        attr);
 }
 
-void Ops::gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
-                        double scale, Tensor out, int64_t window) {
+void Ops::gqa_attention(Tensor q, const PlaneLayer& keys, const PlaneLayer& values,
+                        int64_t kv_heads, double scale, Tensor out, int64_t window) {
+  HADAL_CHECK(keys.group == values.group);
   hadal_attributes attr{};
   attr.attention.scale = static_cast<float>(scale);
   attr.attention.kv_heads = static_cast<uint32_t>(kv_heads);
   attr.attention.window = static_cast<uint32_t>(window);
   emit(HADAL_OP_GQA_ATTENTION,
-       {q, k_plane, v_plane, position_of(q), row_seq_of(q), inputs_.block_table[group],
-        inputs_.first[group], std::nullopt, out},
+       {q, keys.tensor, values.tensor, position_of(q), row_seq_of(q),
+        inputs_.block_table[keys.group], inputs_.first[keys.group], std::nullopt, out},
        attr);
 }
 
@@ -123,24 +124,26 @@ void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSeg
   hadal_attributes attr{};
   attr.latent.scale = static_cast<float>(scale);
   std::optional<Tensor> plane2, table2, first2, list2;
-  for (const LatentSegment* s : {&segment, second}) {
-    if (!s) continue;
-    attr.latent.segments[s == second ? 1 : 0] = {.ratio = static_cast<uint32_t>(s->ratio),
-                                                 .window = static_cast<uint32_t>(s->window)};
-  }
+  const auto segment_attr = [](const LatentSegment& s) {
+    return hadal_segment_attr{.ratio = static_cast<uint32_t>(s.plane.ratio),
+                              .window = static_cast<uint32_t>(s.window)};
+  };
+  attr.latent.segments[0] = segment_attr(segment);
   if (second) {
-    plane2 = second->plane;
-    table2 = inputs_.block_table[second->group];
-    first2 = inputs_.first[second->group];
+    attr.latent.segments[1] = segment_attr(*second);
+    plane2 = second->plane.tensor;
+    table2 = inputs_.block_table[second->plane.group];
+    first2 = inputs_.first[second->plane.group];
     list2 = second->list;
   }
+  const PlaneLayer& plane = segment.plane;
   emit(HADAL_OP_LATENT_ATTENTION,
-       {q, tail, position_of(q), row_seq_of(q), segment.plane, inputs_.block_table[segment.group],
-        inputs_.first[segment.group], segment.list, plane2, table2, first2, list2, sink, out},
+       {q, tail, position_of(q), row_seq_of(q), plane.tensor, inputs_.block_table[plane.group],
+        inputs_.first[plane.group], segment.list, plane2, table2, first2, list2, sink, out},
        attr);
 }
 
-void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list,
+void Ops::index_topk(Tensor q, Tensor weight, const PlaneLayer& keys, Tensor list,
                      const CandidateBlocks* candidates) {
   hadal_attributes attr{};
   attr.index.ratio = static_cast<uint32_t>(keys.ratio);
@@ -150,28 +153,29 @@ void Ops::index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor 
     attr.index.block_size = static_cast<uint32_t>(candidates->block_size);
   }
   emit(HADAL_OP_INDEX_TOPK,
-       {q, weight, position_of(q), row_seq_of(q), keys.plane, inputs_.block_table[keys.group],
+       {q, weight, position_of(q), row_seq_of(q), keys.tensor, inputs_.block_table[keys.group],
         inputs_.first[keys.group], list, blocks},
        attr);
 }
 
-void Ops::index_blocks(Tensor q, Tensor weight, const LatentSegment& keys,
+void Ops::index_blocks(Tensor q, Tensor weight, const PlaneLayer& keys,
                        const CandidateBlocks& candidates) {
   hadal_attributes attr{};
   attr.index = {.ratio = static_cast<uint32_t>(keys.ratio),
                 .block_size = static_cast<uint32_t>(candidates.block_size)};
   emit(HADAL_OP_INDEX_BLOCKS,
-       {q, weight, position_of(q), row_seq_of(q), keys.plane, inputs_.block_table[keys.group],
+       {q, weight, position_of(q), row_seq_of(q), keys.tensor, inputs_.block_table[keys.group],
         inputs_.first[keys.group], candidates.list},
        attr);
 }
 
-void Ops::compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_t ratio,
-                   bool overlap, Tensor out) {
+void Ops::compress(const PlaneLayer& rows, std::optional<Tensor> ape, int64_t ratio, bool overlap,
+                   Tensor out) {
   hadal_attributes attr{};
   attr.compress = {.ratio = static_cast<uint32_t>(ratio), .overlap = overlap ? 1u : 0u};
   emit(HADAL_OP_COMPRESS,
-       {plane, ape, position_of(out), row_seq_of(out), inputs_.block_table[group], out}, attr);
+       {rows.tensor, ape, position_of(out), row_seq_of(out), inputs_.block_table[rows.group], out},
+       attr);
 }
 
 void Ops::emit_hc_pre(Tensor x, std::optional<Tensor> mix, std::optional<Tensor> base,
@@ -218,10 +222,11 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
     return lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
   hadal_attributes attr{};
   attr.latent.scale = static_cast<float>(scale);
-  attr.latent.segments[0].ratio = 1;
+  attr.latent.segments[0].ratio = static_cast<uint32_t>(segment.plane.ratio);
   emit(HADAL_OP_MLA_ATTENTION,
-       {q_nope, q_rope, w_uk, w_uv, segment.plane, position_of(q_nope), row_seq_of(q_nope),
-        inputs_.block_table[segment.group], inputs_.first[segment.group], segment.list, out},
+       {q_nope, q_rope, w_uk, w_uv, segment.plane.tensor, position_of(q_nope), row_seq_of(q_nope),
+        inputs_.block_table[segment.plane.group], inputs_.first[segment.plane.group], segment.list,
+        out},
        attr);
 }
 

@@ -29,7 +29,7 @@ struct Lowering {
   }
 };
 
-/// What the rope of one kind of layer is: which dimensions turn, how, and how fast.
+/// The rotary embedding of one kind of layer.
 struct Rope {
   Tensor inv_freq{};  ///< [dims / 2] F32 weight
   int64_t first = 0, dims = 0;
@@ -54,12 +54,18 @@ struct HyperConnection {
   int64_t iterations = 1;
 };
 
+/// One layer of a cache plane and how it is paged; StepPlanes (models/planes.h) gives them out.
+struct PlaneLayer {
+  Tensor tensor{};    ///< [blocks, slots, width]
+  size_t group = 0;   ///< the plane group whose block tables page it
+  int64_t ratio = 1;  ///< positions a slot
+};
+
 /// One cache that latent attention looks at.
 struct LatentSegment {
-  Tensor plane{};    ///< [blocks, slots, width]
-  size_t group = 0;  ///< of planes
-  int64_t ratio = 1, window = 0;
-  std::optional<Tensor> list = {};  ///< [T, listed] I32
+  PlaneLayer plane;
+  int64_t window = 0;               ///< positions that are seen, the query's own included; 0: all
+  std::optional<Tensor> list = {};  ///< [T, listed] I32: these slots alone
 };
 
 /// Runs of entries among which index_topk searches.
@@ -106,12 +112,12 @@ class Ops {
   void gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp = 0);
   /// x += y
   void add(Tensor x, Tensor y);
-  /// Writes the rows x [T, width] to one layer of a plane of `group`; ratio: only those that end an
-  /// entry.
-  void kv_write(Tensor x, Tensor plane, size_t group, int64_t ratio = 1);
+  /// Writes the rows x [T, width] to the plane; of a plane with a ratio, only those that end a
+  /// slot.
+  void kv_write(Tensor x, const PlaneLayer& plane);
   /// out = softmax(scale q kᵀ) v over the row's own sequence; window 0: all of it.   q [T, H, D],
   /// out [T, H, Dv]
-  void gqa_attention(Tensor q, Tensor k_plane, Tensor v_plane, size_t group, int64_t kv_heads,
+  void gqa_attention(Tensor q, const PlaneLayer& keys, const PlaneLayer& values, int64_t kv_heads,
                      double scale, Tensor out, int64_t window = 0);
   /// The experts of each row and their weights.   logits [T, E], bias [E], expert and weight [T,
   /// k]; hash [V, k]: the experts of each token, instead of a choice
@@ -127,16 +133,16 @@ class Ops {
   void latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
                         double scale, Tensor out, std::optional<Tensor> sink = {},
                         const LatentSegment* second = nullptr);
-  /// list = the entries of the segment whose score is largest, of all or of those in candidate
-  /// blocks.   q [T, H, D], weight [T, H], list [T, k] I32; plane [blocks, slots, D]
-  void index_topk(Tensor q, Tensor weight, const LatentSegment& keys, Tensor list,
+  /// list = the slots whose keys score highest, of all or of those in candidate blocks.   q [T, H,
+  /// D], weight [T, H], list [T, k] I32; keys of width D
+  void index_topk(Tensor q, Tensor weight, const PlaneLayer& keys, Tensor list,
                   const CandidateBlocks* candidates = nullptr);
   /// candidates = the blocks of entries that hold the largest scores, the last visible one always.
-  void index_blocks(Tensor q, Tensor weight, const LatentSegment& keys,
+  void index_blocks(Tensor q, Tensor weight, const PlaneLayer& keys,
                     const CandidateBlocks& candidates);
-  /// out[t] = the entry that ends with row t, of rows [kv; z] in the plane.   ape [ratio D] or [2
-  /// ratio D], out [T, D]
-  void compress(Tensor plane, size_t group, std::optional<Tensor> ape, int64_t ratio, bool overlap,
+  /// out[t] = the entry of `ratio` positions that ends with row t, made of the rows [kv; z].   ape
+  /// [ratio D] or [2 ratio D], out [T, D]
+  void compress(const PlaneLayer& rows, std::optional<Tensor> ape, int64_t ratio, bool overlap,
                 Tensor out);
   /// out = Σ pre_i x_i, and with `post` and `comb` what hc_post needs.   x [T, n, d], mix [T, n (n
   /// + 2)] or [T, n], out [T, d], post [T, n], comb [T, n, n]

@@ -1,4 +1,5 @@
-// Sink: where the descriptors that Ops fills go. Three of them: run at once, plan, tape.
+// Sink: where the descriptors that Ops fills go. Three of them: run at once, add up the cost,
+// record a tape.
 #pragma once
 
 #include <array>
@@ -31,7 +32,6 @@ struct Tape {
   std::vector<Tensor> tensors;
   std::vector<hadal_op> ops;
   hadal_tape head{};
-  uint64_t workspace_bytes = 0;  ///< the most that any operator asks of op_run
 
   /// Fills `head` from the vectors and the layout. The tape must not move afterwards.
   void seal(const StepLayout& layout, uint64_t scratch_bytes, uint32_t planes);
@@ -48,36 +48,36 @@ class TapeSink final : public Sink {
   Tape& tape_;
 };
 
-/// What a dry run found.
-struct Plan {
+/// What a dry run of one step found.
+struct StepCost {
   struct OpTotal {
     int64_t count = 0;
     double flops = 0, bytes = 0;
   };
-  std::map<std::string, OpTotal> ops;  ///< by operator name, for the rows the plan was made for
+  std::map<std::string, OpTotal> ops;           ///< by operator name, for the rows of that step
   std::map<std::string, std::string> declined;  ///< operator with shapes -> the chip's reason
   double flops = 0, bytes = 0;
   uint64_t scratch_bytes = 0, workspace_bytes = 0;
 };
 
 /// Touches no data: adds up cost and asks the chip what it takes.
-class PlanSink final : public Sink {
+class CostSink final : public Sink {
  public:
   /// rows: the row counts to cost for; context: positions that attention reads.
-  PlanSink(const Device& device, const StepLayout& layout,
-           std::array<int64_t, HADAL_DIM_COUNT> rows, double context, Plan& plan)
+  CostSink(const Device& device, const StepLayout& layout,
+           std::array<int64_t, HADAL_DIM_COUNT> rows, double context, StepCost& cost)
       : device_(device),
         limits_(layout.limits.dims()),
         rows_(rows),
         context_(context),
-        plan_(plan) {}
+        cost_(cost) {}
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
 
  private:
   const Device& device_;
   std::array<int64_t, HADAL_DIM_COUNT> limits_, rows_;
   double context_;
-  Plan& plan_;
+  StepCost& cost_;
 };
 
 /// Runs each operator at once.

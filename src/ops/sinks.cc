@@ -61,22 +61,22 @@ void TapeSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
   }
 }
 
-void PlanSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
-  const OpCost cost = op_cost(op, tensors, rows_, context_);
-  Plan::OpTotal& total = plan_.ops[host_chip::op_name(op.id)];
+void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  const OpCost own = op_cost(op, tensors, rows_, context_);
+  StepCost::OpTotal& total = cost_.ops[host_chip::op_name(op.id)];
   ++total.count;
-  total.flops += cost.flops;
-  total.bytes += cost.bytes;
-  plan_.flops += cost.flops;
-  plan_.bytes += cost.bytes;
+  total.flops += own.flops;
+  total.bytes += own.bytes;
+  cost_.flops += own.flops;
+  cost_.bytes += own.bytes;
   const OpSupport support = device_.query(op, tensors, limits_.data());
   if (support.supported) {
-    plan_.workspace_bytes = std::max(plan_.workspace_bytes, support.workspace_bytes);
+    cost_.workspace_bytes = std::max(cost_.workspace_bytes, support.workspace_bytes);
     return;
   }
   std::array<const hadal_tensor*, HADAL_MAX_OPERANDS> pointers{};
   for (size_t i = 0; i < tensors.size(); ++i) pointers[i] = &tensors[i];
-  plan_.declined.emplace(host_chip::describe(op, pointers.data()), support.reason);
+  cost_.declined.emplace(host_chip::describe(op, pointers.data()), support.reason);
 }
 
 void EagerSink::op(const hadal_op& op, std::span<const Tensor> tensors) {

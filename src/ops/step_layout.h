@@ -50,7 +50,7 @@ struct StepLayout {
   hadal_tensor draft_row{};                     // [T] I32, of a draft: rows of `hidden`
   // of a tail: which rows of T it computes, and their positions and sequences
   hadal_tensor tail_row{}, tail_position{}, tail_row_seq{};  // [U] I32
-  hadal_tensor extra{};                                      // [T, extra] F32, by Model::prepare
+  hadal_tensor extra{};                                      // [T, extra] F32, by Model::fill_extra
   hadal_tensor logit_row{};                                  // [R] I32, indexes the rows of U
   hadal_tensor sample_params{}, sample_seed{}, sample_position{};  // [R, …]
   hadal_tensor entry_start{};                                      // [R, 2] I32

@@ -12,8 +12,8 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/names.h"
-#include "device/decode.h"
 #include "models/model.h"
+#include "weights/convert.h"
 
 namespace hadal::quantize {
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "session/vocabulary.h"
+
 namespace hadal {
 namespace {
 
@@ -16,11 +18,11 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const LoadProgress& progress) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
   if (options.fit_context) {
-    if (const Status fits = runner->check_memory();
-        !fits && fits.error().remedy == Remedy::kSmallerContext &&
-        fits.error().remedy_value >= kLeastContext) {
+    if (const Status fits = runner->check_memory(); !fits &&
+                                                    fits.error().setting == Setting::kContext &&
+                                                    fits.error().suggestion >= kLeastContext) {
       RunnerOptions smaller = options.runner;
-      smaller.context = fits.error().remedy_value;
+      smaller.context = fits.error().suggestion;
       HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
     }
   }
@@ -83,7 +85,12 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
     // One that was named must exist; one that is not recognised matters to chats alone.
     if (options.chat_format && !*session->format_) return session->format_->error();
   }
-  HADAL_TRY(session->engine_, load_engine(c, options, progress));
+  SessionOptions complete = options;
+  complete.runner.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
+    if (session->tokenizer_) return compressed_vocabulary(*session->tokenizer_);
+    return compressed_vocabulary(c);
+  };
+  HADAL_TRY(session->engine_, load_engine(c, complete, progress));
   return session;
 }
 

@@ -12,28 +12,28 @@ CompressorWeights bind_compressor(WeightBinder& b, const std::string& p, const C
   return w;
 }
 
-Rope rope_of_tail(const RopeSpec& rope, Tensor inv_freq, int64_t width) {
-  Rope out = rope.op(inv_freq);
-  out.first = width - rope.dims;
-  return out;
+void CompressorSpec::add_planes(ModelSpec& model, GroupHandle rows, GroupHandle entries,
+                                PlaneRole role, int64_t layers) {
+  row_plane = model.add_plane(rows, PlaneRole::kCompressorRow, layers, 2 * row_width());
+  entry_plane = model.add_plane(entries, role, layers, width);
 }
 
-void compress(Ops& ops, const CompressorSpec& s, const CompressorWeights& w, double eps,
-              Tensor inv_freq, const CompressorPlanes& planes, Tensor h) {
+void compress(Ops& ops, const CompressorSpec& s, const CompressorWeights& w, double eps, Rope rope,
+              const StepPlanes& planes, int64_t layer, Tensor h) {
+  const PlaneLayer& row_plane = planes.of(s.row_plane, layer);
   Scratch scratch(ops);
   const int64_t width = s.row_width();
   const Tensor rows = scratch.rows(HADAL_DIM_T, 2 * width);
   ops.matmul(h, *w.wkv, columns(rows, 0, width));
   ops.matmul(h, *w.wgate, columns(rows, width, width));
-  ops.kv_write(rows, planes.rows, planes.rows_group);
+  ops.kv_write(rows, row_plane);
 
   const Tensor entry = scratch.rows(HADAL_DIM_T, s.width);
-  ops.compress(planes.rows, planes.rows_group, *w.ape, s.ratio, s.overlap, entry);
+  ops.compress(row_plane, *w.ape, s.ratio, s.overlap, entry);
   ops.rms_norm(entry, *w.norm, eps, entry);
-  Rope rope = rope_of_tail(s.rope, inv_freq, s.width);
   rope.ratio = s.ratio;
   ops.rope(heads_view(entry, 1), rope);
-  ops.kv_write(entry, planes.entries, planes.entries_group, s.ratio);
+  ops.kv_write(entry, planes.of(s.entry_plane, layer));
 }
 
 }  // namespace hadal

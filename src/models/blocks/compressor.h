@@ -18,8 +18,12 @@ struct CompressorSpec {
   int64_t ratio = 0;
   bool overlap = false;
   int64_t width = 0;  ///< of an entry
-  RopeSpec rope;      ///< turns the last numbers of an entry
+  PlaneHandle row_plane, entry_plane;
+
   [[nodiscard]] int64_t row_width() const { return overlap ? 2 * width : width; }  ///< of kv and z
+  /// Rows and entries of `layers` layers; role: that of the entries.
+  void add_planes(ModelSpec& model, GroupHandle rows, GroupHandle entries, PlaneRole role,
+                  int64_t layers);
 };
 
 struct CompressorWeights {
@@ -29,21 +33,13 @@ struct CompressorWeights {
   Weight* norm = nullptr;   // [width]
 };
 
-/// Where a layer's compressor keeps its rows and its entries.
-struct CompressorPlanes {
-  Tensor rows{}, entries{};
-  size_t rows_group = 0, entries_group = 0;
-};
-
 /// `prefix` ends in a dot: "layers.2.attn.compressor.".
 CompressorWeights bind_compressor(WeightBinder& binder, const std::string& prefix,
                                   const CompressorSpec& spec, int64_t hidden);
 
-/// Caches the rows of h and the entries that end with one of them.   h [T, hidden]
+/// Caches the rows of h and the entries that end with one of them.   h [T, hidden]; rope: of an
+/// entry; layer: counted in the compressor's planes
 void compress(Ops& ops, const CompressorSpec& spec, const CompressorWeights& w, double eps,
-              Tensor inv_freq, const CompressorPlanes& planes, Tensor h);
-
-/// The rotation of the last `dims` numbers of a head of `width`.
-Rope rope_of_tail(const RopeSpec& rope, Tensor inv_freq, int64_t width);
+              Rope rope, const StepPlanes& planes, int64_t layer, Tensor h);
 
 }  // namespace hadal

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "models/weights.h"
 #include "ops/ops.h"
+#include "weights/binder.h"
 
 namespace hadal {
 

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "models/spec.h"
-#include "models/weights.h"
 #include "ops/ops.h"
+#include "weights/binder.h"
 
 namespace hadal {
 
@@ -17,9 +17,12 @@ struct EndWeights {
 
 /// Names of the three tensors.
 struct EndNames {
-  std::string embed_tokens = "model.embed_tokens.weight", norm = "model.norm.weight",
-              lm_head = "lm_head.weight";
+  const char *embed_tokens = "model.embed_tokens.weight", *norm = "model.norm.weight",
+             *lm_head = "lm_head.weight";
 };
+/// As V4's files call them.
+constexpr EndNames kShortEndNames{
+    .embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"};
 
 EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec, const EndNames& names = {});
 

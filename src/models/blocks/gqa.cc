@@ -4,7 +4,8 @@
 
 namespace hadal {
 
-Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model) {
+Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model,
+                                     const GqaDefaults& defaults) {
   GqaSpec s;
   HADAL_TRY(s.num_attention_heads, config.integer("num_attention_heads", 1, 4096));
   HADAL_TRY(s.num_key_value_heads,
@@ -18,8 +19,8 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model) {
     default_head_dim = model.hidden_size / s.num_attention_heads;
   HADAL_TRY(s.head_dim, config.integer("head_dim", 1, 4096, default_head_dim));
   s.rms_norm_eps = model.rms_norm_eps;
-  s.qk_norm = model.family == "qwen3";
-  HADAL_TRY(s.attention_bias, config.boolean("attention_bias", model.family == "qwen2"));
+  s.qk_norm = defaults.qk_norm;
+  HADAL_TRY(s.attention_bias, config.boolean("attention_bias", defaults.attention_bias));
   HADAL_TRY(s.rope, RopeSpec::from_config(config, s.head_dim));
   model.field("num_attention_heads", s.num_attention_heads);
   model.field("num_key_value_heads", s.num_key_value_heads);
@@ -30,14 +31,11 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model) {
   return s;
 }
 
-void GqaSpec::add_planes(ModelSpec& model) const {
-  const size_t group = model.groups.size();
-  model.groups.push_back({.name = "kv"});
-  for (const char* name : {"k", "v"})
-    model.planes.push_back({.name = name,
-                            .group = group,
-                            .layers = model.num_hidden_layers,
-                            .width = num_key_value_heads * head_dim});
+void GqaSpec::add_planes(ModelSpec& model) {
+  const GroupHandle group = model.add_group({.name = "kv"});
+  const int64_t layers = model.num_hidden_layers, width = num_key_value_heads * head_dim;
+  key_plane = model.add_plane(group, PlaneRole::kKey, layers, width);
+  value_plane = model.add_plane(group, PlaneRole::kValue, layers, width);
 }
 
 GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int64_t hidden) {
@@ -62,8 +60,9 @@ GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int
   return w;
 }
 
-void gqa_attention(Ops& ops, const GqaSpec& s, const GqaWeights& w, Tensor inv_freq, Tensor k_plane,
-                   Tensor v_plane, Tensor h, Tensor x, int64_t window) {
+void gqa_attention(Ops& ops, const GqaSpec& s, const GqaWeights& w, Tensor inv_freq,
+                   const StepPlanes& planes, int64_t layer, Tensor h, Tensor x, int64_t window) {
+  const PlaneLayer &keys = planes.of(s.key_plane, layer), &values = planes.of(s.value_plane, layer);
   const Rope rope = s.rope.op(inv_freq);
   Scratch scratch(ops);
   Tensor q = scratch.rows(HADAL_DIM_T, s.num_attention_heads * s.head_dim);
@@ -80,10 +79,10 @@ void gqa_attention(Ops& ops, const GqaSpec& s, const GqaWeights& w, Tensor inv_f
   }
   ops.rope(q_heads, rope);
   ops.rope(k_heads, rope);
-  ops.kv_write(k, k_plane, 0);
-  ops.kv_write(v, v_plane, 0);
+  ops.kv_write(k, keys);
+  ops.kv_write(v, values);
   Tensor o = scratch.like(q);
-  ops.gqa_attention(q_heads, k_plane, v_plane, 0, s.num_key_value_heads,
+  ops.gqa_attention(q_heads, keys, values, s.num_key_value_heads,
                     1.0 / std::sqrt(static_cast<double>(s.head_dim)),
                     heads_view(o, s.num_attention_heads), window);
   ops.matmul(o, *w.o_proj, x, optional(w.o_bias), x);

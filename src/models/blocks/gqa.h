@@ -8,6 +8,11 @@
 
 namespace hadal {
 
+/// What a family has although its config.json need not say so.
+struct GqaDefaults {
+  bool attention_bias = false, qk_norm = false;
+};
+
 struct GqaSpec {
   int64_t num_attention_heads = 0;
   int64_t num_key_value_heads = 0;
@@ -16,11 +21,13 @@ struct GqaSpec {
   bool qk_norm = false;         ///< an RMS norm of each head of q and k, before the rotation
   double rms_norm_eps = 0;      ///< of that norm
   RopeSpec rope;
+  PlaneHandle key_plane, value_plane;
 
   /// The keys of config.json; writes the fields for people to `model`.
-  static Result<GqaSpec> from_config(const Config& config, ModelSpec& model);
-  /// The planes of `layers` layers: K and V, in one group.
-  void add_planes(ModelSpec& model) const;
+  static Result<GqaSpec> from_config(const Config& config, ModelSpec& model,
+                                     const GqaDefaults& defaults = {});
+  /// Keys and values of all layers, in a group of their own.
+  void add_planes(ModelSpec& model);
 };
 
 struct GqaWeights {
@@ -39,6 +46,6 @@ GqaWeights bind_gqa(WeightBinder& binder, const std::string& prefix, const GqaSp
 /// x += W_o Attn(h).   h and x [T, hidden]; window: positions that attention sees, the query's own
 /// included; 0: all
 void gqa_attention(Ops& ops, const GqaSpec& spec, const GqaWeights& w, Tensor inv_freq,
-                   Tensor k_plane, Tensor v_plane, Tensor h, Tensor x, int64_t window = 0);
+                   const StepPlanes& planes, int64_t layer, Tensor h, Tensor x, int64_t window = 0);
 
 }  // namespace hadal

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "models/spec.h"
-#include "models/weights.h"
 #include "ops/ops.h"
+#include "weights/binder.h"
 
 namespace hadal {
 

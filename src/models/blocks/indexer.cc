@@ -21,11 +21,8 @@ Result<IndexerSpec> IndexerSpec::from_config(const Config& config, const RopeSpe
   return s;
 }
 
-void IndexerSpec::add_planes(ModelSpec& model, size_t group) const {
-  model.planes.push_back({.name = "index key",
-                          .group = group,
-                          .layers = model.num_hidden_layers,
-                          .width = index_head_dim});
+void IndexerSpec::add_planes(ModelSpec& model, GroupHandle group) {
+  key_plane = model.add_plane(group, PlaneRole::kIndexKey, model.num_hidden_layers, index_head_dim);
 }
 
 IndexerWeights bind_indexer(WeightBinder& b, const std::string& p, const IndexerSpec& s,
@@ -39,22 +36,22 @@ IndexerWeights bind_indexer(WeightBinder& b, const std::string& p, const Indexer
   return w;
 }
 
-void indexer(Ops& ops, const IndexerSpec& s, const IndexerWeights& w, Tensor inv_freq, Tensor plane,
-             size_t group, Tensor h, Tensor c_q, Tensor list) {
+void indexer(Ops& ops, const IndexerSpec& s, const IndexerWeights& w, Tensor inv_freq,
+             const PlaneLayer& keys, Tensor h, Tensor c_q, Tensor list) {
   const Rope rope = s.rope.op(inv_freq);
   Scratch scratch(ops);
   Tensor k = scratch.rows(HADAL_DIM_T, s.index_head_dim);
   ops.matmul(h, *w.wk, k);
   ops.layer_norm(k, *w.k_norm, *w.k_norm_bias, kKeyNormEps, k);
   ops.rope(heads_view(k, 1), rope);
-  ops.kv_write(k, plane, group);
+  ops.kv_write(k, keys);
 
   Tensor q = scratch.rows(HADAL_DIM_T, s.index_n_heads * s.index_head_dim);
   Tensor weight = scratch.rows(HADAL_DIM_T, s.index_n_heads);
   ops.matmul(c_q, *w.wq_b, q);
   ops.rope(heads_view(q, s.index_n_heads), rope);
   ops.matmul(h, *w.weights_proj, weight);
-  ops.index_topk(heads_view(q, s.index_n_heads), weight, {.plane = plane, .group = group}, list);
+  ops.index_topk(heads_view(q, s.index_n_heads), weight, keys, list);
 }
 
 }  // namespace hadal

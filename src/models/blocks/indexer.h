@@ -18,12 +18,13 @@ struct IndexerSpec {
   int64_t index_head_dim = 0;
   int64_t index_topk = 0;
   RopeSpec rope;
+  PlaneHandle key_plane;
 
   /// `rope`: that of the attention.
   static Result<IndexerSpec> from_config(const Config& config, const RopeSpec& rope,
                                          ModelSpec& model);
-  /// The plane of the keys, in the group `group`.
-  void add_planes(ModelSpec& model, size_t group) const;
+  /// The keys of all layers, in the group of what they choose among.
+  void add_planes(ModelSpec& model, GroupHandle group);
 };
 
 struct IndexerWeights {
@@ -40,6 +41,6 @@ IndexerWeights bind_indexer(WeightBinder& binder, const std::string& prefix,
 /// Writes the rows' keys to the plane and the choice of each row to `list`.   h [T, hidden], c_q
 /// [T, q_lora_rank], list [T, index_topk] I32
 void indexer(Ops& ops, const IndexerSpec& spec, const IndexerWeights& w, Tensor inv_freq,
-             Tensor plane, size_t group, Tensor h, Tensor c_q, Tensor list);
+             const PlaneLayer& keys, Tensor h, Tensor c_q, Tensor list);
 
 }  // namespace hadal

@@ -42,12 +42,9 @@ Result<MlaSpec> MlaSpec::from_config(const Config& config, ModelSpec& model) {
   return s;
 }
 
-void MlaSpec::add_planes(ModelSpec& model) const {
-  model.planes.push_back({.name = "latent",
-                          .group = model.groups.size(),
-                          .layers = model.num_hidden_layers,
-                          .width = cache_width()});
-  model.groups.push_back({.name = "kv"});
+void MlaSpec::add_planes(ModelSpec& model) {
+  latent_plane = model.add_plane(model.add_group({.name = "kv"}), PlaneRole::kLatent,
+                                 model.num_hidden_layers, cache_width());
 }
 
 MlaWeights bind_mla(WeightBinder& b, const std::string& p, const MlaSpec& s, int64_t hidden) {
@@ -64,8 +61,8 @@ MlaWeights bind_mla(WeightBinder& b, const std::string& p, const MlaSpec& s, int
   w.kv_a_proj_with_mqa = b.matrix(p + "kv_a_proj_with_mqa.weight", s.cache_width(), hidden);
   w.kv_a_layernorm = b.vector(p + "kv_a_layernorm.weight", rank);
   if (b.has(p + "k_b_proj.weight")) {  // GGUF: the two halves, the keys' already turned
-    w.w_uk = b.experts(p, "k_b_proj.weight", heads, rank, nope);
-    w.w_uv = b.experts(p, "v_b_proj.weight", heads, v, rank);
+    w.w_uk = b.matrices(p + "k_b_proj.weight", heads, rank, nope);
+    w.w_uv = b.matrices(p + "v_b_proj.weight", heads, v, rank);
     b.known_unused(p + "kv_b_proj.weight");  // some files keep the whole beside them
   } else {
     w.w_uk = b.head_rows(p + "kv_b_proj.weight", heads, nope + v, 0, nope, rank, true);
@@ -97,7 +94,7 @@ void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_f
   const Tensor c_kv = columns(kv, 0, s.kv_lora_rank), k_pe = columns(kv, s.kv_lora_rank, pe);
   ops.rms_norm(c_kv, *w.kv_a_layernorm, kLatentNormEps, c_kv);
   ops.rope(heads_view(k_pe, 1), rope);
-  ops.kv_write(kv, latents.plane, latents.group);
+  ops.kv_write(kv, latents.plane);
 
   Tensor o = scratch.rows(HADAL_DIM_T, heads * s.v_head_dim);
   ops.mla_attention(q_nope, q_pe, *w.w_uk, *w.w_uv, latents, s.scale, heads_view(o, heads));

@@ -22,11 +22,12 @@ struct MlaSpec {
   int64_t qk_rope_head_dim = 0;
   int64_t v_head_dim = 0;
   RopeSpec rope;
+  PlaneHandle latent_plane;
   double scale = 0;  ///< of scores: (nope + rope)^-1/2 · m², m of YaRN's mscale_all_dim
 
   static Result<MlaSpec> from_config(const Config& config, ModelSpec& model);
-  /// The plane of the latents, in a group of its own.
-  void add_planes(ModelSpec& model) const;
+  /// The latents of all layers, in a group of their own.
+  void add_planes(ModelSpec& model);
   [[nodiscard]] int64_t cache_width() const { return kv_lora_rank + qk_rope_head_dim; }
 };
 

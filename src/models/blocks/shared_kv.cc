@@ -1,5 +1,7 @@
 #include "models/blocks/shared_kv.h"
 
+#include <cmath>
+
 namespace hadal {
 namespace {
 
@@ -28,8 +30,9 @@ Result<RopeSpec> rope_of(const Config& config, const char* kind, int64_t dims) {
 
 }  // namespace
 
-Result<SharedKvSpec> SharedKvSpec::from_config(const Config& config) {
+Result<SharedKvSpec> SharedKvSpec::from_config(const Config& config, const ModelSpec& model) {
   SharedKvSpec s;
+  s.rms_norm_eps = model.rms_norm_eps;
   HADAL_TRY(s.num_attention_heads, config.integer("num_attention_heads", 1, 4096));
   HADAL_TRY(s.head_dim, config.integer("head_dim", 2, 65536));
   HADAL_TRY(s.q_lora_rank, config.integer("q_lora_rank", 1, 65536));
@@ -73,6 +76,25 @@ void SharedKvSpec::add_fields(ModelSpec& model, const std::string& layers) const
   model.field("rope of compressed layers", compress_rope.text());
 }
 
+PlaneHandle SharedKvSpec::add_window(ModelSpec& model, PlaneGroup group, int64_t layers) const {
+  model.reuse_unit = (sliding_window + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  group.block_slots = kBlockTokens;
+  group.keep = group.keep_at_boundary = sliding_window;
+  return model.add_plane(model.add_group(std::move(group)), PlaneRole::kWindow, layers, head_dim);
+}
+
+InvFreqWeights bind_inv_freq(WeightBinder& b, const SharedKvSpec& s) {
+  return {.main = b.table("inv_freq", s.main_rope.inv_freq()),
+          .compress = b.table("inv_freq of compressed layers", s.compress_rope.inv_freq())};
+}
+
+Rope end_rope(const SharedKvSpec& s, const InvFreqWeights& inv_freq, bool compressed,
+              int64_t width) {
+  Rope rope = compressed ? s.compress_rope.op(*inv_freq.compress) : s.main_rope.op(*inv_freq.main);
+  rope.first = width - rope.dims;
+  return rope;
+}
+
 SharedKvWeights bind_shared_kv(WeightBinder& b, const std::string& p, const SharedKvSpec& s,
                                int64_t hidden, bool chooses) {
   const int64_t width = s.query_width();
@@ -91,6 +113,55 @@ SharedKvWeights bind_shared_kv(WeightBinder& b, const std::string& p, const Shar
       b.matrix(p + "indexer.wq_b.weight", s.index_n_heads * s.index_head_dim, s.q_lora_rank);
   w.index_weights_proj = b.matrix(p + "indexer.weights_proj.weight", s.index_n_heads, hidden);
   return w;
+}
+
+void shared_kv_queries(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w, const Rope& rope,
+                       Tensor h, Tensor c_q, Tensor q) {
+  ops.matmul(h, *w.wq_a, c_q);
+  ops.rms_norm(c_q, *w.q_norm, s.rms_norm_eps, c_q);
+  ops.matmul(c_q, *w.wq_b, q);
+  const Tensor heads = heads_view(q, s.num_attention_heads);
+  if (s.norm_query_heads) ops.rms_norm(heads, std::nullopt, s.rms_norm_eps, heads);
+  ops.rope(heads, rope);
+}
+
+void shared_kv_window(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w, const Rope& rope,
+                      const PlaneLayer& window, Tensor h) {
+  Scratch scratch(ops);
+  const Tensor kv = scratch.rows(static_cast<hadal_dim>(h.row_dim), s.head_dim);
+  ops.matmul(h, *w.wkv, kv);
+  ops.rms_norm(kv, *w.kv_norm, s.rms_norm_eps, kv);
+  ops.rope(heads_view(kv, 1), rope);
+  ops.kv_write(kv, window);
+}
+
+IndexQueries index_queries(Ops& ops, Scratch& scratch, const SharedKvSpec& s,
+                           const SharedKvWeights& w, const Rope& rope, Tensor h, Tensor c_q) {
+  const auto rows = static_cast<hadal_dim>(h.row_dim);
+  const Tensor q = scratch.rows(rows, s.index_n_heads * s.index_head_dim);
+  const Tensor weight = scratch.rows(rows, s.index_n_heads);
+  ops.matmul(c_q, *w.index_wq_b, q);
+  ops.rope(heads_view(q, s.index_n_heads), rope);
+  ops.matmul(h, *w.index_weights_proj, weight);
+  return {.q = heads_view(q, s.index_n_heads), .weight = weight};
+}
+
+void shared_kv_output(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w, Rope rope,
+                      Tensor q, const PlaneLayer& window,
+                      const std::optional<LatentSegment>& entries, Tensor f) {
+  Scratch scratch(ops);
+  const Tensor o = scratch.like(q);
+  const Tensor heads = heads_view(o, s.num_attention_heads);
+  ops.latent_attention(heads_view(q, s.num_attention_heads), {},
+                       {.plane = window, .window = s.sliding_window},
+                       1.0 / std::sqrt(static_cast<double>(s.head_dim)), heads, *w.attn_sink,
+                       entries ? &*entries : nullptr);
+  // The values carry the rotation of the keys: it is taken back at the query's position.
+  rope.inverse = true;
+  ops.rope(heads, rope);
+  const Tensor u = scratch.rows(static_cast<hadal_dim>(q.row_dim), s.o_groups * s.o_lora_rank);
+  ops.matmul(heads_view(o, s.o_groups), *w.wo_a, heads_view(u, s.o_groups));
+  ops.matmul(u, *w.wo_b, f);
 }
 
 }  // namespace hadal

@@ -2,7 +2,6 @@
 // experts. arXiv 2401.06066.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "models/blocks/ends.h"
@@ -27,20 +26,16 @@ struct LayerWeights {
   FeedForwardWeights mlp;
 };
 
-class DeepSeekMoeModel final : public Model {
+class DeepSeekMoeModel final : public FamilyModel<DeepSeekMoeSpec> {
  public:
-  explicit DeepSeekMoeModel(DeepSeekMoeSpec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  DeepSeekMoeSpec spec_;
   Weight* inv_freq_ = nullptr;  // [head_dim / 2]
   std::vector<LayerWeights> layers_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_moe

@@ -29,10 +29,4 @@ Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
   return b.finish(unused_);
 }
 
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(options.refuse_draft(config));
-  HADAL_TRY(DeepSeekMoeSpec spec, DeepSeekMoeSpec::from_config(config));
-  return std::unique_ptr<Model>(new DeepSeekMoeModel(std::move(spec)));
-}
-
 }  // namespace hadal::deepseek_moe

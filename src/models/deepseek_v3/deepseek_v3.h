@@ -3,7 +3,6 @@
 // arXiv 2405.04434, 2412.19437.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "models/blocks/ends.h"
@@ -18,10 +17,9 @@ struct DeepSeekV3Spec {
   MlaSpec attention;
   MoeSpec moe;
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
+  PlaneHandle draft_plane;               ///< latents of the first of them, at its tokens' positions
 
-  bool draft = false;  ///< the first of them is loaded
-
-  static Result<DeepSeekV3Spec> from_config(const Config& config, const ModelOptions& options);
+  static Result<DeepSeekV3Spec> from_config(const Config& config, const FamilyOptions& options);
 };
 
 struct LayerWeights {
@@ -40,25 +38,21 @@ struct MtpWeights {
   Weight* norm = nullptr;  // [hidden], of shared_head
 };
 
-class DeepSeekV3Model final : public Model {
+class DeepSeekV3Model final : public FamilyModel<DeepSeekV3Spec> {
  public:
-  explicit DeepSeekV3Model(DeepSeekV3Spec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
   void draft(Ops& ops, const StepPlanes& planes) const override;
 
  private:
   LayerWeights bind_layer(WeightBinder& binder, int64_t layer, bool is_moe) const;
-  void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& plane, Tensor x) const;
+  void decoder_layer(Ops& ops, const LayerWeights& w, const PlaneLayer& latents, Tensor x) const;
 
-  DeepSeekV3Spec spec_;
   Weight* inv_freq_ = nullptr;  // [rope / 2]
   std::vector<LayerWeights> layers_;
   MtpWeights mtp_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v3

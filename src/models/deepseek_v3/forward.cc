@@ -3,12 +3,12 @@
 
 namespace hadal::deepseek_v3 {
 
-void DeepSeekV3Model::decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& plane,
+void DeepSeekV3Model::decoder_layer(Ops& ops, const LayerWeights& w, const PlaneLayer& latents,
                                     Tensor x) const {
   Scratch scratch(ops);
   Tensor h = scratch.like(x);
   ops.rms_norm(x, *w.input_layernorm, spec_.model.rms_norm_eps, h);
-  mla_attention(ops, spec_.attention, w.self_attn, *inv_freq_, {.plane = plane}, h, x);
+  mla_attention(ops, spec_.attention, w.self_attn, *inv_freq_, {.plane = latents}, h, x);
   ops.rms_norm(x, *w.post_attention_layernorm, spec_.model.rms_norm_eps, h);
   feed_forward(ops, spec_.moe, w.mlp, h, x);
 }
@@ -18,8 +18,10 @@ void DeepSeekV3Model::forward(Ops& ops, const StepPlanes& planes) const {
   Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
   ops.embed(*ends_.embed_tokens, x);
   for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i)
-    decoder_layer(ops, layers_[static_cast<size_t>(i)], planes.of(0, i), x);
-  if (spec_.draft) ops.rms_norm(x, *ends_.norm, spec_.model.rms_norm_eps, ops.inputs().hidden);
+    decoder_layer(ops, layers_[static_cast<size_t>(i)], planes.of(spec_.attention.latent_plane, i),
+                  x);
+  if (spec_.model.drafts)
+    ops.rms_norm(x, *ends_.norm, spec_.model.rms_norm_eps, ops.inputs().hidden);
   end_of_model(ops, spec_.model, ends_, x);
 }
 
@@ -36,7 +38,7 @@ void DeepSeekV3Model::draft(Ops& ops, const StepPlanes& planes) const {
   ops.gather_hidden(x);
   ops.rms_norm(x, *mtp_.hnorm, eps, columns(both, hidden, hidden));
   ops.matmul(both, *mtp_.eh_proj, x);
-  decoder_layer(ops, mtp_.layer, planes.of(1, 0), x);
+  decoder_layer(ops, mtp_.layer, planes.of(spec_.draft_plane, 0), x);
   EndWeights ends = ends_;
   ends.norm = mtp_.norm;
   end_of_model(ops, spec_.model, ends, x);

@@ -3,20 +3,17 @@
 namespace hadal::deepseek_v3 {
 
 Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config,
-                                                   const ModelOptions& options) {
+                                                   const FamilyOptions& options) {
   DeepSeekV3Spec s;
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
-  if (options.draft && s.num_nextn_predict_layers == 0) HADAL_TRY(options.refuse_draft(config));
-  s.draft = options.draft;
+  s.model.drafts = options.draft && s.num_nextn_predict_layers > 0;
   s.attention.add_planes(s.model);
-  if (s.draft) {  // the MTP layer's own latents, at the positions of its tokens
-    s.model.planes.push_back(s.model.planes[0]);
-    s.model.planes.back().name = "latent of MTP";
-    s.model.planes.back().layers = 1;
-  }
+  if (s.model.drafts)
+    s.draft_plane = s.model.add_plane(s.attention.latent_plane.group, PlaneRole::kLatent, 1,
+                                      s.attention.cache_width());
   return s;
 }
 
@@ -38,7 +35,7 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   WeightBinder b(checkpoint, weights_);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < layers; ++i) layers_.push_back(bind_layer(b, i, s.moe.is_moe(i)));
-  if (s.draft) {
+  if (s.model.drafts) {
     const std::string p = layer_prefix(layers);
     mtp_.enorm = b.vector(p + "enorm.weight", hidden);
     mtp_.hnorm = b.vector(p + "hnorm.weight", hidden);
@@ -50,11 +47,6 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   b.known_unused_layers("model.layers.", layers, s.num_nextn_predict_layers);
   ends_ = bind_ends(b, s.model);
   return b.finish(unused_);
-}
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(DeepSeekV3Spec spec, DeepSeekV3Spec::from_config(config, options));
-  return std::unique_ptr<Model>(new DeepSeekV3Model(std::move(spec)));
 }
 
 }  // namespace hadal::deepseek_v3

@@ -2,7 +2,6 @@
 // tokens that the indexer chooses. arXiv 2512.02556.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "models/blocks/ends.h"
@@ -31,23 +30,18 @@ struct LayerWeights {
   FeedForwardWeights mlp;
 };
 
-class DeepSeekV32Model final : public Model {
+class DeepSeekV32Model final : public FamilyModel<DeepSeekV32Spec> {
  public:
-  explicit DeepSeekV32Model(DeepSeekV32Spec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& latents, const Tensor& keys,
-                     Tensor x) const;
+  void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, Tensor x) const;
 
-  DeepSeekV32Spec spec_;
   Weight* inv_freq_ = nullptr;  // [rope / 2]
   std::vector<LayerWeights> layers_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v32

@@ -13,7 +13,7 @@ Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& config) {
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   s.attention.add_planes(s.model);
-  s.indexer.add_planes(s.model, 0);
+  s.indexer.add_planes(s.model, s.attention.latent_plane.group);
   return s;
 }
 
@@ -37,12 +37,6 @@ Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
   b.known_unused_layers("model.layers.", s.model.num_hidden_layers, s.num_nextn_predict_layers);
   ends_ = bind_ends(b, s.model);
   return b.finish(unused_);
-}
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(options.refuse_draft(config));
-  HADAL_TRY(DeepSeekV32Spec spec, DeepSeekV32Spec::from_config(config));
-  return std::unique_ptr<Model>(new DeepSeekV32Model(std::move(spec)));
 }
 
 }  // namespace hadal::deepseek_v32

@@ -20,8 +20,7 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV4Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
   WeightBinder b(checkpoint, weights_);
-  main_inv_freq_ = b.table("inv_freq", s.main_rope.inv_freq());
-  compress_inv_freq_ = b.table("inv_freq of compressed layers", s.compress_rope.inv_freq());
+  inv_freq_ = bind_inv_freq(b, s);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = "layers." + std::to_string(i) + ".";
     LayerWeights w;
@@ -36,9 +35,7 @@ Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   hc_head_ = bind_hyper(b, "hc_head_", s.hyper, hidden, true);
-  ends_ =
-      bind_ends(b, s.model,
-                {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
+  ends_ = bind_ends(b, s.model, kShortEndNames);
   // MTP and DSpark modules: not used yet. A GGUF has them as further layers, with names of its own.
   b.known_unused("mtp.*");
   for (const char* prefix : {"layers.", "blk."})

@@ -4,7 +4,6 @@
 // the first layers. arXiv 2606.19348. README.md maps its equations to these files.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +29,8 @@ struct DeepSeekV4Spec : SharedKvSpec {
   CompressorSpec sparse, heavy, index;
 
   static Result<DeepSeekV4Spec> from_config(const Config& config);
+  /// How many layers before this one have its ratio: its number in their planes.
+  [[nodiscard]] int64_t number_of(int64_t layer) const;
 };
 
 struct AttentionWeights : SharedKvWeights {
@@ -45,31 +46,20 @@ struct LayerWeights {
   MoeWeights ffn;
 };
 
-/// The planes of one layer.
-struct LayerPlanes {
-  Tensor window{};
-  CompressorPlanes main, index;
-};
-
-class DeepSeekV4Model final : public Model {
+class DeepSeekV4Model final : public FamilyModel<DeepSeekV4Spec> {
  public:
-  explicit DeepSeekV4Model(DeepSeekV4Spec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  LayerPlanes planes_of(const StepPlanes& planes, int64_t layer) const;
-  void attention(Ops& ops, int64_t layer, const LayerPlanes& planes, Tensor h, Tensor f) const;
-  void decoder_layer(Ops& ops, int64_t layer, const LayerPlanes& planes, Tensor x) const;
+  void attention(Ops& ops, int64_t layer, const StepPlanes& planes, Tensor h, Tensor f) const;
+  void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, Tensor x) const;
 
-  DeepSeekV4Spec spec_;
-  Weight *main_inv_freq_ = nullptr, *compress_inv_freq_ = nullptr;  // [rope / 2]
+  InvFreqWeights inv_freq_;
   std::vector<LayerWeights> layers_;
   HyperWeights hc_head_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v4

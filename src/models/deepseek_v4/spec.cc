@@ -46,40 +46,33 @@ Result<int64_t> hash_layers_of(const Config& config, int64_t layers) {
 
 /// The caches: window rows on every layer; rows and entries of the compressors.
 void add_planes(DeepSeekV4Spec& s) {
-  // A block of every group covers so many tokens; a unit of reuse, so many that it holds a window.
-  constexpr int64_t kBlock = 128;
   ModelSpec& m = s.model;
-  m.reuse_unit = (s.sliding_window + kBlock - 1) / kBlock * kBlock;
   const auto group = [&](const char* name, int64_t ratio, int64_t keep, int64_t at_boundary) {
-    m.groups.push_back({.name = name,
+    return m.add_group({.name = name,
                         .ratio = ratio,
-                        .block_slots = kBlock / ratio,
+                        .block_slots = kBlockTokens / ratio,
                         .keep = keep,
                         .keep_at_boundary = at_boundary});
-    return m.groups.size() - 1;
-  };
-  const auto plane = [&](const char* name, size_t in, int64_t layers, int64_t width, bool rows) {
-    m.planes.push_back(
-        {.name = name, .group = in, .layers = layers, .width = width, .follows_option = !rows});
   };
   const auto count = [&](int64_t ratio) {
     return std::count(s.compress_ratios.begin(), s.compress_ratios.end(), ratio);
   };
-  plane("window", group("window", 1, s.sliding_window, s.sliding_window), m.num_hidden_layers,
-        s.head_dim, false);
-  const size_t sparse_rows = group("rows of 4", 1, 2 * kSparse, kSparse),
-               sparse = group("entries of 4", kSparse, 0, 0);
-  plane("rows of 4", sparse_rows, count(kSparse), 2 * s.sparse.row_width(), true);
-  plane("entries of 4", sparse, count(kSparse), s.head_dim, false);
-  plane("index rows", sparse_rows, count(kSparse), 2 * s.index.row_width(), true);
-  plane("index keys", sparse, count(kSparse), s.index_head_dim, false);
-  const size_t heavy_rows = group("rows of 128", 1, kHeavy, 0),
-               heavy = group("entries of 128", kHeavy, 0, 0);
-  plane("rows of 128", heavy_rows, count(kHeavy), 2 * s.heavy.row_width(), true);
-  plane("entries of 128", heavy, count(kHeavy), s.head_dim, false);
+  s.window_plane = s.add_window(m, {.name = "window"}, m.num_hidden_layers);
+  const GroupHandle sparse_rows = group("rows of 4", 1, 2 * kSparse, kSparse),
+                    sparse = group("entries of 4", kSparse, 0, 0);
+  s.sparse.add_planes(m, sparse_rows, sparse, PlaneRole::kEntry, count(kSparse));
+  s.index.add_planes(m, sparse_rows, sparse, PlaneRole::kIndexKey, count(kSparse));
+  const GroupHandle heavy_rows = group("rows of 128", 1, kHeavy, 0),
+                    heavy = group("entries of 128", kHeavy, 0, 0);
+  s.heavy.add_planes(m, heavy_rows, heavy, PlaneRole::kEntry, count(kHeavy));
 }
 
 }  // namespace
+
+int64_t DeepSeekV4Spec::number_of(int64_t layer) const {
+  return std::count(compress_ratios.begin(), compress_ratios.begin() + layer,
+                    compress_ratios[static_cast<size_t>(layer)]);
+}
 
 Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   DeepSeekV4Spec s;
@@ -87,7 +80,8 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   HADAL_TRY(m, ModelSpec::from_config(config));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
-  HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config));
+  HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config, m));
+  s.norm_query_heads = true;
   HADAL_TRY(s.compress_ratios, ratios_of(config, m.num_hidden_layers));
   HADAL_TRY(const Config rates, config.object("compress_rates"));
   HADAL_TRY(const int64_t sparse,
@@ -97,9 +91,9 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
     return failed(config.origin() + ": compress_rates " + std::to_string(sparse) + " and " +
                   std::to_string(heavy) + " are not known; known are 4 and 128");
   HADAL_TRY(s.num_hash_layers, hash_layers_of(config, m.num_hidden_layers));
-  s.sparse = {.ratio = kSparse, .overlap = true, .width = s.head_dim, .rope = s.compress_rope};
-  s.index = {.ratio = kSparse, .overlap = true, .width = s.index_head_dim, .rope = s.compress_rope};
-  s.heavy = {.ratio = kHeavy, .overlap = false, .width = s.head_dim, .rope = s.compress_rope};
+  s.sparse = {.ratio = kSparse, .overlap = true, .width = s.head_dim};
+  s.index = {.ratio = kSparse, .overlap = true, .width = s.index_head_dim};
+  s.heavy = {.ratio = kHeavy, .overlap = false, .width = s.head_dim};
 
   const auto layers_of = [&](int64_t ratio) {
     return std::to_string(std::count(s.compress_ratios.begin(), s.compress_ratios.end(), ratio));
@@ -112,12 +106,6 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   HADAL_TRY(s.moe, MoeSpec::from_config(experts, m));
   add_planes(s);
   return s;
-}
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(options.refuse_draft(config));
-  HADAL_TRY(DeepSeekV4Spec spec, DeepSeekV4Spec::from_config(config));
-  return std::unique_ptr<Model>(new DeepSeekV4Model(std::move(spec)));
 }
 
 }  // namespace hadal::deepseek_v4

@@ -24,8 +24,7 @@ Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV41Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
   WeightBinder b(checkpoint, weights_);
-  main_inv_freq_ = b.table("inv_freq", s.main_rope.inv_freq());
-  compress_inv_freq_ = b.table("inv_freq of compressed layers", s.compress_rope.inv_freq());
+  inv_freq_ = bind_inv_freq(b, s);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = "layers." + std::to_string(i) + ".";
     LayerWeights w;
@@ -43,10 +42,8 @@ Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
       }
     layers_.push_back(w);
   }
-  ends_ =
-      bind_ends(b, s.model,
-                {.embed_tokens = "embed.weight", .norm = "norm.weight", .lm_head = "head.weight"});
-  // DSpark's stages, and what sees: not used yet.
+  ends_ = bind_ends(b, s.model, kShortEndNames);
+  // DSpark's stages and the image encoder are not used yet.
   for (const char* part :
        {"mtp.*", "vision.*", "aligner.*", "image_start", "image_end", "image_newline"})
     b.known_unused(part);
@@ -63,10 +60,11 @@ FileTableTotals DeepSeekV41Model::file_tables() const {
   return t;
 }
 
-Status DeepSeekV41Model::take_compressed_ids(const std::vector<int32_t>& ids, int64_t count) {
+Status DeepSeekV41Model::take_vocabulary(const CompressedVocabulary& vocabulary) {
   const EngramSpec& e = spec_.engram;
-  if (count != e.compressed_vocab_size)
-    return failed("the tokenizer's vocabulary compresses to " + std::to_string(count) +
+  const std::vector<int32_t>& ids = vocabulary.id_of_token;
+  if (vocabulary.count != e.compressed_vocab_size)
+    return failed("the tokenizer's vocabulary compresses to " + std::to_string(vocabulary.count) +
                   " ids, engram_compressed_vocab_size is " +
                   std::to_string(e.compressed_vocab_size) +
                   ": the rows of the Engram tables would be other ones");
@@ -88,7 +86,7 @@ Status DeepSeekV41Model::take_compressed_ids(const std::vector<int32_t>& ids, in
   return {};
 }
 
-void DeepSeekV41Model::prepare(std::span<const SequenceRows> step, float* extra) const {
+void DeepSeekV41Model::fill_extra(std::span<const SequenceRows> step, float* extra) const {
   if (!hash_) return;
   std::vector<const EngramWeights*> tables;
   tables.reserve(engrams_.size());

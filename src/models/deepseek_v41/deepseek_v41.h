@@ -1,15 +1,14 @@
 // DeepSeek-V4.1-Flash, its language model: a causal encoder and a decoder in one stack. A few
 // layers (sources) make the compressed entries that all layers up to the next source attend to,
 // and a few choose among them; the layers behind the last source, the tail, cache a window alone,
-// so that of a prompt they need only the last rows. Hyper-connections in their single-pass form;
-// n-gram memory (Engram) on two layers. README.md maps its equations to these files.
+// so that of a prompt they need only the last rows (docs/tail.md). Hyper-connections in their
+// single-pass form; n-gram memory (Engram) on two layers. README.md maps its equations to these
+// files.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "models/blocks/compressor.h"
 #include "models/blocks/ends.h"
 #include "models/blocks/engram.h"
 #include "models/blocks/hyper_connection.h"
@@ -29,12 +28,10 @@ struct LayerSpec {
   bool searches_blocks = false;  ///< it searches inside them alone
 };
 
-/// Where the sources of one ratio keep what they make.
+/// Where a source keeps what it makes: planes of one layer.
 struct SourcePlanes {
-  int64_t ratio = 0;
-  size_t rows = 0, rows_group = 0;  ///< rows of a compressor, fp32; not for ratio 1
-  size_t entries = 0, keys = 0, entries_group = 0;
-  int64_t count = 0;  ///< sources of this ratio
+  PlaneHandle rows;  ///< of its compressor; unset for ratio 1
+  PlaneHandle entries, keys;
 };
 
 struct DeepSeekV41Spec : SharedKvSpec {
@@ -43,14 +40,13 @@ struct DeepSeekV41Spec : SharedKvSpec {
   MoeSpec moe;
   EngramSpec engram;
   std::vector<LayerSpec> layers;
-  std::vector<std::pair<size_t, int64_t>> sources;  ///< of each: planes, number among their layers
-  std::vector<SourcePlanes> planes;
-  int64_t tail_from = 0;  ///< layers from here on are behind the last source
-  size_t tail_group = 0;
+  std::vector<SourcePlanes> sources;  ///< in the order of their layers
+  int64_t tail_from = 0;              ///< layers from here on are behind the last source
+  PlaneHandle tail_window_plane;      ///< of those; window_plane is of the others
   int64_t blocks_from = 0;  ///< the layer that names candidate blocks; num_hidden_layers: none
   int64_t candidate_topk_blocks = 0, candidate_block_size = 0;
 
-  static Result<DeepSeekV41Spec> from_config(const Config& config, const ModelOptions& options);
+  static Result<DeepSeekV41Spec> from_config(const Config& config, const FamilyOptions& options);
   [[nodiscard]] bool has_tail() const { return tail_from < model.num_hidden_layers; }
 };
 
@@ -70,7 +66,7 @@ struct LayerWeights {
   std::optional<size_t> engram;  ///< number of its table
 };
 
-/// What goes from layer to layer.
+/// What each layer hands to the next.
 struct Flow {
   Tensor x{};     // [T, n hidden], the streams
   Tensor pre{};   // [T, n], of the site before
@@ -78,22 +74,23 @@ struct Flow {
   CandidateBlocks blocks;
 };
 
-class DeepSeekV41Model final : public Model {
+class DeepSeekV41Model final : public FamilyModel<DeepSeekV41Spec> {
  public:
-  explicit DeepSeekV41Model(DeepSeekV41Spec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   [[nodiscard]] FileTableTotals file_tables() const override;
-  [[nodiscard]] bool wants_compressed_ids() const override { return !spec_.engram.layers.empty(); }
-  Status take_compressed_ids(const std::vector<int32_t>& ids, int64_t count) override;
-  void prepare(std::span<const SequenceRows> step, float* extra) const override;
+  [[nodiscard]] bool needs_compressed_vocabulary() const override {
+    return !spec_.engram.layers.empty();
+  }
+  Status take_vocabulary(const CompressedVocabulary& vocabulary) override;
+  void fill_extra(std::span<const SequenceRows> step, float* extra) const override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
   [[nodiscard]] Flow flow_of(Scratch& scratch, hadal_dim rows) const;
-  /// The entries, or the index keys, of the source that a layer reads.
-  [[nodiscard]] LatentSegment entries_of(const StepPlanes& planes, const LayerSpec& layer,
-                                         bool keys) const;
+  [[nodiscard]] const SourcePlanes& source_of(const LayerSpec& layer) const {
+    return spec_.sources[static_cast<size_t>(layer.source)];
+  }
   void make_entries(Ops& ops, const LayerSpec& layer, const AttentionWeights& w,
                     const StepPlanes& planes, Tensor h) const;
   void choose(Ops& ops, const LayerSpec& layer, const AttentionWeights& w, const StepPlanes& planes,
@@ -102,14 +99,11 @@ class DeepSeekV41Model final : public Model {
                  Tensor f) const;
   void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, const Flow& flow) const;
 
-  DeepSeekV41Spec spec_;
-  Weight *main_inv_freq_ = nullptr, *compress_inv_freq_ = nullptr;  // [rope / 2]
+  InvFreqWeights inv_freq_;
   std::vector<LayerWeights> layers_;
   std::vector<EngramWeights> engrams_;
   std::optional<EngramHash> hash_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::deepseek_v41

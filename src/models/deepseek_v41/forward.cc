@@ -1,31 +1,17 @@
 // DeepSeek-V4.1.   x: [T, n hidden], the residual streams, updated in place; in the tail [U, …].
-#include <cmath>
-
 #include "models/deepseek_v41/deepseek_v41.h"
 
 namespace hadal::deepseek_v41 {
-
-LatentSegment DeepSeekV41Model::entries_of(const StepPlanes& planes, const LayerSpec& layer,
-                                           bool keys) const {
-  const auto& [kind, number] = spec_.sources[static_cast<size_t>(layer.source)];
-  const SourcePlanes& p = spec_.planes[kind];
-  return {.plane = planes.of(keys ? p.keys : p.entries, number),
-          .group = p.entries_group,
-          .ratio = layer.ratio};
-}
 
 // latent = norm(Σ_j softmax_j(W_gate h_j) ⊙ W_kv h_j) over an entry's tokens; the entry is RoPE of
 // it, the index key RoPE(norm(W_k latent)), both by the entry's first position
 void DeepSeekV41Model::make_entries(Ops& ops, const LayerSpec& layer, const AttentionWeights& w,
                                     const StepPlanes& planes, Tensor h) const {
   const DeepSeekV41Spec& s = spec_;
-  const double eps = s.model.rms_norm_eps;
-  const auto& [kind, number] = s.sources[static_cast<size_t>(layer.source)];
-  const SourcePlanes& p = s.planes[kind];
-  const LatentSegment entries = entries_of(planes, layer, false),
-                      keys = entries_of(planes, layer, true);
-  Rope rope = rope_of_tail(s.compress_rope, *compress_inv_freq_, s.head_dim);
-  rope.ratio = layer.ratio;
+  const SourcePlanes& source = source_of(layer);
+  Rope rope = end_rope(s, inv_freq_, true, s.head_dim),
+       key_rope = end_rope(s, inv_freq_, true, s.index_head_dim);
+  rope.ratio = key_rope.ratio = layer.ratio;
   Scratch scratch(ops);
 
   const Tensor latent = scratch.rows(HADAL_DIM_T, s.head_dim);
@@ -33,24 +19,22 @@ void DeepSeekV41Model::make_entries(Ops& ops, const LayerSpec& layer, const Atte
     const Tensor rows = scratch.rows(HADAL_DIM_T, 2 * s.head_dim);
     ops.matmul(h, *w.compressor_wkv, columns(rows, 0, s.head_dim));
     ops.matmul(h, *w.compressor_wgate, columns(rows, s.head_dim, s.head_dim));
-    const Tensor plane = planes.of(p.rows, number);
-    ops.kv_write(rows, plane, p.rows_group);
-    ops.compress(plane, p.rows_group, std::nullopt, layer.ratio, false, latent);
+    const PlaneLayer& plane = planes.of(source.rows, 0);
+    ops.kv_write(rows, plane);
+    ops.compress(plane, std::nullopt, layer.ratio, false, latent);
   } else {
     ops.matmul(h, *w.compressor_wkv, latent);
   }
-  ops.rms_norm(latent, *w.compressor_norm, eps, latent);
+  ops.rms_norm(latent, *w.compressor_norm, s.rms_norm_eps, latent);
 
   const Tensor key = scratch.rows(HADAL_DIM_T, s.index_head_dim);
   ops.matmul(latent, *w.index_wk, key);
-  ops.rms_norm(key, *w.index_k_norm, eps, key);
-  Rope key_rope = rope_of_tail(s.compress_rope, *compress_inv_freq_, s.index_head_dim);
-  key_rope.ratio = layer.ratio;
+  ops.rms_norm(key, *w.index_k_norm, s.rms_norm_eps, key);
   ops.rope(heads_view(key, 1), key_rope);
-  ops.kv_write(key, keys.plane, keys.group, layer.ratio);
+  ops.kv_write(key, planes.of(source.keys, 0));
 
   ops.rope(heads_view(latent, 1), rope);
-  ops.kv_write(latent, entries.plane, entries.group, layer.ratio);
+  ops.kv_write(latent, planes.of(source.entries, 0));
 }
 
 // I_{t,e} = Σ_j w_{t,j} ReLU(q_{t,j} · k_e); the index_topk largest are attended to
@@ -58,21 +42,16 @@ void DeepSeekV41Model::choose(Ops& ops, const LayerSpec& layer, const AttentionW
                               const StepPlanes& planes, Tensor h, Tensor c_q,
                               const Flow& flow) const {
   const DeepSeekV41Spec& s = spec_;
-  const auto rows = static_cast<hadal_dim>(h.row_dim);
-  const LatentSegment keys = entries_of(planes, layer, true);
+  const PlaneLayer& keys = planes.of(source_of(layer).keys, 0);
   Scratch scratch(ops);
-  const Tensor q = scratch.rows(rows, s.index_n_heads * s.index_head_dim);
-  const Tensor weight = scratch.rows(rows, s.index_n_heads);
-  const Tensor q_heads = heads_view(q, s.index_n_heads);
-  ops.matmul(c_q, *w.index_wq_b, q);
-  ops.rope(q_heads, rope_of_tail(s.compress_rope, *compress_inv_freq_, s.index_head_dim));
-  ops.matmul(h, *w.index_weights_proj, weight);
-  if (layer.makes_blocks) ops.index_blocks(q_heads, weight, keys, flow.blocks);
+  const IndexQueries index =
+      index_queries(ops, scratch, s, w, end_rope(s, inv_freq_, true, s.index_head_dim), h, c_q);
+  if (layer.makes_blocks) ops.index_blocks(index.q, index.weight, keys, flow.blocks);
   // An entry among the k largest lies in one of the k + 1 best blocks, the forced one counted: with
   // more blocks than k, the layer that names them finds its choice inside them as well.
   const bool inside =
       layer.searches_blocks || (layer.makes_blocks && s.candidate_topk_blocks > s.index_topk);
-  ops.index_topk(q_heads, weight, keys, flow.list, inside ? &flow.blocks : nullptr);
+  ops.index_topk(index.q, index.weight, keys, flow.list, inside ? &flow.blocks : nullptr);
 }
 
 // f = Attn(h), over the window and the chosen entries of the layer's source
@@ -82,47 +61,20 @@ void DeepSeekV41Model::attention(Ops& ops, int64_t number, const StepPlanes& pla
   const LayerSpec& layer = s.layers[static_cast<size_t>(number)];
   const AttentionWeights& w = layers_[static_cast<size_t>(number)].attn;
   const auto rows = static_cast<hadal_dim>(h.row_dim);
-  const double eps = s.model.rms_norm_eps;
-  const bool reads = layer.ratio > 0, tail = number >= s.tail_from;
-  Rope rope = rope_of_tail(reads ? s.compress_rope : s.main_rope,
-                           reads ? *compress_inv_freq_ : *main_inv_freq_, s.head_dim);
+  const bool reads = layer.ratio > 0;
+  const PlaneLayer& window = number < s.tail_from
+                                 ? planes.of(s.window_plane, number)
+                                 : planes.of(s.tail_window_plane, number - s.tail_from);
+  const Rope rope = end_rope(s, inv_freq_, reads, s.head_dim);
   Scratch scratch(ops);
-
-  Tensor c_q = scratch.rows(rows, s.q_lora_rank);
-  ops.matmul(h, *w.wq_a, c_q);
-  ops.rms_norm(c_q, *w.q_norm, eps, c_q);
-  Tensor q = scratch.rows(rows, s.query_width());
-  ops.matmul(c_q, *w.wq_b, q);
-  const Tensor q_heads = heads_view(q, s.num_attention_heads);
-  ops.rope(q_heads, rope);
-
-  const LatentSegment window = {
-      .plane = tail ? planes.of(1, number - s.tail_from) : planes.of(0, number),
-      .group = tail ? s.tail_group : 0,
-      .window = s.sliding_window};
-  Tensor kv = scratch.rows(rows, s.head_dim);
-  ops.matmul(h, *w.wkv, kv);
-  ops.rms_norm(kv, *w.kv_norm, eps, kv);
-  ops.rope(heads_view(kv, 1), rope);
-  ops.kv_write(kv, window.plane, window.group);
-
+  const Tensor c_q = scratch.rows(rows, s.q_lora_rank), q = scratch.rows(rows, s.query_width());
+  shared_kv_queries(ops, s, w, rope, h, c_q, q);
+  shared_kv_window(ops, s, w, rope, window, h);
   if (layer.is_source) make_entries(ops, layer, w, planes, h);
   if (layer.chooses) choose(ops, layer, w, planes, h, c_q, flow);
-  LatentSegment entries;
-  if (reads) {
-    entries = entries_of(planes, layer, false);
-    entries.list = flow.list;
-  }
-  Tensor o = scratch.rows(rows, s.query_width());
-  const Tensor o_heads = heads_view(o, s.num_attention_heads);
-  ops.latent_attention(q_heads, {}, window, 1.0 / std::sqrt(static_cast<double>(s.head_dim)),
-                       o_heads, *w.attn_sink, reads ? &entries : nullptr);
-  // The values carry the rotation of the keys: it is taken back at the query's position.
-  rope.inverse = true;
-  ops.rope(o_heads, rope);
-  Tensor u = scratch.rows(rows, s.o_groups * s.o_lora_rank);
-  ops.matmul(heads_view(o, s.o_groups), *w.wo_a, heads_view(u, s.o_groups));
-  ops.matmul(u, *w.wo_b, f);
+  std::optional<LatentSegment> entries;
+  if (reads) entries = {.plane = planes.of(source_of(layer).entries, 0), .list = flow.list};
+  shared_kv_output(ops, s, w, rope, q, window, entries, f);
 }
 
 void DeepSeekV41Model::decoder_layer(Ops& ops, int64_t number, const StepPlanes& planes,

@@ -1,13 +1,11 @@
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "models/deepseek_v41/deepseek_v41.h"
 
 namespace hadal::deepseek_v41 {
 namespace {
-
-/// A block of every group covers so many tokens; a unit of reuse, so many that it holds a window.
-constexpr int64_t kBlock = 128;
 
 bool holds(const std::vector<int64_t>& list, int64_t value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -37,13 +35,13 @@ Result<std::vector<int64_t>> ratios_of(const Config& config, int64_t layers) {
                   " layers, num_hidden_layers is " + std::to_string(layers));
   ratios.resize(static_cast<size_t>(layers));  // it may go on for DSpark's stages
   for (const int64_t r : ratios)
-    if (r < 0 || (r > 0 && kBlock % r != 0))
+    if (r < 0 || (r > 0 && kBlockTokens % r != 0))
       return failed(config.origin() + ": compress_ratios holds " + std::to_string(r) +
-                    "; known are 0 and the divisors of " + std::to_string(kBlock));
+                    "; known are 0 and the divisors of " + std::to_string(kBlockTokens));
   return ratios;
 }
 
-/// Who makes entries, who chooses among them, and inside what.
+/// Which layers make entries, which choose among them, and which choose inside candidate blocks.
 Status read_layers(const Config& config, DeepSeekV41Spec& s) {
   const int64_t n = s.model.num_hidden_layers;
   HADAL_TRY(const std::vector<int64_t> ratios, ratios_of(config, n));
@@ -81,7 +79,7 @@ Status read_layers(const Config& config, DeepSeekV41Spec& s) {
     if (layer.is_source && std::exchange(made, layer.ratio) != layer.ratio) chosen = false;
     layer.makes_blocks = blocks_from == i;
     layer.searches_blocks = layer.chooses && blocks_from >= 0 && i > blocks_from;
-    if (layer.is_source) s.sources.emplace_back(0, 0);
+    if (layer.is_source) s.sources.emplace_back();
     layer.source = static_cast<int64_t>(s.sources.size()) - 1;
     chosen = chosen || layer.chooses;
     if (layer.ratio > 0 && (layer.source < 0 || !chosen))
@@ -105,47 +103,29 @@ Status read_layers(const Config& config, DeepSeekV41Spec& s) {
 /// Windows on every layer; rows, entries and index keys of the sources.
 void add_planes(DeepSeekV41Spec& s) {
   ModelSpec& m = s.model;
-  m.reuse_unit = (s.sliding_window + kBlock - 1) / kBlock * kBlock;
-  const auto group = [&](std::string name, int64_t ratio, int64_t keep, int64_t at_boundary) {
-    m.groups.push_back({.name = std::move(name),
-                        .ratio = ratio,
-                        .block_slots = kBlock / ratio,
-                        .keep = keep,
-                        .keep_at_boundary = at_boundary});
-    return m.groups.size() - 1;
+  s.window_plane = s.add_window(m, {.name = "window"}, s.tail_from);
+  if (s.has_tail())
+    s.tail_window_plane =
+        s.add_window(m, {.name = "tail window", .tail = true}, m.num_hidden_layers - s.tail_from);
+  struct Groups {
+    GroupHandle rows, entries;
   };
-  const auto plane = [&](std::string name, size_t in, int64_t layers, int64_t width, bool rows) {
-    m.planes.push_back({.name = std::move(name),
-                        .group = in,
-                        .layers = layers,
-                        .width = width,
-                        .follows_option = !rows});
-    return m.planes.size() - 1;
-  };
-  plane("window", group("window", 1, s.sliding_window, s.sliding_window), s.tail_from, s.head_dim,
-        false);
-  if (s.has_tail()) {
-    s.tail_group = group("tail window", 1, s.sliding_window, s.sliding_window);
-    m.groups.back().tail = true;
-    plane("tail window", s.tail_group, m.num_hidden_layers - s.tail_from, s.head_dim, false);
-  }
+  std::map<int64_t, Groups> groups;  // of the sources of one ratio
   for (const LayerSpec& layer : s.layers) {
     if (!layer.is_source) continue;
-    auto at = std::find_if(s.planes.begin(), s.planes.end(),
-                           [&](const SourcePlanes& p) { return p.ratio == layer.ratio; });
-    if (at == s.planes.end()) at = s.planes.insert(at, {.ratio = layer.ratio});
-    s.sources[static_cast<size_t>(layer.source)] = {static_cast<size_t>(at - s.planes.begin()),
-                                                    at->count++};
-  }
-  for (SourcePlanes& p : s.planes) {
-    const std::string of = " of " + std::to_string(p.ratio);
-    if (p.ratio > 1) {
-      p.rows_group = group("rows" + of, 1, p.ratio, 0);
-      p.rows = plane("rows" + of, p.rows_group, p.count, 2 * s.head_dim, true);
-    }
-    p.entries_group = group("entries" + of, p.ratio, 0, 0);
-    p.entries = plane("entries" + of, p.entries_group, p.count, s.head_dim, false);
-    p.keys = plane("index keys" + of, p.entries_group, p.count, s.index_head_dim, false);
+    const int64_t ratio = layer.ratio;
+    const auto [at, fresh] = groups.try_emplace(ratio);
+    Groups& in = at->second;
+    const std::string of = " of " + std::to_string(ratio);
+    if (fresh && ratio > 1)
+      in.rows = m.add_group({.name = "rows" + of, .block_slots = kBlockTokens, .keep = ratio});
+    if (fresh)
+      in.entries = m.add_group(
+          {.name = "entries" + of, .ratio = ratio, .block_slots = kBlockTokens / ratio});
+    SourcePlanes& p = s.sources[static_cast<size_t>(layer.source)];
+    if (ratio > 1) p.rows = m.add_plane(in.rows, PlaneRole::kCompressorRow, 1, 2 * s.head_dim);
+    p.entries = m.add_plane(in.entries, PlaneRole::kEntry, 1, s.head_dim);
+    p.keys = m.add_plane(in.entries, PlaneRole::kIndexKey, 1, s.index_head_dim);
   }
 }
 
@@ -159,12 +139,12 @@ std::string layer_names(const DeepSeekV41Spec& s, bool LayerSpec::* which) {
 }  // namespace
 
 Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& config,
-                                                     const ModelOptions& options) {
+                                                     const FamilyOptions& options) {
   DeepSeekV41Spec s;
   ModelSpec& m = s.model;
   HADAL_TRY(m, ModelSpec::from_config(config));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
-  HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config));
+  HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config, m));
   HADAL_TRY(read_layers(config, s));
   std::string ratios;
   for (size_t i = 0, run = 0; i < s.layers.size(); i += run) {
@@ -189,21 +169,15 @@ Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& config,
     // Each layer of the tail reaches window - 1 rows further back.
     const int64_t depth = m.num_hidden_layers - s.tail_from;
     m.tail_halo = s.sliding_window + (depth - 1) * (s.sliding_window - 1);
-    if (options.v41_tail) {
+    if (options.tail_rows) {
       m.tail_exact = false;
-      m.tail_halo = *options.v41_tail;
+      m.tail_halo = *options.tail_rows;
     }
     m.field("tail", "layers " + std::to_string(s.tail_from) + " to " +
                         std::to_string(m.num_hidden_layers - 1) + ", " +
                         std::to_string(m.tail_halo) + " rows of a prompt");
   }
   return s;
-}
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(options.refuse_draft(config));
-  HADAL_TRY(DeepSeekV41Spec spec, DeepSeekV41Spec::from_config(config, options));
-  return std::unique_ptr<Model>(new DeepSeekV41Model(std::move(spec)));
 }
 
 }  // namespace hadal::deepseek_v41

@@ -3,7 +3,6 @@
 // positions, and a gated feed-forward network.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "models/blocks/dense_ffn.h"
@@ -34,23 +33,18 @@ struct LayerWeights {
   int64_t window = 0;
 };
 
-class DenseModel final : public Model {
+class DenseModel final : public FamilyModel<DenseSpec> {
  public:
-  explicit DenseModel(DenseSpec spec) : spec_(std::move(spec)) {}
-  [[nodiscard]] const ModelSpec& spec() const override { return spec_.model; }
+  using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  void decoder_layer(Ops& ops, const LayerWeights& w, const Tensor& k_plane, const Tensor& v_plane,
-                     Tensor x) const;
+  void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, Tensor x) const;
 
-  DenseSpec spec_;
   Weight* inv_freq_ = nullptr;  // [rotary width / 2]
   std::vector<LayerWeights> layers_;
   EndWeights ends_;
 };
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options);
 
 }  // namespace hadal::dense

@@ -29,12 +29,16 @@ Result<std::vector<int64_t>> windows(const Config& config, const ModelSpec& mode
   return window;
 }
 
+GqaDefaults defaults_of(const std::string& family) {
+  return {.attention_bias = family == "qwen2", .qk_norm = family == "qwen3"};
+}
+
 }  // namespace
 
 Result<DenseSpec> DenseSpec::from_config(const Config& config) {
   DenseSpec s;
   HADAL_TRY(s.model, ModelSpec::from_config(config));
-  HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model));
+  HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model, defaults_of(s.model.family)));
   HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
   HADAL_TRY(s.mlp_bias, config.boolean("mlp_bias", false));
   HADAL_TRY(s.window, windows(config, s.model));
@@ -47,12 +51,6 @@ Result<DenseSpec> DenseSpec::from_config(const Config& config) {
     s.model.field("sliding_window", std::to_string(s.window.back()) + " positions on " +
                                         std::to_string(sliding) + " layers");
   return s;
-}
-
-Result<std::unique_ptr<Model>> make(const Config& config, const ModelOptions& options) {
-  HADAL_TRY(options.refuse_draft(config));
-  HADAL_TRY(DenseSpec spec, DenseSpec::from_config(config));
-  return std::unique_ptr<Model>(new DenseModel(std::move(spec)));
 }
 
 }  // namespace hadal::dense

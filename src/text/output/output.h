@@ -13,7 +13,7 @@
 
 namespace hadal {
 
-/// What one push made certain. A tool call comes out whole or as deltas of its arguments.
+/// What one push made certain. A tool call comes out whole.
 struct OutputDelta {
   std::string reasoning = {};
   std::string content = {};

@@ -1,5 +1,5 @@
-// Weights: slots that a family declares and binds to the tensors of a checkpoint, and that the
-// engine hands to a device.
+// Weights: slots that a family declares and binds to the tensors of a checkpoint, and that a loader
+// (loader.h) puts on a device.
 //
 // Binding touches no data: it compares names and shapes and reports ONE error that lists everything
 // missing, surplus and misshapen. Derived tables (rope frequencies) are slots whose values the
@@ -16,8 +16,9 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
-#include "device/convert.h"
 #include "ops/tensor.h"
+#include "weights/file_table.h"
+#include "weights/source.h"
 
 namespace hadal {
 
@@ -36,28 +37,6 @@ inline std::optional<Tensor> optional(const Weight* w) {
   return w ? std::optional<Tensor>(w->tensor) : std::nullopt;
 }
 
-/// A table that stays in the checkpoint's file and is read by the host, a row at a time: too large
-/// for any memory, and a step touches few rows of it.
-class FileTable {
- public:
-  [[nodiscard]] int64_t rows() const { return rows_; }
-  [[nodiscard]] int64_t cols() const { return cols_; }
-  [[nodiscard]] size_t bytes() const { return data_.size() + scales_.size(); }
-  /// Asks for the row's pages; returns at once.
-  void fetch_ahead(int64_t row) const;
-  /// to[0 … cols): the row's numbers. `row` must be in [0, rows).
-  void read(int64_t row, float* to) const;
-
- private:
-  friend class WeightBinder;
-  [[nodiscard]] std::span<const std::byte> row_of(std::span<const std::byte> data,
-                                                  int64_t row) const;
-  DType dtype_ = HADAL_F32, scale_dtype_ = HADAL_DTYPE_NONE;
-  int64_t rows_ = 0, cols_ = 0;
-  int64_t scaled_ = 0;  ///< numbers that one scale serves
-  std::span<const std::byte> data_, scales_;
-};
-
 /// Collects a model's slots while it binds, and what is wrong with them.
 class WeightBinder {
  public:
@@ -68,7 +47,9 @@ class WeightBinder {
   /// ("…weight_scale_inv") are found here.
   Weight* matrix(const std::string& name, int64_t rows, int64_t cols,
                  uint32_t uses = HADAL_USE_MATMUL);
-  /// Matrices [count, rows, cols], of which a token uses `active`: one tensor `prefix`E.`name` each
+  /// Matrices [count, rows, cols] of one tensor, such as those of heads in GGUF.
+  Weight* matrices(const std::string& name, int64_t count, int64_t rows, int64_t cols);
+  /// Experts [count, rows, cols], of which a token uses `active`: one tensor `prefix`E.`name` each
   /// (the official form), or one for all, `prefix``name` (GGUF). prefix:
   /// "model.layers.3.mlp.experts.", name: "gate_proj.weight".
   Weight* experts(const std::string& prefix, const std::string& name, int64_t count, int64_t rows,
@@ -109,12 +90,18 @@ class WeightBinder {
   /// The tensor if it is there, of this shape, and holds what it must; else that is noted.
   const TensorInfo* take(const std::string& name, const std::vector<int64_t>& shape,
                          Holds holds = Holds::kNumbers);
-  /// The block scales that belong to a matrix: "X.weight_scale_inv" or "X.scale"; "" without.
+  /// The name of the block scales that belong to a matrix: "X.weight_scale_inv" or "X.scale"; ""
+  /// without.
   [[nodiscard]] std::string scale_name(const std::string& name) const;
+  /// The block scales of a matrix [rows, cols]: one for block_rows × block_cols numbers.
+  const TensorInfo* take_scales(const std::string& name, int64_t rows, int64_t cols,
+                                int64_t block_rows, int64_t block_cols);
   /// Adds the tensor [rows, cols] to the pieces of `w`, its block scales too; false if it is not
   /// there or not of the type of the pieces before it.
   bool add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols);
-  Weight& slot(const std::string& name, int64_t batch, int64_t rows, int64_t cols, uint32_t uses);
+  /// A new slot; whole: the tensor that is all of its source.
+  Weight& slot(const std::string& name, int64_t batch, int64_t rows, int64_t cols, uint32_t uses,
+               const TensorInfo* whole = nullptr);
 
   const Checkpoint& checkpoint_;
   std::deque<Weight>& slots_;

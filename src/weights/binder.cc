@@ -1,6 +1,7 @@
-#include "models/weights.h"
+#include "weights/binder.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/quant.h"
 
@@ -30,21 +31,13 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 bool is_float(DType dtype) {
-  switch (dtype) {
-    case HADAL_I8:
-    case HADAL_I16:
-    case HADAL_I32:
-    case HADAL_I64:
-    case HADAL_U8:
-    case HADAL_U16:
-    case HADAL_U32:
-    case HADAL_U64:
-    case HADAL_BOOL:
-    case HADAL_F8_E8M0:
-      return false;
-    default:
-      return true;
-  }
+  constexpr std::array kOthers = {HADAL_I8,  HADAL_I16, HADAL_I32, HADAL_I64,  HADAL_U8,
+                                  HADAL_U16, HADAL_U32, HADAL_U64, HADAL_BOOL, HADAL_F8_E8M0};
+  return std::find(kOthers.begin(), kOthers.end(), dtype) == kOthers.end();
+}
+
+Tensor operand(DType dtype, std::initializer_list<int64_t> extents) {
+  return make_tensor(dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, extents);
 }
 
 }  // namespace
@@ -90,13 +83,16 @@ const TensorInfo* WeightBinder::take(const std::string& name, const std::vector<
 }
 
 Weight& WeightBinder::slot(const std::string& name, int64_t batch, int64_t rows, int64_t cols,
-                           uint32_t uses) {
+                           uint32_t uses, const TensorInfo* whole) {
   Weight& w = slots_.emplace_back();
   w.source.name = name;
   w.source.uses = uses;
   w.source.batch = batch;
   w.source.rows = rows;
   w.source.cols = cols;
+  if (!whole) return w;
+  w.source.dtype = whole->dtype;
+  w.source.pieces.push_back({whole->data, batch * rows, {}});
   return w;
 }
 
@@ -108,12 +104,19 @@ std::string WeightBinder::scale_name(const std::string& name) const {
   return has(scale) ? scale : "";
 }
 
+const TensorInfo* WeightBinder::take_scales(const std::string& name, int64_t rows, int64_t cols,
+                                            int64_t block_rows, int64_t block_cols) {
+  const std::string found = scale_name(name);
+  return take(found.empty() ? name + "_scale_inv" : found,
+              {(rows + block_rows - 1) / block_rows, (cols + block_cols - 1) / block_cols},
+              Holds::kScales);
+}
+
 bool WeightBinder::add_matrix(Weight& w, const std::string& name, int64_t rows, int64_t cols) {
-  const std::string scales = scale_name(name);
   const TensorInfo* info = checkpoint_.find(name);
   // Two 4-bit numbers a byte, the even column in the low half; one scale for 32.
   const bool packed =
-      info && !scales.empty() && (info->dtype == HADAL_I8 || info->dtype == HADAL_U8);
+      info && (info->dtype == HADAL_I8 || info->dtype == HADAL_U8) && !scale_name(name).empty();
   info = take(name, {rows, packed ? cols / 2 : cols}, packed ? Holds::kWhole : Holds::kNumbers);
   if (!info) return false;
   WeightSource& s = w.source;
@@ -128,10 +131,7 @@ bool WeightBinder::add_matrix(Weight& w, const std::string& name, int64_t rows, 
   if (dtype == HADAL_F8_E4M3 || packed) {
     s.scale_block_rows = packed ? 1 : block_rows_;
     s.scale_block_cols = packed ? 32 : block_cols_;
-    const TensorInfo* scale = take(scales.empty() ? name + "_scale_inv" : scales,
-                                   {(rows + s.scale_block_rows - 1) / s.scale_block_rows,
-                                    (cols + s.scale_block_cols - 1) / s.scale_block_cols},
-                                   Holds::kScales);
+    const TensorInfo* scale = take_scales(name, rows, cols, s.scale_block_rows, s.scale_block_cols);
     if (!scale) return false;
     if (s.scale_dtype != HADAL_DTYPE_NONE && s.scale_dtype != scale->dtype) {
       misshapen_.push_back(scale->name + " is of another type than the scales before it");
@@ -147,24 +147,30 @@ bool WeightBinder::add_matrix(Weight& w, const std::string& name, int64_t rows, 
 Weight* WeightBinder::matrix(const std::string& name, int64_t rows, int64_t cols, uint32_t uses) {
   Weight& w = slot(name, 1, rows, cols, uses);
   if (!add_matrix(w, name, rows, cols)) return nullptr;
-  w.tensor = make_tensor(w.source.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  w.tensor = operand(w.source.dtype, {rows, cols});
+  return &w;
+}
+
+Weight* WeightBinder::matrices(const std::string& name, int64_t count, int64_t rows, int64_t cols) {
+  const TensorInfo* info = take(name, {count, rows, cols});
+  if (!info) return nullptr;
+  Weight& w = slot(name, count, rows, cols, HADAL_USE_MATMUL, info);
+  w.tensor = operand(info->dtype, {count, rows, cols});
   return &w;
 }
 
 Weight* WeightBinder::experts(const std::string& prefix, const std::string& name, int64_t count,
                               int64_t rows, int64_t cols, double active) {
+  if (has(prefix + name)) {
+    Weight* w = matrices(prefix + name, count, rows, cols);
+    if (w) w->active = active;
+    return w;
+  }
   Weight& w = slot(prefix + name, count, rows, cols, HADAL_USE_MATMUL);
   w.active = active;
-  if (has(prefix + name)) {
-    const TensorInfo* info = take(prefix + name, {count, rows, cols});
-    if (!info) return nullptr;
-    w.source.dtype = info->dtype;
-    w.source.pieces.push_back({info->data, count * rows, {}});
-  } else {
-    for (int64_t e = 0; e < count; ++e)
-      if (!add_matrix(w, prefix + std::to_string(e) + "." + name, rows, cols)) return nullptr;
-  }
-  w.tensor = make_tensor(w.source.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {count, rows, cols});
+  for (int64_t e = 0; e < count; ++e)
+    if (!add_matrix(w, prefix + std::to_string(e) + "." + name, rows, cols)) return nullptr;
+  w.tensor = operand(w.source.dtype, {count, rows, cols});
   return &w;
 }
 
@@ -196,17 +202,15 @@ Weight* WeightBinder::head_rows(const std::string& name, int64_t heads, int64_t 
     }
     to.pieces.push_back(piece);
   }
-  w.tensor = make_tensor(to.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {heads, to.rows, to.cols});
+  w.tensor = operand(to.dtype, {heads, to.rows, to.cols});
   return &w;
 }
 
 Weight* WeightBinder::indices(const std::string& name, int64_t rows, int64_t cols) {
   const TensorInfo* info = take(name, {rows, cols}, Holds::kWhole);
   if (!info) return nullptr;
-  Weight& w = slot(name, 1, rows, cols, HADAL_USE_GATHER);
-  w.source.dtype = info->dtype;
-  w.source.pieces.push_back({info->data, rows, {}});
-  w.tensor = make_tensor(info->dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  Weight& w = slot(name, 1, rows, cols, HADAL_USE_GATHER, info);
+  w.tensor = operand(info->dtype, {rows, cols});
   return &w;
 }
 
@@ -218,10 +222,8 @@ Weight* WeightBinder::vector(const std::string& name, const std::vector<int64_t>
   const TensorInfo* info = take(name, shape);
   if (!info) return nullptr;
   const int64_t n = info->elements();
-  Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR);
-  w.source.dtype = info->dtype;
-  w.source.pieces.push_back({info->data, 1, {}});
-  w.tensor = make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {n});
+  Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR, info);
+  w.tensor = operand(HADAL_F32, {n});
   return &w;
 }
 
@@ -234,55 +236,17 @@ Weight* WeightBinder::table(const std::string& name, std::vector<float> values) 
   Weight& w = slot(name, 1, 1, n, HADAL_USE_VECTOR);
   w.table = std::move(values);
   w.source.pieces.push_back({std::as_bytes(std::span(w.table)), 1, {}});
-  w.tensor = make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {n});
+  w.tensor = operand(HADAL_F32, {n});
   return &w;
 }
 
 FileTable WeightBinder::file_table(const std::string& name, int64_t rows, int64_t cols) {
-  constexpr int64_t kScaled = 32;
-  FileTable t;
   const TensorInfo* info = take(name, {rows, cols});
-  if (!info) return t;
-  t.dtype_ = info->dtype;
-  t.rows_ = rows;
-  t.cols_ = cols;
-  t.data_ = info->data;
-  expect_scattered_reads(t.data_);
-  if (t.dtype_ != HADAL_F8_E4M3) return t;
-  const std::string scales = scale_name(name);
-  const TensorInfo* scale = take(scales.empty() ? name + "_scale_inv" : scales,
-                                 {rows, (cols + kScaled - 1) / kScaled}, Holds::kScales);
-  if (!scale) return t;
-  t.scale_dtype_ = scale->dtype;
-  t.scaled_ = kScaled;
-  t.scales_ = scale->data;
-  expect_scattered_reads(t.scales_);
-  return t;
-}
-
-std::span<const std::byte> FileTable::row_of(std::span<const std::byte> data, int64_t row) const {
-  const size_t bytes = data.size() / static_cast<size_t>(rows_);
-  return data.subspan(static_cast<size_t>(row) * bytes, bytes);
-}
-
-void FileTable::fetch_ahead(int64_t row) const {
-  hadal::fetch_ahead(row_of(data_, row));
-  if (!scales_.empty()) hadal::fetch_ahead(row_of(scales_, row));
-}
-
-void FileTable::read(int64_t row, float* to) const {
-  decode_to_f32(dtype_, row_of(data_, row).data(), cols_, to);
-  if (scales_.empty()) return;
-  const std::span<const std::byte> stored = row_of(scales_, row);
-  const int64_t count = (cols_ + scaled_ - 1) / scaled_;
-  for (int64_t i = 0; i < count; ++i) {
-    float scale = 0;
-    decode_to_f32(
-        scale_dtype_,
-        stored.data() + static_cast<size_t>(i) * (stored.size() / static_cast<size_t>(count)), 1,
-        &scale);
-    for (int64_t c = i * scaled_; c < std::min(cols_, (i + 1) * scaled_); ++c) to[c] *= scale;
-  }
+  if (!info) return {};
+  if (info->dtype != HADAL_F8_E4M3) return {rows, cols, info->dtype, info->data};
+  const TensorInfo* scale = take_scales(name, rows, cols, 1, FileTable::kScaled);
+  if (!scale) return {};
+  return {rows, cols, info->dtype, info->data, scale->dtype, scale->data};
 }
 
 void WeightBinder::known_unused_layers(const std::string& prefix, int64_t first, int64_t count) {

@@ -1,0 +1,46 @@
+// Weights into what a chip takes: as stored where it can, decoded to fp32 (or bf16, f16) where it
+// cannot or where that is asked.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/result.h"
+#include "device/device.h"
+#include "weights/source.h"
+
+namespace hadal {
+
+/// How weights are held: in the checkpoint's own formats, or decoded to fp32 at load.
+enum class WeightMode { kNative, kF32 };
+
+/// The form in which a device holds a weight.
+struct HeldForm {
+  DType dtype = HADAL_F32;  ///< as the chip is given it
+  bool as_stored = false;   ///< the source's pieces as they lie; else decoded to `dtype` at load
+  uint64_t bytes = 0;       ///< taken beside the source; 0: the chip reads the source in place
+};
+
+/// A weight on the device with the imported host memory that it may read in place.
+struct LoadedWeight {
+  std::vector<DeviceMemory> sources;  // outlives `weight`: members die in reverse order
+  DeviceWeight weight;
+};
+
+/// Asks `device` for the form: as stored if taken, else the 16-bit type that holds the decoded
+/// numbers exactly, else fp32. An error if it takes none.
+Result<HeldForm> held_form(const Device& device, const WeightSource& source, WeightMode mode);
+
+/// Decodes row `row` of a piece, as stored, to out[0 … its numbers), block scales applied. False if
+/// its type holds no numbers.
+bool decode_row(const WeightSource& source, const WeightSource::Piece& piece, int64_t row,
+                float* out);
+
+/// All numbers of the source, block scales applied: [batch, rows, cols].
+Result<std::vector<float>> decode_weight(const WeightSource& source);
+
+/// Hands the weight to the device in a form that held_form gave.
+Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
+                                 const HeldForm& form);
+
+}  // namespace hadal
