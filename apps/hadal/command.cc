@@ -10,6 +10,18 @@
 
 namespace hadal::app {
 
+void declare_pre_tokenizer(CLI::App& command, std::string& name) {
+  command
+      .add_option("--pre-tokenizer", name,
+                  "of a GGUF that does not name the one of its vocabulary, or the wrong one")
+      ->group("Advanced")
+      ->check(CLI::IsMember(pre_tokenizer_names()));
+}
+
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) print_note("hadal: note: " + note);
+}
+
 void ModelFlags::declare(CLI::App& command) {
   command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
       ->required();
@@ -46,6 +58,7 @@ void ModelFlags::declare(CLI::App& command) {
                   "default as many as exactness needs")
       ->group("Advanced")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  declare_pre_tokenizer(command, pre_tokenizer);
 }
 
 RunnerOptions ModelFlags::runner(int64_t needed) const {

@@ -37,6 +37,13 @@ void add_conversations(CLI::App& app, Run& run);
 void add_version(CLI::App& app, Run& run);
 void add_completion(CLI::App& app, Run& run);
 
+/// Declares --pre-tokenizer.
+void declare_pre_tokenizer(CLI::App& command, std::string& name);
+
+/// Prints on stderr what the file leaves out or holds for nothing; called when the model is known
+/// to be sound, since a refusal is one line.
+void print_notes(const std::vector<std::string>& notes);
+
 /// Options of every command that runs a model.
 struct ModelFlags {
   std::string path;
@@ -45,10 +52,13 @@ struct ModelFlags {
   int32_t threads = 0;
   std::string kv_cache_dtype = "f16";
   std::string weights = "native";
+  std::string pre_tokenizer;
   std::optional<int64_t> ctx, cache_tokens, v41_tail;
 
   void declare(CLI::App& command);
-  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const { return Checkpoint::open(path); }
+  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const { 
+    return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
+  }
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
   [[nodiscard]] RunnerOptions runner(int64_t needed) const;
   /// The same with what the model may need of the checkpoint's tokenizer; it must outlive them.

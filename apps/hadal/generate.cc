@@ -61,6 +61,7 @@ Status run(const Options& o, Output& out) {
   options.needs_tokenizer = !o.print_ids || o.text || !o.ignore_eos;
   HADAL_TRY(const std::unique_ptr<Session> session,
             Session::open(std::move(checkpoint), options, progress_bar()));
+  print_notes(session->notes());
   HADAL_TRY(PreparedRequest prepared, session->prepare_ids(prompt, wanted));
   const bool stream = !o.print_ids && !o.json;
   InterruptGuard guard(session->engine());

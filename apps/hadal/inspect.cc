@@ -16,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string model;
+  std::string model, pre_tokenizer;
   bool json = false, deep = false, tensors = false, metadata = false;
 };
 
@@ -133,9 +133,11 @@ Status check_deep(const Checkpoint& checkpoint, Json& report, bool json, Output&
 }
 
 Status run(const Options& o, Output& out) {
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint,
+            Checkpoint::open(o.model, {.pre_tokenizer = o.pre_tokenizer}));
   HADAL_TRY(const std::unique_ptr<Model> model, make_model(checkpoint->config()));
   HADAL_TRY(model->bind(*checkpoint));
+  print_notes(checkpoint->notes());
   const Totals totals = total(*checkpoint);
   const TextSide text = text_side(*checkpoint, *model, o.model);
   Json j;
@@ -197,6 +199,7 @@ void add_inspect(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("inspect", "what is in a model file");
   c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
+  declare_pre_tokenizer(*c, o->pre_tokenizer);
   c->add_flag("--tensors", o->tensors, "list every tensor");
   c->add_flag("--metadata", o->metadata, "list all metadata");
   c->add_flag("--deep", o->deep, "look at every value: NaN and infinities fail");

@@ -72,6 +72,7 @@ Status run(const Options& o) {
   runner.draft = o.mtp;
   HADAL_TRY(const std::unique_ptr<Engine> engine,
             Engine::load(*checkpoint, runner, progress_bar()));
+  print_notes(checkpoint->notes());
 
   Request request;
   request.prompt.assign(ids.begin(), ids.end());

@@ -126,6 +126,7 @@ Status run(const Options& o, Output& out) {
   RunnerOptions options = o.model.runner(*checkpoint, std::min<int64_t>(limit, 8192));
   options.max_sequences = options.max_logit_rows = 1;
   HADAL_TRY(const std::unique_ptr<ModelRunner> runner, ModelRunner::open(*checkpoint, options));
+  print_notes(checkpoint->notes());
   HADAL_TRY(const Verdict verdict, judge(*runner, o.depth));
   if (o.json) {
     out.print("{}\n", to_json(verdict, runner->context()).dump());

@@ -59,13 +59,14 @@ Result<Json> parse_line(const std::string& line) {
 }
 
 struct TokenizeOptions {
-  std::string model;
+  std::string model, pre_tokenizer;
   std::optional<std::string> text;
   bool stdin_json = false, plain = false, bos = false, json = false;
 };
 
 /// The tokenizer of a model, or of a tokenizer.json by itself.
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& path) {
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& path,
+                                                  const std::string& pre_tokenizer) {
   if (std::filesystem::path(path).extension() == ".json") {
     TokenizerData data;
     HADAL_TRY(data.tokenizer_json, read_text_file(path));
@@ -76,14 +77,17 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string& path) {
     }
     return Tokenizer::create(data, path);
   }
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(path));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint,
+            Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer}));
   if (checkpoint->tokenizer().empty()) return failed(path + ": has no tokenizer");
-  return Tokenizer::create(checkpoint->tokenizer(), path);
+  HADAL_TRY(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::create(checkpoint->tokenizer(), path));
+  print_notes(checkpoint->notes());
+  return tokenizer;
 }
 
 Status run_tokenize(const TokenizeOptions& o, Output& out) {
   if (o.stdin_json == o.text.has_value()) return usage_error("give either --text or --stdin-json");
-  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, open_tokenizer(o.model));
+  HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer, open_tokenizer(o.model, o.pre_tokenizer));
   const Tokenizer::EncodeOptions encode{.added_tokens = !o.plain, .bos = o.bos};
   if (o.stdin_json)
     return each_line(out, [&](const std::string& line) -> Status {
@@ -115,13 +119,14 @@ Result<std::optional<Prompt>> fim_prompt(const Json& line, const Tokenizer& toke
 }
 
 struct EncodeOptions {
-  std::string model, messages = "-";
+  std::string model, pre_tokenizer, messages = "-";
   std::optional<std::string> chat_format;
 };
 
 Status run_encode(const EncodeOptions& o, Output& out) {
   if (o.messages != "-") return usage_error("--messages reads standard input: give -");
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.model));
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint,
+            Checkpoint::open(o.model, {.pre_tokenizer = o.pre_tokenizer}));
   HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer,
             Tokenizer::create(checkpoint->tokenizer(), o.model));
   HADAL_TRY(const ChatFormat* format, choose_chat_format(o.chat_format, *checkpoint));
@@ -189,6 +194,7 @@ void add_tokenize(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<TokenizeOptions>();
   CLI::App* c = app.add_subcommand("tokenize", "text to token ids");
   c->add_option("MODEL", o->model, "a model, or a tokenizer.json")->required();
+  declare_pre_tokenizer(*c, o->pre_tokenizer);
   c->add_option("--text", o->text, "the text; prints ids and pieces for people");
   c->add_flag("--stdin-json", o->stdin_json,
               "a JSON string a line in, a JSON list of ids a line out");
@@ -202,6 +208,7 @@ void add_encode(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<EncodeOptions>();
   CLI::App* c = app.add_subcommand("encode", "chat messages to prompt and ids");
   c->add_option("MODEL", o->model, "a .gguf file or a model folder")->required();
+  declare_pre_tokenizer(*c, o->pre_tokenizer);
   c->add_option("--messages", o->messages,
                 "-: a JSON object a line on standard input {messages, tools, thinking, effort, "
                 "response_format, add_generation_prompt};\nout: {prompt, ids, format}")

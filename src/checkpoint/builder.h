@@ -28,10 +28,13 @@ struct CheckpointBuilder {
   static std::vector<std::pair<std::string, std::string>>& metadata(Checkpoint& c) {
     return c.metadata_;
   }
+  static std::vector<TensorInfo>& tensors(Checkpoint& c) { return c.tensors_; }
+  static std::vector<std::string>& notes(Checkpoint& c) { return c.notes_; }
 };
 
 /// gguf_open.cc: a file, and the other files of its split.
-Result<std::unique_ptr<Checkpoint>> open_gguf(const std::filesystem::path& path);
+Result<std::unique_ptr<Checkpoint>> open_gguf(const std::filesystem::path& path,
+                                              const OpenOptions& options);
 /// safetensors_open.cc: a folder.
 Result<std::unique_ptr<Checkpoint>> open_safetensors(const std::filesystem::path& folder);
 

@@ -25,7 +25,7 @@ bool ends_with(const fs::path& path, std::string_view end) {
   return path.filename().string().ends_with(end);
 }
 
-Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path) {
+Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path, const OpenOptions& options) {
   std::error_code error;
   if (fs::is_directory(path, error)) return open_safetensors(path);
   if (ends_with(path, ".safetensors") || ends_with(path, ".safetensors.index.json")) {
@@ -34,7 +34,7 @@ Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path) {
     return open_safetensors(folder.empty() ? fs::path(".") : folder);
   }
   HADAL_TRY(const std::string magic, first_bytes(path));
-  if (magic == "GGUF" || ends_with(path, ".gguf")) return open_gguf(path);
+  if (magic == "GGUF" || ends_with(path, ".gguf")) return open_gguf(path, options);
   return failed(
       fmt::format("{}: no model: expected a GGUF file or a folder with config.json and "
                   "*.safetensors, found a file that begins with {}",
@@ -51,9 +51,15 @@ int64_t TensorInfo::elements() const {
 
 std::string TensorInfo::shape_text() const { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path& path) {
+Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path& path,
+                                                     const OpenOptions& options) {
   try {
-    return open_any(path);
+    auto opened = open_any(path, options);
+    if (opened && !options.pre_tokenizer.empty() && (*opened)->format() != CheckpointFormat::kGguf)
+      return usage_error(fmt::format(
+          "{}: pre-tokenizer {} was named for it, but the tokenizer.json of a folder holds its own",
+          path.string(), quote(options.pre_tokenizer, 40)));
+    return opened;
   } catch (const std::bad_alloc&) {
     return memory_error(path.string() + ": not enough memory for its header");
   } catch (const fs::filesystem_error& error) {

@@ -61,6 +61,12 @@ struct TokenizerData {
   [[nodiscard]] bool empty() const { return tokenizer_json.empty() && gguf_model.empty(); }
 };
 
+struct OpenOptions {
+  /// Of a GGUF whose tokenizer.ggml.pre is missing or wrong: the pre-tokenizer's name. "": what the
+  /// file says.
+  std::string pre_tokenizer;
+};
+
 enum class CheckpointFormat { kGguf, kSafetensors };
 
 class Checkpoint {
@@ -69,7 +75,8 @@ class Checkpoint {
   /// with config.json and
   /// *.safetensors (with or without an index), or a path to model.safetensors(.index.json) in such
   /// a folder. Errors: kNotFound; kFailed with what is wrong and where (byte offset or key).
-  static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path);
+  static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path,
+                                                  const OpenOptions& options = {});
 
   [[nodiscard]] CheckpointFormat format() const { return format_; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
@@ -80,6 +87,9 @@ class Checkpoint {
   [[nodiscard]] const TensorInfo* find(std::string_view official_name) const;
   [[nodiscard]] const TokenizerData& tokenizer() const { return tokenizer_; }
   [[nodiscard]] std::span<const MappedFile> files() const { return files_; }
+  /// Sentences for people: what the file leaves out and what is taken instead, what of it is
+  /// ignored.
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
   /// GGUF metadata, or the top level of config.json, as (key, printable value) in file order, for
   /// `inspect`.
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& metadata() const {
@@ -98,6 +108,7 @@ class Checkpoint {
   TokenizerData tokenizer_;
   std::vector<MappedFile> files_;
   std::vector<std::pair<std::string, std::string>> metadata_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace hadal

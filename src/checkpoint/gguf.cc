@@ -265,12 +265,21 @@ Status place_tensors(std::vector<Entry>& entries, std::span<const std::byte> dat
     order.emplace_back(entry.offset, i);
   }
   std::sort(order.begin(), order.end());
-  for (size_t i = 1; i < order.size(); ++i) {
-    const Entry& before = entries[order[i - 1].second];
-    const Entry& entry = entries[order[i].second];
-    if (before.offset + static_cast<uint64_t>(before.bytes) > entry.offset)
-      return failed(fmt::format("{}: tensors {} and {} overlap at offset {}", origin,
-                                quote(before.tensor.name), quote(entry.tensor.name), entry.offset));
+  uint64_t end = 0;
+  std::string before = "the header";
+  for (const auto& [offset, number] : order) {
+    const Entry& entry = entries[number];
+    if (end > offset)
+      return failed(fmt::format("{}: {} and tensor {} overlap at offset {}", origin, before,
+                                quote(entry.tensor.name), offset));
+    // Bytes that belong to no tensor: the entry of one is lost, or an offset is wrong.
+    const uint64_t next = (end + alignment - 1) / alignment * alignment;
+    if (offset != next)
+      return failed(
+          fmt::format("{}: a gap between {} and tensor {}: it is at offset {}, expected {}", origin,
+                      before, quote(entry.tensor.name), offset, next));
+    end = offset + static_cast<uint64_t>(entry.bytes);
+    before = fmt::format("tensor {}", quote(entry.tensor.name));
   }
   return {};
 }

@@ -4,7 +4,8 @@
 // Everything is read through one cursor that knows where the bytes end. What is returned has been
 // checked: counts fit the file, strings and arrays lie inside it, keys and tensor names are unique,
 // every tensor's type is known, its rows are whole blocks, its size does not overflow, its offset
-// is aligned, and its bytes lie inside the file and overlap no other's. Refuses: version 1,
+// is aligned, and its bytes lie inside the file, overlap no other's and leave no gap beyond the
+// alignment's. Refuses: version 1,
 // big-endian files, headers beyond 128 MiB, arrays of arrays, unknown types. Called by gguf_open.cc
 // and by the fuzz target. Format: ggml's docs/gguf.md.
 #pragma once

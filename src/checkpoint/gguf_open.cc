@@ -1,6 +1,8 @@
 // A GGUF file, with the other files of its split, as a Checkpoint.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <system_error>
 
 #include "checkpoint/builder.h"
@@ -59,6 +61,19 @@ Result<Part> open_part(const fs::path& path) {
   return Part{std::move(file), std::move(header)};
 }
 
+/// Refuses a file whose keys, as far as the first file has them too, say something else: it is a
+/// part of another model. split.no alone differs from part to part.
+Status check_same_model(const Part& first, const Part& part) {
+  for (const auto& [key, value] : part.header.metadata) {
+    const GgufValue* other = key == "split.no" ? nullptr : first.header.find(key);
+    if (other && (other->type != value.type || other->payload != value.payload))
+      return failed(fmt::format("{}: a part of another model than {}: key {} is {} here, {} there",
+                                part.file.path().string(), first.file.path().filename().string(),
+                                quote(key), value.printed(60), other->printed(60)));
+  }
+  return {};
+}
+
 /// The other files of the split that `given` belongs to; all of them, in order.
 Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Split& split) {
   const auto name = parse_split_name(path.filename().string());
@@ -87,6 +102,7 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
       parts.push_back(std::move(part));
     }
     tensors += parts.back().header.tensors.size();
+    HADAL_TRY(check_same_model(parts.front(), parts.back()));
   }
   if (split.tensors && *split.tensors != static_cast<int64_t>(tensors))
     return failed(
@@ -98,11 +114,70 @@ Result<std::vector<Part>> open_split(const fs::path& path, Part given, const Spl
 GgufTensorFacts facts_of(const Checkpoint& checkpoint) {
   GgufTensorFacts facts;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (tensor.file_name == "output.weight") facts.has_output = true;
-    if (tensor.file_name.ends_with(".nextn.eh_proj.weight")) ++facts.mtp_layers;
-    if (tensor.file_name == "token_embd.weight") facts.embedding_rows = tensor.shape[0];
+    const std::string_view name = tensor.file_name;
+    if (name == "output.weight") facts.has_output = true;
+    if (name == "fc.weight") facts.has_dspark = true;
+    if (name.ends_with(".nextn.eh_proj.weight")) ++facts.mtp_layers;
+    if (name == "token_embd.weight") facts.embedding_rows = tensor.shape[0];
+    int64_t layer = -1;
+    if (!name.starts_with("blk.") ||
+        std::from_chars(name.data() + 4, name.data() + name.size(), layer).ec != std::errc{})
+      continue;
+    if (name.ends_with(".attn_compressor_kv.weight")) facts.compressor_layers.push_back(layer);
+    if (name.ends_with(".indexer.attn_q_b.weight")) facts.indexer_layers.push_back(layer);
+    if (name.ends_with(".engram_embd.weight")) facts.engram_rows[layer] = tensor.shape[0];
+    if (tensor.name.ends_with(".engram.wkv.weight")) facts.engram_columns = tensor.shape.back();
   }
+  std::sort(facts.compressor_layers.begin(), facts.compressor_layers.end());
+  std::sort(facts.indexer_layers.begin(), facts.indexer_layers.end());
   return facts;
+}
+
+/// Some writers fold the outermost dimension of a tensor into the next, others keep the two apart;
+/// the bytes are the same. Gives each tensor the shape that models expect.
+Status unify_shapes(Checkpoint& checkpoint) {
+  HADAL_TRY(const std::vector<int64_t> heads, checkpoint.config().integers("num_attention_heads"));
+  for (TensorInfo& tensor : CheckpointBuilder::tensors(checkpoint)) {
+    std::vector<int64_t>& shape = tensor.shape;
+    const std::string_view name = tensor.name;
+    const bool halves = name.ends_with(".k_b_proj.weight") || name.ends_with(".v_b_proj.weight");
+    if (halves && shape.size() == 2 && heads.size() == 1 && shape[0] % heads[0] == 0)
+      shape = {heads[0], shape[0] / heads[0], shape[1]};
+    if (name.ends_with(".attn.wo_a.weight") && shape.size() == 3)
+      shape = {shape[0] * shape[1], shape[2]};
+  }
+  return {};
+}
+
+/// Older files keep kv_b whole, some of another writer beside its halves.
+void note_unused_kv_b(Checkpoint& checkpoint) {
+  int64_t both = 0;
+  constexpr std::string_view kWhole = ".kv_b_proj.weight";
+  for (const TensorInfo& tensor : checkpoint.tensors())
+    if (tensor.name.ends_with(kWhole) &&
+        checkpoint.find(tensor.name.substr(0, tensor.name.size() - kWhole.size()) +
+                        ".k_b_proj.weight"))
+      ++both;
+  if (both > 0)
+    CheckpointBuilder::notes(checkpoint)
+        .push_back(
+            fmt::format("attn_kv_b of {} layer{} is ignored: attn_k_b and attn_v_b, which are "
+                        "its halves, are there too",
+                        both, both == 1 ? "" : "s"));
+}
+
+/// The tokenizer's data, its pre-tokenizer as `options` name it.
+Status read_tokenizer(Checkpoint& checkpoint, const GgufFile& file, const OpenOptions& options,
+                      const std::string& origin) {
+  std::vector<std::string>& notes = CheckpointBuilder::notes(checkpoint);
+  TokenizerData& data = CheckpointBuilder::tokenizer(checkpoint);
+  HADAL_TRY(data, gguf_tokenizer(file, origin, notes));
+  if (options.pre_tokenizer.empty() || data.empty()) return {};
+  if (!data.gguf_pre.empty() && data.gguf_pre != options.pre_tokenizer)
+    notes.push_back(fmt::format("key \"tokenizer.ggml.pre\" is {}: taken as {}, as asked for",
+                                quote(data.gguf_pre, 40), quote(options.pre_tokenizer, 40)));
+  data.gguf_pre = options.pre_tokenizer;
+  return {};
 }
 
 Status add_tensors(Checkpoint& checkpoint, const std::vector<Part>& parts,
@@ -121,7 +196,7 @@ Status add_tensors(Checkpoint& checkpoint, const std::vector<Part>& parts,
 
 }  // namespace
 
-Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path) {
+Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOptions& options) {
   HADAL_TRY(Part given, open_part(path));
   HADAL_TRY(const Split split, split_of(given.header, path.string()));
   std::vector<Part> parts;
@@ -145,9 +220,12 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path) {
   HADAL_TRY(add_tensors(*checkpoint, parts, architecture));
 
   const GgufTensorFacts facts = facts_of(*checkpoint);
-  HADAL_TRY(CheckpointBuilder::config(*checkpoint), gguf_config(first, facts, origin));
+  HADAL_TRY(CheckpointBuilder::config(*checkpoint),
+            gguf_config(first, facts, origin, CheckpointBuilder::notes(*checkpoint)));
   HADAL_TRY(check_config(checkpoint->config()));
-  HADAL_TRY(CheckpointBuilder::tokenizer(*checkpoint), gguf_tokenizer(first, origin));
+  HADAL_TRY(unify_shapes(*checkpoint));
+  note_unused_kv_b(*checkpoint);
+  HADAL_TRY(read_tokenizer(*checkpoint, first, options, origin));
   const auto tokens = static_cast<int64_t>(checkpoint->tokenizer().tokens.size());
   if (facts.embedding_rows > 0 && tokens > facts.embedding_rows)
     return failed(fmt::format("{}: {} tokens, but token_embd.weight has only {} rows", origin,

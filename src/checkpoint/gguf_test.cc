@@ -156,6 +156,18 @@ TEST(Gguf, Tensors) {
                    .pad(32)
                    .raw(std::string(64, '\0')),
                "overlap at offset 32");
+  const auto two = [](uint64_t first, uint64_t second) {
+    return gguf_start(2, 0)
+        .tensor("a", {8}, 0, first)
+        .tensor("b", {12}, 0, second)
+        .pad(32)
+        .raw(std::string(256, '\0'));
+  };
+  EXPECT_EQ(error_of(two(0, 32)), "no error");
+  EXPECT_EQ(error_of(two(64, 0)), "no error");  // 16 bytes of padding after 48
+  expect_error(two(0, 64),
+               "a gap between tensor \"a\" and tensor \"b\": it is at offset 64, expected 32");
+  expect_error(two(32, 64), "a gap between the header and tensor \"a\"");
   expect_error(gguf_start(1, 0).tensor("a\nb", {8}, 0, 0).pad(32).raw(std::string(32, '\0')),
                "unprintable");
 }
@@ -184,13 +196,28 @@ TEST(Gguf, TokenizerStaysInItsVocabulary) {
     rest(file);
     const TempFolder folder;
     const auto opened = Checkpoint::open(folder.write("m.gguf", file.str()));
-    return opened ? std::string("no error") : opened.error().message;
+    if (!opened) return opened.error().message;
+    std::string text = "no error";
+    for (const std::string& note : (*opened)->notes()) text += ", note: " + note;
+    return text;
   };
   const std::string key = "tokenizer.ggml.tokens";
   EXPECT_EQ(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 0); }, 2),
             "no error");
   EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.bos_token_id", 1); }, 2)
                 .find("below the 1"),
+            std::string::npos);
+  // What nobody uses refuses no file; what ends a generation does.
+  EXPECT_EQ(
+      with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.padding_token_id", 7); }, 2),
+      "no error, note: key \"tokenizer.ggml.padding_token_id\" is ignored: expected a token id "
+      "below the 1 of the vocabulary, found uint32 7");
+  EXPECT_NE(
+      with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.unknown_token_id", 7); }, 2)
+          .find("unknown_token_id\" is ignored"),
+      std::string::npos);
+  EXPECT_NE(with([&](Bytes& f) { f.texts(key, {"a"}).u32("tokenizer.ggml.eot_token_id", 7); }, 2)
+                .find("eot_token_id\": expected"),
             std::string::npos);
   EXPECT_NE(with([&](Bytes& f) { f.texts(key, {}); }, 1).find("at least one token"),
             std::string::npos);
@@ -255,33 +282,60 @@ TEST(Gguf, SplitFiles) {
   folder.write(second.filename().string(), split_part(1, 2, 2, "output_norm.weight").str());
   EXPECT_NE(Checkpoint::open(second).error().message.find("is there twice"), std::string::npos);
   folder.write(second.filename().string(), split_part(1, 2, 3, "a").str());
+  EXPECT_NE(
+      Checkpoint::open(second).error().message.find(
+          "a part of another model than m-00001-of-00002.gguf: key \"split.tensors.count\" is "
+          "3 here, 2 there"),
+      std::string::npos);
+  folder.write("m-00001-of-00002.gguf", split_part(0, 2, 3, "output_norm.weight").str());
   EXPECT_NE(Checkpoint::open(second).error().message.find("promises 3"), std::string::npos);
   EXPECT_FALSE(Checkpoint::open(folder.write("m.gguf", split_part(0, 2, 2, "a").str())));
 }
 
-TEST(Gguf, RopeAndLists) {
-  Bytes file = gguf_start(0, 8);
-  file.text("general.architecture", "qwen3")
-      .f32("qwen3.attention.layer_norm_rms_epsilon", 1e-6f)
-      .u32("qwen3.attention.key_length", 16)
-      .u32("qwen3.rope.dimension_count", 8);
-  file.text("qwen3.rope.scaling.type", "yarn")
-      .f32("qwen3.rope.scaling.factor", 4.0f)
-      .f32("qwen3.rope.scaling.attn_factor", 0.5f);
-  file.i32s("qwen3.attention.head_count_kv", {1, 2});
-  const auto parsed = parse_gguf(file.span(), "f");
-  ASSERT_TRUE(parsed);
-  const auto config = gguf_config(*parsed, {.has_output = true, .embedding_rows = 10}, "f");
-  ASSERT_TRUE(config) << config.error().message;
-  EXPECT_EQ(config->integer("rope_dim", 1, 100).value(), 8);
-  EXPECT_EQ(config->integers("num_key_value_heads").value(), (std::vector<int64_t>{1, 2}));
-  EXPECT_FALSE(config->boolean("tie_word_embeddings").value());
-  EXPECT_FALSE(config->boolean("rope_interleave").value());
-  EXPECT_EQ(config->integer("vocab_size", 1, 100).value(), 10);
-  const Config scaling = config->object("rope_scaling").value();
-  EXPECT_EQ(scaling.text("rope_type").value(), "yarn");
-  EXPECT_EQ(scaling.real("factor").value(), 4.0);
-  EXPECT_EQ(scaling.real("attn_factor").value(), 0.5);
+TEST(Gguf, HalvesOfKvBInTwoDimensionsBesideTheWhole) {
+  // Two heads of 4 (3 for keys, 1 for values) over 8 latents, as one writer has them.
+  Bytes file = gguf_start(3, 3);
+  file.text("general.architecture", "deepseek2")
+      .u32("deepseek2.attention.head_count", 2)
+      .u32("deepseek2.block_count", 1);
+  file.tensor("blk.0.attn_k_b.weight", {3, 16}, 0, 0)
+      .tensor("blk.0.attn_v_b.weight", {8, 2}, 0, 192)
+      .tensor("blk.0.attn_kv_b.weight", {8, 8}, 0, 256)
+      .pad(32)
+      .raw(std::string(512, '\0'));
+  const TempFolder folder;
+  const auto opened = Checkpoint::open(folder.write("m.gguf", file.str()));
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto shape = [&](const std::string& half) {
+    return (*opened)->find("model.layers.0.self_attn." + half + "_proj.weight")->shape_text();
+  };
+  EXPECT_EQ(shape("k_b"), "[2, 8, 3]");
+  EXPECT_EQ(shape("v_b"), "[2, 1, 8]");
+  ASSERT_EQ((*opened)->notes().size(), 1u);
+  EXPECT_NE((*opened)->notes()[0].find("attn_kv_b of 1 layer is ignored"), std::string::npos);
+}
+
+TEST(Gguf, PreTokenizerByName) {
+  const TempFolder folder;
+  const auto with = [&](const char* said, const char* named) {
+    Bytes file = gguf_start(0, said ? 4 : 3);
+    file.text("general.architecture", "llama")
+        .text("tokenizer.ggml.model", "gpt2")
+        .texts("tokenizer.ggml.tokens", {"a"});
+    if (said) file.text("tokenizer.ggml.pre", said);
+    auto opened = Checkpoint::open(folder.write("m.gguf", file.str()), {.pre_tokenizer = named});
+    EXPECT_TRUE(opened) << opened.error().message;
+    return *std::move(opened);
+  };
+  EXPECT_EQ(with(nullptr, "qwen2")->tokenizer().gguf_pre, "qwen2");
+  EXPECT_TRUE(with(nullptr, "qwen2")->notes().empty());
+  EXPECT_TRUE(with("qwen2", "qwen2")->notes().empty());
+  EXPECT_EQ(with("qwen2", "")->tokenizer().gguf_pre, "qwen2");
+  const auto other = with("default", "qwen2");
+  EXPECT_EQ(other->tokenizer().gguf_pre, "qwen2");
+  ASSERT_EQ(other->notes().size(), 1u);
+  EXPECT_EQ(other->notes()[0],
+            "key \"tokenizer.ggml.pre\" is \"default\": taken as \"qwen2\", as asked for");
 }
 
 TEST(Names, Tables) {
@@ -299,6 +353,12 @@ TEST(Names, Tables) {
        {"rope_freqs.weight", "blk.x.attn_q.weight", "blk.01.attn_q.weight", "blk..attn_q.weight",
         "blk.0.other.weight", "blk.0.attn_kv_b.weight", "blk.1", "output", ""})
     EXPECT_EQ(official_name("llama", unknown), unknown);
+  EXPECT_EQ(official_name("deepseek41", "blk.1.engram_embd.weight"),
+            "layers.1.engram.embed.weight");
+  EXPECT_EQ(official_name("deepseek41", "blk.1.engram_kv.weight"),
+            official_name("deepseek41", "blk.1.engram_wkv.weight"));
+  EXPECT_EQ(official_name("deepseek41", "blk.2.indexer.attn_k.weight"),
+            "layers.2.attn.indexer.wk.weight");
   EXPECT_EQ(official_name("gpt2", "output.weight"), "output.weight");
 }
 

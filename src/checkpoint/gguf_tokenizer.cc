@@ -57,6 +57,20 @@ class Reader {
     return number;
   }
 
+  /// As id(), for a token that generation does not need: one out of range counts as absent, with a
+  /// note.
+  std::optional<int64_t> unused_id(std::string_view name, int64_t limit,
+                                   std::vector<std::string>& notes) const {
+    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    const Result<std::optional<int64_t>> found = id(key, limit);
+    if (found) return *found;
+    notes.push_back(
+        fmt::format("key {} is ignored: expected a token id below the {} of the "
+                    "vocabulary, found {}",
+                    quote(key), limit, find(key)->description()));
+    return std::nullopt;
+  }
+
   Result<std::vector<std::string>> strings(std::string_view key, int64_t most) const {
     std::vector<std::string> out;
     const GgufValue* value = find(key);
@@ -146,7 +160,8 @@ Result<std::string> read_sampling(const Reader& in) {
 
 std::span<const SamplingKey> gguf_sampling_keys() { return kSampling; }
 
-Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& origin) {
+Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& origin,
+                                     std::vector<std::string>& notes) {
   const Reader in(file, origin);
   TokenizerData data;
   HADAL_TRY(data.generation_config_json, read_sampling(in));
@@ -164,7 +179,6 @@ Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& or
   const auto limit = static_cast<int64_t>(data.tokens.size());
   HADAL_TRY(data.bos_token_id, in.id("tokenizer.ggml.bos_token_id", limit));
   HADAL_TRY(data.eos_token_id, in.id("tokenizer.ggml.eos_token_id", limit));
-  HADAL_TRY(data.padding_token_id, in.id("tokenizer.ggml.padding_token_id", limit));
   for (const std::string_view key :
        {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     HADAL_TRY(const std::optional<int64_t> extra, in.id(key, limit));
@@ -173,10 +187,11 @@ Result<TokenizerData> gguf_tokenizer(const GgufFile& file, const std::string& or
             data.extra_eos_token_ids.end())
       data.extra_eos_token_ids.push_back(*extra);
   }
-  for (const std::string_view key :
+  data.padding_token_id = in.unused_id("padding", limit, notes);
+  for (const std::string_view name :
        {"unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep",
         "fim_sep", "prefix", "suffix", "middle"})
-    HADAL_TRY(in.id(fmt::format("tokenizer.ggml.{}_token_id", key), limit));
+    in.unused_id(name, limit, notes);
   HADAL_TRY(data.add_bos_token, in.boolean("tokenizer.ggml.add_bos_token"));
   HADAL_TRY(data.add_eos_token, in.boolean("tokenizer.ggml.add_eos_token"));
   return data;

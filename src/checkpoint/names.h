@@ -1,12 +1,13 @@
 // From GGUF's names to the official ones: tensors, and metadata to config.json's keys.
 //
-// The only place that knows what GGUF calls things. One table of tensor names and one of metadata
-// keys for each group of architectures; a new architecture is rows, not code. Also brings
-// config.json of a folder into one form, whichever version of transformers wrote it, and checks the
-// core numbers of either. Called by the two readers.
+// The only place that knows what GGUF calls things. One table of tensor names (names.cc) and one of
+// metadata keys (gguf_config.cc) for each group of architectures; a new architecture is rows, not
+// code. Also brings config.json of a folder into one form, whichever version of transformers wrote
+// it, and checks the core numbers of either. Called by the two readers.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,27 +15,9 @@
 #include "base/result.h"
 #include "checkpoint/config.h"
 #include "checkpoint/gguf.h"
+#include "checkpoint/gguf_keys.h"
 
 namespace hadal {
-
-/// How a value of the configuration is written in a GGUF.
-enum class KeyKind { kInteger, kIntegerOrList, kIntegers, kReal, kRealOrList, kBool };
-
-struct KeyRow {
-  std::string_view gguf;  ///< after "{architecture}."
-  std::string_view official;
-  KeyKind kind;
-};
-
-struct GgufArchitecture {
-  std::string_view gguf;
-  std::string_view model_type;
-  bool interleaved;  ///< pairs (0,1), (2,3), … are rotated: llama's files have the rows of q and k
-                     ///< permuted for it
-  bool experts;
-  bool latent;
-  bool v4 = false;  ///< names and keys of DeepSeek-V4
-};
 
 /// "blk.0.attn_q.weight" → "model.layers.0.self_attn.q_proj.weight"; a name that the tables do not
 /// know stays what it is.
@@ -49,25 +32,26 @@ struct GgufTensorFacts {
   bool has_output = false;     ///< output.weight is there: the head is not tied to the embedding
   int64_t embedding_rows = 0;  ///< of token_embd.weight, 0 without one
   int64_t mtp_layers = 0;      ///< layers of multi-token prediction whose weights are there
+  bool has_dspark = false;     ///< DSpark's stages lie behind the model's layers
+  // DeepSeek-V4.1
+  std::vector<int64_t> compressor_layers, indexer_layers;  ///< those that have such weights
+  std::map<int64_t, int64_t> engram_rows;                  ///< of each layer's table
+  int64_t engram_columns = 0;                              ///< numbers that a layer looks up
 };
 
 /// The metadata as a config.json. An architecture that the tables do not know gets the keys all
-/// have in common.
+/// have in common. What a file does not say, and what is taken instead, is added to `notes`.
 Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
-                           const std::string& origin);
+                           const std::string& origin, std::vector<std::string>& notes);
 
 /// A folder's config.json with rope_theta, rope_scaling (and in it rope_type), torch_dtype and
 /// rope_interleave where the models look for them, though transformers 4 and 5 write them in
 /// different places.
 Status normalise_config(Config& config);
 
-/// The architecture that a folder of this model_type becomes as a GGUF; nullptr if there is none.
-const GgufArchitecture* gguf_architecture(std::string_view model_type);
 /// The way back of official_name; "" for a name that the tables do not know.
-std::string gguf_name(const GgufArchitecture& architecture, std::string_view official);
-/// The keys of `{architecture}.*` that have an official name, and those of rope_scaling.
-std::vector<KeyRow> gguf_keys(const GgufArchitecture& architecture);
-std::vector<KeyRow> gguf_scaling_keys();
+std::string gguf_name(const Architecture& architecture, std::string_view official);
+
 
 /// Refuses impossible values of the keys that are there (layers, heads, widths, vocabulary,
 /// epsilon, theta).

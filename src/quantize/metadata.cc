@@ -15,7 +15,7 @@ namespace {
 /// Writes `{architecture}.*`.
 class KeyWriter {
  public:
-  KeyWriter(const Config& config, const GgufArchitecture& architecture, GgufWriter& out)
+  KeyWriter(const Config& config, const Architecture& architecture, GgufWriter& out)
       : config_(config), architecture_(architecture), out_(out) {}
 
   [[nodiscard]] std::string full(std::string_view key) const {
@@ -27,33 +27,33 @@ class KeyWriter {
   void text(std::string_view key, std::string_view value) { out_.add_text(full(key), value); }
 
   /// What `from` has under the row's official name; nothing if it has no such key.
-  Status row(const Config& from, const KeyRow& row, int64_t layers) {
+  Status row(const Config& from, const GgufKeyRow& row, int64_t layers) {
     if (!from.has(row.official)) return {};
     switch (row.kind) {
-      case KeyKind::kBool: {
+      case GgufKind::kBool: {
         HADAL_TRY(const bool value, from.boolean(row.official));
         flag(row.gguf, value);
         return {};
       }
-      case KeyKind::kReal: {
+      case GgufKind::kReal: {
         HADAL_TRY(const double value, from.real(row.official));
         real(row.gguf, value);
         return {};
       }
-      case KeyKind::kRealOrList: {
+      case GgufKind::kRealOrList: {
         HADAL_TRY(const double value, from.real(row.official));
         out_.add_f32s(full(row.gguf), std::vector<double>(static_cast<size_t>(layers), value));
         return {};
       }
-      case KeyKind::kInteger: {
+      case GgufKind::kInteger: {
         HADAL_TRY(const int64_t value, from.integer(row.official, 0, UINT32_MAX));
         number(row.gguf, value);
         return {};
       }
-      case KeyKind::kIntegerOrList:
-      case KeyKind::kIntegers: {
+      case GgufKind::kIntegerOrList:
+      case GgufKind::kIntegers: {
         HADAL_TRY(const std::vector<int64_t> values, from.integers(row.official));
-        if (row.kind == KeyKind::kIntegerOrList && values.size() == 1)
+        if (row.kind == GgufKind::kIntegerOrList && values.size() == 1)
           number(row.gguf, values[0]);
         else
           out_.add_i32s(full(row.gguf), values);
@@ -65,7 +65,7 @@ class KeyWriter {
 
  private:
   const Config& config_;
-  const GgufArchitecture& architecture_;
+  const Architecture& architecture_;
   GgufWriter& out_;
 };
 
@@ -87,7 +87,7 @@ Status add_rope_scaling(const Config& config, bool latent, KeyWriter& out) {
   if (type == "default" || type == "llama3") return {};  // llama3: the tensor rope_freqs
   if (type != "linear" && type != "yarn") return no_key(config, "rope_scaling");
   out.text("rope.scaling.type", type);
-  for (const KeyRow& row : gguf_scaling_keys()) HADAL_TRY(out.row(scaling, row, 0));
+  for (const GgufKeyRow& row : gguf_scaling_keys()) HADAL_TRY(out.row(scaling, row, 0));
   if (type == "linear") return {};
   HADAL_TRY(const bool truncate, scaling.boolean("truncate", true));
   HADAL_TRY(const double mscale, scaling.real("mscale", 0.0));
@@ -130,7 +130,7 @@ Status add_experts(const Config& config, KeyWriter& out) {
 }
 
 /// Head sizes and the rotary width.
-Status add_heads(const Config& config, const GgufArchitecture& architecture, KeyWriter& out) {
+Status add_heads(const Config& config, const Architecture& architecture, KeyWriter& out) {
   HADAL_TRY(const int64_t heads, config.integer("num_attention_heads", 1, 65536));
   if (architecture.latent) {
     HADAL_TRY(const int64_t rank, config.integer("kv_lora_rank", 1, 65536));
@@ -163,13 +163,13 @@ Status add_heads(const Config& config, const GgufArchitecture& architecture, Key
 
 }  // namespace
 
-Status add_configuration(const Config& config, const GgufArchitecture& architecture, int64_t mtp,
+Status add_configuration(const Config& config, const Architecture& architecture, int64_t mtp,
                          GgufWriter& out) {
   KeyWriter keys(config, architecture, out);
   HADAL_TRY(const int64_t layers, config.integer("num_hidden_layers", 1, 65536));
   keys.number("block_count", layers + mtp);
   if (mtp > 0) keys.number("nextn_predict_layers", mtp);
-  for (const KeyRow& row : gguf_keys(architecture))
+  for (const GgufKeyRow& row : gguf_keys(architecture))
     if (std::find(kComputed.begin(), kComputed.end(), row.gguf) == kComputed.end())
       HADAL_TRY(keys.row(config, row, layers + mtp));
   HADAL_TRY(const double eps, config.real("rms_norm_eps", 1e-6));

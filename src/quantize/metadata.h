@@ -13,7 +13,7 @@ namespace hadal::quantize {
 
 /// `{architecture}.*` from the configuration. mtp: layers of multi-token prediction that are
 /// written. Errors: what no key can say, by name.
-Status add_configuration(const Config& config, const GgufArchitecture& architecture, int64_t mtp,
+Status add_configuration(const Config& config, const Architecture& architecture, int64_t mtp,
                          GgufWriter& out);
 
 /// tokenizer.* and general.sampling.* from a folder's tokenizer; nothing where it has none. rows:

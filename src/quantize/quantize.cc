@@ -148,7 +148,7 @@ Status plan_folder(const Checkpoint& source, Plan& plan) {
   HADAL_TRY(plan.model, make_model(config, {.draft = mtp}));
   HADAL_TRY(plan.model->bind(source));
   const std::string& type = plan.model->spec().family;
-  const GgufArchitecture* architecture = gguf_architecture(type);
+  const Architecture* architecture = gguf_architecture(type);
   if (!architecture || plan.model->file_tables().bytes > 0)
     return failed(fmt::format("{}: a model of type {} cannot be written as a GGUF",
                               source.path().string(), quote(type, 40)));

@@ -73,7 +73,7 @@ bool SourceTensor::plain() const {
 }
 
 Result<std::vector<SourceTensor>> folder_tensors(const Checkpoint& checkpoint, Model& model,
-                                                 const GgufArchitecture& architecture) {
+                                                 const Architecture& architecture) {
   const Config& config = checkpoint.config();
   HADAL_TRY(const bool interleaved, config.boolean("rope_interleave", architecture.latent));
   HADAL_TRY(const Config scaling, config.object("rope_scaling"));

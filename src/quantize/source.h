@@ -34,7 +34,7 @@ struct SourceTensor {
 /// The tensors of a folder's bound model, in the order of its slots. Errors: a tensor that a GGUF
 /// of this architecture has no name for.
 Result<std::vector<SourceTensor>> folder_tensors(const Checkpoint& checkpoint, Model& model,
-                                                 const GgufArchitecture& architecture);
+                                                 const Architecture& architecture);
 
 /// The tensors of a GGUF in file order.
 std::vector<SourceTensor> gguf_tensors(const Checkpoint& checkpoint);

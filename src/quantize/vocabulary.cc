@@ -5,7 +5,6 @@
 
 #include "checkpoint/gguf_tokenizer.h"
 #include "quantize/metadata.h"
-#include "text/tokenizer/pre_tokenizers.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace hadal::quantize {
@@ -80,7 +79,7 @@ bool same_ids(const Tokenizer& a, const Tokenizer& b) {
 Result<std::string> pre_name_of(const Tokenizer& tokenizer, TokenizerData data,
                                 const std::string& origin) {
   std::string tried;
-  for (const std::string_view name : gguf_pre_tokenizers()) {
+  for (const std::string& name : pre_tokenizer_names()) {
     data.gguf_pre = name;
     const auto candidate = Tokenizer::create(data, origin);
     if (candidate && same_ids(tokenizer, **candidate)) return data.gguf_pre;

@@ -94,6 +94,13 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
   return session;
 }
 
+std::vector<std::string> Session::notes() const {
+  std::vector<std::string> notes = checkpoint_->notes();
+  if (tokenizer_)
+    notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
+  return notes;
+}
+
 Result<const ChatFormat*> Session::chat_format() const {
   if (format_) return *format_;
   return failed(checkpoint_->path().string() + ": has no tokenizer, so no chat format");

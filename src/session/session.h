@@ -84,6 +84,8 @@ class Session {
   [[nodiscard]] Engine& engine() { return *engine_; }
   [[nodiscard]] const Checkpoint& checkpoint() const { return *checkpoint_; }
   [[nodiscard]] const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  /// Sentences for people: what checkpoint and tokenizer leave out or hold in vain.
+  [[nodiscard]] std::vector<std::string> notes() const;
   /// The chat format, or why there is none.
   [[nodiscard]] Result<const ChatFormat*> chat_format() const;
 

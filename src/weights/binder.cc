@@ -241,8 +241,14 @@ Weight* WeightBinder::table(const std::string& name, std::vector<float> values) 
 }
 
 FileTable WeightBinder::file_table(const std::string& name, int64_t rows, int64_t cols) {
-  const TensorInfo* info = take(name, {rows, cols});
+  const int64_t scales_of_row = (cols + FileTable::kScaled - 1) / FileTable::kScaled;
+  const TensorInfo* info = checkpoint_.find(name);
+  // A GGUF holds each row's numbers and scales in one run of bytes.
+  const bool joined = info && info->dtype == HADAL_I8;
+  info = take(name, {rows, joined ? cols + scales_of_row : cols},
+              joined ? Holds::kWhole : Holds::kNumbers);
   if (!info) return {};
+  if (joined) return FileTable::of_joined_rows(rows, cols, info->data);
   if (info->dtype != HADAL_F8_E4M3) return {rows, cols, info->dtype, info->data};
   const TensorInfo* scale = take_scales(name, rows, cols, 1, FileTable::kScaled);
   if (!scale) return {};

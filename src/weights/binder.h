@@ -66,7 +66,8 @@ class WeightBinder {
   Weight* vector(const std::string& name, const std::vector<int64_t>& shape);
   /// As vector, but absent is no error: nullptr.
   Weight* optional_vector(const std::string& name, int64_t n);
-  /// A table [rows, cols] that the host reads; FP8 with one scale for 32 numbers of a row.
+  /// A table [rows, cols] that the host reads; FP8 with one scale for 32 numbers of a row, in a
+  /// tensor of their own, or as bytes behind the row's numbers: I8 [rows, cols + cols / 32].
   FileTable file_table(const std::string& name, int64_t rows, int64_t cols);
   /// A table that is computed, not stored.
   Weight* table(const std::string& name, std::vector<float> values);

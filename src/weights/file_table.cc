@@ -19,6 +19,14 @@ FileTable::FileTable(int64_t rows, int64_t cols, DType dtype, std::span<const st
   if (!scales_.empty()) expect_scattered_reads(scales_);
 }
 
+FileTable FileTable::of_joined_rows(int64_t rows, int64_t cols, std::span<const std::byte> data) {
+  FileTable table(rows, cols, HADAL_F8_E4M3, data);
+  table.scale_dtype_ = HADAL_F8_E8M0;
+  table.scales_ = data;
+  table.scales_at_ = static_cast<size_t>(cols);
+  return table;
+}
+
 std::span<const std::byte> FileTable::row_of(std::span<const std::byte> data, int64_t row) const {
   const size_t bytes = data.size() / static_cast<size_t>(rows_);
   return data.subspan(static_cast<size_t>(row) * bytes, bytes);
@@ -26,13 +34,13 @@ std::span<const std::byte> FileTable::row_of(std::span<const std::byte> data, in
 
 void FileTable::fetch_ahead(int64_t row) const {
   hadal::fetch_ahead(row_of(data_, row));
-  if (!scales_.empty()) hadal::fetch_ahead(row_of(scales_, row));
+  if (!scales_.empty() && scales_at_ == 0) hadal::fetch_ahead(row_of(scales_, row));
 }
 
 void FileTable::read(int64_t row, float* to) const {
   decode_to_f32(dtype_, row_of(data_, row).data(), cols_, to);
   if (scales_.empty()) return;
-  const std::span<const std::byte> stored = row_of(scales_, row);
+  const std::span<const std::byte> stored = row_of(scales_, row).subspan(scales_at_);
   const int64_t count = (cols_ + kScaled - 1) / kScaled;
   const size_t size = stored.size() / static_cast<size_t>(count);
   for (int64_t i = 0; i < count; ++i) {

@@ -21,9 +21,14 @@ class FileTable {
   FileTable(int64_t rows, int64_t cols, DType dtype, std::span<const std::byte> data,
             DType scale_dtype = HADAL_DTYPE_NONE, std::span<const std::byte> scales = {});
 
+  /// Each row's FP8 numbers with their E8M0 scales behind them, in one tensor.
+  static FileTable of_joined_rows(int64_t rows, int64_t cols, std::span<const std::byte> data);
+
   [[nodiscard]] int64_t rows() const { return rows_; }
   [[nodiscard]] int64_t cols() const { return cols_; }
-  [[nodiscard]] size_t bytes() const { return data_.size() + scales_.size(); }
+  [[nodiscard]] size_t bytes() const {
+    return data_.size() + (scales_at_ > 0 ? 0 : scales_.size());
+  }
   /// Asks for the row's pages; returns at once.
   void fetch_ahead(int64_t row) const;
   /// to[0 … cols): the row's numbers. `row` must be in [0, rows).
@@ -34,6 +39,7 @@ class FileTable {
                                                   int64_t row) const;
   int64_t rows_ = 0, cols_ = 0;
   DType dtype_ = HADAL_F32, scale_dtype_ = HADAL_DTYPE_NONE;
+  size_t scales_at_ = 0;  ///< bytes of a row before its scales, where one tensor holds both
   std::span<const std::byte> data_, scales_;
 };
 

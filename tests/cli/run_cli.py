@@ -295,6 +295,61 @@ class Text(Program):
         self.assertEqual(folder, json.loads(self.expect(OK, "tokenize", QWEN3_GGUF, "--stdin-json", stdin=line).stdout))
         self.assertEqual(folder, json.loads(self.expect(OK, "tokenize", QWEN3 + "/tokenizer.json", "--stdin-json", stdin=line).stdout))
 
+    def test_pre_tokenizer_by_name(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            nameless, other = str(Path(scratch) / "nameless.gguf"), str(Path(scratch) / "other.gguf")
+            data = Path(QWEN3_GGUF).read_bytes()
+            at = data.index(b"tokenizer.ggml.pre")
+            Path(nameless).write_bytes(data.replace(b"tokenizer.ggml.pre", b"tokenizer.ggml.xxx", 1))
+            Path(other).write_bytes(data[:at] + data[at:].replace(b"qwen2", b"qwen0", 1))
+            args = ["--text", self.text, "--json"]
+            right = self.expect(OK, "tokenize", QWEN3_GGUF, *args)
+            self.assertEqual(right.stderr, "")
+            self.assertRegex(
+                self.expect(FAILED, "tokenize", nameless, *args).stderr, r"tokenizer\.ggml\.pre is missing; known are llama-bpe, qwen2, "
+            )
+            for model, said in (
+                (nameless, ""),
+                (other, 'hadal: note: key "tokenizer.ggml.pre" is "qwen0": taken as "qwen2", as asked for\n'),
+            ):
+                done = self.expect(OK, "tokenize", model, *args, "--pre-tokenizer", "qwen2")
+                self.assertEqual((done.stdout, done.stderr), (right.stdout, said))
+                done = self.expect(OK, "generate", model, "--text", "the", "--max-new", "2", "--greedy", "--pre-tokenizer", "qwen2")
+                self.assertEqual(done.stderr, said)
+                for command in ("inspect", "plan"):
+                    self.assertEqual(self.expect(OK, command, model, "--pre-tokenizer", "qwen2").stderr, said)
+            self.assertIn("llama-bpe", self.expect(USAGE, "tokenize", QWEN3_GGUF, *args, "--pre-tokenizer", "nobody").stderr)
+            self.assertIn("tokenizer.json", self.expect(USAGE, "tokenize", QWEN3, *args, "--pre-tokenizer", "qwen2").stderr)
+
+    def test_an_id_that_nobody_uses_gives_a_note(self) -> None:
+        def string(text: bytes) -> bytes:
+            return len(text).to_bytes(8, "little") + text
+
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / "m.gguf"
+            data = Path(QWEN3_GGUF).read_bytes()
+            bos = string(b"tokenizer.ggml.bos_token_id")
+            at = data.index(bos) + len(bos) + 4  # behind the value's type
+            beyond = data[:at] + (320).to_bytes(4, "little") + data[at + 4 :]
+            model.write_bytes(beyond)
+            self.assertIn("bos_token_id", self.expect(FAILED, "inspect", str(model)).stderr)
+            model.write_bytes(
+                beyond.replace(bos, string(b"tokenizer.ggml.mask_token_id")).replace(
+                    string(b"tiny random qwen3"), string(b"tiny random qwen")
+                )
+            )  # the header keeps its size
+            said = (
+                'hadal: note: key "tokenizer.ggml.mask_token_id" is ignored: expected a token id below the 320 of the vocabulary, '
+                "found uint32 320\n"
+            )
+            for args in (
+                ["inspect", str(model)],
+                ["plan", str(model)],
+                ["run", str(model), "hi", "--max-new", "1", "--chat-format", "deepseek-r1", "--quiet"],
+                ["generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids"],
+            ):
+                self.assertEqual(self.expect(OK, *args).stderr, said)
+
     def test_control_tokens(self) -> None:
         line = json.dumps("<｜User｜>hi<think>") + "\n"
         found = json.loads(self.expect(OK, "tokenize", QWEN3, "--stdin-json", stdin=line).stdout)

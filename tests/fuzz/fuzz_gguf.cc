@@ -27,10 +27,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)value.description();
     (void)value.integers();
   }
-  if (const auto config = hadal::gguf_config(*file, facts, "fuzz")) {
+  std::vector<std::string> notes;
+  if (const auto config = hadal::gguf_config(*file, facts, "fuzz", notes)) {
     (void)hadal::check_config(*config).has_value();
     (void)config->dump();
   }
-  (void)hadal::gguf_tokenizer(*file, "fuzz").has_value();
+  (void)hadal::gguf_tokenizer(*file, "fuzz", notes).has_value();
   return 0;
 }

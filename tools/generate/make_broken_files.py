@@ -6,7 +6,7 @@
 Nothing but Python's standard library. It builds one small valid model in either format (a llama of one layer) and derives
 every case from it. OUT/manifest.jsonl has a line for each case: its path, what is wrong, and the stage that must refuse it:
 
-    valid   nothing is wrong: the two models that the cases come from, which must be accepted
+    valid   nothing is wrong (the two models that the cases come from), or nothing that anybody uses: must be accepted
     open    opening must refuse it: `inspect` and `generate` both
     bind    a sound container with a wrong model in it: `generate` must refuse it, `inspect` may show it
 """
@@ -119,8 +119,17 @@ class Gguf:
             self.number("value", CODES[kind], value)
 
 
-def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None):
-    """`offsets` replaces tensor offsets by name. The last tensor's bytes end the file: any cut hits something."""
+def offsets_of(tensors, alignment=32):
+    """(name, offset) of each tensor, one behind the other."""
+    at = 0
+    for name, dims, kind in tensors:
+        at += -at % alignment
+        yield name, at
+        at += tensor_bytes(dims, kind)
+
+
+def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None, pads=None):
+    """`offsets` replaces tensor offsets by name, `pads` puts bytes of no tensor before one. The last tensor's bytes end the file: any cut hits something."""
     g = Gguf()
     g.out += b"GGUF"
     g.number("version", "<I", version)
@@ -137,7 +146,7 @@ def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None):
         for dim in dims:
             g.number("dim", "<Q", dim)
         g.number("tensor type", "<I", kind)
-        body += bytes(-len(body) % alignment)
+        body += bytes(-len(body) % alignment + (pads or {}).get(name, 0))
         g.number("offset", "<Q", (offsets or {}).get(name, len(body)))
         body += tensor_content(tensor_bytes(dims, kind), kind)
     g.out += bytes(-len(g.out) % alignment)
@@ -263,6 +272,8 @@ def gguf_containers(corpus, meta, tensors):
         corpus.file(f"tensor {row[0]} twice", write_gguf(meta, tensors + [row]).out)
     for row in tensors[1:]:
         corpus.file(f"{row[0]} overlaps the embedding", write_gguf(meta, tensors, offsets={row[0]: 0}).out)
+    for name, offset in offsets_of(tensors):
+        corpus.file(f"a gap before {name}", write_gguf(meta, tensors, offsets={name: offset + 32}, pads={name: 32}).out)
     huge = (1 << 63) - 64
     for dims in [[huge], [1 << 32, 1 << 31], [1 << 31, 1 << 31, 2], [1 << 16] * 4, [3, 0x5555555555555556], [1 << 61, 8]]:
         rows = [("a", dims, 24), ("b", dims, 24)]
@@ -398,7 +409,8 @@ def gguf_tokenizers(corpus, meta, tensors):
         ("tokenizer.ggml.bos_token_id", U32, 1),
         drop=[types, "tokenizer.ggml.eos_token_id"],
     )
-    for key in ["bos", "eos", "eot", "eom", "padding", "unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid"]:
+    used = ["bos", "eos", "eot", "eom"]
+    for key in used + ["padding", "unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid"]:
         for kind, wrong in [
             (U32, n),
             (U32, 1 << 31),
@@ -409,7 +421,7 @@ def gguf_tokenizers(corpus, meta, tensors):
             (F32, 1.0),
             (ARRAY, (U32, [1])),
         ]:
-            put(f"{key} id is {wrong}", (f"tokenizer.ggml.{key}_token_id", kind, wrong))
+            put(f"{key} id is {wrong}", (f"tokenizer.ggml.{key}_token_id", kind, wrong), stage="open" if key in used else "valid")
     for token in [b"<0x-1>", b"<0xZZ>", b"<0x100>", b"<0x1>", b"<0x>", b"", b"0x41", b"<0x 1>", b"<0x+1>", b"<0x1g>"]:
         put(f"byte token {token!r}", (listed, ARRAY, (STRING, [token] + tokens[1:])), (types, ARRAY, (I32, [6] + [1] * (n - 1))))
     put("a token of 4 MiB", (listed, ARRAY, (STRING, [b"x" * (4 << 20)] + tokens[1:])))
@@ -453,6 +465,12 @@ def gguf_splits(corpus, meta, tensors):
     two = write_gguf(rows(1, 2, len(tensors)), tensors[half:]).out
     pair("a sound split", one, two, "valid")
     pair("the second part is missing", one, None)
+    pair("the second part is of a model with more tensors", one, write_gguf(rows(1, 2, len(tensors) + 1), tensors[half:]).out)
+    pair(
+        "the second part is of a model with another name",
+        one,
+        write_gguf([("general.name", STRING, b"other")] + rows(1, 2, len(tensors)), tensors[half:]).out,
+    )
     pair("the second part says it is the first", one, write_gguf(rows(0, 2), tensors[half:]).out)
     pair("the second part is of three", one, write_gguf(rows(1, 3), tensors[half:]).out)
     pair("the second part is cut", one, two[:-1])

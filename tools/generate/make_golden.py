@@ -161,8 +161,8 @@ def save_tokenizer(folder: Path, t: Any) -> None:
     )
 
 
-def gguf_tokenizer() -> tiny_models.GgufTokenizer:
-    data = json.loads(tokenizer().to_str())
+def gguf_tokenizer(t: Any) -> tiny_models.GgufTokenizer:
+    data = json.loads(t.to_str())
     ids = {i: t for t, i in data["model"]["vocab"].items()} | {t["id"]: t["content"] for t in data["added_tokens"]}
     added = {t["id"] for t in data["added_tokens"]}
     merges = [m if isinstance(m, str) else " ".join(m) for m in data["model"]["merges"]]
@@ -533,7 +533,9 @@ CONFIGS |= {
         num_nextn_predict_layers=2,
     ),
 }
-DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model, in what type, with the old key set
+DEEPSEEK_TWINS: dict[
+    str, tuple[str, Q, bool | str]
+] = {  # GGUF files: of which model, in what type, with the old key set; V4.1: in what form
     "deepseek-moe-gguf": ("deepseek-moe", Q.F16, False),
     "deepseek-v2-lite-gguf": ("deepseek-v2-lite", Q.F16, False),
     "deepseek-v2-lite-old-gguf": ("deepseek-v2-lite", Q.F32, True),
@@ -541,6 +543,9 @@ DEEPSEEK_TWINS: dict[str, tuple[str, Q, bool]] = {  # GGUF files: of which model
     "deepseek-v3-gguf": ("deepseek-v3", Q.F16, False),
     "deepseek-v32-gguf": ("deepseek-v32", Q.F16, False),
     "deepseek-v4-gguf": ("deepseek-v4", Q.F16, False),
+    "deepseek-v41-gguf": ("deepseek-v41", Q.F16, "tables"),
+    "deepseek-v41-fp4-gguf": ("deepseek-v41-fp4", Q.F16, "numbers"),
+    "deepseek-v41-fp4-official-gguf": ("deepseek-v41-fp4", Q.F16, "official"),
 }
 WITH_MTP = ("deepseek-v3",)  # whose drafts are compared as well
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
@@ -695,15 +700,19 @@ def make(name: str, out: Path) -> None:
     make_weights = tiny_deepseek.random_weights if CONFIGS[base]["model_type"] in tiny_deepseek.KINDS else tiny_models.random_weights
     tiny = make_weights(dict(CONFIGS[base]), seed)
     if name in DEEPSEEK_TWINS:
-        _, kind, old = DEEPSEEK_TWINS[name]
-        if tiny.arch == "deepseek_v4":
+        _, kind, form = DEEPSEEK_TWINS[name]
+        if base.endswith("-fp4"):
+            tiny_deepseek.to_v41_formats(tiny)
+        if tiny.arch == "deepseek_v41":
+            tiny.token_table = deepseek_v41_reference.token_table(tokenizer_v41())
+            tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind, str(form), gguf_tokenizer(tokenizer_v41()))
+        elif tiny.arch == "deepseek_v4":
             tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind)
         else:
-            tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, old)
-        write_golden(folder, {"model": "model.gguf", "same_as": base})
-        return
+            tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, bool(form))
+        return write_golden(folder, {"model": "model.gguf", "same_as": base})
     if kinds:
-        tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer() if base == "qwen3" else None)
+        tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer(tokenizer()) if base == "qwen3" else None)
         write_golden(folder, {"model": "model.gguf", "same_as": base})
         return
     if name in QUANT_TYPES:

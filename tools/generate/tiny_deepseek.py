@@ -20,7 +20,9 @@ import torch
 from deepseek_v41_reference import Reference
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
-from tiny_models import Array, Tiny, add_gguf_rope, exact, permute, rope_of
+
+from deepseek_v41_reference import Reference, hash_multipliers, hash_primes
+from tiny_models import Array, GgufTokenizer, Tiny, add_gguf_rope, add_gguf_tokenizer, exact, permute, rope_of
 
 KINDS = {
     "deepseek": "DeepseekForCausalLM",
@@ -576,10 +578,9 @@ def add_gguf_keys(w: gguf.GGUFWriter, c: dict[str, Any], layers: int, old: bool)
             w.add_value_length(c["kv_lora_rank"])
             w.add_key_length_mla(nope + rope_dim)
             w.add_value_length_mla(v)
-        if c.get("n_group", 1) > 1:
+        if not old:
             w.add_expert_group_count(c["n_group"])
             w.add_expert_group_used_count(c["topk_group"])
-        if not old:
             w.add_expert_weights_norm(c["norm_topk_prob"])
             sigmoid = c["scoring_func"] == "sigmoid"
             w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if sigmoid else gguf.ExpertGatingFuncType.SOFTMAX)
@@ -610,6 +611,12 @@ V4_NAMES = {
     "attn.indexer.compressor.wgate.weight": "indexer_compressor_gate",
     "attn.indexer.compressor.ape": "indexer_compressor_ape",
     "attn.indexer.compressor.norm.weight": "indexer_compressor_norm",
+    "attn.indexer.wk.weight": "indexer.attn_k",
+    "attn.indexer.k_norm.weight": "indexer.k_norm",
+    "engram.embed.weight": "engram_embd",
+    "engram.q_weight": "engram_q",
+    "engram.k_weight": "engram_k",
+    "engram.wkv.weight": "engram_wkv",
     "ffn.gate.weight": "ffn_gate_inp",
     "ffn.gate.tid2eid": "ffn_gate_tid2eid",
     "ffn.shared_experts.w1.weight": "ffn_gate_shexp",
@@ -618,7 +625,11 @@ V4_NAMES = {
 }
 
 
+OFFICIAL_FORM_NAMES = {"engram_q": "engram_q_norm", "engram_k": "engram_k_norm", "engram_wkv": "engram_kv"}
+
+
 def add_v4_keys(w: gguf.GGUFWriter, c: dict[str, Any]) -> None:
+    """Keys that V4 and V4.1 have in common."""
     w.add_vocab_size(c["vocab_size"])
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
@@ -645,21 +656,83 @@ def add_v4_keys(w: gguf.GGUFWriter, c: dict[str, Any]) -> None:
         ("attention.indexer.top_k", c["index_topk"]),
         ("hyper_connection.count", c["hc_mult"]),
         ("hyper_connection.sinkhorn_iterations", c["hc_sinkhorn_iters"]),
-        ("hash_layer_count", c["num_hash_layers"]),
+        ("hash_layer_count", c.get("num_hash_layers", 0)),
         ("expert_gating_func", 4),
     ):
-        w.add_uint32(f"deepseek4.{key}", value)
-    w.add_float32("deepseek4.hyper_connection.epsilon", c["hc_eps"])
-    w.add_float32("deepseek4.attention.compress_rope_freq_base", c["compress_rope_theta"])
-    w.add_array("deepseek4.attention.compress_ratios", c["compress_ratios"])
-    w.add_array("deepseek4.swiglu_clamp_exp", [c["swiglu_limit"]] * c["num_hidden_layers"])
+        w.add_uint32(f"{w.arch}.{key}", value)
+    w.add_float32(f"{w.arch}.hyper_connection.epsilon", c["hc_eps"])
+    w.add_float32(f"{w.arch}.attention.compress_rope_freq_base", c["compress_rope_theta"])
+    w.add_array(f"{w.arch}.attention.compress_ratios", c["compress_ratios"])
+    w.add_array(f"{w.arch}.swiglu_clamp_exp", [c["swiglu_limit"]] * c["num_hidden_layers"])
     add_gguf_rope(w, {k: v for k, v in c.items() if k != "rope_scaling"})
     rope = c["rope_scaling"]
     w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     w.add_rope_scaling_factor(rope["factor"])
     w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    w.add_float32("deepseek4.rope.scaling.yarn_beta_fast", rope["beta_fast"])
-    w.add_float32("deepseek4.rope.scaling.yarn_beta_slow", rope["beta_slow"])
+    w.add_float32(f"{w.arch}.rope.scaling.yarn_beta_fast", rope["beta_fast"])
+    w.add_float32(f"{w.arch}.rope.scaling.yarn_beta_slow", rope["beta_slow"])
+
+
+def add_engram_tables(w: gguf.GGUFWriter, tiny: Tiny) -> None:
+    """What the hash is made of, as numbers; the padding token by its compressed id."""
+    c = tiny.config["text_config"]
+    primes = [[p for heads in layer for p in heads] for layer in hash_primes(c)]
+    tables = {
+        "multipliers": [
+            m for i in c["engram_layer_ids"] for m in hash_multipliers(i, c["engram_max_ngram_size"], c["engram_compressed_vocab_size"])
+        ],
+        "primes": sum(primes, []),
+        "offsets": [sum(layer[:i]) for layer in primes for i in range(len(layer))],
+    }
+    for key, values in tables.items():
+        w.add_key_value(f"{w.arch}.engram.{key}", values, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT64)
+    w.add_array(f"{w.arch}.engram.token_map", tiny.token_table)
+    w.add_uint32(f"{w.arch}.engram.pad_id", tiny.token_table[c["engram_pad_id"]])
+
+
+def add_v41_keys(w: gguf.GGUFWriter, tiny: Tiny, form: str) -> None:
+    """V4.1's own keys; form: "tables" or "numbers", of Engram's hash."""
+    c = tiny.config["text_config"]
+    for key in ("kv_source_layer_ids", "index_source_layer_ids"):
+        w.add_array(f"{w.arch}.attention.{key}", c[key])
+    for key in ("candidate_source_layer_id", "candidate_topk_blocks", "candidate_block_size"):
+        w.add_uint32(f"{w.arch}.attention.{key}", c[key])
+    w.add_array(f"{w.arch}.engram.layer_ids", c["engram_layer_ids"])
+    names = {"head_count": "n_heads", "key_length": "head_dim", "max_ngram_size": "max_ngram_size"}
+    if form == "numbers":
+        names |= {"vocab_size": "vocab_size", "pad_token_id": "pad_id", "compressed_vocab_size": "compressed_vocab_size"}
+    for key, name in names.items():
+        w.add_uint32(f"{w.arch}.engram.{key}", c["engram_" + name])
+    if form == "tables":
+        add_engram_tables(w, tiny)
+
+
+def add_official_keys(w: gguf.GGUFWriter, tiny: Tiny) -> None:
+    """The form of a writer that keeps the names of config.json, and the whole of it."""
+    c = tiny.config["text_config"]
+    w.add_string(f"{w.arch}.config", json.dumps(tiny.config))
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "n_routed_experts", "num_experts_per_tok"):
+        w.add_uint32(f"{w.arch}.{key}", c[key])
+    w.add_string(f"{w.arch}.engram.encoding", "e4m3_e8m0_32_row264")
+    w.add_array(f"{w.arch}.engram.layer_ids", c["engram_layer_ids"])
+    w.add_array(f"{w.arch}.engram.rows", c["engram_num_embeddings"])
+    add_engram_tables(w, tiny)
+
+
+def save_v4_gguf(tiny: Tiny, path: Path, kind: Q, form: str = "", tokenizer: GgufTokenizer | None = None) -> None:
+    """Arch `deepseek4` or, with a form, `deepseek41`: names and keys as the engines that read it expect them. FP4 experts are kept as MXFP4."""
+    c = tiny.config.get("text_config", tiny.config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    w = gguf.GGUFWriter(path, "deepseek41" if form else "deepseek4")
+    w.add_name("tiny random " + tiny.arch)
+    if form == "official":
+        add_official_keys(w, tiny)
+    else:
+        add_v4_keys(w, c)
+    if form in ("tables", "numbers"):
+        add_v41_keys(w, tiny, form)
+    if tokenizer:
+        add_gguf_tokenizer(w, tokenizer)
 
 
 def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
@@ -671,10 +744,14 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
     add_v4_keys(w, c)
 
     def add(name: str, value: Array) -> None:
-        if value.dtype.kind == "i":
-            w.add_tensor(name, value.astype(np.int32))
-        elif value.ndim == 1 or "hc_" in name or "_ape" in name or "gate_inp" in name:
+        if value.dtype.kind in "iu":
+            w.add_tensor(name, value if value.dtype == np.int8 else value.astype(np.int32))
+        elif value.ndim == 1 or "hc_" in name or "_ape" in name or "gate_inp" in name or "engram_q" in name or "engram_k." in name:
             w.add_tensor(name, np.ascontiguousarray(value, np.float32))
+        elif kind == Q.F16 and "_exps" in name and "expert_dtype" in tiny.config:
+            data = gguf.quants.quantize(np.ascontiguousarray(value, np.float32), Q.MXFP4)
+            assert np.array_equal(gguf.quants.dequantize(data, Q.MXFP4), value)
+            w.add_tensor(name, data, raw_dtype=Q.MXFP4)
         else:
             w.add_tensor(
                 name,
@@ -690,17 +767,25 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
         ("hc_head_base", "output_hc_base"),
         ("hc_head_scale", "output_hc_scale"),
     ):
-        add(short + ".weight", tiny.weights[whole])
+        if whole in tiny.weights:
+            add(short + ".weight", tiny.weights[whole])
     for i in range(c["num_hidden_layers"]):
         p, b = f"layers.{i}.", f"blk.{i}."
         for name, value in tiny.weights.items():
             rest = name.removeprefix(p)
             if rest == name or ".experts." in name:
                 continue
-            if rest == "ffn.gate.bias":
-                add(b + "exp_probs_b.bias", value)
-            else:
-                add(b + V4_NAMES.get(rest, rest.removesuffix(".weight")) + ".weight", value)
+            if rest.startswith("ffn.gate.bias"):
+                add(b + rest.replace("ffn.gate.bias", "exp_probs_b") + ".bias", value)
+                continue
+            short = V4_NAMES.get(rest, rest.removesuffix(".weight"))
+            if form == "official":
+                short = OFFICIAL_FORM_NAMES.get(short, short)
+                if rest == "engram.embed.weight":  # 32 numbers and their scale, a row's scales behind its numbers
+                    value = np.concatenate(
+                        [tiny.stored[n].view(torch.int8).numpy() for n in (name, name.removesuffix("weight") + "scale")], 1
+                    )
+            add(b + short + ".weight", value)
         for part, short in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
             add(
                 f"{b}ffn_{short}_exps.weight",

@@ -247,6 +247,18 @@ class GgufTokenizer:
     add_bos: bool
 
 
+def add_gguf_tokenizer(w: gguf.GGUFWriter, tokenizer: GgufTokenizer) -> None:
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre(tokenizer.pre)
+    w.add_token_list(tokenizer.tokens)
+    w.add_token_types(tokenizer.types)
+    w.add_token_merges(tokenizer.merges)
+    w.add_bos_token_id(tokenizer.bos)
+    w.add_eos_token_id(tokenizer.eos)
+    w.add_add_bos_token(tokenizer.add_bos)
+    w.add_chat_template(tokenizer.template)
+
+
 def save_gguf(tiny: Tiny, path: Path, type_of: Callable[[str], Q], seed: int = 0, tokenizer: GgufTokenizer | None = None) -> None:
     """Writes the file; `type_of` maps an official matrix name to its stored type. tiny.weights become what the file decodes to."""
     c = tiny.config
@@ -269,15 +281,7 @@ def save_gguf(tiny: Tiny, path: Path, type_of: Callable[[str], Q], seed: int = 0
     if rope["type"] == "llama3":
         w.add_tensor("rope_freqs.weight", llama3_factors(theta, rope, tiny.head_dim))
     if tokenizer:
-        w.add_tokenizer_model("gpt2")
-        w.add_tokenizer_pre(tokenizer.pre)
-        w.add_token_list(tokenizer.tokens)
-        w.add_token_types(tokenizer.types)
-        w.add_token_merges(tokenizer.merges)
-        w.add_bos_token_id(tokenizer.bos)
-        w.add_eos_token_id(tokenizer.eos)
-        w.add_add_bos_token(tokenizer.add_bos)
-        w.add_chat_template(tokenizer.template)
+        add_gguf_tokenizer(w, tokenizer)
     rng = np.random.default_rng(seed)
     for name, value in tiny.weights.items():
         heads = heads_of(tiny, name)

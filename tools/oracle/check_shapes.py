@@ -697,7 +697,7 @@ class Case:
             elif family == "dense":
                 tiny_models.save_gguf(tiny, self.model, lambda n: r.choice((Q.F16, Q.BF16, Q.F32)))
             else:
-                old = family == "v2" and c["n_group"] == 1 and r.random() < 0.4 and self.form != "quant"
+                old = family == "v2" and c["q_lora_rank"] is None and r.random() < 0.4 and self.form != "quant"
                 tiny_deepseek.save_gguf(tiny, self.model, kind, old)
         elif self.form != "saved":
             if r.random() < 0.3:

@@ -24,6 +24,10 @@ Result<EngramSpec> EngramSpec::from_config(const Config& config, ModelSpec& mode
   HADAL_TRY(s.head_dim, config.integer("engram_head_dim", 1, 65536));
   HADAL_TRY(s.pad_id, config.integer("engram_pad_id", 0, model.vocab_size - 1));
   HADAL_TRY(s.compressed_vocab_size, config.integer("engram_compressed_vocab_size", 1, INT32_MAX));
+  HADAL_TRY(s.multipliers, config.integers("engram_multipliers"));
+  HADAL_TRY(s.primes, config.integers("engram_primes"));
+  HADAL_TRY(s.offsets, config.integers("engram_offsets"));
+  HADAL_TRY(s.token_map, config.integers("engram_token_map"));
   std::string layers;
   for (const int64_t layer : s.layers)
     layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
@@ -33,6 +37,31 @@ Result<EngramSpec> EngramSpec::from_config(const Config& config, ModelSpec& mode
   model.field("engram_head_dim", s.head_dim);
   model.extra_width = static_cast<int64_t>(s.layers.size()) * s.looked_up();
   return s;
+}
+
+Status EngramSpec::check_stated(const EngramHash& hash, std::span<const int32_t> ids) const {
+  const auto check = [&](const char* key, const std::vector<int64_t>& stated,
+                         const std::vector<int64_t>& own) -> Status {
+    const auto [here, there] = std::mismatch(stated.begin(), stated.end(), own.begin(), own.end());
+    if (stated.empty() || (here == stated.end() && there == own.end())) return {};
+    const auto text = [](auto at, auto end) { return at == end ? "none" : std::to_string(*at); };
+    return failed(std::string(key) + "[" + std::to_string(here - stated.begin()) + "] is " +
+                  text(here, stated.end()) + " in the file, expected " + text(there, own.end()) +
+                  ": the rows of the Engram tables would be other ones");
+  };
+  std::vector<int64_t> all_multipliers, all_primes, all_offsets;
+  const auto append = [](std::vector<int64_t>& to, std::span<const int64_t> values) {
+    to.insert(to.end(), values.begin(), values.end());
+  };
+  for (size_t k = 0; k < layers.size(); ++k) {
+    append(all_multipliers, hash.multipliers(k));
+    append(all_primes, hash.primes(k));
+    append(all_offsets, hash.offsets(k));
+  }
+  HADAL_TRY(check("engram_multipliers", multipliers, all_multipliers));
+  HADAL_TRY(check("engram_primes", primes, all_primes));
+  HADAL_TRY(check("engram_offsets", offsets, all_offsets));
+  return check("engram_token_map", token_map, std::vector<int64_t>(ids.begin(), ids.end()));
 }
 
 EngramWeights bind_engram(WeightBinder& b, const std::string& p, const EngramSpec& s, size_t table,

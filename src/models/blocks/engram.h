@@ -20,7 +20,12 @@ struct EngramSpec {
   int64_t max_ngram_size = 0, n_heads = 0, head_dim = 0;
   int64_t pad_id = 0;  ///< a token
   int64_t compressed_vocab_size = 0;
+  /// Tables that some files state although the rest implies them; each may be empty. Layer by
+  /// layer.
+  std::vector<int64_t> multipliers, primes, offsets, token_map;
 
+  /// Refuses stated tables that are not those of the hash: the rows looked up would be other ones.
+  [[nodiscard]] Status check_stated(const EngramHash& hash, std::span<const int32_t> ids) const;
   /// The keys engram_…; writes the fields for people to `model`.
   static Result<EngramSpec> from_config(const Config& config, ModelSpec& model);
   /// Numbers that one layer looks up for a token.

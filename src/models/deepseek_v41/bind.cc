@@ -43,7 +43,10 @@ Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model, kShortEndNames);
-  // DSpark's stages and the image encoder are not used yet.
+  // DSpark's stages (in a GGUF behind the layers) and the image encoder are not used yet.
+  HADAL_TRY(const int64_t drafts,
+            checkpoint.config().integer("num_nextn_predict_layers", 0, 4096, 0));
+  b.known_unused_layers("layers.", s.model.num_hidden_layers, drafts);
   for (const char* part :
        {"mtp.*", "vision.*", "aligner.*", "image_start", "image_end", "image_newline"})
     b.known_unused(part);
@@ -78,6 +81,7 @@ Status DeepSeekV41Model::take_vocabulary(const CompressedVocabulary& vocabulary)
                                      .pad_id = ids[static_cast<size_t>(e.pad_id)],
                                      .compressed_vocab_size = e.compressed_vocab_size,
                                      .token_map = ids}));
+  HADAL_TRY(e.check_stated(*hash_, ids));
   for (size_t k = 0; k < e.layers.size(); ++k)
     if (hash_->total_rows(k) > e.num_embeddings[k])
       return failed("engram_num_embeddings of layer " + std::to_string(e.layers[k]) + " is " +

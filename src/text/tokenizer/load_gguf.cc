@@ -7,7 +7,6 @@
 #include <array>
 
 #include "checkpoint/printable.h"
-#include "text/tokenizer/pre_tokenizers.h"
 #include "text/tokenizer/tokenizer_impl.h"
 
 namespace hadal {
@@ -71,13 +70,11 @@ constexpr PreTokenizerName kNames[] = {
 };
 
 Result<const PreTokenizerName*> find_name(std::string_view name) {
-  std::string known;
-  for (const PreTokenizerName& row : kNames) {
+  for (const PreTokenizerName& row : kNames)
     if (row.name == name) return &row;
-    known += (known.empty() ? "" : ", ") + std::string(row.name);
-  }
-  return failed(fmt::format("tokenizer.ggml.pre is {}; known are {}",
-                            name.empty() ? "missing" : quote(name, 40), known));
+  return failed(fmt::format(
+      "tokenizer.ggml.pre is {}; known are {}; the right one can be given by name",
+      name.empty() ? "missing" : quote(name, 40), fmt::join(pre_tokenizer_names(), ", ")));
 }
 
 enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4 };
@@ -111,9 +108,9 @@ Status add_markers(const TokenizerData& data, Tokenizer::Impl& impl) {
 
 }  // namespace
 
-std::vector<std::string_view> gguf_pre_tokenizers() {
-  std::vector<std::string_view> names;
-  for (const PreTokenizerName& row : kNames) names.push_back(row.name);
+std::vector<std::string> pre_tokenizer_names() {
+  std::vector<std::string> names;
+  for (const PreTokenizerName& row : kNames) names.emplace_back(row.name);
   return names;
 }
 

@@ -80,6 +80,9 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
+/// The names of tokenizer.ggml.pre that are known.
+std::vector<std::string> pre_tokenizer_names();
+
 /// Turns a stream of ids into text that never ends in half a character. Invalid sequences become
 /// U+FFFD once they are certain. With `skip_special`, special and ending tokens are left out.
 class StreamDecoder {
