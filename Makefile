@@ -45,7 +45,7 @@ run: program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 ifeq ($(MODEL),$(DEFAULT_MODEL))
 	@echo "This is a small stand-in. For a DeepSeek model: make run MODEL=path (a GGUF file or a folder of safetensors)"
 endif
-	@$(HADAL) run "$(MODEL)" "$$PROMPT" $(if $(filter $(DEFAULT_MODEL),$(MODEL)),$(STAND_IN))
+	@$(HADAL) run "$(MODEL)" "$$PROMPT" $(if $(filter $(DEFAULT_MODEL),$(MODEL)),$(STAND_IN)) < /dev/null
 run: export PROMPT := $(PROMPT)
 
 program: packages-run build/build.ninja

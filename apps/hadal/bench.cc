@@ -218,6 +218,9 @@ void add_bench(CLI::App& app, Run& chosen) {
       ->capture_default_str();
   c->add_flag("--no-peaks", o->no_peaks, "do not measure the machine's peaks");
   c->add_flag("--json", o->json, "accepted for symmetry: the output is JSON lines anyhow");
+  c->footer(
+      "A line a test: pp512 is a prompt of 512 tokens, tg64 are 64 generated tokens; tok_s is the "
+      "median of tokens a\nsecond, percent_of_… compares with this machine's measured peaks.");
   c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
 }
 

@@ -67,8 +67,8 @@ struct ModelFlags {
   [[nodiscard]] SessionOptions session(int64_t needed) const;
 };
 
-/// Help text of --chat-format: the formats with their descriptions.
-std::string chat_format_help();
+/// Help text of --chat-format: `what`, then the formats with their descriptions.
+std::string chat_format_help(std::string_view what = "chat format, instead of the one recognised:");
 
 /// A list like "1,2,3"; an empty text is an empty list. `what` names it in messages.
 Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,

@@ -92,8 +92,9 @@ void add_generate(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("generate", "continue raw ids or text, without a chat format");
   o->model.declare(*c);
   c->add_option("--ids", o->ids, "the prompt as token ids, commas between; -: from standard input");
-  c->add_option("--text", o->text,
-                "the prompt as text; adds what the tokenizer's configuration says");
+  c->add_option(
+      "--text", o->text,
+      "instead of --ids: the prompt as text; adds what the tokenizer's configuration says");
   c->add_flag("--ignore-eos", o->ignore_eos, "do not stop at an ending token");
   c->add_flag("--print-ids", o->print_ids,
               "print the generated ids only, commas between, the ending one included");

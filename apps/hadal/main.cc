@@ -15,7 +15,7 @@ namespace {
 int main_guarded(int argc, char** argv) {
   CLI::App app(
       "Hadal runs DeepSeek's models on whatever chip is there.\n\n  hadal run MODEL \"question\"   "
-      "  ask a model\n  hadal run MODEL                chat with it",
+      "  ask a model\n  hadal run MODEL                chat with it\n",
       "hadal");
   app.set_version_flag("--version", "hadal " HADAL_VERSION);
   app.require_subcommand(1);

@@ -243,8 +243,8 @@ void add_run(CLI::App& app, Run& chosen) {
   o->model.declare(*c);
   c->add_option(
       "PROMPT", o->prompt,
-      "the question; text that is piped in goes before it. Without it: standard input, or a "
-      "chat on a terminal");
+      "the question; a pipe or a file at standard input is read to its end and goes before it.\n"
+      "Without a question: standard input, or a chat on a terminal");
   c->add_option("--system", o->system, "system message");
   c->add_option("--thinking", o->thinking, "true or false, for models that know both");
   c->add_option("--effort", o->effort, "reasoning effort, for models that know it");

@@ -13,8 +13,8 @@
 
 namespace hadal::app {
 
-std::string chat_format_help() {
-  std::string text = "chat format, instead of the one recognised:";
+std::string chat_format_help(std::string_view what) {
+  std::string text(what);
   for (const ChatFormat& f : chat_formats())
     text += "\n" + std::string(f.name) + ": " + std::string(f.description);
   return text;
@@ -195,9 +195,10 @@ void add_tokenize(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("tokenize", "text to token ids");
   c->add_option("MODEL", o->model, "a model, or a tokenizer.json")->required();
   declare_pre_tokenizer(*c, o->pre_tokenizer);
-  c->add_option("--text", o->text, "the text; prints ids and pieces for people");
-  c->add_flag("--stdin-json", o->stdin_json,
-              "a JSON string a line in, a JSON list of ids a line out");
+  c->add_option("--text", o->text, "the text; prints a line a token, id and piece");
+  c->add_flag(
+      "--stdin-json", o->stdin_json,
+      "instead of --text: a JSON string a line on standard input, a JSON list of ids a line out");
   c->add_flag("--plain", o->plain, "do not recognise added tokens in the text");
   c->add_flag("--bos", o->bos, "put the beginning-of-sequence token in front");
   c->add_flag("--json", o->json, "with --text: print the ids as a JSON list");
@@ -221,9 +222,12 @@ void add_parse(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<ParseOptions>();
   CLI::App* c = app.add_subcommand(
       "parse", "split what a model wrote into reasoning, content and tool calls");
-  c->add_option("--format,--chat-format", o->format, chat_format_help())->required();
-  c->add_flag("--thinking", o->thinking, "the answer starts inside a thought");
-  c->add_flag("--no-thinking", o->no_thinking, "it does not");
+  c->add_option("--format,--chat-format", o->format,
+                chat_format_help("the chat format of the model that wrote the text:"))
+      ->required();
+  c->add_flag("--thinking", o->thinking,
+              "the answer starts inside a thought; by default as the format's answers do");
+  c->add_flag("--no-thinking", o->no_thinking, "the answer does not start inside a thought");
   c->footer("A JSON list of text pieces a line in; {reasoning, content, tool_calls} a line out.");
   c->callback([o, &chosen] { chosen = [o](Output& out) { return run_parse(*o, out); }; });
 }

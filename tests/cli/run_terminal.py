@@ -202,6 +202,15 @@ class Prompt(unittest.TestCase):
             terminal.send(b"/help\r")
             terminal.wait_for(b"/clear")
 
+    def test_what_is_typed_is_shown(self) -> None:
+        with Terminal(ASK, {"LC_ALL": "C"}, output=True) as terminal:
+            terminal.wait_for(b">>> ")
+            terminal.send("é中".encode())
+            terminal.wait_for("é中".encode())
+            terminal.send(b"\x7f\r")
+            shown = terminal.wait_for(b"}")
+            self.assertEqual(heard(shown[shown.index(b"{") :]), asked("é"))
+
     def test_commands(self) -> None:
         with Terminal(ASK) as terminal:
             shown = terminal.wait_for(b">>> ")
@@ -290,6 +299,30 @@ COMMANDS: tuple[tuple[list[str], bytes], ...] = (
     (ASK, b"a"),
     (ASK[:-1], b"a"),
 )
+
+
+class Completion(unittest.TestCase):
+    def complete(self, *words: str) -> list[str]:
+        script = hadal("completion", "bash").stdout.decode()
+        script += 'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _hadal; printf "%s\\n" "${COMPREPLY[@]}"'
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "my model.gguf").touch()
+            said = subprocess.run(["bash", "-c", script, "bash", "hadal", *words], capture_output=True, text=True, check=True, cwd=folder, timeout=60)
+        self.assertEqual(said.stderr, "")
+        return said.stdout.split("\n")[:-1]
+
+    def test_bash(self) -> None:
+        self.assertEqual(self.complete("gen"), ["generate"])
+        self.assertEqual(self.complete("--ver"), ["--version"])
+        self.assertEqual(self.complete("run", "my"), ["my model.gguf"])
+        self.assertEqual(self.complete("run", "m", "--hide"), ["--hide-thinking"])
+        self.assertEqual(self.complete("plan", "--weights", ""), ["native", "f32"])
+        self.assertEqual(self.complete("completion", ""), ["bash", "zsh", "fish"])
+
+    def test_fish_describes(self) -> None:
+        script = hadal("completion", "fish").stdout.decode()
+        self.assertIn("-l weights -d 'native: as the file has them; f32: decoded at load, activations unrounded' -x -a 'native f32'\n", script)
+        self.assertIn("-l hide-thinking -d 'do not show the model\\'s thoughts'\n", script)
 
 
 class OutputThatIsGone(unittest.TestCase):
