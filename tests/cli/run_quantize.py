@@ -120,10 +120,9 @@ class Quantize(unittest.TestCase):
         for text in ("The hadal zone, 6000 m:  naïve café — 深海!\n", "<｜User｜>hi<think>", "It's 1234567 WE'LL\r\n\n  x"):
             folder = self.expect(OK, "tokenize", str(GOLDEN / "qwen3"), "--text", text, "--json").stdout
             self.assertEqual(folder, self.expect(OK, "tokenize", written, "--text", text, "--json").stdout)
-        messages = self.folder / "messages.json"
-        messages.write_text(json.dumps({"messages": [{"role": "user", "content": "How deep?"}]}))
-        for model in (str(GOLDEN / "qwen3"), written):
-            self.expect(OK, "encode", model, "--messages", str(messages), "--chat-format", "deepseek-r1")
+        described = [json.loads(self.expect(OK, "inspect", model, "--json").stdout) for model in (str(GOLDEN / "qwen3"), written)]
+        self.assertEqual(described[0]["chat_format"], described[1]["chat_format"])
+        self.assertIn("pre-tokenizer", described[1]["tokenizer"])
 
     def test_from_gguf_to_gguf(self) -> None:
         model = GOLDEN / "qwen3-gguf" / "model.gguf"
@@ -140,7 +139,7 @@ class Quantize(unittest.TestCase):
         self.assertIn("attention_bias", self.expect(FAILED, "quantize", str(GOLDEN / "llama-bias"), str(self.out), "--type", "q8_0").stderr)
         copy = Path(shutil.copytree(GOLDEN / "deepseek-v3", self.folder / "model"))
         config = json.loads((copy / "config.json").read_text())
-        for key, value in (("rope_scaling", config["rope_scaling"] | {"mscale": 1.0}), ("moe_layer_freq", 2)):
+        for key, value in (("rope_scaling", config["rope_scaling"] | {"mscale": 0.5}), ("moe_layer_freq", 2)):
             with self.subTest(key=key):
                 (copy / "config.json").write_text(json.dumps(config | {key: value}))
                 error = self.expect(FAILED, "quantize", str(copy), str(self.out), "--type", "q8_0").stderr
