@@ -12,10 +12,11 @@
 
 namespace hadal {
 
-/// Steps to each side of the grid and their width, in codes. Finer or wider grids changed the error
-/// of random and of real rows by less than 0.1 %.
-constexpr int kSteps = 10;
-constexpr float kStep = 0.1f;
+/// Steps to each side of the grid and their width, in codes. On normal rows twice as many steps of
+/// half the width lower the squared error by less than 0.1 %, half as many again by 0.1 % (4 bits)
+/// to 2 % (8 bits), for that much more time.
+constexpr int kSteps = 8;
+constexpr float kStep = 0.2f;
 /// How often a super-block's own scale is fitted again to the codes: the third time gains nothing.
 constexpr int kRefits = 2;
 /// Below this no f16 scale is anything but 0, and reciprocals would overflow.
