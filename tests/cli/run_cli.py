@@ -321,6 +321,29 @@ class Text(Program):
             self.assertIn("llama-bpe", self.expect(USAGE, "tokenize", QWEN3_GGUF, *args, "--pre-tokenizer", "nobody").stderr)
             self.assertIn("tokenizer.json", self.expect(USAGE, "tokenize", QWEN3, *args, "--pre-tokenizer", "qwen2").stderr)
 
+    def test_keys_that_no_default_stands_for(self) -> None:
+        data = (GOLDEN / "deepseek-v3-gguf" / "model.gguf").read_bytes()
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / "m.gguf"
+            for key in ("expert_group_count", "expert_group_used_count", "expert_weights_scale", "rope.scaling.original_context_length",
+                        "rope.scaling.yarn_log_multiplier"):
+                whole = b"deepseek2." + key.encode()
+                model.write_bytes(data.replace(whole, whole[:-1] + b"_", 1))
+                for command in (["inspect", str(model)], ["generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids"]):
+                    said = self.expect(FAILED, *command).stderr
+                    self.assertIn(f'key "deepseek2.{key}": missing, and no published model has the file\'s shape', said)
+
+    def test_engram_tables_that_are_not_those_of_the_hash(self) -> None:
+        data = (GOLDEN / "deepseek-v41-gguf" / "model.gguf").read_bytes()
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / "m.gguf"
+            for table, size in (("multipliers", 8), ("primes", 8), ("offsets", 8), ("token_map", 4)):
+                key = b"deepseek41.engram." + table.encode()
+                at = data.index(key) + len(key) + 16 + 5 * size  # behind types and length, at the sixth number
+                model.write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1:])
+                said = self.expect(FAILED, "generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids").stderr
+                self.assertRegex(said, rf"engram_{table}\[5\] is \d+ in the file, expected \d+")
+
     def test_an_id_that_nobody_uses_gives_a_note(self) -> None:
         def string(text: bytes) -> bytes:
             return len(text).to_bytes(8, "little") + text
