@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -38,6 +40,26 @@ Result<int64_t> open_regular(const std::filesystem::path& path, Descriptor& out)
   return static_cast<int64_t>(info.st_size);
 }
 
+/// The error of a mapping that failed; where memory is what lacks, with the limit that says so.
+Error map_error(const std::filesystem::path& path, int64_t size) {
+  if (errno != ENOMEM) return io_error(path, "cannot map");
+  struct rlimit space{};
+  const bool limited = ::getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY;
+  return memory_error(path.string() + ": cannot map its " + std::to_string(size) + " bytes: " +
+                      (limited ? "this process may have " + std::to_string(space.rlim_cur) +
+                                     " bytes of address space; raise the limit (ulimit -v)"
+                               : std::string("no address space left, or more mappings than "
+                                             "/proc/sys/vm/max_map_count allows")));
+}
+
+/// A clone made without Git LFS has a short text in the place of each large file.
+Status refuse_lfs_pointer(const std::filesystem::path& path, std::string_view bytes) {
+  if (!bytes.starts_with("version https://git-lfs.github.com/spec/")) return {};
+  return failed(path.string() +
+                ": a Git LFS pointer, not the file that it stands for: fetch that with 'git lfs "
+                "pull' in its folder");
+}
+
 uintptr_t page_size() { return static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE)); }
 
 /// Tells the system about all pages that `part` touches.
@@ -58,9 +80,10 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   mapped.path_ = path;
   if (size == 0) return mapped;
   void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (data == MAP_FAILED) return io_error(path, "cannot map");
+  if (data == MAP_FAILED) return map_error(path, size);
   mapped.data_ = static_cast<const std::byte*>(data);
   mapped.size_ = static_cast<size_t>(size);
+  HADAL_TRY(refuse_lfs_pointer(path, {static_cast<const char*>(data), mapped.size_}));
   return mapped;
 }
 
@@ -106,6 +129,7 @@ Result<std::string> read_text_file(const std::filesystem::path& path, int64_t li
     done += static_cast<size_t>(n);
   }
   text.resize(done);
+  HADAL_TRY(refuse_lfs_pointer(path, text));
   return text;
 }
 
