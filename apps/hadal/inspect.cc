@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/quant.h"
+#include "checkpoint/printable.h"
 #include "command.h"
 #include "session/session.h"
 #include "text/chat/chat.h"
@@ -121,7 +122,7 @@ Status check_deep(const Checkpoint& checkpoint, Json& report, bool json, Output&
     const Findings f = look(t);
     if (f.nan == 0 && f.inf == 0) continue;
     found.push_back({{"tensor", t.name}, {"nan", f.nan}, {"inf", f.inf}});
-    if (!json) out.print("  {}: {} NaN, {} infinite\n", t.name, f.nan, f.inf);
+    if (!json) out.print("  {}: {} NaN, {} infinite\n", printable(t.name), f.nan, f.inf);
   }
   const size_t bad = found.size();
   report["not_numbers"] = std::move(found);
@@ -180,12 +181,12 @@ Status run(const Options& o, Output& out) {
       line(type,
            fmt::format("{} tensors, {:.1f} MB", sum.first, static_cast<double>(sum.second) / 1e6));
     for (const std::string& part : parts_of(model->unused(), *checkpoint))
-      line("known, not used", part);
+      line("known, not used", printable(part));
     if (o.metadata)
       for (const auto& [key, value] : checkpoint->metadata()) out.print("  {} = {}\n", key, value);
     if (o.tensors)
       for (const TensorInfo& t : checkpoint->tensors())
-        out.print("  {:<8} {:<16} {}\n", dtype_name(t.dtype), t.shape_text(), t.name);
+        out.print("  {:<8} {:<16} {}\n", dtype_name(t.dtype), t.shape_text(), printable(t.name));
   }
   Status deep;
   if (o.deep) deep = check_deep(*checkpoint, j, o.json, out);

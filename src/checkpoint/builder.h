@@ -20,6 +20,8 @@ struct CheckpointBuilder {
                                           const std::filesystem::path& path);
   /// Refuses a second tensor of the same official name.
   static Status add_tensor(Checkpoint& checkpoint, TensorInfo tensor);
+  /// Gives the tensor `from` the official name `to`, which no tensor has.
+  static void rename_tensor(Checkpoint& checkpoint, const std::string& from, const std::string& to);
 
   static std::vector<MappedFile>& files(Checkpoint& c) { return c.files_; }
   static Config& config(Checkpoint& c) { return c.config_; }
@@ -31,6 +33,9 @@ struct CheckpointBuilder {
   static std::vector<TensorInfo>& tensors(Checkpoint& c) { return c.tensors_; }
   static std::vector<std::string>& notes(Checkpoint& c) { return c.notes_; }
 };
+
+/// The names in a folder that do not begin with a dot, sorted.
+Result<std::vector<std::string>> files_of(const std::filesystem::path& folder);
 
 /// gguf_open.cc: a file, and the other files of its split.
 Result<std::unique_ptr<Checkpoint>> open_gguf(const std::filesystem::path& path,

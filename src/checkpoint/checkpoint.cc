@@ -25,9 +25,37 @@ bool ends_with(const fs::path& path, std::string_view end) {
   return path.filename().string().ends_with(end);
 }
 
+/// The GGUF models of a folder, a split one by its first part. Empty where there are *.safetensors:
+/// then the GGUFs are copies.
+Result<std::vector<std::string>> gguf_models(const fs::path& folder) {
+  std::vector<std::string> models;
+  HADAL_TRY(const std::vector<std::string> names, files_of(folder));
+  for (const std::string& name : names) {
+    if (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
+      return std::vector<std::string>();
+    if (!name.ends_with(".gguf")) continue;
+    const auto split = parse_split_name(name);
+    std::string model = split ? split->name(1) : name;
+    if (std::find(models.begin(), models.end(), model) == models.end())
+      models.push_back(std::move(model));
+  }
+  return models;
+}
+
+Result<std::unique_ptr<Checkpoint>> open_folder(const fs::path& folder,
+                                                const OpenOptions& options) {
+  HADAL_TRY(const std::vector<std::string> models, gguf_models(folder));
+  if (models.empty()) return open_safetensors(folder);
+  if (models.size() == 1) return open_gguf(folder / models[0], options);
+  std::vector<std::string> names;
+  for (const std::string& name : models) names.push_back(quote(name));
+  return failed(fmt::format("{}: holds {} GGUF models; give one of them: {}", folder.string(),
+                            models.size(), listed(names)));
+}
+
 Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path, const OpenOptions& options) {
   std::error_code error;
-  if (fs::is_directory(path, error)) return open_safetensors(path);
+  if (fs::is_directory(path, error)) return open_folder(path, options);
   if (ends_with(path, ".safetensors") || ends_with(path, ".safetensors.index.json")) {
     HADAL_TRY(first_bytes(path));  // a missing file is reported as such, not as an empty folder
     const fs::path folder = path.parent_path();
@@ -42,6 +70,20 @@ Result<std::unique_ptr<Checkpoint>> open_any(const fs::path& path, const OpenOpt
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> files_of(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator();
+       at.increment(error)) {
+    std::string name = at->path().filename().string();
+    if (!name.starts_with('.')) names.push_back(std::move(name));
+  }
+  if (error)
+    return failed(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 int64_t TensorInfo::elements() const {
   CheckedSize count(1);
@@ -96,6 +138,14 @@ Status CheckpointBuilder::add_tensor(Checkpoint& checkpoint, TensorInfo tensor) 
   }
   checkpoint.tensors_.push_back(std::move(tensor));
   return {};
+}
+
+void CheckpointBuilder::rename_tensor(Checkpoint& checkpoint, const std::string& from,
+                                      const std::string& to) {
+  auto node = checkpoint.by_name_.extract(from);
+  node.key() = to;
+  checkpoint.tensors_[node.mapped()].name = to;
+  checkpoint.by_name_.insert(std::move(node));
 }
 
 std::string SplitName::name(int32_t part) const {

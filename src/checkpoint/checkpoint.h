@@ -56,7 +56,7 @@ struct TokenizerData {
   // both
   std::string chat_template;  ///< Jinja text, "" if there is none: recognised, never executed
   std::string generation_config_json;  ///< text of generation_config.json, "" if there is none
-  std::vector<int64_t> config_eos_token_ids;  ///< config.json's eos_token_id
+  std::vector<int64_t> config_eos_token_ids;  ///< eos_token_id of config.json, one or several
 
   [[nodiscard]] bool empty() const { return tokenizer_json.empty() && gguf_model.empty(); }
 };
@@ -72,9 +72,10 @@ enum class CheckpointFormat { kGguf, kSafetensors };
 class Checkpoint {
  public:
   /// Opens a .gguf file (the first of a split names the others; any part may be given), a folder
-  /// with config.json and
-  /// *.safetensors (with or without an index), or a path to model.safetensors(.index.json) in such
-  /// a folder. Errors: kNotFound; kFailed with what is wrong and where (byte offset or key).
+  /// with config.json and *.safetensors (with or without an index), a path to
+  /// model.safetensors(.index.json) in such a folder, or a folder without *.safetensors that holds
+  /// one GGUF model. Errors: kNotFound; kMemory; kFailed with what is wrong and where (byte offset
+  /// or key).
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path,
                                                   const OpenOptions& options = {});
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "checkpoint/json_scan.h"
 #include "checkpoint/printable.h"
@@ -18,14 +19,23 @@ constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 struct Config::Tree {
   Json root = Json::object();
+  /// Of a watched one: the keys of `root` that were asked for. Shared with its copies.
+  std::shared_ptr<std::set<std::string, std::less<>>> asked;
+
+  /// The value of a key, whatever it is; nullptr if there is no such key.
+  [[nodiscard]] const Json* find(std::string_view key) const {
+    if (asked) asked->emplace(key);
+    const auto it = root.find(key);
+    return it == root.end() ? nullptr : &*it;
+  }
+  /// The same, and nullptr if it is null.
+  [[nodiscard]] const Json* find_value(std::string_view key) const {
+    const Json* value = find(key);
+    return value && value->is_null() ? nullptr : value;
+  }
 };
 
 namespace {
-
-const Json* find_key(const Json& root, std::string_view key) {
-  const auto it = root.find(key);
-  return it == root.end() || it->is_null() ? nullptr : &*it;
-}
 
 /// What was found, for a message: "the string \"abc\"", "a list of 3".
 std::string found(const Json& value) {
@@ -71,10 +81,9 @@ std::optional<double> finite(const Json& value) {
 
 /// A list through `convert`; a single value counts as a list of one if `single`.
 template <typename T, typename Convert>
-Result<std::vector<T>> list(const Json& root, const std::string& origin, std::string_view key,
+Result<std::vector<T>> list(const Json* value, const std::string& origin, std::string_view key,
                             std::string_view expected, Convert convert) {
   std::vector<T> out;
-  const Json* value = find_key(root, key);
   if (!value) return out;
   if (!value->is_array()) {
     auto one = convert(*value);
@@ -118,12 +127,12 @@ Result<Config> Config::parse(std::string_view json, std::string origin) {
   return config;
 }
 
-bool Config::has(std::string_view key) const { return find_key(tree_->root, key) != nullptr; }
+bool Config::has(std::string_view key) const { return tree_->find_value(key) != nullptr; }
 
 Result<int64_t> Config::integer(std::string_view key, int64_t low, int64_t high,
                                 std::optional<int64_t> otherwise) const {
   const auto expected = [&] { return fmt::format("a whole number from {} to {}", low, high); };
-  const Json* value = find_key(tree_->root, key);
+  const Json* value = tree_->find_value(key);
   if (!value) {
     if (otherwise) return *otherwise;
     return wrong(origin_, key, expected(), "no such key");
@@ -135,7 +144,7 @@ Result<int64_t> Config::integer(std::string_view key, int64_t low, int64_t high,
 }
 
 Result<double> Config::real(std::string_view key, std::optional<double> otherwise) const {
-  const Json* value = find_key(tree_->root, key);
+  const Json* value = tree_->find_value(key);
   if (!value) {
     if (otherwise) return *otherwise;
     return wrong(origin_, key, "a number", "no such key");
@@ -146,7 +155,7 @@ Result<double> Config::real(std::string_view key, std::optional<double> otherwis
 }
 
 Result<bool> Config::boolean(std::string_view key, std::optional<bool> otherwise) const {
-  const Json* value = find_key(tree_->root, key);
+  const Json* value = tree_->find_value(key);
   if (!value) {
     if (otherwise) return *otherwise;
     return wrong(origin_, key, "true or false", "no such key");
@@ -156,7 +165,7 @@ Result<bool> Config::boolean(std::string_view key, std::optional<bool> otherwise
 }
 
 Result<std::string> Config::text(std::string_view key, std::optional<std::string> otherwise) const {
-  const Json* value = find_key(tree_->root, key);
+  const Json* value = tree_->find_value(key);
   if (!value) {
     if (otherwise) return *std::move(otherwise);
     return wrong(origin_, key, "a string", "no such key");
@@ -166,15 +175,15 @@ Result<std::string> Config::text(std::string_view key, std::optional<std::string
 }
 
 Result<std::vector<int64_t>> Config::integers(std::string_view key) const {
-  return list<int64_t>(tree_->root, origin_, key, "whole numbers", whole);
+  return list<int64_t>(tree_->find_value(key), origin_, key, "whole numbers", whole);
 }
 
 Result<std::vector<double>> Config::reals(std::string_view key) const {
-  return list<double>(tree_->root, origin_, key, "finite numbers", finite);
+  return list<double>(tree_->find_value(key), origin_, key, "finite numbers", finite);
 }
 
 Result<std::vector<std::string>> Config::texts(std::string_view key) const {
-  return list<std::string>(tree_->root, origin_, key, "strings", [](const Json& entry) {
+  return list<std::string>(tree_->find_value(key), origin_, key, "strings", [](const Json& entry) {
     return entry.is_string() ? std::optional(entry.get<std::string>()) : std::nullopt;
   });
 }
@@ -182,7 +191,7 @@ Result<std::vector<std::string>> Config::texts(std::string_view key) const {
 Result<Config> Config::object(std::string_view key) const {
   Config config;
   config.origin_ = origin_.empty() ? std::string(key) : fmt::format("{}: {}", origin_, quote(key));
-  const Json* value = find_key(tree_->root, key);
+  const Json* value = tree_->find_value(key);
   if (!value) return config;
   if (!value->is_object()) return wrong(origin_, key, "an object", found(*value));
   config.tree_->root = *value;
@@ -198,17 +207,33 @@ void Config::put(std::string_view key, Tree value) {
 void Config::set(std::string_view key, std::string_view json_value) {
   Json value = Json::parse(json_value, nullptr, false);
   HADAL_CHECK(!value.is_discarded());
-  put(key, Tree{std::move(value)});
+  put(key, Tree{std::move(value), {}});
 }
 
 void Config::copy(const Config& from, std::string_view key, std::string_view as) {
-  const auto it = from.tree_->root.find(key);
-  if (it != from.tree_->root.end()) put(as, Tree{*it});
+  if (const Json* value = from.tree_->find(key)) put(as, Tree{*value, {}});
 }
 
 void Config::set_text(std::string_view key, std::string_view text) {
   set(key, Json(printable(text, text.size() * 4 + 1)).dump());
 }
+
+Config Config::watched() const {
+  Config copy = *this;
+  copy.tree_ = std::make_shared<Tree>(*tree_);
+  copy.tree_->asked = std::make_shared<std::set<std::string, std::less<>>>();
+  return copy;
+}
+
+std::vector<std::string> Config::unasked() const {
+  std::vector<std::string> out;
+  for (const auto& entry : tree_->root.items())
+    if (!entry.value().is_null() && (!tree_->asked || !tree_->asked->contains(entry.key())))
+      out.push_back(entry.key());
+  return out;
+}
+
+bool Config::contains(std::string_view key) const { return tree_->find(key) != nullptr; }
 
 std::vector<std::string> Config::keys() const {
   std::vector<std::string> out;

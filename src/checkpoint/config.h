@@ -25,7 +25,8 @@ class Config {
   /// refused.
   static Result<Config> parse(std::string_view json, std::string origin);
 
-  [[nodiscard]] bool has(std::string_view key) const;  ///< present and not null
+  [[nodiscard]] bool has(std::string_view key) const;       ///< present and not null
+  [[nodiscard]] bool contains(std::string_view key) const;  ///< present, null too
 
   /// A whole number in [low, high]; an absent or null key is an error unless `otherwise` is given.
   Result<int64_t> integer(std::string_view key, int64_t low, int64_t high,
@@ -57,6 +58,16 @@ class Config {
   /// such key.
   [[nodiscard]] std::string value_text(std::string_view key, size_t limit = 200) const;
 
+  /// True of a GGUF's: a key that is not there has no value. In a config.json it has the one that
+  /// the model's published configuration class takes (models/spec.h: with_defaults).
+  [[nodiscard]] bool says_all() const { return says_all_; }
+  void set_says_all() { says_all_ = true; }
+
+  /// A copy that notes which keys it and its copies are asked for; not for several threads at once.
+  [[nodiscard]] Config watched() const;
+  /// Of a watched one: the keys whose values nobody asked for, but for those that are null.
+  [[nodiscard]] std::vector<std::string> unasked() const;
+
   [[nodiscard]] const std::string& origin() const { return origin_; }
   /// The whole as indented JSON.
   [[nodiscard]] std::string dump() const;
@@ -66,6 +77,7 @@ class Config {
   void put(std::string_view key, Tree value);
   std::shared_ptr<Tree> tree_;  // shared with nested configs
   std::string origin_;
+  bool says_all_ = false;
 };
 
 }  // namespace hadal

@@ -98,7 +98,6 @@ TEST(Config, RopeOfBothVersionsOfTransformers) {
   EXPECT_EQ(v5.object("rope_scaling").value().text("rope_type").value(), "llama3");
   EXPECT_EQ(v5.object("rope_scaling").value().real("factor").value(), 8.0);
   EXPECT_EQ(v5.text("torch_dtype").value(), "bfloat16");
-  EXPECT_EQ(v5.boolean("rope_interleave").value(), false);
 
   Config plain = parsed(R"({"rope_parameters": {"rope_type": "default", "rope_theta": 10000}})");
   ASSERT_TRUE(normalise_config(plain));
@@ -148,6 +147,9 @@ TEST(Printable, ActsOnNoTerminal) {
   EXPECT_EQ(printable("\xc0\x80\xed\xa0\x80"), "\\xc0\\x80\\xed\\xa0\\x80");  // overlong, surrogate
   EXPECT_EQ(printable(std::string(100, 'x'), 10), "xxxxxxxxxx…");
   EXPECT_EQ(quote("a"), "\"a\"");
+  EXPECT_EQ(listed({}), "");
+  EXPECT_EQ(listed({"a", "b"}), "a, b");
+  EXPECT_EQ(listed(std::vector<std::string>(10, "x")), "x, x, x, x, x, x, x, x, … and 2 more");
   EXPECT_TRUE(is_printable("blk.0.attn_q.weight"));
   EXPECT_FALSE(is_printable("a\nb"));
 }
@@ -168,25 +170,83 @@ TEST(NormaliseConfig, LiftsTheLanguageModelOfAModelThatSees) {
   EXPECT_EQ(*config.text("scoring_func"), "sigmoid");
 }
 
-TEST(NormaliseConfig, TakesWhatTheConfigurationClassTakesForAMissingKey) {
-  const Config v3 = normalised(
-      R"({"model_type": "deepseek_v32", "n_shared_experts": 2, "num_hidden_layers": 61})");
-  EXPECT_EQ(*v3.text("scoring_func"), "sigmoid");
-  EXPECT_EQ(*v3.real("routed_scaling_factor"), 2.5);
-  EXPECT_EQ(*v3.integer("n_shared_experts", 0, 9), 2);
-  EXPECT_EQ(*v3.integer("first_k_dense_replace", 0, 9), 3);
-  const Config kinds = normalised(
-      R"({"model_type": "deepseek_v3", "mlp_layer_types": ["dense", "sparse", "sparse"]})");
-  EXPECT_EQ(*kinds.integer("first_k_dense_replace", 0, 9), 1);
-  EXPECT_EQ(*normalised(R"({"model_type": "deepseek_v3", "num_hidden_layers": 2})")
-                 .integer("first_k_dense_replace", 0, 9),
-            2);
-  EXPECT_FALSE(normalised(R"({"model_type": "deepseek_v2", "n_shared_experts": null})")
-                   .has("n_shared_experts"));  // null: none
-  const Config v41 = normalised(R"({"model_type": "deepseek_v41_text"})");
-  EXPECT_EQ(*v41.text("scoring_func"), "sqrtsoftplus");
-  EXPECT_EQ(*v41.real("swiglu_limit"), 10.0);
-  EXPECT_FALSE(normalised(R"({"model_type": "deepseek_v2"})").has("scoring_func"));
+TEST(NormaliseConfig, WhatCountsOfRopeIsAsInTransformers) {
+  const auto theta = [](std::string_view json) { return *normalised(json).real("rope_theta"); };
+  EXPECT_EQ(theta(R"({"rope_theta": 5.0, "rope_parameters": {"rope_type": "default",
+                      "rope_theta": 7.0}})"),
+            7.0);
+  EXPECT_EQ(theta(R"({"rope_theta": 5.0, "rope_parameters": {"rope_type": "default"}})"), 5.0);
+  EXPECT_EQ(theta(R"({"rope_theta": 5.0, "rope_scaling": {"type": "linear", "factor": 2.0,
+                      "rope_theta": 7.0}})"),
+            7.0);
+  // An old rope_scaling that says something counts, and rope_parameters as a whole do not.
+  const Config both = normalised(R"({"rope_scaling": {"type": "linear", "factor": 2.0},
+      "rope_parameters": {"rope_type": "yarn", "rope_theta": 7.0, "factor": 4.0}})");
+  EXPECT_EQ(*both.object("rope_scaling")->text("rope_type"), "linear");
+  EXPECT_FALSE(both.has("rope_theta"));
+  EXPECT_EQ(theta(R"({"rope_scaling": {}, "rope_parameters": {"rope_theta": 7.0}})"), 7.0);
+  const Config beside = normalised(R"({"original_max_position_embeddings": 32, "rope_scaling":
+      {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}})");
+  EXPECT_EQ(*beside.object("rope_scaling")->integer("original_max_position_embeddings", 1, 99), 32);
+  const Config layers = normalised(R"({"rope_theta": 5.0, "rope_parameters": {"main":
+      {"rope_theta": 7.0}, "compress": {"rope_theta": 9.0}}})");
+  EXPECT_EQ(*layers.real("rope_theta"), 5.0);
+  EXPECT_EQ(*layers.object("rope_parameters")->object("main")->real("rope_theta"), 7.0);
+}
+
+TEST(NormaliseConfig, ScalingOfTheOriginalContextMakesItLonger) {
+  const auto context = [](std::string_view scaling) {
+    return *normalised(R"({"max_position_embeddings": 32768, "rope_scaling": )" +
+                       std::string(scaling) + "}")
+                .integer("max_position_embeddings", 1, 1 << 30);
+  };
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4.0,
+                        "original_max_position_embeddings": 32768})"),
+            131072);
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 2.5})"), 81920);
+  EXPECT_EQ(context(R"({"rope_type": "llama3", "factor": 8,
+                        "original_max_position_embeddings": 32768})"),
+            262144);
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 4.0,
+                        "original_max_position_embeddings": 8192})"),
+            32768);
+  EXPECT_EQ(context(R"({"type": "linear", "factor": 4.0})"), 32768);  // is in it already
+  EXPECT_EQ(context(R"({"type": "yarn", "factor": 1e300})"), 32768);
+  const Config inferred = normalised(R"({"max_position_embeddings": 32768, "rope_scaling":
+      {"type": "yarn", "factor": 4.0}})");
+  EXPECT_EQ(
+      *inferred.object("rope_scaling")->integer("original_max_position_embeddings", 1, 1 << 20),
+      32768);
+}
+
+TEST(NormaliseConfig, RefusesAnUnknownQuantisationByName) {
+  const auto error = [](std::string_view quantization) {
+    Config config = *Config::parse(R"({"quantization_config": )" + std::string(quantization) + "}",
+                                   "config.json");
+    const Status status = normalise_config(config);
+    return status ? std::string("no error") : status.error().message;
+  };
+  for (const char* known :
+       {"null", "{}", R"({"quant_method": "fp8", "weight_block_size": [128, 128]})",
+        R"({"quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0"})"})
+    EXPECT_EQ(error(known), "no error") << known;
+  for (const char* method : {"awq", "gptq", "bitsandbytes", "compressed-tensors", "mxfp4", "hqq"})
+    EXPECT_NE(error(R"({"bits": 4, "quant_method": ")" + std::string(method) + "\"}")
+                  .find("quant_method \"" + std::string(method) + "\" is not known"),
+              std::string::npos);
+  EXPECT_NE(error(R"({"load_in_4bit": true})").find("no \"quant_method\""), std::string::npos);
+  EXPECT_NE(error(R"({"quant_method": "fp8", "fmt": "e5m2"})").find("fmt \"e5m2\""),
+            std::string::npos);
+}
+
+TEST(Config, TellsWhatNobodyAskedFor) {
+  const Config config = parsed(R"({"a": 1, "b": null, "c": {"d": 1}, "e": 2, "f": 3})").watched();
+  Config copy = config;
+  copy.set("a", "2");
+  EXPECT_EQ(*copy.integer("a", 0, 9), 2);
+  EXPECT_TRUE(config.object("c"));
+  EXPECT_FALSE(config.has("x"));
+  EXPECT_EQ(config.unasked(), (std::vector<std::string>{"e", "f"}));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <system_error>
 
@@ -46,6 +47,54 @@ Result<Split> split_of(const GgufFile& file, const std::string& origin) {
         "{}: key \"split.no\": expected less than the {} files of \"split.count\", found {}",
         origin, split.count, split.number));
   return split;
+}
+
+/// Change the mathematics and are read by no family, but for the value that stands beside them. An
+/// architecture is often that of a look-alike: Mistral's and Zhipu's models are in files that say
+/// deepseek2.
+struct ForeignKey {
+  std::string_view key;  ///< after "{architecture}."
+  double neutral;        ///< false is 0, true is 1
+};
+constexpr auto kForeignKeys = std::to_array<ForeignKey>({
+    {"activation_sparsity_scale", 0},
+    {"attention.causal", 1},
+    {"attention.clamp_kqv", 0},
+    {"attention.max_alibi_bias", 0},
+    {"attention.output_scale", 1},
+    {"attention.scale", 0},
+    {"attention.shared_kv_layers", 0},
+    {"attention.temperature_scale", 0},
+    {"attn_logit_softcapping", 0},
+    {"embedding_scale", 1},
+    {"expert_group_scale", 1},
+    {"final_logit_softcapping", 0},
+    {"full_attention_interval", 1},
+    {"interleave_moe_layer_step", 1},
+    {"logit_scale", 1},
+    {"moe_every_n_layers", 1},
+    {"moe_latent_size", 0},
+    {"n_deepstack_layers", 0},
+    {"residual_scale", 1},
+    {"rope.scaling.alpha", 0},
+    {"router_logit_softcapping", 0},
+    {"use_parallel_residual", 0},
+});
+
+Status refuse_foreign_keys(const GgufFile& file, const std::string& architecture,
+                           const std::string& origin) {
+  for (const ForeignKey& row : kForeignKeys) {
+    const std::string key = fmt::format("{}.{}", architecture, row.key);
+    const GgufValue* value = file.find(key);
+    if (!value) continue;
+    const auto truth = value->boolean();
+    const auto number = truth ? std::optional<double>(*truth ? 1 : 0) : value->real();
+    if (number != row.neutral)
+      return failed(
+          fmt::format("{}: key {} is {}: no {} model that Hadal knows has it (expected {})", origin,
+                      quote(key), value->printed(60), quote(architecture), row.neutral));
+  }
+  return {};
 }
 
 /// One mapped and parsed file. The views in `header` point into `file`'s mapping, which moves with
@@ -213,6 +262,7 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOp
   CheckpointBuilder::gguf_version(*checkpoint) = static_cast<int32_t>(first.version);
   const GgufValue* name = first.find("general.architecture");
   const std::string architecture(name && name->text() ? *name->text() : "");
+  HADAL_TRY(refuse_foreign_keys(first, architecture, origin));
 
   // Mappings keep their place in memory when they move, so the views of the headers stay valid.
   std::vector<MappedFile>& files = CheckpointBuilder::files(*checkpoint);
@@ -222,6 +272,8 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOp
   const GgufTensorFacts facts = facts_of(*checkpoint);
   HADAL_TRY(CheckpointBuilder::config(*checkpoint),
             gguf_config(first, facts, origin, CheckpointBuilder::notes(*checkpoint)));
+  CheckpointBuilder::config(*checkpoint).set_says_all();
+  HADAL_TRY(extend_context(CheckpointBuilder::config(*checkpoint)));
   HADAL_TRY(check_config(checkpoint->config()));
   HADAL_TRY(unify_shapes(*checkpoint));
   note_unused_kv_b(*checkpoint);

@@ -76,6 +76,24 @@ TEST(Gguf, ReadsAModel) {
             (std::pair<std::string, std::string>("tokenizer.ggml.tokens", "[3 strings]")));
 }
 
+TEST(Gguf, RefusesWhatNoFamilyReadsUnlessItIsNeutral) {
+  const auto opened = [](std::string_view key, float value) {
+    const TempFolder folder;
+    const Bytes file =
+        gguf_start(0, 2).text("general.architecture", "deepseek2").f32(key, value).pad(32);
+    const auto checkpoint = Checkpoint::open(folder.write("m.gguf", file.str()));
+    return checkpoint ? std::string("no error") : checkpoint.error().message;
+  };
+  EXPECT_NE(opened("deepseek2.attention.temperature_scale", 0.1f)
+                .find("\"deepseek2.attention.temperature_scale\" is 0.1"),
+            std::string::npos);
+  EXPECT_EQ(opened("deepseek2.attention.temperature_scale", 0).find("temperature_scale"),
+            std::string::npos);
+  EXPECT_NE(opened("deepseek2.logit_scale", 0).find("logit_scale"), std::string::npos);
+  EXPECT_EQ(opened("deepseek2.logit_scale", 1).find("logit_scale"), std::string::npos);
+  EXPECT_EQ(opened("llama.logit_scale", 2).find("logit_scale"), std::string::npos);
+}
+
 TEST(Gguf, EveryTruncationIsRefused) {
   const std::string whole = small_model().str();
   for (size_t size = 0; size < whole.size(); ++size) {

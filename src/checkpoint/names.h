@@ -44,14 +44,17 @@ struct GgufTensorFacts {
 Result<Config> gguf_config(const GgufFile& file, const GgufTensorFacts& facts,
                            const std::string& origin, std::vector<std::string>& notes);
 
-/// A folder's config.json with rope_theta, rope_scaling (and in it rope_type), torch_dtype and
-/// rope_interleave where the models look for them, though transformers 4 and 5 write them in
-/// different places.
+/// A folder's config.json with the language model's keys, rope_theta, rope_scaling (and in it
+/// rope_type) and torch_dtype where the models look for them, though transformers 4 and 5 write
+/// them in different places. Refuses a quantisation that is not known.
 Status normalise_config(Config& config);
 
 /// The way back of official_name; "" for a name that the tables do not know.
 std::string gguf_name(const Architecture& architecture, std::string_view official);
 
+/// Scaling is often added to a model whose max_position_embeddings stays the original context: then
+/// the context becomes `factor` times as long. Either way rope_scaling names the original.
+Status extend_context(Config& config);
 
 /// Refuses impossible values of the keys that are there (layers, heads, widths, vocabulary,
 /// epsilon, theta).

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace hadal {
@@ -63,6 +64,15 @@ std::string printable(std::string_view bytes, size_t limit) {
 
 std::string quote(std::string_view bytes, size_t limit) {
   return '"' + printable(bytes, limit) + '"';
+}
+
+std::string listed(const std::vector<std::string>& words) {
+  constexpr size_t kShown = 8;
+  std::string text;
+  for (size_t i = 0; i < std::min(words.size(), kShown); ++i)
+    text += (i > 0 ? ", " : "") + words[i];
+  if (words.size() > kShown) text += fmt::format(", … and {} more", words.size() - kShown);
+  return text;
 }
 
 bool is_printable(std::string_view bytes) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hadal {
 
@@ -17,6 +18,9 @@ std::string printable(std::string_view bytes, size_t limit = 80);
 
 /// The same in double quotes.
 std::string quote(std::string_view bytes, size_t limit = 80);
+
+/// Words that are fit to be printed as "a, b, c": the first eight, then "… and 4 more".
+std::string listed(const std::vector<std::string>& words);
 
 /// True if `bytes` is printed as it is: fit for a name.
 bool is_printable(std::string_view bytes);

@@ -34,23 +34,11 @@ Result<std::string> optional_text(const fs::path& path, int64_t limit) {
 /// missing.
 Result<std::vector<std::string>> list_files(const fs::path& folder) {
   if (is_there(folder / "model.safetensors")) return std::vector<std::string>{"model.safetensors"};
-  std::vector<std::string> names;
-  std::error_code error;
-  fs::directory_iterator entries(folder, error);
-  if (error)
-    return failed(fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
-  for (; entries != fs::directory_iterator(); entries.increment(error)) {
-    if (error)
-      return failed(
-          fmt::format("{}: cannot list the folder: {}", folder.string(), error.message()));
-    std::string name = entries->path().filename().string();
-    if (name.ends_with(".safetensors") && !name.starts_with('.')) names.push_back(std::move(name));
-  }
-  std::sort(names.begin(), names.end());
+  HADAL_TRY(std::vector<std::string> names, files_of(folder));
+  std::erase_if(names, [](const std::string& name) { return !name.ends_with(".safetensors"); });
   if (names.empty())
     return failed(
-        fmt::format("{}: no *.safetensors in the folder; give the file itself if it is a .gguf",
-                    folder.string()));
+        fmt::format("{}: no *.safetensors in the folder, and no *.gguf", folder.string()));
   for (const std::string& name : names) {
     const auto split = parse_split_name(name);
     for (int32_t i = 1; split && i <= split->count; ++i)
@@ -61,6 +49,14 @@ Result<std::vector<std::string>> list_files(const fs::path& folder) {
   return names;
 }
 
+/// What published_name() goes by: model_type, or the class where that is empty.
+Result<std::string> naming_of(const Config& config) {
+  HADAL_TRY(const std::string type, config.text("model_type", ""));
+  if (!type.empty()) return type;
+  HADAL_TRY(const std::vector<std::string> classes, config.texts("architectures"));
+  return std::string(!classes.empty() && classes[0].starts_with("DeepseekV4") ? "deepseek_v4" : "");
+}
+
 Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsIndex* index,
                 size_t number) {
   if (index && !is_there(path))
@@ -68,7 +64,7 @@ Status add_file(Checkpoint& checkpoint, const fs::path& path, const SafetensorsI
   HADAL_TRY(MappedFile file, MappedFile::open(path));
   HADAL_TRY(std::vector<SafetensorsEntry> entries, parse_safetensors(file.bytes(), path.string()));
   CheckpointBuilder::files(checkpoint).push_back(std::move(file));
-  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
+  HADAL_TRY(const std::string type, naming_of(checkpoint.config()));
   for (SafetensorsEntry& entry : entries) {
     if (index) {
       const auto place = index->file_of.find(entry.name);
@@ -100,11 +96,40 @@ Status add_files(Checkpoint& checkpoint, const fs::path& folder) {
   HADAL_TRY(const SafetensorsIndex index, parse_safetensors_index(text, index_path.string()));
   for (size_t i = 0; i < index.files.size(); ++i)
     HADAL_TRY(add_file(checkpoint, folder / index.files[i], &index, i));
-  HADAL_TRY(const std::string type, checkpoint.config().text("model_type", ""));
+  HADAL_TRY(const std::string type, naming_of(checkpoint.config()));
   for (const auto& [name, file] : index.file_of)
     if (!checkpoint.find(published_name(type, name)))
       return failed(fmt::format("{}: tensor {} is not in {}, where the index puts it",
                                 index_path.string(), quote(name), index.files[file]));
+  return {};
+}
+
+/// Both tensors hold the same bytes as the same numbers.
+bool same_matrix(const TensorInfo& a, const TensorInfo& b) {
+  return a.dtype == b.dtype && a.shape == b.shape &&
+         std::equal(a.data.begin(), a.data.end(), b.data.begin(), b.data.end());
+}
+
+/// tie_word_embeddings as transformers takes it on loading: a head that is stored beside an
+/// embedding of other values is a head of its own, and where one of the two is missing it is the
+/// other one.
+Status settle_tied_head(Checkpoint& checkpoint) {
+  Config& config = CheckpointBuilder::config(checkpoint);
+  HADAL_TRY(const bool tied, config.boolean("tie_word_embeddings", false));
+  if (!tied) return {};
+  constexpr std::pair<const char*, const char*> kNames[] = {
+      {"model.embed_tokens.weight", "lm_head.weight"}, {"embed.weight", "head.weight"}};
+  for (const auto& [embedding, head] : kNames) {
+    const TensorInfo* e = checkpoint.find(embedding);
+    const TensorInfo* h = checkpoint.find(head);
+    if (h && !e) CheckpointBuilder::rename_tensor(checkpoint, head, embedding);
+    if (!h || !e || same_matrix(*e, *h)) continue;
+    config.set("tie_word_embeddings", "false");
+    CheckpointBuilder::notes(checkpoint)
+        .push_back(fmt::format("config.json ties the head to the embedding, but {} is another "
+                               "matrix than {}: it is used",
+                               head, embedding));
+  }
   return {};
 }
 
@@ -156,7 +181,7 @@ Result<std::unique_ptr<Checkpoint>> open_safetensors(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   if (!is_there(config_path))
     return failed(fmt::format(
-        "{}: no config.json in the folder: expected a model folder, or give the .gguf file itself",
+        "{}: no config.json in the folder: expected a model folder, or one with a .gguf file",
         folder.string()));
   auto checkpoint = CheckpointBuilder::make(CheckpointFormat::kSafetensors, folder);
   HADAL_TRY(const std::string text, read_text_file(config_path, kMaxConfigBytes));
@@ -167,7 +192,10 @@ Result<std::unique_ptr<Checkpoint>> open_safetensors(const fs::path& folder) {
   HADAL_TRY(check_config(config));
   CheckpointBuilder::config(*checkpoint) = std::move(config);
   HADAL_TRY(add_files(*checkpoint, folder));
-  HADAL_TRY(read_tokenizer(folder, CheckpointBuilder::tokenizer(*checkpoint)));
+  HADAL_TRY(settle_tied_head(*checkpoint));
+  TokenizerData& tokenizer = CheckpointBuilder::tokenizer(*checkpoint);
+  HADAL_TRY(read_tokenizer(folder, tokenizer));
+  HADAL_TRY(tokenizer.config_eos_token_ids, checkpoint->config().integers("eos_token_id"));
   return checkpoint;
 }
 

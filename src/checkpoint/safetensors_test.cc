@@ -141,7 +141,6 @@ TEST(SafetensorsFolder, WithAndWithoutIndex) {
     EXPECT_EQ((*opened)->find("b")->dtype, HADAL_BF16);
     EXPECT_EQ((*opened)->tokenizer().chat_template, "D");
     EXPECT_EQ((*opened)->metadata()[0].second, "llama");
-    EXPECT_FALSE((*opened)->config().boolean("rope_interleave").value());
   }
 }
 
@@ -195,6 +194,93 @@ TEST(SafetensorsFolder, TheSameTensorInTwoFiles) {
   f.write("model-00002-of-00002.safetensors",
           safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"));
   f.expect("is there twice");
+}
+
+/// A folder of one file with an embedding and a head of two numbers each; "" leaves one out.
+Result<std::unique_ptr<Checkpoint>> open_ends(const TempFolder& temp, const std::string& embedding,
+                                              const std::string& head, bool tied = true) {
+  std::string header, data;
+  for (const auto& [name, bytes] :
+       {std::pair("model.embed_tokens.weight", embedding), std::pair("lm_head.weight", head)}) {
+    if (bytes.empty()) continue;
+    header += std::string(header.empty() ? "{\"" : ",\"") + name +
+              R"(":{"dtype":"BF16","shape":[2,1],"data_offsets":[)" + std::to_string(data.size()) +
+              "," + std::to_string(data.size() + 4) + "]}";
+    data += bytes;
+  }
+  temp.write("config.json", std::string(R"({"model_type":"llama","tie_word_embeddings":)") +
+                                (tied ? "true}" : "false}"));
+  temp.write("model.safetensors", safetensors(header + "}", data));
+  return Checkpoint::open(temp.path());
+}
+
+TEST(SafetensorsFolder, ATiedHeadIsWhatTransformersTakesItFor) {
+  const TempFolder temp;
+  const auto tied = [](const Checkpoint& c) { return *c.config().boolean("tie_word_embeddings"); };
+  const auto other = open_ends(temp, "abcd", "abce");
+  ASSERT_TRUE(other) << other.error().message;
+  EXPECT_FALSE(tied(**other));
+  ASSERT_EQ((*other)->notes().size(), 1u);
+  EXPECT_NE((*other)->notes()[0].find("lm_head.weight is another matrix"), std::string::npos);
+  const auto copy = open_ends(temp, "abcd", "abcd");
+  EXPECT_TRUE(tied(**copy));
+  EXPECT_TRUE((*copy)->notes().empty());
+  const auto head_alone = open_ends(temp, "", "abcd");
+  EXPECT_TRUE(tied(**head_alone));
+  ASSERT_TRUE((*head_alone)->find("model.embed_tokens.weight"));
+  EXPECT_EQ((*head_alone)->find("model.embed_tokens.weight")->file_name, "lm_head.weight");
+  EXPECT_FALSE((*head_alone)->find("lm_head.weight"));
+  EXPECT_FALSE(tied(**open_ends(temp, "abcd", "abcd", false)));
+}
+
+TEST(SafetensorsFolder, EndingIdsOfConfigJson) {
+  Folder f;
+  const auto ids = [&](const char* value) {
+    f.write("config.json", std::string(R"({"model_type":"llama","eos_token_id":)") + value + "}");
+    const auto opened = Checkpoint::open(f.temp.path());
+    return opened ? (*opened)->tokenizer().config_eos_token_ids : std::vector<int64_t>{-999};
+  };
+  EXPECT_EQ(ids("7"), (std::vector<int64_t>{7}));
+  EXPECT_EQ(ids("[7, 9]"), (std::vector<int64_t>{7, 9}));
+  EXPECT_EQ(ids("null"), std::vector<int64_t>{});
+  EXPECT_EQ(ids("\"x\""), std::vector<int64_t>{-999});
+}
+
+TEST(SafetensorsFolder, GitLfsPointers) {
+  constexpr std::string_view kPointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 3087467144\n";
+  for (const char* name : {"model-00001-of-00002.safetensors", "config.json", "tokenizer.json",
+                           "model.safetensors.index.json"}) {
+    Folder f;
+    f.write(name, kPointer);
+    f.expect("git lfs pull");
+    f.expect(name);
+  }
+  const TempFolder temp;
+  const auto opened = Checkpoint::open(temp.write("m.gguf", kPointer));
+  EXPECT_NE(opened.error().message.find("a Git LFS pointer"), std::string::npos);
+}
+
+TEST(GgufFolder, OneModelIsOpenedAndOfSeveralTheNamesAreListed) {
+  const TempFolder temp;
+  const std::string file =
+      testing::gguf_start(0, 1).text("general.architecture", "x").pad(32).str();
+  temp.write("config.json", "{}");  // beside the GGUFs of many repositories
+  temp.write("README.md", "hello");
+  temp.write("small.gguf", file);
+  const auto one = Checkpoint::open(temp.path());
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_EQ((*one)->format(), CheckpointFormat::kGguf);
+  EXPECT_EQ((*one)->path(), temp.path() / "small.gguf");
+  temp.write("big-00001-of-00002.gguf", file);
+  temp.write("big-00002-of-00002.gguf", file);
+  const auto two = Checkpoint::open(temp.path());
+  ASSERT_FALSE(two);
+  EXPECT_NE(
+      two.error().message.find(
+          R"(holds 2 GGUF models; give one of them: "big-00001-of-00002.gguf", "small.gguf")"),
+      std::string::npos)
+      << two.error().message;
 }
 
 TEST(PublishedName, UndoesWhatTransformersCallsV4sTensors) {

@@ -1,12 +1,15 @@
 // The one list of families. A new family is one line here.
+#include <algorithm>
 #include <array>
 
+#include "checkpoint/printable.h"
 #include "models/deepseek_moe/deepseek_moe.h"
 #include "models/deepseek_v3/deepseek_v3.h"
 #include "models/deepseek_v32/deepseek_v32.h"
 #include "models/deepseek_v4/deepseek_v4.h"
 #include "models/deepseek_v41/deepseek_v41.h"
 #include "models/dense/dense.h"
+#include "models/look_alike.h"
 #include "models/model.h"
 
 namespace hadal {
@@ -14,8 +17,8 @@ namespace {
 
 struct Family {
   std::string_view model_type;
-  std::string_view
-      architecture;  ///< as in config.json's `architectures`, for configs without model_type
+  std::string_view architecture;  ///< as in config.json's `architectures`: decides where
+                                  ///< model_type is empty or not known
   Result<std::unique_ptr<Model>> (*make)(const Config&, const FamilyOptions&);
 };
 
@@ -56,27 +59,36 @@ std::vector<std::string> known_families() {
 Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOptions& options) {
   HADAL_TRY(const std::vector<std::string> architectures, config.texts("architectures"));
   HADAL_TRY(const std::string type, config.text("model_type", ""));
-  for (const Family& f : kFamilies) {
-    const bool named = type.empty() ? !architectures.empty() && architectures[0] == f.architecture
-                                    : type == f.model_type;
-    if (!named) continue;
-    HADAL_TRY(std::unique_ptr<Model> model, f.make(config, options));
-    if (options.draft && !model->spec().drafts)
-      return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
-    if (options.tail_rows && model->spec().tail_halo == 0) {
-      Error error =
-          usage_error(config.origin() + ": rows are given for the model's tail, and it has none");
-      error.setting = Setting::kTailRows;
-      return error;
-    }
-    return model;
+  const std::string architecture = architectures.empty() ? "" : architectures[0];
+  const auto family_by = [](std::string_view Family::* name, std::string_view value) {
+    return std::find_if(kFamilies.begin(), kFamilies.end(),
+                        [&](const Family& f) { return f.*name == value; });
+  };
+  const auto typed = family_by(&Family::model_type, type);
+  const auto family =
+      typed != kFamilies.end() ? typed : family_by(&Family::architecture, architecture);
+  if (family == kFamilies.end()) {
+    std::string known;
+    for (const Family& f : kFamilies)
+      known += (known.empty() ? "" : ", ") + std::string(f.model_type);
+    const std::string& name = !type.empty() ? type : architecture;
+    if (name.empty()) return failed(config.origin() + ": names no architecture (model_type)");
+    return failed(config.origin() + ": architecture " + quote(name) + " is not known; known are " +
+                  known);
   }
-  std::string known;
-  for (const Family& f : kFamilies)
-    known += (known.empty() ? "" : ", ") + std::string(f.model_type);
-  const std::string name = !type.empty() ? type : !architectures.empty() ? architectures[0] : "";
-  if (name.empty()) return failed(config.origin() + ": names no architecture (model_type)");
-  return failed(config.origin() + ": architecture '" + name + "' is not known; known are " + known);
+  Config read = config.watched();
+  read.set_text("model_type", family->model_type);
+  HADAL_TRY(std::unique_ptr<Model> model, family->make(read, options));
+  if (typed == kFamilies.end() && !type.empty()) HADAL_TRY(refuse_unread(read, type, architecture));
+  if (options.draft && !model->spec().drafts)
+    return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
+  if (options.tail_rows && model->spec().tail_halo == 0) {
+    Error error =
+        usage_error(config.origin() + ": rows are given for the model's tail, and it has none");
+    error.setting = Setting::kTailRows;
+    return error;
+  }
+  return model;
 }
 
 }  // namespace hadal

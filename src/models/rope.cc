@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "checkpoint/printable.h"
 #include "models/spec.h"
 
 namespace hadal {
@@ -104,25 +105,35 @@ Result<RopeSpec> RopeSpec::from_config(const Config& config, int64_t dims) {
   HADAL_TRY(const std::string old_type, scaling.text("type", "default"));
   HADAL_TRY(s.type, scaling.text("rope_type", old_type));
   if (s.type == "none") s.type = "default";
+  // partial_rotary_factor: the classes of these families turn whole heads without scaling, whatever
+  // it says, and cannot run with both.
   if (s.type == "default") return s;
   if (s.type != "linear" && s.type != "llama3" && s.type != "yarn")
-    return bad_value(config,
-                     "type '" + s.type + "' is not known; known are default, linear, llama3, yarn");
+    return bad_value(
+        config, "type " + quote(s.type) + " is not known; known are default, linear, llama3, yarn");
+  HADAL_TRY(const double part, config.real("partial_rotary_factor", 1.0));
+  if (part != 1)
+    return failed(config.origin() + ": partial_rotary_factor is " + std::to_string(part) +
+                  " beside a rope_scaling; known is 1");
 
-  HADAL_TRY(s.factor, scaling.real("factor"));
+  // For what the scaling leaves out.
+  std::optional<double> context, ratio;
+  if (config.has("max_position_embeddings")) {
+    HADAL_TRY(context, config.real("max_position_embeddings"));
+  }
+  if (s.type != "linear") {
+    HADAL_TRY(s.original_max_position_embeddings,
+              scaling.real("original_max_position_embeddings", context));
+    if (!(s.original_max_position_embeddings >= 1))
+      return bad_value(config, "original_max_position_embeddings is " +
+                                   std::to_string(s.original_max_position_embeddings) +
+                                   ", expected 1 or more");
+  }
+  if (s.type == "yarn" && context) ratio = *context / s.original_max_position_embeddings;
+  HADAL_TRY(s.factor, scaling.real("factor", ratio));
   if (!(s.factor >= 1))
     return bad_value(config, "factor is " + std::to_string(s.factor) + ", expected 1 or more");
   if (s.type == "linear") return s;
-  std::optional<double> known_context;
-  if (s.type == "yarn") {
-    HADAL_TRY(known_context, config.real("max_position_embeddings"));
-  }
-  HADAL_TRY(s.original_max_position_embeddings,
-            scaling.real("original_max_position_embeddings", known_context));
-  if (!(s.original_max_position_embeddings >= 1))
-    return bad_value(config, "original_max_position_embeddings is " +
-                                 std::to_string(s.original_max_position_embeddings) +
-                                 ", expected 1 or more");
   if (s.type == "llama3") {
     HADAL_TRY(s.low_freq_factor, scaling.real("low_freq_factor"));
     HADAL_TRY(s.high_freq_factor, scaling.real("high_freq_factor"));

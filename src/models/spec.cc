@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "checkpoint/printable.h"
+
 namespace hadal {
 namespace {
 
@@ -11,6 +13,13 @@ constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxContext = int64_t{1} << 24;
 
 }  // namespace
+
+Config with_defaults(Config config, std::span<const Default> defaults) {
+  if (config.says_all()) return config;
+  for (const Default& d : defaults)
+    if (!config.contains(d.key)) config.set(d.key, d.json);
+  return config;
+}
 
 Result<ModelSpec> ModelSpec::from_config(const Config& config) {
   ModelSpec s;
@@ -26,8 +35,9 @@ Result<ModelSpec> ModelSpec::from_config(const Config& config) {
   HADAL_TRY(s.tie_word_embeddings, config.boolean("tie_word_embeddings", false));
   // What the published models do not use is refused rather than ignored.
   HADAL_TRY(const std::string act, config.text("hidden_act", "silu"));
-  if (act != "silu")
-    return failed(config.origin() + ": hidden_act '" + act + "' is not known; known is silu");
+  if (act != "silu" && act != "swish")
+    return failed(config.origin() + ": hidden_act " + quote(act) +
+                  " is not known; known are silu and swish, its other name");
   s.field("hidden_size", s.hidden_size);
   s.field("num_hidden_layers", s.num_hidden_layers);
   s.field("vocab_size", s.vocab_size);

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,6 +46,13 @@ struct ModelSpec {
   void field(std::string name, bool value);
   void field(std::string name, const char* value) { field(std::move(name), std::string(value)); }
 };
+
+/// What a family's published configuration class takes for a key that config.json leaves out, where
+/// that is not what the spec takes anyway. A null in the file stays: it says that there is none.
+struct Default {
+  std::string_view key, json;
+};
+Config with_defaults(Config config, std::span<const Default> defaults);
 
 /// "model.layers.7."
 inline std::string layer_prefix(int64_t layer) {

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/quant.h"
+#include "checkpoint/printable.h"
 
 namespace hadal {
 namespace {
@@ -17,11 +18,8 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 /// "3 missing: a, b, c" with at most eight names.
 void append_list(std::string& text, const char* what, const std::vector<std::string>& names) {
   if (names.empty()) return;
-  constexpr size_t kShown = 8;
   if (!text.empty()) text += "; ";
-  text += std::to_string(names.size()) + " " + what + ": ";
-  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) text += (i ? ", " : "") + names[i];
-  if (names.size() > kShown) text += ", … and " + std::to_string(names.size() - kShown) + " more";
+  text += std::to_string(names.size()) + " " + what + ": " + listed(names);
 }
 
 bool matches(std::string_view pattern, std::string_view name) {
@@ -267,7 +265,10 @@ Status WeightBinder::finish(std::vector<std::string>& unused) const {
     if (used_.contains(t.name)) continue;
     const bool known = std::any_of(unused_.begin(), unused_.end(),
                                    [&](const std::string& p) { return matches(p, t.name); });
-    (known ? unused : surplus).push_back(t.name);
+    if (known)
+      unused.push_back(t.name);
+    else
+      surplus.push_back(printable(t.name));
   }
   std::string text;
   append_list(text, "missing", missing_);

@@ -4,8 +4,7 @@
 
 namespace hadal {
 
-Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model,
-                                     const GqaDefaults& defaults) {
+Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model, const GqaKind& kind) {
   GqaSpec s;
   HADAL_TRY(s.num_attention_heads, config.integer("num_attention_heads", 1, 4096));
   HADAL_TRY(s.num_key_value_heads,
@@ -19,8 +18,9 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model,
     default_head_dim = model.hidden_size / s.num_attention_heads;
   HADAL_TRY(s.head_dim, config.integer("head_dim", 1, 4096, default_head_dim));
   s.rms_norm_eps = model.rms_norm_eps;
-  s.qk_norm = defaults.qk_norm;
-  HADAL_TRY(s.attention_bias, config.boolean("attention_bias", defaults.attention_bias));
+  s.qk_norm = kind.qk_norm;
+  HADAL_TRY(s.attention_bias, config.boolean("attention_bias", false));
+  s.attention_bias = s.attention_bias || kind.qkv_bias;
   HADAL_TRY(s.rope, RopeSpec::from_config(config, s.head_dim));
   model.field("num_attention_heads", s.num_attention_heads);
   model.field("num_key_value_heads", s.num_key_value_heads);

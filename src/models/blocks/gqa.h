@@ -8,9 +8,10 @@
 
 namespace hadal {
 
-/// What a family has although its config.json need not say so.
-struct GqaDefaults {
-  bool attention_bias = false, qk_norm = false;
+/// What a family's attention has whatever config.json says.
+struct GqaKind {
+  bool qk_norm = false;   ///< an RMS norm of each head of q and k, before the rotation
+  bool qkv_bias = false;  ///< biases of q, k and v
 };
 
 struct GqaSpec {
@@ -18,14 +19,14 @@ struct GqaSpec {
   int64_t num_key_value_heads = 0;
   int64_t head_dim = 0;
   bool attention_bias = false;  ///< q, k and v have biases; o as well where the checkpoint has one
-  bool qk_norm = false;         ///< an RMS norm of each head of q and k, before the rotation
-  double rms_norm_eps = 0;      ///< of that norm
+  bool qk_norm = false;
+  double rms_norm_eps = 0;  ///< of that norm
   RopeSpec rope;
   PlaneHandle key_plane, value_plane;
 
   /// The keys of config.json; writes the fields for people to `model`.
   static Result<GqaSpec> from_config(const Config& config, ModelSpec& model,
-                                     const GqaDefaults& defaults = {});
+                                     const GqaKind& kind = {});
   /// Keys and values of all layers, in a group of their own.
   void add_planes(ModelSpec& model);
 };

@@ -7,9 +7,9 @@ namespace {
 
 constexpr double kLatentNormEps = 1e-6;  // of the norms of latents, whatever rms_norm_eps is
 
-/// m of DeepSeek's YaRN: the softmax scale is multiplied by its square.
+/// m of DeepSeek's YaRN: the softmax scale is multiplied by its square, with any kind of scaling.
 Result<double> mscale_of(const Config& config, const RopeSpec& rope) {
-  if (rope.type != "yarn") return 1.0;
+  if (rope.type == "default") return 1.0;
   HADAL_TRY(const Config scaling, config.object("rope_scaling"));
   HADAL_TRY(const double all_dim, scaling.real("mscale_all_dim", 0.0));
   return rope.factor <= 1 || all_dim == 0 ? 1.0 : 0.1 * all_dim * std::log(rope.factor) + 1.0;

@@ -1,11 +1,33 @@
 #include "models/blocks/moe.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "checkpoint/printable.h"
 
 namespace hadal {
 namespace {
 
 constexpr double kLargest = 1e30;  ///< of a factor: far above any model's, and finite in fp32
+
+/// How many layers stand before the first with experts: first_k_dense_replace, or what newer files
+/// have instead (or beside it, and then it counts), a list of each layer's kind.
+Result<int64_t> dense_layers(const Config& config, int64_t layers) {
+  HADAL_TRY(const int64_t first, config.integer("first_k_dense_replace", 0, 4096, 0));
+  HADAL_TRY(const std::vector<std::string> kinds, config.texts("mlp_layer_types"));
+  if (kinds.empty()) return std::min(first, layers);
+  if (static_cast<int64_t>(kinds.size()) != layers)
+    return failed(config.origin() + ": mlp_layer_types names " + std::to_string(kinds.size()) +
+                  " layers, num_hidden_layers is " + std::to_string(layers));
+  const auto dense = std::find_if(kinds.begin(), kinds.end(),
+                                  [](const std::string& kind) { return kind != "dense"; });
+  for (auto kind = dense; kind != kinds.end(); ++kind)
+    if (*kind != "sparse")
+      return failed(config.origin() + ": mlp_layer_types: " + quote(*kind) + " at layer " +
+                    std::to_string(kind - kinds.begin()) +
+                    "; known are layers that are \"dense\", and behind them \"sparse\" ones");
+  return dense - kinds.begin();
+}
 
 /// scoring_func, topk_method and the groups, as DeepSeek's Gate reads them.
 Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, bool* has_bias) {
@@ -16,8 +38,8 @@ Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, 
   } else if (scoring == "sqrtsoftplus") {
     r.score = HADAL_ROUTER_SQRT_SOFTPLUS;
   } else if (scoring != "softmax") {
-    return failed(config.origin() + ": scoring_func '" + scoring +
-                  "' is not known; known are softmax, sigmoid and sqrtsoftplus");
+    return failed(config.origin() + ": scoring_func " + quote(scoring) +
+                  " is not known; known are softmax, sigmoid and sqrtsoftplus");
   }
   const bool softmax = r.score == HADAL_ROUTER_SOFTMAX;
   HADAL_TRY(const int64_t groups, config.integer("n_group", 1, experts, 1));
@@ -27,8 +49,8 @@ Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, 
                                        : groups > 1 ? "group_limited_greedy"
                                                     : "greedy"));
   if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
-    return failed(config.origin() + ": topk_method '" + method +
-                  "' is not known; known are greedy, group_limited_greedy and noaux_tc");
+    return failed(config.origin() + ": topk_method " + quote(method) +
+                  " is not known; known are greedy, group_limited_greedy and noaux_tc");
   *has_bias = method == "noaux_tc";
   if (method != "greedy") {
     r.groups = groups;
@@ -51,12 +73,13 @@ Result<Router> router_of(const Config& config, int64_t experts, int64_t chosen, 
 
 Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   MoeSpec s;
+  HADAL_TRY(const bool bias, config.boolean("mlp_bias", false));
+  if (bias) return failed(config.origin() + ": mlp_bias is true; no such model is known");
   HADAL_TRY(s.n_routed_experts, config.integer("n_routed_experts", 1, 65536));
   HADAL_TRY(s.num_experts_per_tok, config.integer("num_experts_per_tok", 1, s.n_routed_experts));
   HADAL_TRY(s.n_shared_experts, config.integer("n_shared_experts", 0, 1024, 0));
   HADAL_TRY(s.moe_intermediate_size, width_of(config, "moe_intermediate_size"));
-  HADAL_TRY(s.first_k_dense_replace,
-            config.integer("first_k_dense_replace", 0, model.num_hidden_layers, 0));
+  HADAL_TRY(s.first_k_dense_replace, dense_layers(config, model.num_hidden_layers));
   HADAL_TRY(s.moe_layer_freq, config.integer("moe_layer_freq", 1, 4096, 1));
   if (s.first_k_dense_replace > 0 || s.moe_layer_freq > 1) {
     HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));

@@ -1,10 +1,33 @@
+#include <array>
+
 #include "models/deepseek_v3/deepseek_v3.h"
 
 namespace hadal::deepseek_v3 {
+namespace {
 
-Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& config,
+constexpr auto kV2Defaults = std::to_array<Default>({
+    {"q_lora_rank", "1536"},
+    {"n_shared_experts", "2"},
+    {"topk_method", "\"greedy\""},
+});
+constexpr auto kV3Defaults = std::to_array<Default>({
+    {"q_lora_rank", "1536"},
+    {"first_k_dense_replace", "3"},
+    {"n_shared_experts", "1"},
+    {"scoring_func", "\"sigmoid\""},
+    {"n_group", "8"},
+    {"topk_group", "4"},
+    {"routed_scaling_factor", "2.5"},
+});
+
+}  // namespace
+
+Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& given,
                                                    const FamilyOptions& options) {
   DeepSeekV3Spec s;
+  HADAL_TRY(const std::string model_type, given.text("model_type"));
+  const Config config = with_defaults(
+      given, model_type == "deepseek_v2" ? std::span<const Default>(kV2Defaults) : kV3Defaults);
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));

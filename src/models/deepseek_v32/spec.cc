@@ -1,9 +1,25 @@
+#include <array>
+
 #include "models/deepseek_v32/deepseek_v32.h"
 
 namespace hadal::deepseek_v32 {
+namespace {
 
-Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& config) {
+constexpr auto kDefaults = std::to_array<Default>({
+    {"q_lora_rank", "1536"},
+    {"first_k_dense_replace", "3"},
+    {"n_shared_experts", "1"},
+    {"scoring_func", "\"sigmoid\""},
+    {"n_group", "8"},
+    {"topk_group", "4"},
+    {"routed_scaling_factor", "2.5"},
+});
+
+}  // namespace
+
+Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& given) {
   DeepSeekV32Spec s;
+  const Config config = with_defaults(given, kDefaults);
   HADAL_TRY(s.model, ModelSpec::from_config(config));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   if (s.attention.q_lora_rank == 0)

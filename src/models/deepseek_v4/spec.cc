@@ -1,9 +1,18 @@
 #include <algorithm>
+#include <array>
 
+#include "checkpoint/printable.h"
 #include "models/deepseek_v4/deepseek_v4.h"
 
 namespace hadal::deepseek_v4 {
 namespace {
+
+constexpr auto kDefaults = std::to_array<Default>({
+    {"n_shared_experts", "1"},
+    {"scoring_func", "\"sqrtsoftplus\""},
+    {"routed_scaling_factor", "1.5"},
+    {"swiglu_limit", "10.0"},
+});
 
 /// compress_ratios (which may go on for MTP layers), or the layer_types of newer files.
 Result<std::vector<int64_t>> ratios_of(const Config& config, int64_t layers) {
@@ -14,8 +23,8 @@ Result<std::vector<int64_t>> ratios_of(const Config& config, int64_t layers) {
       const bool known = type == "sliding_attention" || type == "compressed_sparse_attention" ||
                          type == "heavily_compressed_attention";
       if (!known)
-        return failed(config.origin() + ": layer_types: '" + type +
-                      "' is not known; known are sliding_attention, compressed_sparse_attention "
+        return failed(config.origin() + ": layer_types: " + quote(type) +
+                      " is not known; known are sliding_attention, compressed_sparse_attention "
                       "and heavily_compressed_attention");
       ratios.push_back(type == "sliding_attention"             ? kWindowOnly
                        : type == "compressed_sparse_attention" ? kSparse
@@ -74,8 +83,9 @@ int64_t DeepSeekV4Spec::number_of(int64_t layer) const {
                     compress_ratios[static_cast<size_t>(layer)]);
 }
 
-Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
+Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& given) {
   DeepSeekV4Spec s;
+  const Config config = with_defaults(given, kDefaults);
   ModelSpec& m = s.model;
   HADAL_TRY(m, ModelSpec::from_config(config));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
@@ -84,9 +94,11 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
   s.norm_query_heads = true;
   HADAL_TRY(s.compress_ratios, ratios_of(config, m.num_hidden_layers));
   HADAL_TRY(const Config rates, config.object("compress_rates"));
-  HADAL_TRY(const int64_t sparse,
-            rates.integer("compressed_sparse_attention", 1, 1 << 20, kSparse));
-  HADAL_TRY(const int64_t heavy, rates.integer("heavily_compressed_attention", 1, 1 << 20, kHeavy));
+  HADAL_TRY(int64_t sparse, rates.integer("compressed_sparse_attention", 1, 1 << 20, kSparse));
+  HADAL_TRY(int64_t heavy, rates.integer("heavily_compressed_attention", 1, 1 << 20, kHeavy));
+  // Their names at the top, which count if they are there.
+  HADAL_TRY(sparse, config.integer("compress_rate_csa", 1, 1 << 20, sparse));
+  HADAL_TRY(heavy, config.integer("compress_rate_hca", 1, 1 << 20, heavy));
   if (sparse != kSparse || heavy != kHeavy)
     return failed(config.origin() + ": compress_rates " + std::to_string(sparse) + " and " +
                   std::to_string(heavy) + " are not known; known are 4 and 128");
@@ -102,7 +114,8 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& config) {
                       " of ratio 4, " + layers_of(kHeavy) + " of ratio 128");
   m.field("num_hash_layers", s.num_hash_layers);
   Config experts = config;
-  experts.set("norm_topk_prob", "true");  // the published code knows no other way
+  experts.set("norm_topk_prob", "true");   // the published code knows no other way
+  experts.set("mlp_layer_types", "null");  // of other kinds than those of a router's layers
   HADAL_TRY(s.moe, MoeSpec::from_config(experts, m));
   add_planes(s);
   return s;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <map>
 #include <utility>
 
@@ -6,6 +7,13 @@
 
 namespace hadal::deepseek_v41 {
 namespace {
+
+constexpr auto kDefaults = std::to_array<Default>({
+    {"n_shared_experts", "1"},
+    {"scoring_func", "\"sqrtsoftplus\""},
+    {"routed_scaling_factor", "1.5"},
+    {"swiglu_limit", "10.0"},
+});
 
 bool holds(const std::vector<int64_t>& list, int64_t value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -138,9 +146,10 @@ std::string layer_names(const DeepSeekV41Spec& s, bool LayerSpec::* which) {
 
 }  // namespace
 
-Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& config,
+Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& given,
                                                      const FamilyOptions& options) {
   DeepSeekV41Spec s;
+  const Config config = with_defaults(given, kDefaults);
   ModelSpec& m = s.model;
   HADAL_TRY(m, ModelSpec::from_config(config));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
