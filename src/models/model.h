@@ -50,7 +50,7 @@ class Model {
   /// Binds the weight slots to the checkpoint's tensors; one error lists all that is missing,
   /// surplus, misshapen.
   virtual Status bind(const Checkpoint& checkpoint) = 0;
-  /// The slots, in the order in which they should be loaded.
+  /// After bind: every weight, source and operand.
   [[nodiscard]] std::deque<Weight>& weights() { return weights_; }
   /// After bind: the checkpoint's tensors that this family knows and does not use.
   [[nodiscard]] const std::vector<std::string>& unused() const { return unused_; }

@@ -35,7 +35,7 @@ struct Rope {
   int64_t first = 0, dims = 0;
   bool interleaved = false;
   bool inverse = false;  ///< by the negative angle
-  int64_t ratio = 1;     ///< only rows that end an entry of so many positions turn, by its first
+  int64_t ratio = 1;     ///< above 1: only rows that end an entry turn, by its first position
   float amplitude = 1;
 };
 
@@ -43,7 +43,7 @@ struct Rope {
 struct Router {
   hadal_router_score score = HADAL_ROUTER_SOFTMAX;
   int64_t groups = 1, groups_kept = 1;
-  int64_t group_best = 1;  ///< a group's score is the sum of its so many largest
+  int64_t group_best = 1;  ///< a group's score is the sum of this many largest ones
   bool normalise = false;
   double scale = 1;
 };

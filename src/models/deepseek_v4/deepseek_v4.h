@@ -24,7 +24,7 @@ struct DeepSeekV4Spec : SharedKvSpec {
   HyperSpec hyper;
   MoeSpec moe;
   std::vector<int64_t> compress_ratios;  ///< a layer: 0, 4 or 128
-  int64_t num_hash_layers = 0;           ///< the first so many choose experts by token
+  int64_t num_hash_layers = 0;           ///< the first of the layers choose experts by token
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others, in a GGUF
   CompressorSpec sparse, heavy, index;
 
