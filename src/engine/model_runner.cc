@@ -28,6 +28,14 @@ class SupportSink final : public Sink {
   Lowering& lowering_;
 };
 
+/// A context that is too long, and one that would not be.
+Error context_error(std::string message, int64_t fits) {
+  Error error = memory_error(std::move(message));
+  error.setting = Setting::kContext;
+  error.suggestion = fits;
+  return error;
+}
+
 std::string gib(uint64_t bytes) {
   const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30);
   char text[32];
@@ -60,9 +68,10 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   const ModelSpec& spec = r->model_->spec();
   r->context_ = options.context > 0 ? options.context : spec.max_position_embeddings;
   if (r->context_ > spec.max_position_embeddings)
-    return memory_error("a context of " + std::to_string(r->context_) +
-                        " tokens is more than the model's limit of " +
-                        std::to_string(spec.max_position_embeddings));
+    return context_error("a context of " + std::to_string(r->context_) +
+                             " tokens is more than the model's limit of " +
+                             std::to_string(spec.max_position_embeddings),
+                         spec.max_position_embeddings);
   StepLimits limits;
   limits.tokens = std::max<int64_t>(1, options.max_tokens);
   limits.sequences = std::max<int64_t>(1, options.max_sequences);
@@ -158,13 +167,9 @@ Status ModelRunner::check_memory() const {
   const uint64_t fixed = m.total() - m.cache + m.cache_kept;
   if (fixed < m.available && m.cache_per_token > 0) {
     const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
-    if (tokens > 0) {
-      Error error =
-          memory_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit");
-      error.setting = Setting::kContext;
-      error.suggestion = static_cast<int64_t>(tokens);
-      return error;
-    }
+    if (tokens > 0)
+      return context_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit",
+                           static_cast<int64_t>(tokens));
   }
   return memory_error(
       text + "; a file quantised to at most " +

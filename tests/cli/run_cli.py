@@ -198,7 +198,7 @@ class ExitCodes(Program):
     def test_context_too_small(self) -> None:
         ids = ",".join(["7"] * 40)
         self.expect(MEMORY, "generate", QWEN3, "--ids", ids, "--max-new", "4", "--print-ids", "--ignore-eos", "--ctx", "16")
-        self.assertIn("(--ctx)", self.expect(MEMORY, "generate", QWEN3, "--ids", "1", "--print-ids", "--ctx", "100000").stderr)
+        self.assertIn("(--ctx 512)", self.expect(MEMORY, "generate", QWEN3, "--ids", "1", "--print-ids", "--ctx", "100000").stderr)
         self.expect(MEMORY, "logits", QWEN3, "--ids", ",".join(["7"] * 600), "--out", os.devnull)  # the model's limit is 512
 
     def test_output_that_cannot_be_written(self) -> None:
