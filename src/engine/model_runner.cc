@@ -166,7 +166,9 @@ Status ModelRunner::check_memory() const {
                      gib(m.available) + " are free";
   const uint64_t fixed = m.total() - m.cache + m.cache_kept;
   if (fixed < m.available && m.cache_per_token > 0) {
-    const uint64_t tokens = (m.available - fixed) / m.cache_per_token / 64 * 64;
+    const auto contexts =
+        static_cast<uint64_t>(options_.cache_tokens > 0 ? 1 : layout_->limits.sequences);
+    const uint64_t tokens = (m.available - fixed) / m.cache_per_token / contexts / 64 * 64;
     if (tokens > 0)
       return context_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit",
                            static_cast<int64_t>(tokens));

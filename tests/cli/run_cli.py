@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent
 GOLDEN = TESTS / "golden"
@@ -28,6 +30,7 @@ import npy  # noqa: E402
 BINARY = ""
 OK, FAILED, USAGE, MEMORY, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
 QWEN3, QWEN3_GGUF = str(GOLDEN / "qwen3"), str(GOLDEN / "qwen3-gguf" / "model.gguf")
+LEFT_OUT = "left out"  # instead of a value: the key is not there
 MTP = str(GOLDEN / "deepseek-v32")  # its layer 3 is the one of multi-token prediction
 
 
@@ -44,6 +47,20 @@ class Program(unittest.TestCase):
             self.assertRegex(done.stderr, r"^hadal: .+\n$", "one line that begins with the program's name")
             self.assertNotRegex(done.stderr, r"terminate called|std::|basic_string|nlohmann", "no inner words in a message")
         return done
+
+
+def rewrite_tensors(folder: Path, change: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]) -> None:
+    """Rewrites model.safetensors: `change` gets its header and its data."""
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    tensors, rest = change(json.loads(data[8 : 8 + size]), data[8 + size :])
+    header = json.dumps(tensors).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + rest)
+
+
+def rename_tensor(folder: Path, old: str, new: str) -> None:
+    rewrite_tensors(folder, lambda tensors, data: ({new if n == old else n: t for n, t in tensors.items()}, data))
 
 
 class HelpAndVersion(Program):
@@ -137,14 +154,11 @@ class ExitCodes(Program):
             for mistake in ("missing", "unknown"):
                 with self.subTest(family=family, mistake=mistake), tempfile.TemporaryDirectory() as folder:
                     copy = Path(shutil.copytree(GOLDEN / family, Path(folder) / "model"))
-                    file = copy / "model.safetensors"
-                    data = file.read_bytes()
-                    size = int.from_bytes(data[:8], "little")
-                    tensors = json.loads(data[8 : 8 + size])
-                    name = next(n for n in sorted(tensors) if "layers.0." in n and n.endswith("norm.weight"))
+                    name = {"deepseek-v4": "layers.0.attn_norm.weight", "deepseek-v41": "layers.0.attn_norm.weight"}.get(
+                        family, "model.layers.0.input_layernorm.weight"
+                    )
                     renamed = name.replace("layers.0.", "layers.0.strange_")
-                    header = json.dumps({renamed if n == name else n: t for n, t in tensors.items()}).encode()
-                    file.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
+                    rename_tensor(copy, name, renamed)
                     error = self.expect(FAILED, "inspect", str(copy)).stderr
                     self.assertRegex(error, f"{mistake}[^:]*: {re.escape(name if mistake == 'missing' else renamed)}")
 
@@ -168,8 +182,12 @@ class ExitCodes(Program):
 
     def test_values_of_config_json_that_cannot_be(self) -> None:
         for family, change, said in (
-            ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": [2**63 - 1, 2**63 - 1]}}, "weight_block_size"),
-            ("deepseek-v41-fp4", {"quantization_config": {"weight_block_size": "x"}}, "weight_block_size"),
+            (
+                "deepseek-v41-fp4",
+                {"quantization_config": {"quant_method": "fp8", "weight_block_size": [2**63 - 1, 2**63 - 1]}},
+                "weight_block_size",
+            ),
+            ("deepseek-v41-fp4", {"quantization_config": {"quant_method": "fp8", "weight_block_size": "x"}}, "weight_block_size"),
             ("deepseek-v41", {"kv_source_layer_ids": [0]}, "kv_source_layer_ids"),
             ("deepseek-v41", {"kv_source_layer_ids": [1, 1, 2, 3]}, "kv_source_layer_ids"),
             ("deepseek-v41", {"index_source_layer_ids": [1, 2]}, "index_source_layer_ids"),
@@ -219,6 +237,132 @@ class ExitCodes(Program):
             timeout=120,
         )
         self.assertIn(int(done.stdout), (OK, FAILED))
+
+
+class FolderConfigs(Program):
+    """What config.json may say in several ways, or wrongly. tools/check_configs.py holds the same against transformers."""
+
+    def copy(self, family: str, change: dict[str, Any]) -> Path:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        copy = Path(shutil.copytree(GOLDEN / family, Path(folder.name) / "model"))
+        config = {k: v for k, v in (json.loads((copy / "config.json").read_text()) | change).items() if v != LEFT_OUT}
+        (copy / "config.json").write_text(json.dumps(config))
+        return copy
+
+    def logits(self, folder: Path) -> bytes:
+        out = folder / "logits.npy"
+        self.expect(OK, "logits", str(folder), "--ids", "5,6,7,8,9,10,11,12", "--out", str(out), "--weights", "f32")
+        return out.read_bytes()
+
+    def test_two_ways_to_say_the_same(self) -> None:
+        default, linear = {"rope_type": "default", "rope_theta": 10000.0}, {"rope_type": "linear", "factor": 4.0}
+        for family, one, other in (
+            ("llama", {"hidden_act": "swish"}, {}),
+            ("llama", {"model_type": ""}, {}),
+            ("llama", {"model_type": LEFT_OUT}, {}),
+            ("llama-tied-head-dim", {"partial_rotary_factor": 0.5}, {}),
+            ("llama", {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 0}, {}),
+            ("deepseek-v4", {"model_type": ""}, {}),
+            ("qwen3", {"rope_theta": 123.0, "rope_parameters": default}, {"rope_parameters": default}),
+            ("qwen3", {"rope_theta": 123.0, "rope_parameters": {}}, {"rope_parameters": default | {"rope_theta": 123.0}}),
+            ("qwen3", {"rope_scaling": linear}, {"rope_parameters": default | linear}),
+            (
+                "llama-llama3",
+                {"original_max_position_embeddings": 32},
+                {
+                    "rope_scaling": {
+                        "rope_type": "llama3",
+                        "factor": 8.0,
+                        "low_freq_factor": 1.0,
+                        "high_freq_factor": 4.0,
+                        "original_max_position_embeddings": 32,
+                    }
+                },
+            ),
+            ("deepseek-v3-plain", {"model_type": "kimi_k2", "seq_aux": True, "use_qk_norm": False, "ep_size": 1}, {}),
+            (
+                "deepseek-v3",
+                {"n_shared_experts": LEFT_OUT, "scoring_func": LEFT_OUT, "topk_method": LEFT_OUT},
+                {"n_shared_experts": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"},
+            ),
+            ("deepseek-v32", {"mlp_layer_types": ["dense", "sparse", "sparse"], "first_k_dense_replace": 3}, {"first_k_dense_replace": 1}),
+        ):
+            with self.subTest(family=family, one=one):
+                self.assertEqual(self.logits(self.copy(family, one)), self.logits(self.copy(family, other)))
+
+    def test_refused_by_name(self) -> None:
+        for family, change, said in (
+            ("llama", {"hidden_act": "gelu" + "x" * 70000}, 'hidden_act "gelux'),
+            ("llama", {"model_type": "m" * 70000, "architectures": ["X"]}, 'architecture "mmm'),
+            ("llama", {"rope_scaling": {"type": "t" * 70000, "factor": 2.0}}, 'type "ttt'),
+            ("llama-linear", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+            ("deepseek-v3-plain", {"model_type": "kimi_k3", "head_gate": 2}, '"kimi_k3".*"head_gate": 2'),
+            *(
+                ("llama", {"quantization_config": {"quant_method": m, "bits": 4}}, f'quant_method "{m}" is not known')
+                for m in ("awq", "gptq", "bitsandbytes", "compressed-tensors")
+            ),
+        ):
+            with self.subTest(family=family, said=said):
+                error = self.expect(FAILED, "inspect", str(self.copy(family, change))).stderr
+                self.assertRegex(error, said)
+                self.assertLess(len(error), 600)
+
+    def test_long_names_of_tensors_are_cut(self) -> None:
+        folder = self.copy("llama", {})
+        rename_tensor(folder, "model.norm.weight", "n" * 1000)
+        error = self.expect(FAILED, "inspect", str(folder)).stderr
+        self.assertIn("n" * 80 + "…", error)
+        self.assertNotIn("n" * 100, error)
+
+    def test_a_tied_head_that_is_another_matrix_is_used(self) -> None:
+        def with_head(values: bytes) -> Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]:
+            def change(tensors: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+                begin, end = tensors["model.embed_tokens.weight"]["data_offsets"]
+                head = data[begin:end] if values == b"" else (values * (end - begin))[: end - begin]
+                tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] | {"data_offsets": [len(data), len(data) + len(head)]}
+                return tensors, data + head
+
+            return change
+
+        plain = self.logits(self.copy("llama-tied-head-dim", {}))
+        for values, tied, same in ((b"", True, True), (b"\x80\x3f\x00\x40\x40\xc0", True, False)):
+            untied = self.copy("llama-tied-head-dim", {"tie_word_embeddings": False})
+            folder = self.copy("llama-tied-head-dim", {"tie_word_embeddings": tied})
+            for f in (folder, untied):
+                rewrite_tensors(f, with_head(values))
+            self.assertEqual(self.logits(folder), self.logits(untied))
+            self.assertEqual(self.logits(folder) == plain, same)
+
+    def test_scaling_of_the_original_context(self) -> None:
+        folder = self.copy("qwen3-yarn", {"max_position_embeddings": 32})
+        self.assertRegex(self.expect(OK, "inspect", str(folder)).stdout, r"max_position_embeddings +128\n")
+        self.expect(OK, "logits", str(folder), "--ids", ",".join(["7"] * 100), "--out", os.devnull)
+
+    def test_files_that_are_no_models_yet(self) -> None:
+        for name in ("model.safetensors", "config.json", "tokenizer.json"):
+            folder = self.copy("llama", {})
+            (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:01\nsize 3087467144\n")
+            self.assertRegex(self.expect(FAILED, "inspect", str(folder)).stderr, f"{re.escape(name)}: a Git LFS pointer.*git lfs pull")
+
+    def test_a_folder_with_gguf_files(self) -> None:
+        folder = self.copy("llama", {})
+        (folder / "model.safetensors").unlink()
+        shutil.copy(QWEN3_GGUF, folder / "one.gguf")
+        self.assertIn("GGUF v3", self.expect(OK, "inspect", str(folder)).stdout)
+        shutil.copy(QWEN3_GGUF, folder / "two.gguf")
+        self.assertIn('"one.gguf", "two.gguf"', self.expect(FAILED, "inspect", str(folder)).stderr)
+
+    def test_too_little_address_space(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            large = Path(folder) / "large.gguf"
+            with large.open("wb") as file:
+                file.truncate(2**40)
+            done = subprocess.run(
+                ["bash", "-c", 'ulimit -v 8000000; exec "$0" inspect "$1"', BINARY, str(large)], capture_output=True, text=True
+            )
+            self.assertEqual(done.returncode, MEMORY, done.stderr)
+            self.assertRegex(done.stderr, r"cannot map its 1099511627776 bytes: .*8192000000 bytes.*ulimit -v")
 
 
 class Generation(Program):
@@ -325,8 +469,13 @@ class Text(Program):
         data = (GOLDEN / "deepseek-v3-gguf" / "model.gguf").read_bytes()
         with tempfile.TemporaryDirectory() as scratch:
             model = Path(scratch) / "m.gguf"
-            for key in ("expert_group_count", "expert_group_used_count", "expert_weights_scale", "rope.scaling.original_context_length",
-                        "rope.scaling.yarn_log_multiplier"):
+            for key in (
+                "expert_group_count",
+                "expert_group_used_count",
+                "expert_weights_scale",
+                "rope.scaling.original_context_length",
+                "rope.scaling.yarn_log_multiplier",
+            ):
                 whole = b"deepseek2." + key.encode()
                 model.write_bytes(data.replace(whole, whole[:-1] + b"_", 1))
                 for command in (["inspect", str(model)], ["generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids"]):
@@ -340,7 +489,7 @@ class Text(Program):
             for table, size in (("multipliers", 8), ("primes", 8), ("offsets", 8), ("token_map", 4)):
                 key = b"deepseek41.engram." + table.encode()
                 at = data.index(key) + len(key) + 16 + 5 * size  # behind types and length, at the sixth number
-                model.write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1:])
+                model.write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1 :])
                 said = self.expect(FAILED, "generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids").stderr
                 self.assertRegex(said, rf"engram_{table}\[5\] is \d+ in the file, expected \d+")
 

@@ -307,7 +307,9 @@ class Completion(unittest.TestCase):
         script += 'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _hadal; printf "%s\\n" "${COMPREPLY[@]}"'
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "my model.gguf").touch()
-            said = subprocess.run(["bash", "-c", script, "bash", "hadal", *words], capture_output=True, text=True, check=True, cwd=folder, timeout=60)
+            said = subprocess.run(
+                ["bash", "-c", script, "bash", "hadal", *words], capture_output=True, text=True, check=True, cwd=folder, timeout=60
+            )
         self.assertEqual(said.stderr, "")
         return said.stdout.split("\n")[:-1]
 
@@ -321,7 +323,9 @@ class Completion(unittest.TestCase):
 
     def test_fish_describes(self) -> None:
         script = hadal("completion", "fish").stdout.decode()
-        self.assertIn("-l weights -d 'native: as the file has them; f32: decoded at load, activations unrounded' -x -a 'native f32'\n", script)
+        self.assertIn(
+            "-l weights -d 'native: as the file has them; f32: decoded at load, activations unrounded' -x -a 'native f32'\n", script
+        )
         self.assertIn("-l hide-thinking -d 'do not show the model\\'s thoughts'\n", script)
 
 

@@ -711,6 +711,7 @@ def check_variants(hadal: str, count: int, seed: int, keep: Path | None) -> bool
 def check_configs(hadal: str, count: int, seed: int) -> bool:
     """Added tokens that tokenizer_config.json declares: alone, with other flags, or by a name."""
     from transformers import PreTrainedTokenizerFast
+
     faults = []
     with tempfile.TemporaryDirectory(prefix="hadal-tokenizers-") as scratch:
         for number in range(count):
@@ -718,15 +719,24 @@ def check_configs(hadal: str, count: int, seed: int) -> bool:
             letters = [chr(c) for c in range(33, 127)]
             model = {"type": "BPE", "vocab": {t: i for i, t in enumerate([*letters, " ", "<a>", "ab"])}, "merges": [["a", "b"]]}
             names = ["<a>", "ab", "x", *(f"<{c}>" for c in "bcdefgh")]
-            tokens = [{"content": name, "single_word": False, "lstrip": rng.random() < .3, "rstrip": rng.random() < .3, "normalized": False,
-                       "special": rng.random() < .5} for name in rng.choices(names, k=rng.randint(0, 8))]
-            declared = {t["content"]: t for t in tokens if rng.random() < .5}
+            tokens = [
+                {
+                    "content": name,
+                    "single_word": False,
+                    "lstrip": rng.random() < 0.3,
+                    "rstrip": rng.random() < 0.3,
+                    "normalized": False,
+                    "special": rng.random() < 0.5,
+                }
+                for name in rng.choices(names, k=rng.randint(0, 8))
+            ]
+            declared = {t["content"]: t for t in tokens if rng.random() < 0.5}
             config: dict[str, Any] = {"added_tokens_decoder": {str(i): t for i, t in zip(rng.sample(range(200), len(tokens)), tokens)}}
             for key in ("bos_token", "eos_token", "unk_token", "pad_token"):
-                if rng.random() < .3:
+                if rng.random() < 0.3:
                     name = rng.choice(names)
                     config[key] = rng.choice([name, {"__type": "AddedToken", "content": name, "lstrip": True, "normalized": False}])
-            if rng.random() < .3:
+            if rng.random() < 0.3:
                 config["additional_special_tokens"] = rng.choices(names, k=2)
             ids = dict(model["vocab"])
             for name in declared:
