@@ -54,6 +54,7 @@ class CheckedSize {
 /// A whole file, mapped read-only. Move-only; the mapping lives as long as the object.
 class MappedFile {
  public:
+  /// Errors: kNotFound; kMemory where address space lacks; kFailed, for a Git LFS pointer as well.
   static Result<MappedFile> open(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -80,7 +81,7 @@ void expect_scattered_reads(std::span<const std::byte> mapped);
 void fetch_ahead(std::span<const std::byte> mapped);
 
 /// A small text file (configuration, tokenizer) as a string; fails if it is larger than `limit`
-/// bytes.
+/// bytes, or is a Git LFS pointer.
 Result<std::string> read_text_file(const std::filesystem::path& path,
                                    int64_t limit = int64_t{256} << 20);
 
