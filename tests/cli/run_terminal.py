@@ -104,7 +104,7 @@ class Terminal:
         """Waits until `text` is shown and returns the screen up to its end; what comes after remains."""
         end = time.monotonic() + seconds
         while text not in self.screen:
-            if not self.look(0.02) and text not in self.screen or time.monotonic() > end:
+            if (not self.look(0.02) and text not in self.screen) or time.monotonic() > end:
                 raise AssertionError(f"{text!r} is not shown, but {self.screen[-2000:]!r}")
         shown, self.screen = self.screen.split(text, 1)
         return shown + text
@@ -160,7 +160,7 @@ class Prompt(unittest.TestCase):
         for locale in LOCALES:
             with self.subTest(locale=locale):
                 self.expect(
-                    "see: ".encode() + PASTE + "une é\r  deux\r\n\ttrois 中\n/clear\r".encode() + PASTE_END + b"ok\r",
+                    b"see: " + PASTE + "une é\r  deux\r\n\ttrois 中\n/clear\r".encode() + PASTE_END + b"ok\r",
                     "see: une é\n  deux\n\ttrois 中\n/clear\nok",
                     locale,
                 )
@@ -229,7 +229,7 @@ class Prompt(unittest.TestCase):
 
 class PipedIn(unittest.TestCase):
     def answers(self, question: str, *args: str, **more: object) -> None:
-        done = subprocess.run([BINARY, *ASK, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, **more)  # type: ignore[call-overload]
+        done = subprocess.run([BINARY, *ASK, *args], capture_output=True, timeout=60, **more)  # type: ignore[call-overload]
         self.assertEqual(done.returncode, OK, done.stderr)
         self.assertEqual(heard(done.stdout), asked(question))
 

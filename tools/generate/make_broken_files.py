@@ -129,7 +129,9 @@ def offsets_of(tensors, alignment=32):
 
 
 def write_gguf(metadata, tensors, version=3, alignment=32, offsets=None, pads=None):
-    """`offsets` replaces tensor offsets by name, `pads` puts bytes of no tensor before one. The last tensor's bytes end the file: any cut hits something."""
+    """`offsets` replaces tensor offsets by name, `pads` puts bytes of no tensor before one.
+
+    The last tensor's bytes end the file: any cut hits something."""
     g = Gguf()
     g.out += b"GGUF"
     g.number("version", "<I", version)

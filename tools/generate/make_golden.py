@@ -710,7 +710,8 @@ def make(name: str, out: Path) -> None:
             tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind)
         else:
             tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, bool(form))
-        return write_golden(folder, {"model": "model.gguf", "same_as": base})
+        write_golden(folder, {"model": "model.gguf", "same_as": base})
+        return
     if kinds:
         tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer(tokenizer()) if base == "qwen3" else None)
         write_golden(folder, {"model": "model.gguf", "same_as": base})

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-
 import transformers
 from safetensors.torch import load_file, save_file
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 IDS = list(range(5, 45))
 OUT = "left out"
 Change = dict[str, Any]
