@@ -150,7 +150,14 @@ Status complete_router(bool latent, PublishedValues& published, Config& config) 
               published.take("expert_weights_scale", &PublishedModel::expert_weights_scale));
     config.set("routed_scaling_factor", fmt::format("{}", scale));
   }
-  if (!latent || !config.has("q_lora_rank")) return {};
+  // Some writers say 0 where there are no groups.
+  HADAL_TRY(const int64_t said, config.integer("n_group", 0, INT32_MAX, -1));
+  if (said == 0) {
+    config.set("n_group", "1");
+    config.set("topk_group", "1");
+  }
+  HADAL_TRY(const int64_t compressed, config.integer("q_lora_rank", 0, INT32_MAX, 0));
+  if (!latent || compressed == 0) return {};
   if (!config.has("n_group")) {
     HADAL_TRY(const double groups,
               published.take("expert_group_count", &PublishedModel::expert_group_count));

@@ -137,6 +137,9 @@ TEST(GgufConfig, WhatNoPublishedModelTellsIsRefusedByItsKey) {
   expect("rope.scaling.yarn_log_multiplier", none);
   k.reals.emplace_back("rope.scaling.yarn_log_multiplier", 0.1f);
   EXPECT_EQ(refusal(k), "no error");
+  k.numbers[k.numbers.size() - 3].second = 0;  // expert_group_count
+  EXPECT_EQ(k.config()->integer("n_group", 0, 9).value(), 1);
+  EXPECT_EQ(k.config()->integer("topk_group", 0, 9).value(), 1);
   // V2 and V2.5 have one shape and two multipliers.
   k = old_latent(60, 5120, 160, false, true);
   expect("rope.scaling.yarn_log_multiplier", "differ in it");
