@@ -143,6 +143,7 @@ class Bench {
           100 * m.cost.flops / middle /
           (quantised_ ? peaks_->int8_ops_per_second : peaks_->fp32_flops_per_second);
     }
+    j["step_input_bytes"] = engine_.runner().input_bytes_copied();  // of the last step
     j["peak_rss_mib"] = usage.ru_maxrss / 1024;
     out_.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
     return out_.flush();

@@ -396,6 +396,15 @@ class Generation(Program):
         self.assertEqual(self.expect(OK, *run, "1").stdout, self.expect(OK, *run, "1", "--threads", "1").stdout)
         self.assertNotEqual(self.expect(OK, *run, "1").stdout, self.expect(OK, *run, "2").stdout)
 
+    def test_a_negative_seed_is_a_random_one(self) -> None:
+        run = ["generate", QWEN3, "--ids", self.ids, "--max-new", "30", "--ignore-eos", "--print-ids", "--temperature", "1.5"]
+        answers = {self.expect(OK, *run, "--seed", "-1").stdout for _ in range(4)}
+        self.assertGreater(len(answers), 1)
+
+    def test_a_cache_smaller_than_the_prompt_is_refused_with_both_numbers(self) -> None:
+        refused = self.expect(MEMORY, "generate", QWEN3, "--ids", ",".join(["7"] * 100), "--print-ids", "--cache-tokens", "64")
+        self.assertIn("the prompt has 100 tokens, the cache holds 64", refused.stderr)
+
     def test_json(self) -> None:
         found = json.loads(
             self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout
@@ -427,6 +436,56 @@ class Generation(Program):
         process.communicate(timeout=30)
         # it may have been done already, or not yet have its handler
         self.assertIn(process.returncode, (OK, INTERRUPTED, -signal.SIGINT))
+
+
+class Conversations(Program):
+    """`run --save`, `--resume` and what lists them."""
+
+    ask = ("run", QWEN3, "--chat-format", "chatml", "--max-new", "4", "--greedy", "--quiet")
+
+    def setUp(self) -> None:
+        self.home = tempfile.TemporaryDirectory()
+        self.addCleanup(self.home.cleanup)
+        self.env = {"XDG_DATA_HOME": self.home.name}
+
+    def run_in_home(self, code: int, *args: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [BINARY, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=os.environ | self.env
+        )
+        self.assertEqual(done.returncode, code, f"{args}: {done.stderr}")
+        return done
+
+    def saved(self, name: str) -> dict[str, Any]:
+        return json.loads((Path(self.home.name) / "hadal" / "conversations" / f"{name}.json").read_text())
+
+    def test_is_saved_resumed_and_listed(self) -> None:
+        first = self.run_in_home(OK, *self.ask, "--save", "talk", "first é").stdout
+        self.assertEqual([m["role"] for m in self.saved("talk")["messages"]], ["user", "assistant"])
+        self.run_in_home(OK, *self.ask, "--resume", "talk", "second")
+        messages = self.saved("talk")["messages"]
+        self.assertEqual([m["content"] for m in messages if m["role"] == "user"], ["first é", "second"])
+        self.assertEqual(messages[1]["content"] + "\n", first)
+        listed = json.loads(self.run_in_home(OK, "conversations", "--json").stdout)
+        self.assertEqual([(c["name"], c["questions"], c["first"]) for c in listed], [("talk", 2, "first é")])
+        self.assertIn("talk", self.run_in_home(OK, "conversations").stdout)
+
+    def test_another_conversation_is_not_overwritten(self) -> None:
+        self.run_in_home(OK, *self.ask, "--save", "talk", "first")
+        before = self.saved("talk")
+        self.assertIn("--resume", self.run_in_home(USAGE, *self.ask, "--save", "talk", "other").stderr)
+        self.assertEqual(self.saved("talk"), before)
+
+    def test_what_cannot_be_resumed_is_refused_before_loading(self) -> None:
+        self.assertIn("none.json", self.run_in_home(NOT_FOUND, *self.ask, "--resume", "none", "x").stderr)
+        broken = Path(self.home.name) / "broken.json"
+        broken.write_text('{"messages": 3}')
+        self.assertIn("messages", self.run_in_home(FAILED, *self.ask, "--resume", str(broken), "x").stderr)
+
+    def test_json_and_the_context(self) -> None:
+        answer = json.loads(self.run_in_home(OK, *self.ask, "--json", "hello").stdout)
+        self.assertEqual((answer["finish"], answer["new_tokens"]), ("length", 4))
+        full = self.run_in_home(MEMORY, *self.ask, "--ctx", "4", "a long question")
+        self.assertRegex(full.stderr, r"the conversation has \d+ tokens, the context holds 4")
 
 
 class Text(Program):
