@@ -869,6 +869,7 @@ def st_config_values(corpus):
         if key == "rope_parameters":
             changed.pop("rope_theta")
         put(f"{key} is {wrong!r}", json.dumps(changed))
+    config = {k: v for k, v in config.items() if k != "architectures"}  # which names the family where model_type does not
     for key in ["model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"]:
         put(f"no {key}", json.dumps({k: v for k, v in config.items() if k != key}), "bind")
         put(f"{key} is null", json.dumps({**config, key: None}), "bind")
