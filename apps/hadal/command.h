@@ -1,7 +1,8 @@
 // What the subcommands share: how one is registered, how errors become exit codes, and the options
 // that several take.
 //
-// Every subcommand is one file with one add_… function: it declares its options and sets `run`.
+// A subcommand has an add_… function that declares its options and sets `run`, as a rule in a file
+// of its own.
 // stdout carries the result only; everything else goes to stderr. Exit codes: 0 ok, 1 failed, 2
 // wrong usage, 3 memory or context too small, 4 path or name not found, 130 interrupted.
 #pragma once

@@ -12,7 +12,7 @@
  * its limits; nothing in it is patched. What changes from step to step lies in the *step*: row
  * counts, and the memories that tensors are relative to. A tensor's first extent is a constant, or
  * a multiple of one of the step's row counts (T token rows, S sequences, R rows whose logits are
- * wanted, U rows of the layers after the model's tail): 0 rows are legal. *Planes* are caches,
+ * wanted, U rows of the model's tail, its last layers): 0 rows are legal. *Planes* are caches,
  * paged: [blocks, slots, width] per layer.
  *
  * The rule of bits, for a chip that declares row_invariant: the bits of a row are a function of the
@@ -81,7 +81,7 @@ typedef enum hadal_dim {
   HADAL_DIM_T = 1,     /* token rows of this step */
   HADAL_DIM_S = 2,     /* sequences */
   HADAL_DIM_R = 3,     /* rows whose logits are wanted */
-  HADAL_DIM_U = 4, /* rows that the layers after the tail compute (T unless the model has a tail) */
+  HADAL_DIM_U = 4, /* rows that the model's tail, its last layers, computes (T unless it has one) */
   HADAL_DIM_COUNT = 5
 } hadal_dim;
 
@@ -299,8 +299,8 @@ typedef struct hadal_step {
   hadal_memory* outputs;
   hadal_memory* workspace; /* for op_run: at least what op_query asked; NULL for a program */
   hadal_memory* const* planes;
-  const volatile int32_t* stop; /* non-zero: give up at the next natural border; another thread may set
-                                   it, so it is read atomically; may be NULL */
+  const volatile int32_t* stop; /* non-zero: give up at the next natural border; another thread may
+                                   set it, so it is read atomically; may be NULL */
 } hadal_step;
 
 /* ---- weights ---- */

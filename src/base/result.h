@@ -30,7 +30,7 @@ enum class Setting : int32_t {
   kNone,
   kContext,    ///< Error::suggestion: tokens that would fit
   kCacheBf16,  ///< a cache type with fp32's range would help
-  kTailRows,
+  kTailRows,   ///< rows of a prompt that a model's tail runs
 };
 
 /// An error names the thing, what was expected, what was found, and the remedy, in one line.

@@ -435,7 +435,7 @@ TEST(GgufWriter, WhatIsWrittenIsRead) {
 
 TEST(GgufNames, TheWayBackIsTheWayThere) {
   for (const char* type : {"llama", "qwen2", "qwen3", "deepseek", "deepseek_v3", "deepseek_v32"}) {
-    const GgufArchitecture* architecture = gguf_architecture(type);
+    const Architecture* architecture = gguf_architecture(type);
     ASSERT_NE(architecture, nullptr) << type;
     for (const char* name : {"token_embd.weight", "output.weight", "blk.12.attn_q.weight",
                              "blk.0.ffn_down.weight", "blk.3.attn_v.bias"})
@@ -448,7 +448,7 @@ TEST(GgufNames, TheWayBackIsTheWayThere) {
          {"blk.5.attn_k_b.weight", "blk.7.indexer.k_norm.bias", "blk.61.nextn.eh_proj.weight"})
       EXPECT_EQ(gguf_name(*architecture, official_name(architecture->gguf, name)), name);
   }
-  const GgufArchitecture* v4 = gguf_architecture("deepseek_v4");
+  const Architecture* v4 = gguf_architecture("deepseek_v4");
   for (const char* name :
        {"output_hc_fn.weight", "blk.42.attn_sinks.weight", "blk.0.ffn_gate_tid2eid.weight"})
     EXPECT_EQ(gguf_name(*v4, official_name(v4->gguf, name)), name);

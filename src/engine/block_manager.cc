@@ -115,7 +115,8 @@ void BlockManager::attach_prefix(Sequence& seq) {
   seq.computed = seq.shared_tokens;
   seq.tail_start = goes_on ? seq.shared_tokens : std::max(start, seq.shared_tokens);
   seq.tail_first = goes_on ? 0 : seq.tail_start;
-  seq.tail_exact = goes_on || seq.tail_start == 0 ? seq.shared_tokens : seq.tail_start + tail_halo_;
+  seq.tail_right_from =
+      goes_on || seq.tail_start == 0 ? seq.shared_tokens : seq.tail_start + tail_halo_;
   for (size_t u = 0; u < units; ++u) {
     const int64_t behind = static_cast<int64_t>(units - u - 1) * reuse_unit_;
     for (size_t g = 0; g < tree_.pools().size(); ++g) {
@@ -161,7 +162,7 @@ bool BlockManager::is_kept(const Sequence& seq, const BlockPool& pool, int64_t a
   const int64_t end = at + reuse_unit_;
   const auto serves = [&](int64_t boundary) {
     return boundary >= end && boundary - end < pool.keep_at_boundary && boundary <= last &&
-           (!pool.tail || (tail_exact_ && boundary >= seq.tail_exact));
+           (!pool.tail || (tail_exact_ && boundary >= seq.tail_right_from));
   };
   const int64_t prompt = seq.prompt_size() / reuse_unit_ * reuse_unit_;
   const int64_t next = (end + kCacheBoundary - 1) / kCacheBoundary * kCacheBoundary;

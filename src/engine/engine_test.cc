@@ -306,7 +306,7 @@ TEST(Engine, NumbersThatAreNotFiniteEndTheRequestAndNameTheLayer) {
   EXPECT_EQ(got.events[0].finish, FinishReason::kError);
   EXPECT_NE(got.events[0].error->message.find("layer 1 (gqa_attention)"), std::string::npos)
       << got.events[0].error->message;
-  EXPECT_EQ(got.events[0].error->remedy, Setting::kCacheBf16);
+  EXPECT_EQ(got.events[0].error->setting, Setting::kCacheBf16);
   options.kv_cache_dtype = HADAL_BF16;
   const Loaded bf16 = load(path, options);
   EXPECT_EQ(run(*bf16.engine, {request(1, 8, 20, bf16.engine->spec().vocab_size)}, false)[0]

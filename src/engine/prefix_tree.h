@@ -3,9 +3,10 @@
 //
 // A node is one unit of reuse: its tokens lead to it from its parent and are compared one by one on
 // a hit, so that no collision of hashes can hand out somebody else's cache. It holds one reference
-// to each of its blocks. Units that no sequence holds stand in a list by the time of their release,
-// so that giving one up costs the same whatever the tree's size. A sequence releases its deepest
-// unit first and holds all units above one that it holds: the oldest unit of the list is a leaf.
+// to each of its blocks. Units that no sequence holds (idle ones) stand in a list, the longest idle
+// first, so that giving one up costs the same whatever the tree's size. The first is always a leaf:
+// a sequence that holds a unit holds all above it, too, and releases the deepest first, so a unit
+// never becomes idle before those below it.
 //
 // A group that keeps only the last rows has blocks in few units (at boundaries) and gives up those
 // alone, from a list of its own.
@@ -39,10 +40,10 @@ struct CachedUnit {
   Children::iterator self;  ///< its place among the parent's children
   Children children;
   std::vector<std::vector<int32_t>> blocks;  ///< a group; empty: none here
-  std::vector<int64_t> held;                 ///< a group: blocks that a sequence holds, too
-  int64_t held_together = 0;
-  Place idle;                      ///< in the list of idle units, while held_together is 0
-  std::vector<Place> idle_blocks;  ///< a group: in its list, while it has blocks and none is held
+  std::vector<int64_t> held;  ///< a group: how many of its blocks a sequence holds beside the tree
+  int64_t held_together = 0;  ///< of all groups
+  Place idle;                 ///< in the list of idle units, while held_together is 0
+  std::vector<Place> idle_blocks;  ///< a group: in its list, while held is 0 there
 };
 
 class PrefixTree {

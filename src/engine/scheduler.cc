@@ -104,16 +104,16 @@ void Scheduler::start(std::unique_ptr<Sequence> seq) {
   running_.insert(place, std::move(seq));
 }
 
-/// Takes blocks and slot from a sequence.
-void Scheduler::give_up(Sequence& seq, bool finished) {
-  blocks_.remember(seq, finished);
+/// Takes blocks and slot from a sequence; where it stands is a boundary of the prefix tree.
+void Scheduler::give_up(Sequence& seq) {
+  blocks_.remember(seq, true);
   blocks_.release(seq);
   free_slots_.push_back(std::exchange(seq.slot, -1));
 }
 
 void Scheduler::preempt(Sequence& seq) {
   ++preemptions_;
-  give_up(seq, true);
+  give_up(seq);
   seq.computed = 0;
   seq.chunk_left = 0;
   seq.drafts.clear();
@@ -152,7 +152,7 @@ void Scheduler::remove(SeqId id) {
   for (auto* list : {&waiting_, &running_})
     for (auto it = list->begin(); it != list->end(); ++it) {
       if ((*it)->id != id) continue;
-      if ((*it)->slot >= 0) give_up(**it, true);
+      if ((*it)->slot >= 0) give_up(**it);
       list->erase(it);
       return;
     }

@@ -53,7 +53,7 @@ class Scheduler {
 
  private:
   void start(std::unique_ptr<Sequence> seq);
-  void give_up(Sequence& seq, bool finished);
+  void give_up(Sequence& seq);
   void preempt(Sequence& seq);
 
   BlockManager& blocks_;

@@ -27,7 +27,8 @@ struct Sequence {
   // Of a model with a tail (docs/tail.md):
   int64_t tail_start = 0;  ///< rows from here on go through it
   int64_t tail_first = 0;  ///< positions below are not seen by it
-  int64_t tail_exact = 0;  ///< a prefix up to here or further has all its rows right in it
+  int64_t tail_right_from =
+      0;  ///< at positions from here on, the rows before are those of a whole run
   std::map<TokenId, std::pair<int32_t, int32_t>>
       counts;  ///< (times in prompt, in output), kept only if penalties need it
 

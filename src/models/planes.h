@@ -17,11 +17,16 @@ namespace hadal {
 /// Planes that are paged alike: one block table a sequence. All paging is by absolute position.
 struct PlaneGroup {
   std::string name;
-  int64_t ratio = 1;             ///< positions a slot
-  int64_t block_slots = 64;      ///< slots a block
-  int64_t keep = 0;              ///< rows kept before a step's first; 0: all
-  int64_t keep_at_boundary = 0;  ///< rows before a position that a prefix needs to be reused there
-  bool tail = false;             ///< written by the model's tail alone
+  int64_t ratio = 1;         ///< positions a slot
+  int64_t block_slots = 64;  ///< slots a block
+  /// Rows before the next one that a running sequence keeps, at least what a row reads of them; 0:
+  /// all of them. A window of w rows, the row's own included, keeps w.
+  int64_t keep = 0;
+  /// Of those, the rows before a position that must be in the prefix tree for a prefix to be reused
+  /// there. Fewer than `keep` where at multiples of the unit of reuse fewer are read: the rows of a
+  /// compressor whose entry is complete there. 0: none.
+  int64_t keep_at_boundary = 0;
+  bool tail = false;  ///< written by the model's tail alone
 };
 
 /// What the numbers of a plane are.

@@ -84,7 +84,7 @@ Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOpti
     return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
   if (options.tail_rows && model->spec().tail_halo == 0) {
     Error error =
-        usage_error(config.origin() + ": rows are given for the model's tail, and it has none");
+        usage_error(config.origin() + ": the model has no tail, and rows of one are given");
     error.setting = Setting::kTailRows;
     return error;
   }

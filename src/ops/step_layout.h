@@ -39,7 +39,8 @@ struct StepLimits {
 struct StepLayout {
   explicit StepLayout(const StepLimits& limits);
 
-  /// The inputs that every step writes anew, in the order in which they lie.
+  /// The inputs that every step writes anew, in the order in which they lie. A part that is not
+  /// named here, and is not one of the large ones below, never reaches the device.
   [[nodiscard]] std::vector<hadal_tensor> small_inputs() const;
 
   StepLimits limits;

@@ -36,7 +36,7 @@ class StopStrings {
 struct AnswerStreamOptions {
   std::vector<std::string> stop;
   std::vector<TokenId> ending;  ///< ids that are not part of the text
-  bool show_special = false;    ///< text keeps special tokens; a parser needs them
+  bool show_special = false;  ///< text keeps special tokens, which a parser needs, but not endings
 };
 
 class AnswerStream {

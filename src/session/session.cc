@@ -96,8 +96,7 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
 
 std::vector<std::string> Session::notes() const {
   std::vector<std::string> notes = checkpoint_->notes();
-  if (tokenizer_)
-    notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
+  if (tokenizer_) notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
   return notes;
 }
 

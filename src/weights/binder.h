@@ -54,8 +54,9 @@ class WeightBinder {
   /// "model.layers.3.mlp.experts.", name: "gate_proj.weight".
   Weight* experts(const std::string& prefix, const std::string& name, int64_t count, int64_t rows,
                   int64_t cols, double active = 1);
-  /// Rows [first, first + rows) of each of `heads` runs of `run` rows of a matrix [heads * run,
-  /// cols]: [heads, rows, cols], or turned [heads, cols, rows].
+  /// A part of each head of a matrix [heads * run, cols], in which every head has `run` rows: its
+  /// rows [first, first + rows) as [heads, rows, cols], or turned [heads, cols, rows]. Of kv_b_proj
+  /// with 128 + 128 rows a head, `first` 0 gives w_uk and `first` 128 w_uv.
   Weight* head_rows(const std::string& name, int64_t heads, int64_t run, int64_t first,
                     int64_t rows, int64_t cols, bool turned);
   /// A vector [n], read as fp32.

@@ -27,8 +27,9 @@ struct LoadedWeight {
   DeviceWeight weight;
 };
 
-/// Asks `device` for the form: as stored if taken, else the 16-bit type that holds the decoded
-/// numbers exactly, else fp32. An error if it takes none.
+/// Asks `device` for the form: as stored if taken; BF16 and F16 sources that must be put together
+/// anew (WeightSource::rebuilt) keep their type; anything else is decoded to fp32. An error if it
+/// takes none.
 Result<HeldForm> held_form(const Device& device, const WeightSource& source, WeightMode mode);
 
 /// Decodes row `row` of a piece, as stored, to out[0 … its numbers), block scales applied. False if

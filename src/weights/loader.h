@@ -1,7 +1,8 @@
 // WeightLoader: puts a model's weights on a device.
 //
-// Asks the device once for each weight in which form it holds it, keeps the answer, and gives the
-// operands that type; the memory estimate and the load both go by it. Owns what the device holds.
+// Finds once for each weight in which form the device holds it (held_form), keeps the answer, and
+// gives the operands that type; the memory estimate and the load both go by it. Owns what the
+// device holds.
 #pragma once
 
 #include <cstdint>

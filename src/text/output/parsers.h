@@ -13,10 +13,12 @@ namespace hadal {
 /// What stands at the front of a text that may go on.
 struct CallScan {
   enum class Kind { kNoCall, kIncomplete, kCall } kind = Kind::kNoCall;
-  size_t bytes = 0;          ///< of a call, with the blanks before it
-  ToolCall call = {};        ///< kCall
-  std::string awaited = {};  ///< kIncomplete: nothing is decided before this text comes…
-  size_t from = 0;           ///< … at this byte or later; "": any text may decide
+  size_t bytes = 0;    ///< of a call, with the blanks before it
+  ToolCall call = {};  ///< kCall
+  /// Of kIncomplete: nothing is decided before this text stands at byte `from` or later. "": any
+  /// further text may decide.
+  std::string awaited = {};
+  size_t from = 0;
 };
 
 /// How a family writes a list of tool calls.
