@@ -17,11 +17,9 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from deepseek_v41_reference import Reference
+from deepseek_v41_reference import Reference, hash_multipliers, hash_primes
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
-
-from deepseek_v41_reference import Reference, hash_multipliers, hash_primes
 from tiny_models import Array, GgufTokenizer, Tiny, add_gguf_rope, add_gguf_tokenizer, exact, permute, rope_of
 
 KINDS = {

@@ -30,9 +30,9 @@ import torch
 from gguf.quants import dequantize
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generate"))
-import make_golden  # noqa: E402
-import tiny_deepseek  # noqa: E402
-import tiny_models  # noqa: E402
+import make_golden
+import tiny_deepseek
+import tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE_TYPES = {"q8_0": 7, "q4_0": 2, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
