@@ -679,7 +679,7 @@ def add_engram_tables(w: gguf.GGUFWriter, tiny: Tiny) -> None:
         "multipliers": [
             m for i in c["engram_layer_ids"] for m in hash_multipliers(i, c["engram_max_ngram_size"], c["engram_compressed_vocab_size"])
         ],
-        "primes": sum(primes, []),
+        "primes": [prime for layer in primes for prime in layer],
         "offsets": [sum(layer[:i]) for layer in primes for i in range(len(layer))],
     }
     for key, values in tables.items():
@@ -718,7 +718,9 @@ def add_official_keys(w: gguf.GGUFWriter, tiny: Tiny) -> None:
 
 
 def save_v4_gguf(tiny: Tiny, path: Path, kind: Q, form: str = "", tokenizer: GgufTokenizer | None = None) -> None:
-    """Arch `deepseek4` or, with a form, `deepseek41`: names and keys as the engines that read it expect them. FP4 experts are kept as MXFP4."""
+    """Arch `deepseek4` or, with a form, `deepseek41`: names and keys as the engines that read it expect them.
+
+    FP4 experts are kept as MXFP4."""
     c = tiny.config.get("text_config", tiny.config)
     path.parent.mkdir(parents=True, exist_ok=True)
     w = gguf.GGUFWriter(path, "deepseek41" if form else "deepseek4")
@@ -731,15 +733,6 @@ def save_v4_gguf(tiny: Tiny, path: Path, kind: Q, form: str = "", tokenizer: Ggu
         add_v41_keys(w, tiny, form)
     if tokenizer:
         add_gguf_tokenizer(w, tokenizer)
-
-
-def save_v4_gguf(tiny: Tiny, path: Path, kind: Q) -> None:
-    """Arch `deepseek4`: names and keys as the engines that read it expect them."""
-    c = tiny.config
-    path.parent.mkdir(parents=True, exist_ok=True)
-    w = gguf.GGUFWriter(path, "deepseek4")
-    w.add_name("tiny random " + tiny.arch)
-    add_v4_keys(w, c)
 
     def add(name: str, value: Array) -> None:
         if value.dtype.kind in "iu":

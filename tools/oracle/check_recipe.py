@@ -431,7 +431,8 @@ def main() -> int:
             equal, ids, wrong = check_prompts(options.binary, family, options.number, rng) if family.model_type else (0, 0, [])
             cuts, bad = check_streams(options.binary, family, options.number, rng)
             print(
-                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; streams: {options.number}, as many broken, half as many with tags in text, "
+                f"{family.name:14} prompts: {equal} equal, ids of {ids}, {len(wrong)} faults; "
+                f"streams: {options.number}, as many broken, half as many with tags in text, "
                 f"{cuts} cuts, {len(bad)} faults",
                 flush=True,
             )
