@@ -96,12 +96,14 @@ class Bench {
     while (decoding < batch) {
       HADAL_TRY(const std::vector<TokenEvent> events, engine_.step());
       decoding = static_cast<int64_t>(events.size());
+      HADAL_TRY(all_run(batch));
     }
     for (int i = 0; i < 2; ++i) HADAL_TRY(engine_.step());
     for (int64_t s = 0; s < o_.samples; ++s) {
       const auto start = Clock::now();
       for (int64_t t = 0; t < o_.decode; ++t) HADAL_TRY(engine_.step());
       m.seconds.push_back(since(start));
+      HADAL_TRY(all_run(batch));
       HADAL_TRY(out_.flush());
     }
     for (const SeqId id : ids) engine_.cancel(id);
@@ -111,6 +113,13 @@ class Bench {
   }
 
  private:
+  /// An error if a sequence of the batch lost its place or ended: then nothing is measured.
+  Status all_run(int64_t batch) const {
+    if (static_cast<int64_t>(engine_.scheduler().running().size()) == batch) return {};
+    return memory_error("the cache does not hold " + std::to_string(batch) +
+                        " sequences of this length; --cache-tokens is too small");
+  }
+
   using Clock = std::chrono::steady_clock;
   static double since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();

@@ -57,7 +57,7 @@ struct ModelFlags {
   std::optional<int64_t> ctx, cache_tokens, v41_tail;
 
   void declare(CLI::App& command);
-  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const { 
+  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const {
     return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
   }
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.

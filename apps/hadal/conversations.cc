@@ -45,8 +45,8 @@ Status run(bool json, Output& out) {
     return {};
   }
   for (const ConversationEntry& e : entries)
-    out.print("{:<20} {}  {:>3} questions  {}\n", printable(e.name, 40), date_of(e.changed),
-              e.questions, printable(e.first, 60));
+    out.print("{:<20} {}  {:>3} {:<9}  {}\n", printable(e.name, 40), date_of(e.changed),
+              e.questions, e.questions == 1 ? "question" : "questions", printable(e.first, 60));
   if (entries.empty())
     print_note("No conversation is saved in " + conversation_folder().string() +
                "; hadal run MODEL --save NAME saves one.");
@@ -65,7 +65,7 @@ std::filesystem::path conversation_folder() {
 
 std::filesystem::path conversation_path(const std::string& name) {
   if (name.find('/') != std::string::npos || name.ends_with(".json")) return name;
-  return conversation_folder() / (name + ".json");
+  return conversation_folder() / ((name.empty() ? "unnamed" : name) + ".json");
 }
 
 void add_conversations(CLI::App& app, Run& chosen) {

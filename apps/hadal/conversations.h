@@ -10,7 +10,8 @@ namespace hadal::app {
 /// ~/.local/share.
 std::filesystem::path conversation_folder();
 
-/// A path where `name` is one (it has a slash, or ends with .json), else a file of that folder.
+/// A path where `name` is one (it has a slash, or ends with .json), else a file of that folder. An
+/// empty name is "unnamed".
 std::filesystem::path conversation_path(const std::string& name);
 
 }  // namespace hadal::app

@@ -80,6 +80,9 @@ Status run(const Options& o, Output& out) {
     out.write("\n");
   }
   HADAL_TRY(out.flush());
+  if (answer.end == AnswerEnd::kContext)
+    print_note(fmt::format("hadal: note: the context is full: it holds {} tokens",
+                           session->engine().longest()));
   if (answer.end == AnswerEnd::kInterrupted)
     return Error{.code = ErrorCode::kInterrupted, .message = "interrupted"};
   return {};

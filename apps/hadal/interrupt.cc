@@ -18,7 +18,9 @@ InterruptGuard::InterruptGuard(Engine& engine) {
   interruptible = &engine;
   struct sigaction action{};
   action.sa_handler = on_interrupt;
-  sigaction(SIGINT, &action, &before_);
+  sigaction(SIGINT, nullptr, &before_);
+  // Who started us without Ctrl-C (nohup, a job in the background) means it.
+  if (before_.sa_handler != SIG_IGN) sigaction(SIGINT, &action, nullptr);
 }
 
 InterruptGuard::~InterruptGuard() {

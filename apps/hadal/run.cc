@@ -100,15 +100,11 @@ class Chat {
         .messages = asked.messages, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
     HADAL_TRY(PreparedRequest prepared,
               session_->prepare_chat(std::move(request), o_.answer.answer()));
-    AnswerPrinter printer(out_, o_.hide_thinking);
-    InterruptGuard guard(session_->engine());
-    HADAL_TRY(const Answer answer,
-              session_->answer(std::move(prepared), [&](const OutputDelta& delta) {
-                if (!o_.json) printer.print(delta);
-                return out_.flush().has_value();
-              }));
-    if (!o_.json) printer.end();
+    HADAL_TRY(const Answer answer, print_answer(std::move(prepared)));
     HADAL_TRY(out_.flush());
+    if (answer.end == AnswerEnd::kInterrupted && answer.usage.new_tokens == 0)
+      return interactive ? Status{}
+                         : Error{.code = ErrorCode::kInterrupted, .message = "interrupted"};
     asked.messages.push_back({.role = "assistant",
                               .content = answer.content,
                               .reasoning = answer.reasoning,
@@ -116,13 +112,22 @@ class Chat {
     conversation_ = std::move(asked);
     report(answer, interactive);
     HADAL_TRY(out_.flush());
-    if (saved_) HADAL_TRY(save_conversation(conversation_, *saved_));
+    HADAL_TRY(save());
     if (answer.end == AnswerEnd::kInterrupted && !interactive)
       return Error{.code = ErrorCode::kInterrupted, .message = "interrupted"};
     return {};
   }
 
-  [[nodiscard]] Conversation& conversation() { return conversation_; }
+  Status clear() {
+    conversation_.clear();
+    return save();
+  }
+  /// False if there is no question to take back.
+  Result<bool> undo() {
+    const bool undone = conversation_.undo();
+    HADAL_TRY(save());
+    return undone;
+  }
   [[nodiscard]] Output& output() { return out_; }
   [[nodiscard]] std::string greeting() const {
     Engine& engine = session_->engine();
@@ -151,17 +156,40 @@ class Chat {
       HADAL_TRY(conversation_, load_conversation(*saved_));
       conversation_.model = o_.model.path;
     }
-    if (o_.save) saved_ = conversation_path(*o_.save);
-    if (o_.save && !o_.resume && std::filesystem::exists(*saved_))
-      return usage_error(saved_->string() +
-                         ": there is a conversation of this name; go on with it by --resume, or "
-                         "choose another name");
+    if (o_.save) {
+      const std::filesystem::path place = conversation_path(*o_.save);
+      std::error_code error;
+      const bool exists = std::filesystem::exists(place, error);
+      if (error) return failed(place.string() + ": " + error.message());
+      if (exists && std::filesystem::is_directory(place, error))
+        return usage_error(place.string() + ": is a folder; give a name, or a .json file in it");
+      if (exists && !(saved_ && std::filesystem::equivalent(place, *saved_, error)))
+        return usage_error(place.string() +
+                           ": there is a conversation of this name; go on with it by --resume, or "
+                           "choose another name");
+      saved_ = place;
+    }
+    if (saved_) HADAL_TRY(check_place(*saved_));  // before anything is loaded
     if (!o_.system) return {};
     auto& messages = conversation_.messages;
     std::erase_if(messages, [](const ChatMessage& m) { return m.role == "system"; });
     messages.insert(messages.begin(), {.role = "system", .content = *o_.system});
     return {};
   }
+
+  /// Ctrl-C ends the answer, not the program.
+  Result<Answer> print_answer(PreparedRequest prepared) {
+    AnswerPrinter printer(out_, o_.hide_thinking);
+    InterruptGuard guard(session_->engine());
+    auto answer = session_->answer(std::move(prepared), [&](const OutputDelta& delta) {
+      if (!o_.json) printer.print(delta);
+      return out_.flush().has_value();
+    });
+    if (answer && !o_.json) printer.end();
+    return answer;
+  }
+
+  Status save() const { return saved_ ? save_conversation(conversation_, *saved_) : Status{}; }
 
   void report(const Answer& answer, bool interactive) const {
     if (o_.json) {
@@ -207,10 +235,13 @@ Status interact(Chat& chat) {
         print_note(chat_help());
         continue;
       case ChatCommand::kClear:
-        chat.conversation().clear();
+        if (const Status done = chat.clear(); !done) print_error(done.error());
         continue;
       case ChatCommand::kUndo:
-        if (!chat.conversation().undo()) print_note("There is no question to take back.");
+        if (const Result<bool> undone = chat.undo(); !undone)
+          print_error(undone.error());
+        else if (!*undone)
+          print_note("There is no question to take back.");
         continue;
       case ChatCommand::kUnknown:
         print_error("unknown command " + *line + "; there are " + chat_command_names());

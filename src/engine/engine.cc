@@ -13,6 +13,13 @@ Status check_range(const char* name, double value, double low, double high) {
                      std::to_string(low) + " to " + std::to_string(high));
 }
 
+Status check_whole(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return {};
+  return usage_error(std::string(name) + " is " + std::to_string(value) +
+                     ", expected a whole number from " + std::to_string(low) + " to " +
+                     std::to_string(high));
+}
+
 Status check_request(const Request& request, int64_t vocab_size) {
   if (request.prompt.empty())
     return usage_error("the prompt is empty: at least one token is needed");
@@ -23,14 +30,18 @@ Status check_request(const Request& request, int64_t vocab_size) {
                        std::to_string(vocab_size));
   const SamplingParams& s = request.sampling;
   HADAL_TRY(check_range("temperature", static_cast<double>(s.temperature), 0, 100));
-  HADAL_TRY(check_range("top_k", static_cast<double>(s.top_k), 0, 2147483647.0));
+  HADAL_TRY(check_whole("top_k", s.top_k, 0, INT32_MAX));
   HADAL_TRY(check_range("top_p", static_cast<double>(s.top_p), 0, 1));
   HADAL_TRY(check_range("min_p", static_cast<double>(s.min_p), 0, 1));
   HADAL_TRY(
       check_range("repetition_penalty", static_cast<double>(s.repetition_penalty), 0.01, 100));
   HADAL_TRY(check_range("presence_penalty", static_cast<double>(s.presence_penalty), -100, 100));
   HADAL_TRY(check_range("frequency_penalty", static_cast<double>(s.frequency_penalty), -100, 100));
-  return check_range("top_logprobs", static_cast<double>(request.top_logprobs), 0, kMaxTopLogprobs);
+  for (const int64_t rows : request.chunks) HADAL_TRY(check_whole("a chunk", rows, 1, INT32_MAX));
+  HADAL_TRY(check_whole("logits_from", request.logits_from, 0,
+                        static_cast<int64_t>(request.prompt.size()) - 1));
+  return check_whole("top_logprobs", request.top_logprobs, 0,
+                     std::min(kMaxTopLogprobs, vocab_size));
 }
 
 }  // namespace
@@ -165,7 +176,12 @@ void Engine::accept(const ScheduledRows& part, int64_t first_row, const Sampled&
   const std::vector<TokenId> drafts = std::exchange(seq.drafts, {});
   for (int64_t i = 0; i < part.sampled_rows; ++i) {
     TokenEvent event = event_of(seq, first_row + i, sampled);
-    if (!std::isfinite(event.logprob)) {
+    const auto& dead_ends = builder_.dead_ends();
+    if (std::find(dead_ends.begin(), dead_ends.end(), first_row + i) != dead_ends.end()) {
+      event.token = -1;
+      event.finish = FinishReason::kError;
+      event.error = failed("the grammar allows no token here");
+    } else if (!std::isfinite(event.logprob)) {
       event.token = -1;
       event.finish = FinishReason::kError;
     } else {
@@ -210,7 +226,8 @@ Result<std::vector<TokenEvent>> Engine::step() {
     row += part.logit_rows;
   }
   for (TokenEvent& event : events)
-    if (event.finish == FinishReason::kError) event.error = runner_->explain_not_finite(inputs);
+    if (event.finish == FinishReason::kError && !event.error)
+      event.error = runner_->explain_not_finite(inputs);
   if (runner_->options().draft) HADAL_TRY(draft(step));
   for (size_t i = 0; i < step.size(); ++i) advance(step[i], verified[i], events);
   for (const TokenEvent& event : events)

@@ -38,7 +38,18 @@ Loaded load(const std::filesystem::path& path, const RunnerOptions& options = sm
   auto checkpoint = Checkpoint::open(path);
   EXPECT_TRUE(checkpoint) << checkpoint.error().message;
   l.checkpoint = *std::move(checkpoint);
-  auto engine = Engine::load(*l.checkpoint, options);
+  RunnerOptions complete = options;
+  complete.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
+    // Any map of the right size does: only Engram's rows depend on it.
+    const Config& config = l.checkpoint->config();
+    HADAL_TRY(const int64_t count, config.integer("engram_compressed_vocab_size", 1, 1 << 24));
+    HADAL_TRY(const int64_t vocab, config.integer("vocab_size", 1, 1 << 24));
+    CompressedVocabulary vocabulary{.id_of_token = {}, .count = count};
+    for (int64_t i = 0; i < vocab; ++i)
+      vocabulary.id_of_token.push_back(static_cast<int32_t>(i % count));
+    return vocabulary;
+  };
+  auto engine = Engine::load(*l.checkpoint, complete);
   EXPECT_TRUE(engine) << engine.error().message;
   l.engine = *std::move(engine);
   return l;
@@ -323,6 +334,73 @@ TEST(Engine, OneNaNAmongTheLogitsIsSeen) {
   ASSERT_TRUE(got.events[0].error);
   EXPECT_NE(got.events[0].error->message.find("lm_head"), std::string::npos)
       << got.events[0].error->message;
+}
+
+TEST(Engine, ADraftLayersLastPositionHasAPlace) {
+  RunnerOptions options = small_options();
+  options.context = 64;
+  options.draft = true;
+  const Loaded l = load(golden("deepseek-v3"), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  EXPECT_EQ(l.engine->longest(), 64);
+  std::vector<Request> requests;
+  std::vector<std::vector<std::vector<float>>> drafts(4);
+  for (uint32_t i = 0; i < 4; ++i) {
+    requests.push_back(request(i % 2, 64, 0, vocab, false));
+    requests.back().on_draft_logits = [&drafts, i](int64_t, std::span<const float> row) {
+      drafts[i].emplace_back(row.begin(), row.end());
+    };
+  }
+  run(*l.engine, std::move(requests), false);
+  EXPECT_EQ(drafts[0].size(), 63U);
+  EXPECT_EQ(drafts[0], drafts[2]);  // neighbours of other tokens between them
+  EXPECT_EQ(drafts[1], drafts[3]);
+}
+
+TEST(Engine, AMaskThatAllowsNothingEndsItsRequestAlone) {
+  const Loaded l = load(golden("llama"));
+  const int64_t vocab = l.engine->spec().vocab_size;
+  Request dead = request(1, 10, 20, vocab);
+  dead.mask = [](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
+    if (tokens.size() == 13) std::fill(allowed.begin(), allowed.end(), 0U);
+  };
+  const Got neighbour = run(*l.engine, {request(2, 10, 20, vocab)})[0];
+  const auto got = run(*l.engine, {dead, request(2, 10, 20, vocab)});
+  EXPECT_EQ(got[0].tokens.size(), 3U);
+  ASSERT_TRUE(got[0].events.back().error);
+  EXPECT_EQ(got[1], neighbour);
+}
+
+TEST(Engine, GuessesOfOneLeaveTheOthersTheirTokens) {
+  RunnerOptions options = small_options();
+  options.max_logit_rows = 4;
+  const Loaded l = load(golden("llama"), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  Request guesses = request(1, 8, 30, vocab);
+  guesses.propose = [](std::span<const TokenId>, int64_t most) {
+    return std::vector<TokenId>(static_cast<size_t>(most), 1);
+  };
+  ASSERT_TRUE(l.engine->add(guesses));
+  const auto other = l.engine->add(request(2, 8, 10, vocab));
+  ASSERT_TRUE(other);
+  int64_t of_other = 0;
+  for (int i = 0; i < 12; ++i) {
+    const auto events = l.engine->step();
+    ASSERT_TRUE(events);
+    for (const TokenEvent& event : *events) of_other += event.seq == *other;
+  }
+  EXPECT_EQ(of_other, 10);
+}
+
+TEST(Engine, RefusesNumbersThatNoStepCouldServe) {
+  const Loaded l = load(golden("llama"));
+  Request r = request(1, 8, 4, l.engine->spec().vocab_size);
+  r.chunks = {3, 0};
+  EXPECT_EQ(l.engine->add(r).error().message,
+            "a chunk is 0, expected a whole number from 1 to 2147483647");
+  r.chunks = {};
+  r.logits_from = 8;
+  EXPECT_EQ(l.engine->add(r).error().code, ErrorCode::kUsage);
 }
 
 TEST(Engine, AnInterruptLeavesEverythingAsItWas) {

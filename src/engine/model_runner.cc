@@ -82,11 +82,12 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
+  const int64_t positions = r->context_ + (options.draft ? 1 : 0);  // a draft stands one further
   r->blocks_ =
-      blocks_of_groups(spec, r->context_, limits.sequences, limits.tokens, options.cache_tokens);
+      blocks_of_groups(spec, positions, limits.sequences, limits.tokens, options.cache_tokens);
   for (const PlaneGroup& group : spec.groups) {
     const int64_t block_tokens = group.block_slots * group.ratio;
-    limits.max_blocks.push_back((r->context_ + block_tokens - 1) / block_tokens);
+    limits.max_blocks.push_back((positions + block_tokens - 1) / block_tokens);
   }
   r->layout_ = std::make_unique<StepLayout>(limits);
   r->step_planes_ = std::make_unique<StepPlanes>(spec, options.kv_cache_dtype, r->blocks_);
@@ -232,17 +233,18 @@ hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& ro
 }
 
 Status ModelRunner::run(StepInputs& inputs, SampleForm sample) {
-  return run(main_[(sample.mask ? 1U : 0U) | (sample.top ? 2U : 0U)], inputs);
+  return run(main_[(sample.mask ? 1U : 0U) | (sample.top ? 2U : 0U)], inputs, true);
 }
 
-Status ModelRunner::run(Pass& pass, StepInputs& inputs) {
+Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
   input_bytes_copied_ = 0;
   for (const auto& [offset, bytes] : inputs.changed()) {
     HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
     input_bytes_copied_ += bytes.size();
   }
   inputs.copied();
-  const hadal_step step = make_step(inputs.rows);
+  hadal_step step = make_step(inputs.rows);
+  if (!stoppable) step.stop = nullptr;
   if (options_.eager) {
     EagerSink sink(*device_, step, step_planes_->count());
     forward(pass, sink, nullptr);

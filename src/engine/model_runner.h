@@ -81,8 +81,9 @@ class ModelRunner {
   /// Copies what changed of the inputs and runs one step. kInterrupted if the stop flag was set;
   /// then nothing counts as done.
   Status run(StepInputs& inputs, SampleForm sample);
-  /// Runs the draft on the hidden rows of the last step.
-  Status run_draft(StepInputs& inputs) { return run(draft_, inputs); }
+  /// Runs the draft on the hidden rows of the last step. It is short, and the step's tokens are
+  /// known already: it does not stop.
+  Status run_draft(StepInputs& inputs) { return run(draft_, inputs, false); }
   /// Bytes of inputs that the last step copied to the device.
   [[nodiscard]] uint64_t input_bytes_copied() const { return input_bytes_copied_; }
   /// Runs the step again, operator by operator, and tells where numbers that are not finite first
@@ -113,7 +114,7 @@ class ModelRunner {
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const;
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
-  Status run(Pass& pass, StepInputs& inputs);
+  Status run(Pass& pass, StepInputs& inputs, bool stoppable);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
 

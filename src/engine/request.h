@@ -58,7 +58,7 @@ struct Request {
   std::vector<int64_t>
       chunks;  ///< cuts the prompt so (the last number repeats); empty: the engine chooses
   /// Called for every prompt position from logits_from on (and every generated one) with the head's
-  /// fp32 logits, in order of position.
+  /// fp32 logits, in order of position. Positions of a prefix that the cache has are left out.
   std::function<void(int64_t position, std::span<const float> logits)> on_logits;
   int64_t logits_from = 0;  ///< a position of the prompt
   /// With RunnerOptions::draft: the draft's logits at a position, which predict the token two on.

@@ -22,7 +22,17 @@ int64_t chunk_rows(Sequence& seq) {
 /// What a step still has room for.
 struct Room {
   int64_t tokens = 0, logits = 0, entries = 0;
+  void take(const Room& other) {
+    tokens -= other.tokens;
+    logits -= other.logits;
+    entries -= other.entries;
+  }
 };
+
+/// What the next token of a sequence needs, without drafts.
+Room least_of(const Sequence& seq) {
+  return {.tokens = 1, .logits = 1, .entries = static_cast<int64_t>(seq.counts.size())};
+}
 
 /// Forgets drafts that the step has no rows, logits or penalty entries for.
 void cut_drafts(Sequence& seq, const Room& room) {
@@ -36,7 +46,7 @@ void cut_drafts(Sequence& seq, const Room& room) {
 }
 
 /// The rows of one sequence, none where the room does not reach.
-ScheduledRows rows_of(Sequence& seq, const Room& room) {
+ScheduledRows rows_of(Sequence& seq, const Room& room, const Room& room_for_drafts) {
   ScheduledRows part{.seq = &seq, .begin = seq.computed};
   part.rows = std::min(seq.prefilling() ? chunk_rows(seq) : seq.pending(), room.tokens);
   const bool every = seq.request.on_logits || seq.request.on_draft_logits;
@@ -45,7 +55,7 @@ ScheduledRows rows_of(Sequence& seq, const Room& room) {
   const bool last = seq.computed + part.rows == seq.size();
   if (every) part.logit_rows = std::max<int64_t>(0, part.rows - before);
   if (!last || seq.request.max_new_tokens == 0) return part;
-  cut_drafts(seq, room);
+  cut_drafts(seq, room_for_drafts);
   const auto drafts = static_cast<int64_t>(seq.drafts.size());
   part.sampled_rows = 1 + drafts;
   part.rows += drafts;
@@ -61,15 +71,24 @@ std::vector<ScheduledRows> choose_rows(std::span<const std::unique_ptr<Sequence>
                                        const StepLimits& limits) {
   std::vector<ScheduledRows> step;
   Room room{.tokens = limits.tokens, .logits = limits.logit_rows, .entries = limits.entries};
+  Room others;
+  for (const auto& seq : running) {
+    const Room least = least_of(*seq);
+    others.take({-least.tokens, -least.logits, -least.entries});
+  }
   for (const bool prefilling : {false, true}) {
     for (const auto& seq : running) {
       if (seq->prefilling() != prefilling || room.tokens == 0) continue;
-      const ScheduledRows part = rows_of(*seq, room);
+      // Guesses of one leave every other one its next token.
+      others.take(least_of(*seq));
+      Room for_drafts = room;
+      for_drafts.take(others);
+      const ScheduledRows part = rows_of(*seq, room, for_drafts);
       if (part.rows == 0) continue;
-      room.tokens -= part.rows;
-      room.logits -= part.logit_rows;
+      Room taken{.tokens = part.rows, .logits = part.logit_rows, .entries = 0};
       for (int64_t i = 0; i < part.sampled_rows && !seq->counts.empty(); ++i)
-        room.entries -= static_cast<int64_t>(seq->counts.size()) + i;
+        taken.entries += static_cast<int64_t>(seq->counts.size()) + i;
+      room.take(taken);
       step.push_back(part);
     }
   }

@@ -36,8 +36,10 @@ void StepBuilder::fill_logit_row(const Sequence& seq, int64_t row, int64_t posit
 void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, int64_t drafts) {
   const SamplingParams& s = seq.request.sampling;
   float* params = inputs_.at<float>(layout_.sample_params) + row * HADAL_PARAM_COUNT;
-  params[HADAL_PARAM_TEMPERATURE] = s.temperature;
-  params[HADAL_PARAM_TOP_K] = static_cast<float>(s.temperature == 0 ? 1 : s.top_k);
+  // So low a temperature would divide logits into infinities; the largest wins anyhow.
+  const bool greedy = s.temperature < 1e-6F;
+  params[HADAL_PARAM_TEMPERATURE] = greedy ? 0 : s.temperature;
+  params[HADAL_PARAM_TOP_K] = static_cast<float>(greedy ? 1 : s.top_k);
   params[HADAL_PARAM_TOP_P] = s.top_p;
   params[HADAL_PARAM_MIN_P] = s.min_p;
   params[HADAL_PARAM_REPETITION] = s.repetition_penalty;
@@ -61,12 +63,19 @@ void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
   inputs_.masked = true;
   std::vector<TokenId> tokens = seq.tokens;
   tokens.insert(tokens.end(), seq.drafts.begin(), seq.drafts.begin() + drafts);
-  seq.request.mask(tokens, std::span(mask + row * words, static_cast<size_t>(words)));
+  const std::span<uint32_t> allowed(mask + row * words, static_cast<size_t>(words));
+  seq.request.mask(tokens, allowed);
+  // Bits beyond the vocabulary stand for no token.
+  if (const int64_t rest = layout_.limits.vocab % 32; rest > 0)
+    allowed.back() &= (uint32_t{1} << rest) - 1;
+  if (std::all_of(allowed.begin(), allowed.end(), [](uint32_t word) { return word == 0; }))
+    dead_ends_.push_back(row);
 }
 
 StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
   int64_t t = 0, u = 0, r = 0, slots = 0;
   inputs_.clear();
+  dead_ends_.clear();
   for (const ScheduledRows& part : step) {
     const Sequence& seq = *part.seq;
     for (int64_t i = 0; i < part.rows; ++i, ++t) {
@@ -123,7 +132,7 @@ StepInputs& StepBuilder::build_draft(std::span<const ScheduledRows> step,
       inputs_.at<int32_t>(layout_.position)[t] = static_cast<int32_t>(i + 1);
       inputs_.at<int32_t>(layout_.row_seq)[t] = static_cast<int32_t>(seq.slot);
       inputs_.at<int32_t>(layout_.draft_row)[t] = static_cast<int32_t>(hidden_row);
-      if (seq.request.on_draft_logits && i >= seq.delivered) {
+      if (seq.request.on_draft_logits && i >= seq.next_logits()) {
         inputs_.at<int32_t>(layout_.logit_row)[r] = static_cast<int32_t>(t);
         fill_logit_row(seq, r++, i + 2);
         wanted.emplace_back(&seq, i);

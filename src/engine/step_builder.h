@@ -24,6 +24,9 @@ class StepBuilder {
   /// Of the same step, what the model needs for its own part of the inputs. Valid until the next.
   [[nodiscard]] std::vector<SequenceRows> extra_rows(std::span<const ScheduledRows> step);
 
+  /// Rows of logits of the main pass whose mask allows no token at all.
+  [[nodiscard]] const std::vector<int64_t>& dead_ends() const { return dead_ends_; }
+
   /// A row of the draft pass whose logits are wanted: whose, and the position of the hidden row.
   using DraftRow = std::pair<const Sequence*, int64_t>;
   /// The inputs of the draft pass behind the step: row i of it drafts at position i + 1, where the
@@ -39,6 +42,7 @@ class StepBuilder {
   const std::vector<PlaneGroup>& groups_;
   const StepLayout& layout_;
   StepInputs inputs_;
+  std::vector<int64_t> dead_ends_;
   std::deque<std::vector<TokenId>> with_drafts_;  // tokens and drafts of those that have any
 };
 

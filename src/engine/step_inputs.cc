@@ -30,6 +30,7 @@ void StepInputs::set_blocks(size_t group, int64_t slot, std::span<const int32_t>
   const hadal_tensor& part = layout_.block_table[group];
   int32_t* table = at<int32_t>(part) + slot * layout_.limits.max_blocks[group];
   const auto count = static_cast<int64_t>(blocks.size());
+  HADAL_CHECK(count <= layout_.limits.max_blocks[group]);
   int64_t& filled = filled_[group][static_cast<size_t>(slot)];
   int64_t first = 0, end = std::max(count, filled);
   const auto wanted = [&](int64_t i) { return i < count ? blocks[static_cast<size_t>(i)] : -1; };

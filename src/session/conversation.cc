@@ -1,12 +1,11 @@
 #include "session/conversation.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/file.h"
+#include "base/new_file.h"
 #include "text/chat/request_json.h"
 
 namespace hadal {
@@ -48,11 +47,15 @@ std::string Conversation::to_json() const {
 }
 
 Result<Conversation> parse_conversation(const std::string& json) {
-  HADAL_TRY(ChatRequest request, parse_chat_request(json));
   Conversation conversation;
-  conversation.messages = std::move(request.messages);
-  // parse_chat_request has seen that this is an object of JSON.
   const Json root = Json::parse(json, nullptr, false);
+  // One that was cleared has no messages, which a request must have.
+  const bool cleared = root.is_object() && root.contains("messages") &&
+                       root["messages"].is_array() && root["messages"].empty();
+  if (!cleared) {
+    HADAL_TRY(ChatRequest request, parse_chat_request(json));
+    conversation.messages = std::move(request.messages);
+  }
   if (root.contains("model")) {
     if (!root["model"].is_string()) return usage_error("model: a text is expected");
     conversation.model = root["model"].get<std::string>();
@@ -67,30 +70,41 @@ Result<Conversation> load_conversation(const std::filesystem::path& file) {
   return failed(file.string() + ": is no saved conversation: " + conversation.error().message);
 }
 
-Status save_conversation(const Conversation& conversation, const std::filesystem::path& file) {
-  std::error_code error;
-  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
-  const std::filesystem::path temporary = file.string() + ".part";
-  std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-  out << conversation.to_json();
-  out.close();
-  if (!out) {
-    const std::string why = std::strerror(errno);
-    std::filesystem::remove(temporary, error);
-    return failed(file.string() + ": cannot save the conversation: " + why);
-  }
-  std::filesystem::rename(temporary, file, error);
-  if (error) return failed(file.string() + ": cannot save the conversation: " + error.message());
+namespace {
+
+Result<NewFile> begin_file(const std::filesystem::path& file) {
+  std::error_code ignored;
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), ignored);
+  // What a link names is written, the link stays.
+  std::filesystem::path place = std::filesystem::weakly_canonical(file, ignored);
+  if (ignored) place = file;
+  return NewFile::create(place, true);
+}
+
+}  // namespace
+
+Status check_place(const std::filesystem::path& file) {
+  HADAL_TRY(begin_file(file));
   return {};
+}
+
+Status save_conversation(const Conversation& conversation, const std::filesystem::path& file) {
+  HADAL_TRY(NewFile out, begin_file(file));
+  const std::string text = conversation.to_json();
+  HADAL_TRY(out.write(std::as_bytes(std::span(text))));
+  return out.commit();
 }
 
 std::vector<ConversationEntry> list_conversations(const std::filesystem::path& folder) {
   std::vector<ConversationEntry> entries;
   std::error_code error;
-  for (const auto& found : std::filesystem::directory_iterator(folder, error)) {
+  std::filesystem::directory_iterator files(folder, error);
+  for (; !error && files != std::filesystem::directory_iterator(); files.increment(error)) {
+    const std::filesystem::directory_entry& found = *files;
     if (found.path().extension() != ".json") continue;
     ConversationEntry entry{.name = found.path().stem().string()};
-    entry.changed = found.last_write_time(error);
+    std::error_code unknown;
+    entry.changed = found.last_write_time(unknown);
     if (const auto conversation = load_conversation(found.path())) {
       const auto& messages = conversation->messages;
       entry.model = conversation->model;
@@ -99,7 +113,9 @@ std::vector<ConversationEntry> list_conversations(const std::filesystem::path& f
           first != messages.end())
         entry.first = first->content;
     } else {
-      entry.first = conversation.error().message;
+      const std::string& why = conversation.error().message;  // begins with the path
+      const std::string path = found.path().string() + ": ";
+      entry.first = why.starts_with(path) ? why.substr(path.size()) : why;
     }
     entries.push_back(std::move(entry));
   }

@@ -28,7 +28,9 @@ Result<Conversation> parse_conversation(const std::string& json);
 
 /// Errors: kNotFound, kFailed with the file's name and what is wrong in it.
 Result<Conversation> load_conversation(const std::filesystem::path& file);
-/// Writes the file whole or not at all: a temporary one beside it is renamed. Its folder is made.
+/// Whether a conversation can be saved there: its folder is made, and a file could be.
+Status check_place(const std::filesystem::path& file);
+/// Writes the file whole or not at all (base/new_file.h). Its folder is made.
 Status save_conversation(const Conversation& conversation, const std::filesystem::path& file);
 
 /// One line of a list of conversations.

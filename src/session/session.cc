@@ -15,7 +15,7 @@ constexpr int64_t kLeastContext = 512;
 /// with the longest that it holds.
 Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const SessionOptions& options,
-                                            const LoadProgress& progress) {
+                                            const LoadProgress& progress, bool& shortened) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
   if (options.fit_context) {
     if (const Status fits = runner->check_memory(); !fits &&
@@ -23,6 +23,7 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                                     fits.error().suggestion >= kLeastContext) {
       RunnerOptions smaller = options.runner;
       smaller.context = fits.error().suggestion;
+      shortened = true;
       HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
     }
   }
@@ -80,29 +81,36 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
   if (!c.tokenizer().empty()) {
     auto tokenizer = Tokenizer::create(c.tokenizer(), c.path().string());
     if (!tokenizer && options.needs_tokenizer) return std::move(tokenizer).error();
-    if (tokenizer) session->tokenizer_ = *std::move(tokenizer);
-    session->format_ = choose_chat_format(options.chat_format, c);
-    // One that was named must exist; one that is not recognised matters to chats alone.
-    if (options.chat_format && !*session->format_) return session->format_->error();
+    if (tokenizer) {
+      session->tokenizer_ = *std::move(tokenizer);
+      session->format_ = choose_chat_format(options.chat_format, c);
+      // One that was named must exist; one that is not recognised matters to chats alone.
+      if (options.chat_format && !*session->format_) return session->format_->error();
+    }
   }
   SessionOptions complete = options;
-  complete.runner.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
-    if (session->tokenizer_) return compressed_vocabulary(*session->tokenizer_);
-    return compressed_vocabulary(c);
+  complete.runner.compressed_vocabulary = [opened =
+                                               session.get()]() -> Result<CompressedVocabulary> {
+    if (opened->tokenizer_) return compressed_vocabulary(*opened->tokenizer_);
+    return compressed_vocabulary(*opened->checkpoint_);
   };
-  HADAL_TRY(session->engine_, load_engine(c, complete, progress));
+  HADAL_TRY(session->engine_, load_engine(c, complete, progress, session->shortened_));
   return session;
 }
 
 std::vector<std::string> Session::notes() const {
   std::vector<std::string> notes = checkpoint_->notes();
+  if (shortened_)
+    notes.push_back("memory holds a context of " + std::to_string(engine_->longest()) +
+                    " tokens; the model's limit is " +
+                    std::to_string(engine_->spec().max_position_embeddings));
   if (tokenizer_) notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
   return notes;
 }
 
 Result<const ChatFormat*> Session::chat_format() const {
   if (format_) return *format_;
-  return failed(checkpoint_->path().string() + ": has no tokenizer, so no chat format");
+  return failed(checkpoint_->path().string() + ": has no tokenizer to be used, so no chat format");
 }
 
 Result<Request> Session::request_of(std::vector<TokenId> ids, const AnswerOptions& options,
@@ -163,6 +171,7 @@ Result<Answer> Session::answer(PreparedRequest prepared, const OnDelta& on_delta
     append(answer, delta);
     wanted = wanted && on_delta(delta);
   };
+  engine_->runner().clear_interrupt();  // one that came after the last answer was over
   HADAL_TRY(const SeqId id, engine_->add(std::move(prepared.request)));
   bool over = false;
   while (!over) {
@@ -190,6 +199,7 @@ Result<Answer> Session::answer(PreparedRequest prepared, const OnDelta& on_delta
     }
   }
   if (prepared.stream && wanted) give(prepared.stream->finish());
+  if (prepared.stream && prepared.stream->stopped()) answer.end = AnswerEnd::kStop;
   answer.usage.total_seconds = seconds();
   return answer;
 }

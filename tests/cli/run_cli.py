@@ -405,6 +405,10 @@ class Generation(Program):
         refused = self.expect(MEMORY, "generate", QWEN3, "--ids", ",".join(["7"] * 100), "--print-ids", "--cache-tokens", "64")
         self.assertIn("the prompt has 100 tokens, the cache holds 64", refused.stderr)
 
+    def test_a_bench_whose_sequences_do_not_fit_ends(self) -> None:
+        run = ["bench", QWEN3, "--no-peaks", "--prefill", "", "--batch", "4", "--depth", "60", "--decode", "16", "--samples", "2"]
+        self.expect(MEMORY, *run, "--cache-tokens", "128")
+
     def test_json(self) -> None:
         found = json.loads(
             self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout
@@ -474,6 +478,19 @@ class Conversations(Program):
         before = self.saved("talk")
         self.assertIn("--resume", self.run_in_home(USAGE, *self.ask, "--save", "talk", "other").stderr)
         self.assertEqual(self.saved("talk"), before)
+
+    def test_a_resumed_conversation_overwrites_no_other(self) -> None:
+        for name in ("one", "other"):
+            self.run_in_home(OK, *self.ask, "--save", name, name)
+        before = self.saved("other")
+        self.run_in_home(USAGE, *self.ask, "--resume", "one", "--save", "other", "x")
+        self.assertEqual(self.saved("other"), before)
+        self.run_in_home(OK, *self.ask, "--resume", "one", "--save", "one", "x")
+
+    def test_a_place_that_cannot_be_written_is_refused_at_once(self) -> None:
+        for code, place in ((USAGE, self.home.name + "/"), (FAILED, "/dev/null/x.json"), (FAILED, "n" * 300)):
+            self.assertEqual(self.run_in_home(code, *self.ask, "--save", place, "x").stdout, "")
+        self.assertEqual([f for _, _, files in os.walk(self.home.name) for f in files], [])
 
     def test_what_cannot_be_resumed_is_refused_before_loading(self) -> None:
         self.assertIn("none.json", self.run_in_home(NOT_FOUND, *self.ask, "--resume", "none", "x").stderr)

@@ -217,7 +217,7 @@ class Prompt(unittest.TestCase):
             self.assertIn(b"/help", shown)
             for unknown in (b"/no_think", b"/cler"):
                 terminal.send(unknown + b"\r")
-                terminal.wait_for(b"unknown command " + unknown + b"; there are /clear, /help, /exit")
+                terminal.wait_for(b"unknown command " + unknown + b"; there are /clear, /undo, /help, /exit")
             terminal.send(b"/help\r")
             self.assertIn(b"backslash", terminal.wait_for(b"Ctrl-C"))
             terminal.send(b"/exit\r")
