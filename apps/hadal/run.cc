@@ -211,9 +211,10 @@ class Chat {
           answer.usage.first_token_seconds, name_of(answer.end)));
     }
     if (answer.end == AnswerEnd::kContext)
-      print_note(fmt::format("The context is full: the conversation has {} tokens, it holds {}.{}",
-                             answer.usage.prompt_tokens + answer.usage.new_tokens,
-                             session_->engine().longest(), interactive ? full_context_help() : ""));
+      print_note(fmt::format(
+          "The context is full: the conversation has {} tokens, it holds {}.{}{}",
+          answer.usage.prompt_tokens + answer.usage.new_tokens, session_->engine().longest(),
+          interactive ? "\n" : "", interactive ? full_context_help() : ""));
   }
 
   const Options& o_;
