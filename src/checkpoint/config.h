@@ -42,8 +42,8 @@ class Config {
   /// A nested object; absent or null: an empty Config.
   Result<Config> object(std::string_view key) const;
 
-  /// For building (names.cc, tests): sets a key to JSON given as text, e.g. set("rope_scaling",
-  /// R"({"factor": 4})").
+  /// For building (gguf_config.cc, tests): sets a key to JSON given as text, e.g.
+  /// set("rope_scaling", R"({"factor": 4})").
   void set(std::string_view key, std::string_view json_value);
   /// Sets a key to a string; bytes that are no UTF-8 become \xNN.
   void set_text(std::string_view key, std::string_view text);

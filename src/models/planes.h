@@ -68,7 +68,7 @@ struct ModelSpec;
 /// The planes of one step as operands.
 class StepPlanes {
  public:
-  /// blocks[g]: the most blocks that group g can have (a limit, not an allocation).
+  /// blocks[g]: blocks of group g.
   StepPlanes(const ModelSpec& spec, DType kv_cache_dtype, std::span<const int64_t> blocks);
   /// One layer of a plane; layers are counted within the plane.
   [[nodiscard]] const PlaneLayer& of(PlaneHandle plane, int64_t layer) const;

@@ -27,7 +27,8 @@ struct ModelSpec {
   std::vector<PlaneGroup> groups;
   std::vector<Plane> planes;
   int64_t reuse_unit = 64;  ///< a cached prefix is reused at multiples of it, only
-  /// Rows of a prompt that the last layers run up to and with the first exact one (docs/tail.md);
+  /// Rows of a prompt that the last layers run up to and including the first whose output is exact
+  /// (docs/tail.md);
   /// 0: the model has no tail, all layers run all rows.
   int64_t tail_halo = 0;
   bool tail_exact = true;   ///< false: the user asked for fewer rows than exactness needs

@@ -1,5 +1,5 @@
-// Sink: where the descriptors that Ops fills go. Three of them: run at once, add up the cost,
-// record a tape.
+// Sink: where the descriptors that Ops fills go. Here: run at once, add up the cost,
+// record a tape; the engine has two more (what the chip takes; where numbers stop being finite).
 #pragma once
 
 #include <array>

@@ -39,8 +39,9 @@ struct StepLimits {
 struct StepLayout {
   explicit StepLayout(const StepLimits& limits);
 
-  /// The inputs that every step writes anew, in the order in which they lie. A part that is not
-  /// named here, and is not one of the large ones below, never reaches the device.
+  /// The inputs that every step writes anew. A part that is not named here never reaches the
+  /// device, but for block tables, `extra`, penalty entries and masks, of which StepInputs sends
+  /// what is used.
   [[nodiscard]] std::vector<hadal_tensor> small_inputs() const;
 
   StepLimits limits;

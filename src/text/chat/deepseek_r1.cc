@@ -1,4 +1,5 @@
-// DeepSeek-R1 and R1-Distill-*: V3's turns, the answer starts in <think>, earlier answers lose
+// DeepSeek-R1 and R1-Distill-*: V3's turns, the answer starts in <think> where the template writes
+// that, earlier answers lose
 // their thoughts.
 //
 // As first shipped, R1's template did not open the thought itself: where it is the checkpoint's,
