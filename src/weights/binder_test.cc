@@ -86,7 +86,8 @@ TEST(Binder, OneSlotHasTheUsesOfATiedEmbedding) {
 }
 
 // Blocks of 2 × 2 in a matrix of 3 × 3: the last block of each direction is cut.
-constexpr char kBlocks[] = R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 2]}})";
+constexpr char kBlocks[] =
+    R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 2]}})";
 
 TEST(Binder, Fp8HasItsBlockScales) {
   const std::string ones(9, kOne);
@@ -111,7 +112,8 @@ TEST(Binder, Fp8WithoutItsScalesIsAnError) {
 
 TEST(Binder, ABlockSizeThatCannotBeIsAnError) {
   for (const char* size : {"[0, 128]", "[128]", "\"x\"", "[9223372036854775807, 1]"}) {
-    Bound b({}, R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": )" + std::string(size) + "}}");
+    Bound b({}, R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": )" +
+                    std::string(size) + "}}");
     EXPECT_NE(b.fault().find("weight_block_size"), std::string::npos) << size;
   }
 }
