@@ -23,6 +23,7 @@ Config with_defaults(Config config, std::span<const Default> defaults) {
 
 Result<ModelSpec> ModelSpec::from_config(const Config& config) {
   ModelSpec s;
+  s.config = config;
   HADAL_TRY(s.family, config.text("model_type"));
   HADAL_TRY(s.vocab_size, config.integer("vocab_size", 1, kMaxWidth * 16));
   HADAL_TRY(s.hidden_size, config.integer("hidden_size", 1, kMaxWidth));

@@ -24,6 +24,7 @@ struct ModelSpec {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 0;
   bool tie_word_embeddings = false;
+  Config config;  ///< what was read: config.json, with the family's defaults laid under it
   std::vector<PlaneGroup> groups;
   std::vector<Plane> planes;
   int64_t reuse_unit = 64;  ///< a cached prefix is reused at multiples of it, only

@@ -143,9 +143,10 @@ Result<bool> has_mtp(const Checkpoint& source) {
 }
 
 Status plan_folder(const Checkpoint& source, Plan& plan) {
-  const Config& config = source.config();
   HADAL_TRY(const bool mtp, has_mtp(source));
-  HADAL_TRY(plan.model, make_model(config, {.draft = mtp}));
+  HADAL_TRY(plan.model, make_model(source.config(), {.draft = mtp}));
+  // A GGUF says what a config.json may leave to the family.
+  const Config& config = plan.model->spec().config;
   HADAL_TRY(plan.model->bind(source));
   const std::string& type = plan.model->spec().family;
   const Architecture* architecture = gguf_architecture(type);

@@ -81,6 +81,16 @@ class Quantize(unittest.TestCase):
                 written = self.quantize(name, "bf16")
                 self.assertEqual(self.logits(GOLDEN / name, "--weights", "f32"), self.logits(written, "--weights", "f32"))
 
+    def test_what_a_folder_leaves_to_its_family_is_written(self) -> None:
+        folder = self.folder / "model"
+        shutil.copytree(GOLDEN / "deepseek-v3", folder)
+        config = json.loads((folder / "config.json").read_text())
+        for key in ("scoring_func", "routed_scaling_factor"):  # both as the family has them
+            del config[key]
+        (folder / "config.json").write_text(json.dumps(config))
+        self.expect(OK, "quantize", str(folder), str(self.out), "--type", "bf16")
+        self.assertEqual(self.logits(GOLDEN / "deepseek-v3", "--weights", "f32"), self.logits(self.out, "--weights", "f32"))
+
     def test_decoded_fp8_and_fp4_are_the_folder_bit_for_bit(self) -> None:
         for name in SAME_BITS_AS_F32:
             with self.subTest(name=name):
