@@ -165,7 +165,11 @@ bool BlockManager::is_kept(const Sequence& seq, const BlockPool& pool, int64_t a
            (!pool.tail || (tail_exact_ && boundary >= seq.tail_right_from));
   };
   const int64_t prompt = seq.prompt_size() / reuse_unit_ * reuse_unit_;
-  const int64_t next = (end + kCacheBoundary - 1) / kCacheBoundary * kCacheBoundary;
+  // The last multiple of the unit up to each multiple of kCacheBoundary: a prefix ends nowhere
+  // else, and a unit that is kept for a later place may hold rows of a tail that never ran.
+  const auto boundary = [&](int64_t i) { return i * kCacheBoundary / reuse_unit_ * reuse_unit_; };
+  const int64_t i = (end + kCacheBoundary - 1) / kCacheBoundary;
+  const int64_t next = boundary(i) >= end ? boundary(i) : boundary(i + 1);
   return serves(next) || serves(prompt) || (finished && serves(last));
 }
 

@@ -16,7 +16,8 @@
 
 namespace hadal {
 
-/// Tokens between the boundaries at which groups that keep only the last rows stay in the tree.
+/// Tokens between the boundaries at which groups that keep only the last rows stay in the tree;
+/// each is the last multiple of the unit of reuse up to there.
 constexpr int64_t kCacheBoundary = 2048;
 
 /// Blocks of each group that sequences of `context` tokens need, so many of them at once, in steps

@@ -358,9 +358,10 @@ class FolderConfigs(Program):
             large = Path(folder) / "large.gguf"
             with large.open("wb") as file:
                 file.truncate(2**40)
-            done = subprocess.run(
-                ["bash", "-c", 'ulimit -v 8000000; exec "$0" inspect "$1"', BINARY, str(large)], capture_output=True, text=True
-            )
+            limited = ["bash", "-c", 'ulimit -v 8000000; exec "$0" "$@"', BINARY]
+            if subprocess.run([*limited, "version"], capture_output=True).returncode != OK:
+                self.skipTest("a sanitizer's shadow memory fits under no limit of address space")
+            done = subprocess.run([*limited, "inspect", str(large)], capture_output=True, text=True)
             self.assertEqual(done.returncode, MEMORY, done.stderr)
             self.assertRegex(done.stderr, r"cannot map its 1099511627776 bytes: .*8192000000 bytes.*ulimit -v")
 
