@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "base/floats.h"
-#include "base/host_chip.h"
 #include "base/quant.h"
 #include "kit.h"
 

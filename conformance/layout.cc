@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/host_chip.h"
+#include "contract/operators.h"
 #include "kit.h"
 
 namespace hadal::conformance {
@@ -16,7 +16,7 @@ int64_t element_bytes(uint32_t dtype) { return dtype_info(static_cast<DType>(dty
 
 // Inputs and outputs are spread over the spaces that the contract allows for them.
 uint32_t choose_space(const Case& c, uint32_t operand) {
-  const hadal_role role = host_chip::operand_role(c.id, operand);
+  const hadal_role role = contract::operand_role(c.id, operand);
   if (c.operands[operand].weight) return HADAL_SPACE_WEIGHT;
   if (c.operands[operand].plane) return HADAL_SPACE_PLANE;
   if (role == HADAL_ROLE_OUT)
@@ -90,7 +90,7 @@ int64_t rows_of(const Layout& layout, const hadal_tensor& t) {
 }  // namespace
 
 bool is_written(uint32_t id, uint32_t operand) {
-  const hadal_role role = host_chip::operand_role(id, operand);
+  const hadal_role role = contract::operand_role(id, operand);
   return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
 }
 
@@ -103,7 +103,7 @@ Layout lay_out(const Case& c, uint32_t alignment) {
     layout.limits[d] = d == 0 ? 1 : std::max<int64_t>(1, c.rows[d] + c.spare[d]);
   std::fill(std::begin(layout.op.operands), std::end(layout.op.operands), -1);
   const uint32_t step = std::max<uint32_t>(alignment, 4);
-  for (uint32_t i = 0; i < host_chip::operand_count(c.id); ++i) {
+  for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
     const Operand& o = c.operands[i];
     if (!o.present() || o.alias >= 0) continue;
     hadal_tensor t = describe(o, choose_space(c, i));
@@ -124,7 +124,7 @@ Layout lay_out(const Case& c, uint32_t alignment) {
     layout.op.operands[i] = static_cast<int32_t>(layout.tensors.size());
     layout.tensors.push_back(t);
   }
-  for (uint32_t i = 0; i < host_chip::operand_count(c.id); ++i) {
+  for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
     const Operand& o = c.operands[i];
     if (o.alias < 0) continue;
     layout.op.operands[i] = layout.op.operands[o.alias];

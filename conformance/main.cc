@@ -7,7 +7,7 @@
 #include <exception>
 #include <sstream>
 
-#include "base/host_chip.h"
+#include "contract/operators.h"
 #include "kit.h"
 
 namespace hadal::conformance {
@@ -33,14 +33,14 @@ void add_options(CLI::App& app, Options& options) {
 
 bool known_operator(const std::string& name) {
   for (uint32_t id = 1; id < 64; ++id)
-    if (host_chip::operand_count(id) != 0 && name == host_chip::op_name(id)) return true;
+    if (contract::operand_count(id) != 0 && name == contract::op_name(id)) return true;
   return false;
 }
 
 int list_cases(const Options& options) {
   for (uint32_t id = 1; id < 64; ++id)
-    if (host_chip::operand_count(id) != 0)
-      fmt::print("{:<16} {:>5} cases\n", host_chip::op_name(id),
+    if (contract::operand_count(id) != 0)
+      fmt::print("{:<16} {:>5} cases\n", contract::op_name(id),
                  make_cases(id, options.seed, options.quick).size());
   return 0;
 }

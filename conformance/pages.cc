@@ -127,4 +127,12 @@ int64_t slot_of(const Operand& plane, const Operand& table, int64_t s, int64_t e
   return table.values<int32_t>()[s * table.shape[1] + e / slots] * slots + e % slots;
 }
 
+void refuse(Case c, uint32_t operand, size_t at, int32_t value, const std::string& name,
+            std::vector<Case>& cases) {
+  c.name = name;
+  c.must_fail = true;
+  std::memcpy(c.operands[operand].data.data() + at * sizeof value, &value, sizeof value);
+  cases.push_back(std::move(c));
+}
+
 }  // namespace hadal::conformance

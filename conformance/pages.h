@@ -74,4 +74,8 @@ Case rows_case(Random& random, const std::vector<Sequence>& sequences, uint32_t 
 /// Slot of entry `e` of sequence `s`.
 int64_t slot_of(const Operand& plane, const Operand& table, int64_t s, int64_t e);
 
+/// Puts another number at `at` of a block table or a list: the case must fail.
+void refuse(Case c, uint32_t operand, size_t at, int32_t value, const std::string& name,
+            std::vector<Case>& cases);
+
 }  // namespace hadal::conformance

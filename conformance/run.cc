@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "base/builtin_chips.h"
-#include "base/host_chip.h"
 #include "kit.h"
 
 namespace hadal::conformance {

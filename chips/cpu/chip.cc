@@ -6,14 +6,15 @@
 
 #include "base/builtin_chips.h"
 #include "base/cpu_info.h"
-#include "base/host_chip.h"
-#include "device.h"
-#include "plan.h"
+#include "common/host_chip.h"
+#include "contract/report.h"
+#include "ops/operators.h"
+#include "runtime/plan.h"
 
 namespace hadal::cpu {
 namespace {
 
-using host_chip::report;
+using contract::report;
 
 /// Runs `body`; what it throws becomes a status.
 template <typename Body>
@@ -36,8 +37,7 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
     if (index != 0)
       return report(error, HADAL_INVALID,
                     "cpu has one device, number 0, not number " + std::to_string(index));
-    hadal_device_options options{};
-    if (given) std::memcpy(&options, given, std::min<size_t>(given->size, sizeof options));
+    const hadal_device_options options = contract::read_sized(given);
     if (options.threads < 0 || options.threads > 1024)
       return report(error, HADAL_INVALID, "threads must be between 0 (automatic) and 1024");
     const std::string name = options.kernels ? options.kernels : "";
@@ -52,7 +52,7 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
     const int threads = options.threads > 0 ? options.threads : available_processors();
     auto pool = ThreadPool::create(threads);
     if (!pool) return report(error, HADAL_OUT_OF_MEMORY, pool.error().message);
-    *out = reinterpret_cast<hadal_device*>(new Device(*std::move(pool), *table));
+    *out = reinterpret_cast<hadal_device*>(new Device(*std::move(pool), *table, operators()));
     return HADAL_OK;
   });
 }
@@ -73,16 +73,9 @@ hadal_status queue_create(hadal_device* device, hadal_queue** out, hadal_error* 
 void queue_destroy(hadal_queue* queue) { delete queue_of(queue); }
 hadal_status queue_sync(hadal_queue*, hadal_error*) { return HADAL_OK; }
 
-hadal_weight_desc known(const hadal_weight_desc* desc) {
-  hadal_weight_desc d{};
-  std::memcpy(&d, desc, std::min<size_t>(desc->size, sizeof d));
-  d.size = sizeof d;
-  return d;
-}
-
 hadal_status bytes_of_weight(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
                              hadal_error* error) {
-  return guarded(error, [&] { return weight_bytes(known(desc), bytes, error); });
+  return guarded(error, [&] { return weight_bytes(contract::read_sized(desc), bytes, error); });
 }
 
 hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
@@ -91,18 +84,23 @@ hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
   *out = nullptr;
   return guarded(error, [&] {
     Weight* w = nullptr;
-    const hadal_status status =
-        weight_create(*device_of(device)->pool, known(desc), pieces, count, &w, error);
+    const hadal_status status = weight_create(*device_of(device)->pool, contract::read_sized(desc),
+                                              pieces, count, &w, error);
     *out = reinterpret_cast<hadal_weight*>(w);
     return status;
   });
 }
 void weight_destroy(hadal_weight* w) { delete weight_of(w); }
 
-hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors,
+hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
                       const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
   *workspace_bytes = 0;
-  return guarded(error, [&] { return query_op(*op, tensors, limits, workspace_bytes, error); });
+  return guarded(error, [&] {
+    Needs needs;
+    const hadal_status s = query_op(*device_of(device), {*op, tensors, limits}, &needs, error);
+    *workspace_bytes = needs.workspace;
+    return s;
+  });
 }
 
 hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
@@ -171,6 +169,6 @@ extern "C" hadal_status hadal_cpu_chip_query(const hadal_host*, uint32_t abi, ha
   chip.op_run = op_run;
   chip.program = &kProgram;
   chip.profile = &kProfile;
-  hadal::host_chip::copy_sized(out, chip);
+  hadal::contract::copy_sized(out, chip);
   return HADAL_OK;
 }

@@ -1,9 +1,9 @@
-// check_operands (base/host_chip.h): the shapes of ops_table.inc, held against operands.
+// check_operands (base/host_chip.h): the shapes of operators.inc, held against operands.
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "base/host_chip.h"
+#include "contract/check.h"
 #include "test_rig.h"
 
 namespace hadal::ref {
@@ -30,7 +30,7 @@ class Attention : public ::testing::Test {
         tensors[i] = rig.tensors[static_cast<size_t>(rig.op.operands[i])];
     hadal_error error{};
     error.size = sizeof error;
-    const hadal_status status = hadal::host_chip::check_operands(rig.op, tensors, &error);
+    const hadal_status status = hadal::contract::check_operands(rig.op, tensors, &error);
     EXPECT_EQ(status == HADAL_OK, error.text[0] == '\0');
     const char* colon = std::strstr(error.text, "): ");
     return colon ? colon + 3 : error.text;

@@ -7,10 +7,14 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "base/builtin_chips.h"
 #include "base/cpu_info.h"
 #include "base/dtype.h"
+#include "contract/check.h"
+#include "contract/operators.h"
+#include "contract/report.h"
 #include "ref.h"
 
 struct hadal_device {
@@ -23,63 +27,41 @@ struct hadal_queue {
 namespace hadal::ref {
 namespace {
 
-using host_chip::report;
+using contract::report;
 
 using Operator = hadal_status (*)(const Call&);
 
+constexpr std::pair<uint32_t, Operator> kOperators[] = {
+    {HADAL_OP_EMBED, embed},
+    {HADAL_OP_MATMUL, matmul},
+    {HADAL_OP_NORM, norm},
+    {HADAL_OP_ROPE, rope},
+    {HADAL_OP_SWIGLU, swiglu},
+    {HADAL_OP_GATED_MATMUL, gated_matmul},
+    {HADAL_OP_ADD, add},
+    {HADAL_OP_KV_WRITE, kv_write},
+    {HADAL_OP_GQA_ATTENTION, gqa_attention},
+    {HADAL_OP_GATHER_ROWS, gather_rows},
+    {HADAL_OP_COPY_BLOCKS, copy_blocks},
+    {HADAL_OP_CONVERT, convert},
+    {HADAL_OP_SAMPLE, sample},
+    {HADAL_OP_ROUTER, router},
+    {HADAL_OP_MOE_SORT, moe_sort},
+    {HADAL_OP_GROUPED_MATMUL, grouped_matmul},
+    {HADAL_OP_MOE_COMBINE, moe_combine},
+    {HADAL_OP_LATENT_ATTENTION, latent_attention},
+    {HADAL_OP_INDEX_TOPK, index_topk},
+    {HADAL_OP_COMPRESS, compress},
+    {HADAL_OP_HC_PRE, hc_pre},
+    {HADAL_OP_HC_POST, hc_post},
+    {HADAL_OP_INDEX_BLOCKS, index_blocks},
+    {HADAL_OP_ENGRAM_GATE, engram_gate},
+};
+
 Operator find_operator(uint32_t id) {
-  switch (id) {
-    case HADAL_OP_EMBED:
-      return embed;
-    case HADAL_OP_MATMUL:
-      return matmul;
-    case HADAL_OP_NORM:
-      return norm;
-    case HADAL_OP_ROPE:
-      return rope;
-    case HADAL_OP_SWIGLU:
-      return swiglu;
-    case HADAL_OP_GATED_MATMUL:
-      return gated_matmul;
-    case HADAL_OP_ADD:
-      return add;
-    case HADAL_OP_KV_WRITE:
-      return kv_write;
-    case HADAL_OP_GQA_ATTENTION:
-      return gqa_attention;
-    case HADAL_OP_GATHER_ROWS:
-      return gather_rows;
-    case HADAL_OP_COPY_BLOCKS:
-      return copy_blocks;
-    case HADAL_OP_CONVERT:
-      return convert;
-    case HADAL_OP_SAMPLE:
-      return sample;
-    case HADAL_OP_ROUTER:
-      return router;
-    case HADAL_OP_MOE_SORT:
-      return moe_sort;
-    case HADAL_OP_GROUPED_MATMUL:
-      return grouped_matmul;
-    case HADAL_OP_MOE_COMBINE:
-      return moe_combine;
-    case HADAL_OP_LATENT_ATTENTION:
-      return latent_attention;
-    case HADAL_OP_INDEX_TOPK:
-      return index_topk;
-    case HADAL_OP_COMPRESS:
-      return compress;
-    case HADAL_OP_HC_PRE:
-      return hc_pre;
-    case HADAL_OP_HC_POST:
-      return hc_post;
-    case HADAL_OP_INDEX_BLOCKS:
-      return index_blocks;
-    case HADAL_OP_ENGRAM_GATE:
-      return engram_gate;
-    default:
-      return nullptr;
-  }
+  for (const auto& [known, run] : kOperators)
+    if (known == id) return run;
+  return nullptr;
 }
 
 int32_t device_count(hadal_chip*) { return 1; }
@@ -119,7 +101,7 @@ hadal_status device_info(hadal_device* device, hadal_device_info* out) {
   info.host_memory = 1;
   info.row_invariant = 1;
   info.alignment = 4;
-  host_chip::copy_sized(out, info);
+  contract::copy_sized(out, info);
   return HADAL_OK;
 }
 
@@ -132,24 +114,15 @@ void queue_destroy(hadal_queue* queue) { delete queue; }
 
 hadal_status queue_sync(hadal_queue*, hadal_error*) { return HADAL_OK; }
 
-// A weight operand must have the shape and dtype of its handle.
-bool fits(const hadal_tensor& t) {
-  const hadal_weight_desc& desc = weight(t.weight).desc;
-  if (t.dtype != desc.dtype) return false;
-  if (t.rank == 1) return desc.batch == 1 && desc.rows == 1 && desc.cols == t.extents[0];
-  if (t.rank == 2) return desc.batch == 1 && desc.rows == t.extents[0] && desc.cols == t.extents[1];
-  return desc.batch == t.extents[0] && desc.rows == t.extents[1] && desc.cols == t.extents[2];
-}
-
 hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* tensors,
                       const int64_t*, uint64_t* workspace_bytes, hadal_error* error) try {
   *workspace_bytes = 0;
   if (!find_operator(op->id))
     return report(error, HADAL_UNSUPPORTED,
-                  host_chip::operand_count(op->id) == 0
+                  contract::operand_count(op->id) == 0
                       ? "ref does not know operator " + std::to_string(op->id)
-                      : std::string("ref runs only the parts of ") + host_chip::op_name(op->id));
-  return host_chip::check_operands(*op, tensors, error);
+                      : std::string("ref runs only the parts of ") + contract::op_name(op->id));
+  return contract::check_operands(*op, tensors, error);
 } catch (const std::exception& e) {
   return report(error, HADAL_OUT_OF_MEMORY, e.what());
 }
@@ -177,21 +150,20 @@ hadal_status run_one(const hadal_device& device, const hadal_tape& tape, const h
   const Operator run = find_operator(op.id);
   if (!run)
     return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op.id));
-  for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
-    if (op.operands[i] >= static_cast<int32_t>(tape.tensor_count))
-      return call.invalid("operand is not in the tape");
-    if (op.operands[i] >= 0) tensors[i] = tape.tensors[op.operands[i]];
-  }
-  if (const hadal_status status = host_chip::check_operands(op, tensors.data(), error);
+  if (const hadal_status status = contract::gather_operands(tape, op, tensors.data(), error);
       status != HADAL_OK)
     return status;
-  for (uint32_t i = 0; i < host_chip::operand_count(op.id); ++i) {
+  if (const hadal_status status = contract::check_operands(op, tensors.data(), error);
+      status != HADAL_OK)
+    return status;
+  for (uint32_t i = 0; i < contract::operand_count(op.id); ++i) {
     const hadal_tensor& t = tensors[i];
     if (t.space == HADAL_SPACE_NONE) continue;
-    const std::string name = host_chip::operand_name(op.id, i);
+    const std::string name = contract::operand_name(op.id, i);
     if (t.space == HADAL_SPACE_WEIGHT) {
-      if (!t.weight || !fits(t))
-        return call.invalid(name + " does not have the shape and dtype of its handle");
+      if (const std::string why = contract::check_handle(weight(t.weight).desc, op, i, t);
+          !why.empty())
+        return call.invalid(why);
     } else if (t.space == HADAL_SPACE_PLANE && t.index >= step.plane_count) {
       return call.invalid(name + " is in a plane that the step does not bring");
     }
@@ -231,12 +203,12 @@ void close(hadal_chip*) {}
 }  // namespace
 
 hadal_status Call::invalid(const std::string& text) const {
-  return report(error, HADAL_INVALID, std::string(host_chip::op_name(op->id)) + ": " + text);
+  return report(error, HADAL_INVALID, std::string(contract::op_name(op->id)) + ": " + text);
 }
 
 hadal_status Call::outside(size_t operand, int64_t index, int64_t value, int64_t end) const {
-  return invalid(std::string(host_chip::operand_name(op->id, static_cast<uint32_t>(operand))) +
-                 "[" + std::to_string(index) + "] = " + std::to_string(value) + " is outside [0, " +
+  return invalid(std::string(contract::operand_name(op->id, static_cast<uint32_t>(operand))) + "[" +
+                 std::to_string(index) + "] = " + std::to_string(value) + " is outside [0, " +
                  std::to_string(end) + ")");
 }
 
@@ -270,6 +242,6 @@ extern "C" hadal_status hadal_ref_chip_query(const hadal_host*, uint32_t abi, ha
   chip.weight_destroy = ref::weight_destroy;
   chip.op_query = ref::op_query;
   chip.op_run = ref::op_run;
-  host_chip::copy_sized(out, chip);
+  contract::copy_sized(out, chip);
   return HADAL_OK;
 }

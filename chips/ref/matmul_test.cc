@@ -54,6 +54,7 @@ TEST(RefMatmul, BlockScalesWithPartialLastBlocksInTwoPieces) {
     hadal_weight_desc desc{};
     desc.size = sizeof desc;
     desc.dtype = HADAL_F8_E4M3;
+    desc.uses = HADAL_USE_MATMUL;
     desc.keeps_source = keeps;
     desc.batch = 1;
     desc.rows = 5;

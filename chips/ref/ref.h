@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "base/host_chip.h"
+#include "common/host_chip.h"
 #include "hadal/chip.h"
 
 namespace hadal::ref {

@@ -5,36 +5,13 @@
 #include <numeric>
 #include <vector>
 
+#include "contract/noise.h"
 #include "ref.h"
 
 namespace hadal::ref {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-/// Philox-4x32-10 (Salmon et al. 2011): word `word` of the block at counter (position, block, 0,
-/// 0).
-uint32_t philox(uint32_t key0, uint32_t key1, uint32_t position, uint32_t block, uint32_t word) {
-  uint32_t c[4] = {position, block, 0, 0};
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53u} * c[0];
-    const uint64_t b = uint64_t{0xCD9E8D57u} * c[2];
-    const uint32_t next[4] = {
-        static_cast<uint32_t>(b >> 32) ^ c[1] ^ key0, static_cast<uint32_t>(b),
-        static_cast<uint32_t>(a >> 32) ^ c[3] ^ key1, static_cast<uint32_t>(a)};
-    std::copy(next, next + 4, c);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return c[word];
-}
-
-/// -log(-log(u)); u is never 0 or 1.
-double gumbel(const uint32_t* seed, int32_t position, size_t token) {
-  const auto id = static_cast<uint32_t>(token);
-  const uint32_t x = philox(seed[0], seed[1], static_cast<uint32_t>(position), id / 4, id % 4);
-  return -std::log(-std::log((static_cast<double>(x >> 8) + 0.5) * 0x1p-24));
-}
 
 float number(float logit) { return std::isnan(logit) ? kMinusInfinity : logit; }
 
@@ -135,7 +112,8 @@ size_t Row::choose() const {
   double largest = -std::numeric_limits<double>::infinity();
   for (size_t i = 0; i < logits.size(); ++i) {
     if (logits[i] == kMinusInfinity) continue;
-    const double value = static_cast<double>(logits[i]) + gumbel(seed, position, i);
+    const double value =
+        static_cast<double>(logits[i]) + contract::gumbel(seed, position, static_cast<int32_t>(i));
     if (value > largest) {
       largest = value;
       chosen = i;

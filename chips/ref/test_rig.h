@@ -8,6 +8,7 @@
 
 #include "base/builtin_chips.h"
 #include "base/dtype.h"
+#include "contract/operators.h"
 #include "hadal/chip.h"
 
 namespace hadal::ref {
@@ -68,6 +69,7 @@ class Rig {
     hadal_weight_desc desc{};
     desc.size = sizeof desc;
     desc.dtype = dtype;
+    desc.uses = contract::operand_use(op.id, operand);
     desc.keeps_source = 1;
     desc.batch = t.rank == 3 ? t.extents[0] : 1;
     desc.rows = t.rank == 1 ? 1 : t.extents[t.rank - 2];

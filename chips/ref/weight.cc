@@ -6,12 +6,13 @@
 #include "base/dtype.h"
 #include "base/floats.h"
 #include "base/quant.h"
+#include "contract/report.h"
 #include "ref.h"
 
 namespace hadal::ref {
 namespace {
 
-using host_chip::report;
+using contract::report;
 
 bool is_scale_dtype(uint32_t dtype) {
   return dtype == HADAL_F32 || dtype == HADAL_F16 || dtype == HADAL_BF16 || dtype == HADAL_F8_E8M0;
@@ -148,7 +149,7 @@ hadal_status weight_create(hadal_device*, const hadal_weight_desc* desc, const h
   if (const hadal_status status = check_desc(*desc, error); status != HADAL_OK) return status;
   auto w = std::make_unique<Weight>();
   w->desc.size = sizeof w->desc;
-  host_chip::copy_sized(&w->desc, *desc);
+  contract::copy_sized(&w->desc, *desc);
   const int64_t row = *row_bytes(static_cast<DType>(desc->dtype), desc->cols);
   int64_t rows = 0;
   for (uint32_t i = 0; i < piece_count; ++i) {

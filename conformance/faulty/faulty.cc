@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/builtin_chips.h"
+#include "contract/check.h"
 
 namespace hadal::faulty {
 namespace {
@@ -81,7 +82,7 @@ void weight_destroy(hadal_weight* w) {
 hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
                       const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
   *workspace_bytes = 0;
-  if (is_fused(op->id)) return host_chip::check_operands(*op, tensors, error);
+  if (is_fused(op->id)) return contract::check_operands(*op, tensors, error);
   const hadal_status status = good.op_query(device, op, tensors, limits, workspace_bytes, error);
   if (fault == kReadsWorkspace) *workspace_bytes += 64;
   // Other candidates need more than the good chip asks for.

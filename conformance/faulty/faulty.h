@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/host_chip.h"
+#include "common/host_chip.h"
 #include "hadal/chip.h"
 
 namespace hadal::faulty {

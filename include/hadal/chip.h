@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hadal/operators.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -35,16 +37,6 @@ extern "C" {
 
 #define HADAL_MAX_OPERANDS 16
 #define HADAL_MAX_RANK 4
-
-/* ---- element types ---- */
-
-typedef enum hadal_dtype {
-  HADAL_DTYPE_NONE = 0,
-#define HADAL_DTYPE(name, code, values, bytes, ggml, st) HADAL_##name = code,
-#include "hadal/dtypes.inc"
-#undef HADAL_DTYPE
-  HADAL_DTYPE_FORCE_32BIT = 0x7fffffff
-} hadal_dtype;
 
 /* ---- errors ---- */
 
@@ -110,34 +102,6 @@ typedef struct hadal_tensor {
   uint32_t reserved;
   hadal_weight* weight; /* HADAL_SPACE_WEIGHT; NULL while only op_query is asked */
 } hadal_tensor;
-
-typedef enum hadal_op_id {
-  HADAL_OP_NONE = 0,
-#define HADAL_OP(name, code, level, formula, detail) HADAL_OP_##name = code,
-#define HADAL_OPERAND(op, name, role, shape, dtypes, text)
-#define HADAL_OP_END(op)
-#define HADAL_OP_COST(op, flops, bytes)
-#include "hadal/ops_table.inc"
-#undef HADAL_OP
-#undef HADAL_OPERAND
-#undef HADAL_OP_END
-#undef HADAL_OP_COST
-  HADAL_OP_ID_FORCE_32BIT = 0x7fffffff
-} hadal_op_id;
-
-/* Operand positions: HADAL_MATMUL_X, HADAL_MATMUL_W, …, HADAL_MATMUL_OPERANDS (their number). */
-#define HADAL_OP(name, code, level, formula, detail) typedef enum hadal_operands_##name {
-#define HADAL_OPERAND(op, name, role, shape, dtypes, text) HADAL_##op##_##name,
-#define HADAL_OP_END(op) \
-  HADAL_##op##_OPERANDS  \
-  }                      \
-  hadal_operands_##op;
-#define HADAL_OP_COST(op, flops, bytes)
-#include "hadal/ops_table.inc"
-#undef HADAL_OP
-#undef HADAL_OPERAND
-#undef HADAL_OP_END
-#undef HADAL_OP_COST
 
 /* Roles of operands. OPT may be absent. */
 typedef enum hadal_role {

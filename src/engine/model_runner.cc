@@ -10,24 +10,6 @@
 namespace hadal {
 namespace {
 
-// Fused operators are asked for with the model's own weights; a chip that declines one for any of
-// them gets the lowered form.
-class SupportSink final : public Sink {
- public:
-  SupportSink(const Device& device, const StepLayout& layout, Lowering& lowering)
-      : device_(device), limits_(layout.limits.dims()), lowering_(lowering) {}
-  void op(const hadal_op& op, std::span<const Tensor> tensors) override {
-    if (bool* lowered = lowering_.of(op.id);
-        lowered && !device_.query(op, tensors, limits_.data()).supported)
-      *lowered = true;
-  }
-
- private:
-  const Device& device_;
-  std::array<int64_t, HADAL_DIM_COUNT> limits_;
-  Lowering& lowering_;
-};
-
 /// A context that is too long, and one that would not be.
 Error context_error(std::string message, int64_t fits) {
   Error error = memory_error(std::move(message));
@@ -95,8 +77,6 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   HADAL_TRY(WeightLoader weights,
             WeightLoader::plan(*r->device_, r->model_->weights(), options.weights));
   r->loader_ = std::make_unique<WeightLoader>(std::move(weights));
-  SupportSink support(*r->device_, *r->layout_, r->lowering_);
-  r->each_pass([&](const Pass& pass) { r->forward(pass, support, nullptr); });
 
   const StepCost worst = r->step_cost(limits.dims(), static_cast<double>(r->context_));
   if (!worst.declined.empty()) {
@@ -111,7 +91,15 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
 }
 
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
-  Ops ops(sink, *layout_, lowering_, pass.sample);
+  const auto limits = layout_->limits.dims();
+  // Handles are left out, so that the answer is the same before and after the load.
+  const auto takes_fused = [&](const hadal_op& op, std::span<const Tensor> tensors) {
+    std::array<Tensor, HADAL_MAX_OPERANDS> unbound{};
+    std::copy(tensors.begin(), tensors.end(), unbound.begin());
+    for (Tensor& t : unbound) t.weight = nullptr;
+    return device_->query(op, unbound, limits.data()).supported;
+  };
+  Ops ops(sink, *layout_, takes_fused, pass.sample);
   ((*model_).*pass.forward)(ops, *step_planes_);
   if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
 }

@@ -126,7 +126,6 @@ class ModelRunner {
   std::unique_ptr<StepLayout> layout_;
   std::unique_ptr<StepPlanes> step_planes_;
   std::vector<int64_t> blocks_;
-  Lowering lowering_;
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
   std::atomic<int32_t> stop_{0};
   uint64_t input_bytes_copied_ = 0;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "base/host_chip.h"
+#include "contract/operators.h"
 
 namespace hadal {
 namespace {
@@ -75,13 +75,13 @@ void NotFiniteSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
     const Tensor& t = tensors[i];
     const bool memory = t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
     if (!memory || t.dtype != HADAL_F32 ||
-        !is_output(host_chip::operand_role(op.id, static_cast<uint32_t>(i))))
+        !is_output(contract::operand_role(op.id, static_cast<uint32_t>(i))))
       continue;
     const Result<bool> finite = is_finite(t);
     if (!finite)
       status_ = finite.error();
     else if (!*finite)
-      found_ = place_ + " (" + host_chip::op_name(op.id) + ")";
+      found_ = place_ + " (" + contract::op_name(op.id) + ")";
   }
 }
 

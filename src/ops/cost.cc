@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/host_chip.h"
+#include "base/dtype.h"
+#include "contract/operators.h"
 
 namespace hadal {
 namespace {
@@ -42,16 +43,15 @@ void add_segments(OpShape& s, const hadal_op& op, std::span<const Tensor> tensor
                   double context) {
   s.c = 0;
   for (const int i : {0, 1}) {
-    const uint32_t plane = i == 0 ? HADAL_LATENT_ATTENTION_PLANE : HADAL_LATENT_ATTENTION_PLANE2;
-    if (tensors[plane].space == HADAL_SPACE_NONE) continue;
+    const contract::SegmentOperands& operands = contract::kLatentSegments[i];
+    if (!contract::present(tensors[operands.plane])) continue;
     const hadal_segment_attr& segment = op.attr.latent.segments[i];
     double entries = context / segment.ratio;
     if (segment.window != 0) entries = std::min(entries, static_cast<double>(segment.window));
-    const Tensor& list = tensors[plane + 3];
-    if (list.space != HADAL_SPACE_NONE)
-      entries = std::min(entries, static_cast<double>(list.extents[1]));
+    const Tensor& list = tensors[operands.list];
+    if (contract::present(list)) entries = std::min(entries, static_cast<double>(list.extents[1]));
     s.c += entries;
-    add_cache(s, tensors[plane], rows, entries);
+    add_cache(s, tensors[operands.plane], rows, entries);
   }
 }
 
@@ -134,16 +134,10 @@ OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors,
                const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
   const OpShape s = shape_of(op, tensors, rows, context);
   switch (op.id) {
-#define HADAL_OP(name, code, level, formula, detail)
-#define HADAL_OPERAND(op, name, role, shape, dtypes, text)
-#define HADAL_OP_END(op)
 #define HADAL_OP_COST(name, flops, bytes) \
   case HADAL_OP_##name:                   \
     return {static_cast<double>(flops), static_cast<double>(bytes)};
-#include "hadal/ops_table.inc"
-#undef HADAL_OP
-#undef HADAL_OPERAND
-#undef HADAL_OP_END
+#include "ops/operator_costs.inc"
 #undef HADAL_OP_COST
     default:
       return {};

@@ -1,4 +1,4 @@
-// Cost of an operator: FLOPs and bytes, from the expressions in ops_table.inc.
+// Cost of an operator: FLOPs and bytes, from the expressions in operator_costs.inc.
 #pragma once
 
 #include <array>

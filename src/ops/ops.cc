@@ -2,27 +2,55 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
-#include "base/host_chip.h"
+#include "contract/operators.h"
 
 namespace hadal {
 
+namespace {
+
+/// An operator with its operands side by side; absent ones have space NONE.
+struct Described {
+  hadal_op op{};
+  std::array<Tensor, HADAL_MAX_OPERANDS> tensors{};
+  size_t count = 0;
+
+  Described(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+            const hadal_attributes& attr)
+      : count(operands.size()) {
+    HADAL_CHECK(count == contract::operand_count(id));
+    op.id = id;
+    op.attr = attr;
+    std::fill(std::begin(op.operands), std::end(op.operands), -1);
+    size_t i = 0;
+    for (const auto& operand : operands) {
+      if (operand) {
+        tensors[i] = *operand;
+        op.operands[i] = static_cast<int32_t>(i);
+      }
+      ++i;
+    }
+  }
+  [[nodiscard]] std::span<const Tensor> operands() const { return {tensors.data(), count}; }
+};
+
+}  // namespace
+
 void Ops::emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
                const hadal_attributes& attr) {
-  HADAL_CHECK(operands.size() == host_chip::operand_count(id));
-  hadal_op op{};
-  op.id = id;
-  op.attr = attr;
-  std::array<Tensor, HADAL_MAX_OPERANDS> tensors{};
-  size_t i = 0;
-  for (const auto& operand : operands) {
-    if (operand) tensors[i] = *operand;
-    op.operands[i] = operand ? static_cast<int32_t>(i) : -1;
-    ++i;
-  }
-  for (; i < HADAL_MAX_OPERANDS; ++i) op.operands[i] = -1;
-  sink_.op(op, std::span(tensors.data(), operands.size()));
+  const Described call(id, operands, attr);
+  sink_.op(call.op, call.operands());
   ++emitted_;
+}
+
+bool Ops::emit_fused(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+                     const hadal_attributes& attr) {
+  const Described call(id, operands, attr);
+  if (!takes_fused_(call.op, call.operands())) return false;
+  sink_.op(call.op, call.operands());
+  ++emitted_;
+  return true;
 }
 
 void Ops::embed(Tensor table, Tensor out) { emit(HADAL_OP_EMBED, {inputs_.token, table, out}); }
@@ -64,10 +92,10 @@ void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp,
 }
 
 void Ops::gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp) {
-  if (lowering_.gated_matmul) return lower_gated_matmul(x, gate, up, out, clamp);
   hadal_attributes attr{};
   attr.swiglu.clamp = static_cast<float>(clamp);
-  emit(HADAL_OP_GATED_MATMUL, {x, gate, up, out}, attr);
+  if (!emit_fused(HADAL_OP_GATED_MATMUL, {x, gate, up, out}, attr))
+    lower_gated_matmul(x, gate, up, out, clamp);
 }
 
 void Ops::add(Tensor x, Tensor y) { emit(HADAL_OP_ADD, {x, y}); }
@@ -110,12 +138,12 @@ void Ops::router(Tensor logits, std::optional<Tensor> bias, const Router& how, T
 void Ops::moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
                       Tensor out, double clamp, std::optional<Tensor> shared,
                       std::optional<Tensor> add) {
-  if (lowering_.moe_experts)
-    return lower_moe_experts(x, expert, weight, gate, up, down, out, clamp, shared, add);
   hadal_attributes attr{};
   attr.experts.clamp = static_cast<float>(clamp);
   attr.experts.fan = static_cast<uint32_t>(expert.extents[1]);
-  emit(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out}, attr);
+  if (!emit_fused(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out},
+                  attr))
+    lower_moe_experts(x, expert, weight, gate, up, down, out, clamp, shared, add);
 }
 
 void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
@@ -218,16 +246,15 @@ void Ops::engram_gate(Tensor x, Tensor key, Tensor value, Tensor q_weight, Tenso
 
 void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
                         const LatentSegment& segment, double scale, Tensor out) {
-  if (lowering_.mla_attention)
-    return lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
   hadal_attributes attr{};
   attr.latent.scale = static_cast<float>(scale);
   attr.latent.segments[0].ratio = static_cast<uint32_t>(segment.plane.ratio);
-  emit(HADAL_OP_MLA_ATTENTION,
-       {q_nope, q_rope, w_uk, w_uv, segment.plane.tensor, position_of(q_nope), row_seq_of(q_nope),
-        inputs_.block_table[segment.plane.group], inputs_.first[segment.plane.group], segment.list,
-        out},
-       attr);
+  if (!emit_fused(HADAL_OP_MLA_ATTENTION,
+                  {q_nope, q_rope, w_uk, w_uv, segment.plane.tensor, position_of(q_nope),
+                   row_seq_of(q_nope), inputs_.block_table[segment.plane.group],
+                   inputs_.first[segment.plane.group], segment.list, out},
+                  attr))
+    lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
 }
 
 void Ops::gather_hidden(Tensor out) {

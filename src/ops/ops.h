@@ -1,15 +1,18 @@
 // Ops: the operator vocabulary in which model families are written. One class, one method per
-// operator of ops_table.inc.
+// operator of operators.inc.
 //
 // A method fills a plain descriptor, lowers it (ops/lower.cc) if the chip declined the fused form,
 // and hands it to a sink. Rules: a forward function branches on its specification alone, never on
 // device data or this step's row counts; program order is execution order; scratch is a stack.
-// Formulas, rounding and bounds: include/hadal/ops_table.inc.
+// Formulas, rounding and bounds: include/hadal/operators.inc.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include "ops/sink.h"
 #include "ops/step_layout.h"
@@ -17,17 +20,9 @@
 
 namespace hadal {
 
-/// Which fused operators are lowered, found once by asking the chip.
-struct Lowering {
-  bool gated_matmul = false, moe_experts = false, mla_attention = false;
-  /// The flag of an operator; null for one that is never lowered.
-  bool* of(uint32_t op) {
-    return op == HADAL_OP_GATED_MATMUL    ? &gated_matmul
-           : op == HADAL_OP_MOE_EXPERTS   ? &moe_experts
-           : op == HADAL_OP_MLA_ATTENTION ? &mla_attention
-                                          : nullptr;
-  }
-};
+/// Whether the chip takes a fused operator with these operands; if not, that call is lowered. Asked
+/// for every call, and always answered alike for a call.
+using TakesFused = std::function<bool(const hadal_op& op, std::span<const Tensor> tensors)>;
 
 /// The rotary embedding of one kind of layer.
 struct Rope {
@@ -82,8 +77,8 @@ struct SampleForm {
 
 class Ops {
  public:
-  Ops(Sink& sink, const StepLayout& inputs, Lowering lowering, SampleForm sample = {})
-      : sink_(sink), inputs_(inputs), lowering_(lowering), sample_(sample) {}
+  Ops(Sink& sink, const StepLayout& inputs, TakesFused takes_fused, SampleForm sample = {})
+      : sink_(sink), inputs_(inputs), takes_fused_(std::move(takes_fused)), sample_(sample) {}
   Ops(const Ops&) = delete;
   Ops& operator=(const Ops&) = delete;
 
@@ -178,6 +173,9 @@ class Ops {
   friend class Scratch;
   void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
             const hadal_attributes& attr = {});
+  /// The same for a fused operator: false, and nothing done, if the chip does not take it.
+  [[nodiscard]] bool emit_fused(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+                                const hadal_attributes& attr);
   /// Positions and sequences of the rows of x: those of the tail, where x has its rows.
   [[nodiscard]] const Tensor& position_of(const Tensor& x) const {
     return of_tail(x) ? inputs_.tail_position : inputs_.position;
@@ -201,7 +199,7 @@ class Ops {
 
   Sink& sink_;
   const StepLayout& inputs_;
-  Lowering lowering_;
+  TakesFused takes_fused_;
   SampleForm sample_;
   uint64_t scratch_top_ = 0;
   uint64_t scratch_high_ = 0;

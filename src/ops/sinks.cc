@@ -2,7 +2,7 @@
 #include <array>
 #include <cstring>
 
-#include "base/host_chip.h"
+#include "contract/operators.h"
 #include "ops/cost.h"
 #include "ops/sink.h"
 
@@ -63,7 +63,7 @@ void TapeSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
 
 void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
   const OpCost own = op_cost(op, tensors, rows_, context_);
-  StepCost::OpTotal& total = cost_.ops[host_chip::op_name(op.id)];
+  StepCost::OpTotal& total = cost_.ops[contract::op_name(op.id)];
   ++total.count;
   total.flops += own.flops;
   total.bytes += own.bytes;
@@ -74,9 +74,7 @@ void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
     cost_.workspace_bytes = std::max(cost_.workspace_bytes, support.workspace_bytes);
     return;
   }
-  std::array<const hadal_tensor*, HADAL_MAX_OPERANDS> pointers{};
-  for (size_t i = 0; i < tensors.size(); ++i) pointers[i] = &tensors[i];
-  cost_.declined.emplace(host_chip::describe(op, pointers.data()), support.reason);
+  cost_.declined.emplace(contract::describe(op, tensors.data()), support.reason);
 }
 
 void EagerSink::op(const hadal_op& op, std::span<const Tensor> tensors) {

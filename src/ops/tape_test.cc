@@ -15,6 +15,8 @@ StepLayout layout() {
                      .max_blocks = {5}});
 }
 
+const TakesFused kTakesAll = [](const hadal_op&, std::span<const Tensor>) { return true; };
+
 Tensor weight(std::initializer_list<int64_t> extents) {
   return make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, extents);
 }
@@ -23,7 +25,7 @@ TEST(Tape, NamesATensorOnceAndMarksItsLastUse) {
   const StepLayout inputs = layout();
   Tape tape;
   TapeSink sink(tape);
-  Ops ops(sink, inputs, {});
+  Ops ops(sink, inputs, kTakesAll);
   {
     Scratch scratch(ops);
     const Tensor x = scratch.rows(HADAL_DIM_T, 8), y = scratch.rows(HADAL_DIM_T, 8);
@@ -42,7 +44,7 @@ TEST(Tape, ScratchIsAStackWithAnExactHighWaterMark) {
   const StepLayout inputs = layout();
   Tape tape;
   TapeSink sink(tape);
-  Ops ops(sink, inputs, {});
+  Ops ops(sink, inputs, kTakesAll);
   {
     Scratch outer(ops);
     const Tensor a = outer.rows(HADAL_DIM_T, 16);  // 4 rows of 64 bytes
@@ -60,13 +62,19 @@ TEST(Tape, LowersTheGatedMatmulThatAChipDeclines) {
   const StepLayout inputs = layout();
   Tape tape;
   TapeSink sink(tape);
-  Ops ops(sink, inputs, {.gated_matmul = true});
+  // One call fits the chip, the other does not: each is decided by itself.
+  Ops ops(sink, inputs, [](const hadal_op&, std::span<const Tensor> tensors) {
+    return tensors[HADAL_GATED_MATMUL_GATE].extents[0] == 4;
+  });
   Scratch scratch(ops);
   ops.gated_matmul(scratch.rows(HADAL_DIM_T, 8), weight({6, 8}), weight({6, 8}),
                    scratch.rows(HADAL_DIM_T, 6));
-  ASSERT_EQ(tape.ops.size(), 3U);
+  ops.gated_matmul(scratch.rows(HADAL_DIM_T, 8), weight({4, 8}), weight({4, 8}),
+                   scratch.rows(HADAL_DIM_T, 4));
+  ASSERT_EQ(tape.ops.size(), 4U);
   EXPECT_EQ(tape.ops[0].id, static_cast<uint32_t>(HADAL_OP_MATMUL));
   EXPECT_EQ(tape.ops[2].id, static_cast<uint32_t>(HADAL_OP_SWIGLU));
+  EXPECT_EQ(tape.ops[3].id, static_cast<uint32_t>(HADAL_OP_GATED_MATMUL));
 }
 
 TEST(StepInputs, PartsDoNotOverlapAndLargeOnesComeLast) {

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = (  # file, its generator, which writes to standard output, and the packages that this imports
     ("docs/operators.md", "make_operators_doc.py", ()),
+    ("include/hadal/operators.h", "make_operators_header.py", ()),
     ("src/base/quant_grids.cc", "make_quant_grids.py", ("gguf", "numpy")),
     ("src/text/tokenizer/unicode_sets.inc", "make_unicode_sets.py", ("tokenizers", "unicodedata2")),
     ("tests/data/quant_golden.bin", "make_quant_golden.py", ("gguf", "numpy")),

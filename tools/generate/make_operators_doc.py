@@ -1,20 +1,15 @@
 #!/usr/bin/env python3
-"""Makes docs/operators.md from include/hadal/ops_table.inc, the one list of operators.
+"""Makes docs/operators.md from include/hadal/operators.inc, the one list of operators; writes to standard output."""
 
-tools/generate/make_operators_doc.py          write it
-tools/generate/make_operators_doc.py --check  exit 1 if it is not what this would write
-"""
+from __future__ import annotations
 
-import pathlib
-import re
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TABLE = ROOT / "include/hadal/ops_table.inc"
+from operator_table import COSTS, OPERATORS, calls, comments
 
 HEAD = """# Operators
 
-Made from `include/hadal/ops_table.inc` by `tools/generate/make_operators_doc.py`: change the table, not this file.
+Made from `include/hadal/operators.inc` by `tools/generate/make_operators_doc.py`: change the table, not this file.
 
 What a chip implements. Rows of a tensor are its first extent; T, S, R are row counts of the step (token rows, sequences, rows
 whose logits are wanted), and M stands for any of them. A name in a shape is the same number wherever it stands in that
@@ -32,66 +27,30 @@ ROLES = {
 }
 
 
-def arguments(text):
-    """The arguments of a macro call: strings joined and unquoted, everything else as it stands."""
-    parts, depth, quoted, current = [], 0, False, ""
-    for i, c in enumerate(text):
-        if c == '"' and text[i - 1] != "\\":
-            quoted = not quoted
-        if not quoted:
-            depth += (c in "([") - (c in ")]")
-            if c == "," and depth == 0:
-                parts.append(current)
-                current = ""
-                continue
-        current += c
-    parts.append(current)
-    return [join_strings(p.strip()) for p in parts]
-
-
-def join_strings(text):
-    if not text.startswith('"'):
-        return text
-    return "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text))
-
-
-def calls(text):
-    """(macro, arguments) for each HADAL_… call of the table, in order."""
-    for match in re.finditer(r"^HADAL_(OP|OPERAND|OP_END|OP_COST)\(", text, re.MULTILINE):
-        depth, quoted, at = 1, False, match.end()
-        while depth:
-            c = text[at]
-            if c == '"':
-                quoted = not quoted
-            if not quoted:
-                depth += (c == "(") - (c == ")")
-            at += 1
-        yield match.group(1), arguments(text[match.end() : at - 1])
-
-
-def cell(text):
+def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def main():
-    table = TABLE.read_text(encoding="utf-8")
-    comments = [line[3:] for line in table.splitlines() if line.startswith("// ")]
-    rules = comments[next(i for i, c in enumerate(comments) if c.startswith("Common rules.")) :]
+def main() -> None:
+    costs = {a[0]: a for _, a in calls(COSTS)}
+    lines = comments(OPERATORS)
+    rules = lines[next(i for i, c in enumerate(lines) if c.startswith("Common rules.")) :]
     out = [HEAD, " ".join(rules).replace("Common rules.", "**Common rules.**"), ""]
-    operators = list(calls(table))
+    operators = list(calls(OPERATORS))
     out += ["| Operator | Code | Level | What it computes |", "|---|---|---|---|"]
     for macro, a in operators:
-        if macro == "OP":
+        if macro == "HADAL_OP":
             out.append(f"| [{a[0].lower()}](#{a[0].lower()}) | {a[1]} | {a[2].lower()} | `{cell(a[3])}` |")
+    cost: list[str] = []
     for macro, a in operators:
-        if macro == "OP":
-            out += ["", f"## {a[0].lower()}", "", f"`{a[3]}`", "", a[4][0].upper() + a[4][1:] + ".", ""]
+        if macro == "HADAL_OP":
+            out += cost + ["", f"## {a[0].lower()}", "", f"`{a[3]}`", "", a[4][0].upper() + a[4][1:] + ".", ""]
             out += ["| Operand | Role | Shape | Types | |", "|---|---|---|---|---|"]
-        elif macro == "OPERAND":
+            flops, size = (text.replace("s.", "") for text in costs[a[0]][1:])
+            cost = ["", f"Cost: {flops} operations, {size} bytes."]
+        else:
             out.append(f"| {a[1]} | {ROLES[a[2]]} | {cell(a[3])} | {a[4]} | {cell(a[5])} |")
-        elif macro == "OP_COST":
-            out += ["", f"Cost: {a[1].replace('s.', '')} operations, {a[2].replace('s.', '')} bytes."]
-    text = "\n".join(out) + "\n"
+    text = "\n".join(out + cost) + "\n"
     sys.stdout.write(text.replace("..\n", ".\n"))
 
 

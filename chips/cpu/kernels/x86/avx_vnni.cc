@@ -1,0 +1,20 @@
+// The kernel table for AVX2 + FMA + F16C + AVX-VNNI. Compiled with those flags; includes nothing
+// that instantiates a standard template.
+#include <immintrin.h>
+
+#include "kernels/kernels.h"
+
+namespace hadal::cpu::avx_vnni {
+namespace {
+// clang-format off: each needs those above it
+#include "kernels/x86/simd_avx2.h"
+#include "kernels/x86/dots_avx_vnni.h"
+#include "kernels/generic/matmul.inc"
+#include "kernels/generic/rows.inc"
+#define HADAL_TABLE_NAME "avx_vnni"
+#define HADAL_TABLE_SETS "avx2 fma f16c avx_vnni"
+#include "kernels/generic/table.inc"
+// clang-format on
+}  // namespace
+constexpr KernelTable kTable = make_table();
+}  // namespace hadal::cpu::avx_vnni

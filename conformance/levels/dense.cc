@@ -1,0 +1,294 @@
+// The level `dense`: every operator against ref.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "contract/operators.h"
+#include "kit.h"
+
+namespace hadal::conformance {
+namespace {
+
+std::string upper(std::string text) {
+  for (char& c : text)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return text;
+}
+
+std::string join(const std::vector<int64_t>& numbers) {
+  std::string text;
+  for (const int64_t n : numbers) text += (text.empty() ? "" : ", ") + std::to_string(n);
+  return text;
+}
+
+/// "bias given; X [3, 100] F32, W [17, 100] Q4_0, OUT [3, 17] F32"
+std::string describe(const Case& c) {
+  std::string text;
+  for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
+    const Operand& o = c.operands[i];
+    if (!o.present() && o.alias < 0) continue;
+    const std::string name = upper(contract::operand_name(c.id, i));
+    if (!text.empty()) text += ", ";
+    if (o.alias >= 0)
+      text += name + " = " + upper(contract::operand_name(c.id, static_cast<uint32_t>(o.alias)));
+    else
+      text +=
+          fmt::format("{} [{}] {}", name, join(o.shape), dtype_name(static_cast<DType>(o.dtype)));
+  }
+  return c.name.empty() ? text : c.name + "; " + text;
+}
+
+/// Index of element `flat` of an operand: "2, 5".
+std::string index_text(const Operand& o, int64_t flat) {
+  std::vector<int64_t> index(o.shape.size());
+  for (size_t d = o.shape.size(); d-- > 0;) {
+    index[d] = flat % o.shape[d];
+    flat /= o.shape[d];
+  }
+  return join(index);
+}
+
+const Operand& resolve(const Case& c, uint32_t i) {
+  const Operand& o = c.operands[i];
+  return o.alias >= 0 ? c.operands[static_cast<size_t>(o.alias)] : o;
+}
+
+std::string number_text(uint32_t dtype, const std::byte* at) {
+  Operand one;
+  one.dtype = dtype;
+  one.data.assign(at, at + dtype_info(static_cast<DType>(dtype))->block_bytes);
+  if (dtype == HADAL_I32 || dtype == HADAL_U32) return std::to_string(*one.values<int32_t>());
+  return fmt::format("{:.9g}", static_cast<double>(decode(one, 0)));
+}
+
+class CaseCheck {
+ public:
+  CaseCheck(const Case& c, Chip& chip, Chip& ref, Line& line)
+      : c_(c), chip_(chip), ref_(ref), line_(line) {}
+
+  /// Why the case failed, or nothing.
+  std::string run(int32_t other_threads) {
+    layout_ = lay_out(c_, chip_.info.alignment);
+    Outcome found = run_case(c_, layout_, chip_.device(2), 0xff);
+    line_.seconds += found.seconds;
+    if (found.declined) return decline(found);
+    if (c_.must_fail) return check_refusal(found);
+    if (std::string why = ask_ref(); !why.empty()) return "ref itself refuses: " + why;
+    if (found.status != HADAL_OK)
+      return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
+    std::string why = check_untouched(found.images);
+    if (why.empty()) why = check_values(found.images);
+    if (why.empty()) why = check_again(found.images, other_threads);
+    if (why.empty() && chip_.info.row_invariant && c_.every_row) why = check_rows(found.images);
+    return why;
+  }
+
+ private:
+  /// What ref gives, into expected_; or why it gives nothing.
+  std::string ask_ref() {
+    if (has_parts(c_.id)) {  // with one output, their last operand
+      expected_[contract::operand_count(c_.id) - 1] = run_parts(c_, ref_.device(1));
+      return {};
+    }
+    const Outcome outcome = run_case(c_, layout_, ref_.device(1), 0xff);
+    for (uint32_t i = 0; outcome.status == HADAL_OK && i < HADAL_MAX_OPERANDS; ++i)
+      if (is_written(c_.id, i) && layout_.op.operands[i] >= 0)
+        expected_[i] = extract(layout_, outcome.images, i);
+    return outcome.status == HADAL_OK ? "" : outcome.text;
+  }
+
+  std::string decline(const Outcome& found) {
+    if (found.text.empty()) return "declined without a reason";
+    bool plain_weights = true;
+    for (const Operand& o : c_.operands)
+      plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
+    const bool lowered = c_.id == HADAL_OP_GATED_MATMUL || has_parts(c_.id);
+    if (!lowered && plain_weights && !found.declined_weight)
+      return "declined, though no lowering exists: " + found.text;
+    ++line_.declined;
+    if (line_.reason.empty()) line_.reason = found.text;
+    return {};
+  }
+
+  std::string check_refusal(const Outcome& found) {
+    if (found.status != HADAL_INVALID)
+      return fmt::format("must be refused with HADAL_INVALID, but the status is {}",
+                         static_cast<int>(found.status));
+    return found.text.empty() ? "refused, as it must be, but without a text" : "";
+  }
+
+  // Guard bands, gaps between rows, rows above this step's count, and inputs keep their bytes.
+  std::string check_untouched(const Images& images) {
+    const auto compare = [](const Bytes& before, const Bytes& after, const Bytes& writable,
+                            const char* space) -> std::string {
+      for (size_t i = 0; i < before.size(); ++i)
+        if (writable[i] == std::byte{0} && before[i] != after[i])
+          return fmt::format("wrote outside its outputs: byte {} of the {} memory", i, space);
+      return {};
+    };
+    std::string why =
+        compare(layout_.before.scratch, images.scratch, layout_.writable.scratch, "scratch");
+    if (why.empty())
+      why = compare(layout_.before.inputs, images.inputs, layout_.writable.inputs, "input");
+    if (why.empty())
+      why = compare(layout_.before.outputs, images.outputs, layout_.writable.outputs, "output");
+    for (size_t i = 0; why.empty() && i < images.planes.size(); ++i)
+      why =
+          compare(layout_.before.planes[i], images.planes[i], layout_.writable.planes[i], "plane");
+    return why;
+  }
+
+  std::string check_values(const Images& found) {
+    for (uint32_t i = 0; i < contract::operand_count(c_.id); ++i) {
+      if (!is_written(c_.id, i) || layout_.op.operands[i] < 0) continue;
+      const Bytes b = extract(layout_, found, i);
+      std::string why = c_.id == HADAL_OP_SAMPLE ? check_sample(i, expected_[i], b)
+                                                 : check_operand(i, expected_[i], b);
+      if (!why.empty()) return why;
+    }
+    return {};
+  }
+
+  std::string check_sample(uint32_t i, const Bytes& expected, const Bytes& found) {
+    const auto* tokens = reinterpret_cast<const int32_t*>(found.data());
+    if (i == HADAL_SAMPLE_TOKEN) {
+      same_token_.clear();
+      for (int64_t r = 0; r < c_.operands[i].shape[0]; ++r) {
+        same_token_.push_back(std::memcmp(expected.data() + r * 4, found.data() + r * 4, 4) == 0);
+        if (std::string why = wrong_token(c_, r, tokens[r]); !why.empty())
+          return fmt::format("TOKEN[{}] = {}: {}", r, tokens[r], why);
+      }
+      return {};
+    }
+    return check_operand(i, expected, found);
+  }
+
+  std::string check_operand(uint32_t i, const Bytes& expected, const Bytes& found) {
+    const Operand& o = resolve(c_, i);
+    const std::vector<double> bound = bounds(c_, i, expected);
+    const int64_t size = dtype_info(static_cast<DType>(o.dtype))->block_bytes;
+    Operand a, b;
+    a.dtype = b.dtype = o.dtype;
+    a.data = expected;
+    b.data = found;
+    for (int64_t e = 0; e < o.count(); ++e) {
+      if (c_.id == HADAL_OP_SAMPLE && i == HADAL_SAMPLE_LOGPROB &&
+          !same_token_[static_cast<size_t>(e)])
+        continue;
+      const bool equal = std::memcmp(expected.data() + e * size, found.data() + e * size,
+                                     static_cast<size_t>(size)) == 0;
+      if (equal) continue;
+      const double limit = bound.empty() ? 0 : bound[static_cast<size_t>(e)];
+      std::string kind = "bits must be equal";
+      if (!bound.empty() || o.dtype == HADAL_F16 || o.dtype == HADAL_BF16 || o.dtype == HADAL_F32) {
+        const double x = static_cast<double>(decode(a, e));
+        const double y = static_cast<double>(decode(b, e));
+        if (std::isnan(x) && std::isnan(y)) continue;
+        const double error = std::fabs(x - y);
+        if (!bound.empty() && error <= limit) {
+          line_.worst = std::max(line_.worst, error / limit);
+          continue;
+        }
+        if (!bound.empty()) kind = fmt::format("error {:.3g}, bound {:.3g}", error, limit);
+      }
+      return fmt::format("{}[{}]: expected {}, found {}, {}",
+                         upper(contract::operand_name(c_.id, i)), index_text(o, e),
+                         number_text(o.dtype, expected.data() + e * size),
+                         number_text(o.dtype, found.data() + e * size), kind);
+    }
+    return {};
+  }
+
+  // The same bits again, with other garbage in the workspace; and with another number of threads.
+  std::string check_again(const Images& found, int32_t other_threads) {
+    const int32_t threads = chip_.info.row_invariant ? other_threads : 2;
+    const Outcome again = run_case(c_, layout_, chip_.device(threads), 0x7f);
+    line_.seconds += again.seconds;
+    if (again.status != HADAL_OK)
+      return fmt::format("run again with {} thread(s): {}", threads, again.text);
+    return again.images == found
+               ? ""
+               : fmt::format("run again with {} thread(s) instead of 2: other bits", threads);
+  }
+
+  /// Rows of the case in a case of their own. They are rows [first, first + count) of all `rows`.
+  struct Part {
+    Case alone;
+    int64_t first, count, rows;
+  };
+
+  std::vector<Part> parts() const {
+    std::vector<Part> parts;
+    if (c_.id == HADAL_OP_GROUPED_MATMUL) {
+      const Operand& offset = c_.operands[HADAL_GROUPED_MATMUL_OFFSET];
+      for (int64_t e = 0; e + 1 < offset.shape[0]; ++e) {
+        const int64_t begin = offset.values<int32_t>()[e], end = offset.values<int32_t>()[e + 1];
+        if (begin < end)
+          parts.push_back({expert_alone(c_, e), begin, end - begin,
+                           c_.operands[HADAL_GROUPED_MATMUL_OUT].shape[0]});
+      }
+      return parts;
+    }
+    const int64_t rows = c_.rows[c_.sliced];
+    const auto add = [&](int64_t first, int64_t count) {
+      parts.push_back({slice(c_, first, count), first, count, rows});
+    };
+    for (int64_t r = 0; r < rows; r += rows <= 8 ? 1 : rows / 5) add(r, 1);
+    if (rows > 2) add(rows - 1, 1);
+    if (rows > 3) add(1, rows - 2);
+    return parts;
+  }
+
+  // The rule of bits: rows alone, and in chunks, have the bits that they have together.
+  std::string check_rows(const Images& all) {
+    for (const Part& part : parts()) {
+      const Case& c = part.alone;
+      Layout layout = lay_out(c, chip_.info.alignment);
+      const Outcome alone = run_case(c, layout, chip_.device(part.count == 1 ? 1 : 3), 0xff);
+      line_.seconds += alone.seconds;
+      if (alone.status != HADAL_OK) return fmt::format("{}: {}", c.name, alone.text);
+      for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
+        const Operand& o = resolve(c, i);
+        if (!is_written(c.id, i) || !o.present() || o.row_dim != c.sliced) continue;
+        const Bytes whole =
+            extract(layout_, all, c.id == c_.id ? i : uint32_t{HADAL_GROUPED_MATMUL_OUT});
+        const Bytes some = extract(layout, alone.images, i);
+        const auto begin = whole.begin() + static_cast<std::ptrdiff_t>(
+                                               whole.size() / static_cast<size_t>(part.rows) *
+                                               static_cast<size_t>(part.first));
+        if (!std::equal(some.begin(), some.end(), begin))
+          return fmt::format("row_invariant: {}: other bits than among {} rows", c.name, part.rows);
+      }
+    }
+    return {};
+  }
+
+  const Case& c_;
+  Chip& chip_;
+  Chip& ref_;
+  Line& line_;
+  Layout layout_;
+  std::array<Bytes, HADAL_MAX_OPERANDS> expected_;
+  std::vector<bool> same_token_;
+};
+
+}  // namespace
+
+void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report) {
+  for (uint32_t id = 1; id < 64 && !report.enough(); ++id) {
+    const std::string name = contract::op_name(id);
+    if (contract::operand_count(id) == 0 || (!options.op.empty() && options.op != name)) continue;
+    Line& line = report.line(name);
+    int32_t threads = 1;
+    for (const Case& c : make_cases(id, options.seed, options.quick)) {
+      ++line.cases;
+      threads = 4 - threads;  // 3, 1, 3, …
+      if (const std::string why = CaseCheck(c, chip, ref, line).run(threads); !why.empty())
+        report.fail(name, describe(c) + ": " + why);
+      if (report.enough()) return;
+    }
+  }
+}
+
+}  // namespace hadal::conformance
