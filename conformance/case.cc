@@ -155,23 +155,24 @@ void random_scales(Random& random, const WeightShape& shape, WeightData::Source&
   }
 }
 
-void decode_source(const WeightShape& shape, uint32_t dtype, const WeightData::Source& source,
-                   size_t skew, std::vector<float>& values) {
-  const size_t start = values.size();
-  values.resize(start + static_cast<size_t>(source.rows * shape.cols));
-  for (int64_t r = 0; r < source.rows; ++r) {
-    float* row = values.data() + start + r * shape.cols;
-    decode_to_f32(static_cast<DType>(dtype), source.bytes.data() + skew + r * source.row_stride,
-                  shape.cols, row);
-    if (source.scale_bytes.empty()) continue;
-    const std::byte* scales =
-        source.scale_bytes.data() + skew + r / shape.block_rows * source.scale_row_stride;
-    for (int64_t c = 0; c < shape.cols; ++c)
-      row[c] *= decode_scale(scales, shape.scale_dtype, c / shape.block_cols);
-  }
-}
-
 }  // namespace
+
+void decode_values(WeightData& w) {
+  const hadal_weight_desc& d = w.desc;
+  w.values.clear();
+  for (const WeightData::Source& source : w.sources)
+    for (int64_t r = 0; r < source.rows; ++r) {
+      w.values.resize(w.values.size() + static_cast<size_t>(d.cols));
+      float* row = w.values.data() + w.values.size() - d.cols;
+      decode_to_f32(static_cast<DType>(d.dtype),
+                    source.bytes.data() + w.skew + r * source.row_stride, d.cols, row);
+      if (source.scale_bytes.empty()) continue;
+      const std::byte* scales =
+          source.scale_bytes.data() + w.skew + r / d.scale_block_rows * source.scale_row_stride;
+      for (int64_t c = 0; c < d.cols; ++c)
+        row[c] *= decode_scale(scales, d.scale_dtype, c / d.scale_block_cols);
+    }
+}
 
 Bytes encode(const std::vector<float>& values, uint32_t dtype) {
   if (dtype == HADAL_F32) return bytes_of(values);
@@ -179,6 +180,12 @@ Bytes encode(const std::vector<float>& values, uint32_t dtype) {
   small.reserve(values.size());
   for (const float v : values) small.push_back(dtype == HADAL_F16 ? f32_to_f16(v) : f32_to_bf16(v));
   return bytes_of(small);
+}
+
+std::vector<float> decode_all(const Operand& o) {
+  std::vector<float> values(static_cast<size_t>(o.count()));
+  decode_to_f32(static_cast<DType>(o.dtype), o.data.data(), o.count(), values.data());
+  return values;
 }
 
 float decode(const Operand& o, int64_t index) {
@@ -272,9 +279,9 @@ std::shared_ptr<const WeightData> make_weight(Random& random, uint32_t dtype,
     for (int64_t r = 0; r < source.rows; ++r)
       random_row(random, info, shape.cols, source.bytes.data() + w->skew + r * source.row_stride);
     if (shape.scale_dtype != HADAL_DTYPE_NONE) random_scales(random, shape, source, w->skew);
-    decode_source(shape, dtype, source, w->skew, w->values);
     w->sources.push_back(std::move(source));
   }
+  decode_values(*w);
   return w;
 }
 
@@ -336,91 +343,45 @@ Case slice(const Case& c, int64_t first, int64_t count) {
   return part;
 }
 
+namespace {
+
+using MakeCases = void (*)(Random&, bool, std::vector<Case>&);
+constexpr std::pair<uint32_t, MakeCases> kMakers[] = {
+    {HADAL_OP_EMBED, embed_cases},
+    {HADAL_OP_MATMUL, matmul_cases},
+    {HADAL_OP_NORM, norm_cases},
+    {HADAL_OP_ROPE, rope_cases},
+    {HADAL_OP_SWIGLU, swiglu_cases},
+    {HADAL_OP_GATED_MATMUL, gated_matmul_cases},
+    {HADAL_OP_ADD, add_cases},
+    {HADAL_OP_KV_WRITE, kv_write_cases},
+    {HADAL_OP_GQA_ATTENTION, attention_cases},
+    {HADAL_OP_GATHER_ROWS, gather_cases},
+    {HADAL_OP_COPY_BLOCKS, copy_blocks_cases},
+    {HADAL_OP_CONVERT, convert_cases},
+    {HADAL_OP_LATENT_ATTENTION, latent_cases},
+    {HADAL_OP_ROUTER, router_cases},
+    {HADAL_OP_MOE_SORT, moe_sort_cases},
+    {HADAL_OP_GROUPED_MATMUL, grouped_matmul_cases},
+    {HADAL_OP_MOE_COMBINE, moe_combine_cases},
+    {HADAL_OP_MOE_EXPERTS, moe_experts_cases},
+    {HADAL_OP_MLA_ATTENTION, mla_attention_cases},
+    {HADAL_OP_INDEX_TOPK, index_topk_cases},
+    {HADAL_OP_COMPRESS, compress_cases},
+    {HADAL_OP_HC_PRE, hc_pre_cases},
+    {HADAL_OP_HC_POST, hc_post_cases},
+    {HADAL_OP_INDEX_BLOCKS, index_blocks_cases},
+    {HADAL_OP_ENGRAM_GATE, engram_gate_cases},
+    {HADAL_OP_SAMPLE, sample_cases},
+};
+
+}  // namespace
+
 std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
   std::vector<Case> cases;
   Random random(seed * 1000003 + id);
-  switch (id) {
-    case HADAL_OP_EMBED:
-      embed_cases(random, quick, cases);
-      break;
-    case HADAL_OP_MATMUL:
-      matmul_cases(random, quick, cases);
-      break;
-    case HADAL_OP_NORM:
-      norm_cases(random, quick, cases);
-      break;
-    case HADAL_OP_ROPE:
-      rope_cases(random, quick, cases);
-      break;
-    case HADAL_OP_SWIGLU:
-      swiglu_cases(random, quick, cases);
-      break;
-    case HADAL_OP_GATED_MATMUL:
-      gated_matmul_cases(random, quick, cases);
-      break;
-    case HADAL_OP_ADD:
-      add_cases(random, quick, cases);
-      break;
-    case HADAL_OP_KV_WRITE:
-      kv_write_cases(random, quick, cases);
-      break;
-    case HADAL_OP_GQA_ATTENTION:
-      attention_cases(random, quick, cases);
-      break;
-    case HADAL_OP_GATHER_ROWS:
-      gather_cases(random, quick, cases);
-      break;
-    case HADAL_OP_COPY_BLOCKS:
-      copy_blocks_cases(random, quick, cases);
-      break;
-    case HADAL_OP_CONVERT:
-      convert_cases(random, quick, cases);
-      break;
-    case HADAL_OP_LATENT_ATTENTION:
-      latent_cases(random, quick, cases);
-      break;
-    case HADAL_OP_ROUTER:
-      router_cases(random, quick, cases);
-      break;
-    case HADAL_OP_MOE_SORT:
-      moe_sort_cases(random, quick, cases);
-      break;
-    case HADAL_OP_GROUPED_MATMUL:
-      grouped_matmul_cases(random, quick, cases);
-      break;
-    case HADAL_OP_MOE_COMBINE:
-      moe_combine_cases(random, quick, cases);
-      break;
-    case HADAL_OP_MOE_EXPERTS:
-      moe_experts_cases(random, quick, cases);
-      break;
-    case HADAL_OP_MLA_ATTENTION:
-      mla_attention_cases(random, quick, cases);
-      break;
-    case HADAL_OP_INDEX_TOPK:
-      index_topk_cases(random, quick, cases);
-      break;
-    case HADAL_OP_COMPRESS:
-      compress_cases(random, quick, cases);
-      break;
-    case HADAL_OP_HC_PRE:
-      hc_pre_cases(random, quick, cases);
-      break;
-    case HADAL_OP_HC_POST:
-      hc_post_cases(random, quick, cases);
-      break;
-    case HADAL_OP_INDEX_BLOCKS:
-      index_blocks_cases(random, quick, cases);
-      break;
-    case HADAL_OP_ENGRAM_GATE:
-      engram_gate_cases(random, quick, cases);
-      break;
-    case HADAL_OP_SAMPLE:
-      sample_cases(random, quick, cases);
-      break;
-    default:
-      break;
-  }
+  for (const auto& [known, make] : kMakers)
+    if (known == id) make(random, quick, cases);
   for (Case& c : cases) c.id = id;
   return cases;
 }

@@ -48,13 +48,24 @@ class Random {
 
 // ---- the chip under test
 
+/// What operands must obey that lie in a device's memories.
+struct Placement {
+  uint32_t alignment = 64;  ///< the larger of 64 and the device's
+  bool columns = false;     ///< views of columns need no alignment, and say that they are such
+};
+
 /// One open device with its queue. `threads`: what was asked for.
 struct Device {
   hadal_chip* chip = nullptr;
   hadal_device* device = nullptr;
   hadal_queue* queue = nullptr;
   int32_t threads = 0;
+  Placement placement;
+  /// The layout within a block of a plane is the chip's: planes are written by kv_write and read by
+  /// operators, never looked into.
+  [[nodiscard]] bool opaque_planes() const { return chip->plane_bytes != nullptr; }
 };
+hadal_error fresh_error();
 
 /// A chip: its table, and devices opened with 1, 2 and 3 threads.
 class Chip {
@@ -63,9 +74,11 @@ class Chip {
   Chip(const Chip&) = delete;
   Chip& operator=(const Chip&) = delete;
   ~Chip();
-  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best. Returns
-  /// why it failed, or nothing.
-  std::string open(const std::string& name, const std::string& kernels);
+  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best; numerics:
+  /// HADAL_NUMERICS_EXACT asks for the exact forms. Returns why it failed, or nothing.
+  std::string open(const std::string& name, const std::string& kernels,
+                   uint32_t numerics = HADAL_NUMERICS_UNSAID);
+  [[nodiscard]] bool is_1_1() const { return (table.abi & 0xffffu) >= 1; }
 
   hadal_chip_query_fn query = nullptr;
   hadal_chip table{};
@@ -74,6 +87,9 @@ class Chip {
   Device& device(int32_t threads) { return devices[static_cast<size_t>(threads - 1)]; }
 
  private:
+  // Both live until the chip is closed.
+  hadal_host host_{};
+  hadal_error query_error_{};
   void* library_ = nullptr;
 };
 
@@ -103,6 +119,8 @@ struct Operand {
   int64_t row_pad = 0;   ///< elements between rows
   int64_t head_pad = 0;  ///< elements between the second extent's rows (rank 3)
   bool plane = false;
+  uint32_t plane_role = HADAL_PLANE_UNSAID;  ///< UNSAID: as the operator reads it
+  uint32_t plane_heads = 1;
   int32_t alias = -1;  ///< the operand whose very memory this one is
   Bytes data;          ///< dense values; for outputs empty
   std::shared_ptr<const WeightData> weight;
@@ -154,6 +172,26 @@ std::shared_ptr<const WeightData> make_vector(const std::vector<float>& values);
 /// Whole numbers to gather, as I32 or I64.
 std::shared_ptr<const WeightData> make_table(const std::vector<int32_t>& values, int64_t cols,
                                              uint32_t dtype);
+/// Decodes the sources into w.values.
+void decode_values(WeightData& w);
+/// The same weight in a form that a chip takes; null for a form that the kit does not make, or that
+/// does not fit its columns.
+std::shared_ptr<const WeightData> in_form(const WeightData& from, const hadal_weight_form& form);
+/// The forms that a chip lists for a use, and what is wrong with the list.
+struct Forms {
+  std::vector<hadal_weight_form> list;
+  std::string violation;
+};
+Forms weight_forms(const Device& device, uint32_t use);
+std::string form_text(const hadal_weight_form& form);
+/// A weight whose type the device declines, in the first form that it lists and takes; else itself.
+std::shared_ptr<const WeightData> adapt_weight(std::shared_ptr<const WeightData> weight,
+                                               const Device& device, std::string& violation);
+/// The case as this device can run it: weights in forms that it takes, and numbers that survive the
+/// rounding of the operator that reads opaque planes back. Returns how the chip broke the contract,
+/// or nothing.
+std::string adapt(Case& c, const Device& device);
+
 /// Types that hold numbers; and whether a chip may round the activations that meet it.
 std::vector<uint32_t> weight_dtypes();
 bool is_quantised(uint32_t dtype);
@@ -223,22 +261,59 @@ struct Layout {
   Images before;
   Images writable;  ///< 1: this byte belongs to an output
 };
-Layout lay_out(const Case& c, uint32_t alignment);
+Layout lay_out(const Case& c, const Placement& placement);
+/// In Layout::writable.
+constexpr std::byte kWritten{1};  // belongs to an output's row of this step
+constexpr std::byte kAboveCount{
+    2};  // to one above the count: free, unless the chip is row_invariant
 /// By its role: whether the operator may write this operand.
 bool is_written(uint32_t id, uint32_t operand);
 /// Dense values of operand `i` in `images`.
 Bytes extract(const Layout& layout, const Images& images, uint32_t operand);
 
+/// What a chip is told of a plane operand.
+hadal_plane_desc plane_desc(const Case& c, uint32_t operand);
+/// kv_write of all slots of a plane, and gqa_attention that gives them back, a row a slot.
+Case fill_case(const Operand& plane);
+Case read_case(const Operand& plane);
+/// All numbers of an operand.
+std::vector<float> decode_all(const Operand& o);
+
+/// How a chip computes an operator on these types.
+struct Numerics {
+  uint32_t kind = HADAL_NUMERICS_UNSAID;
+  uint32_t block = 32;  ///< BLOCK8
+  bool operator==(const Numerics&) const = default;
+};
+/// Whether the chip takes an operator, asked by op_query and, where the chip has it, op_support.
+struct Support {
+  hadal_status status = HADAL_OK;
+  std::string text;       ///< why not
+  std::string violation;  ///< an answer that the contract does not allow
+  Numerics numerics;
+  uint64_t workspace_bytes = 0;
+};
+Support ask_support(const Device& device, const hadal_op& op,
+                    const std::vector<hadal_tensor>& tensors, const int64_t* limits);
+
 struct Outcome {
   hadal_status status = HADAL_OK;
   bool declined = false;         ///< by weight_bytes or op_query
-  bool declined_weight = false;  ///< the type of a weight is not taken: it is converted at load
+  bool declined_weight = false;  ///< no form of a weight is taken
+  bool declined_plane = false;   ///< no such planes, or no operator that reads them back
   std::string text;
-  Images images;
+  std::string violation;  ///< how the chip broke the contract, whatever it computed
+  Numerics numerics;
+  Images images;  ///< opaque planes: as they were before
+  /// Of opaque planes that were written: all slots as another operator reads them, in its class.
+  std::array<Bytes, HADAL_MAX_OPERANDS> read_back;
+  Numerics read_numerics;
   double seconds = 0;
 };
-/// Creates the weights, asks op_query, poisons, runs, reads everything back.
-Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t workspace_poison);
+/// Creates the weights, asks whether the operator is taken, poisons, runs, reads everything back.
+/// `layout` must be of the device's placement. Odd poisons go with host_inputs, even ones without.
+Outcome run_case(const Case& c, const Layout& layout, const Device& device,
+                 uint8_t workspace_poison);
 /// The rows [first, first + count) of `c` alone.
 Case slice(const Case& c, int64_t first, int64_t count);
 /// Which row of X row `i` of a grouped_matmul's output is made of.
@@ -251,9 +326,10 @@ Case expert_alone(const Case& c, int64_t expert);
 bool has_parts(uint32_t id);
 Bytes run_parts(const Case& c, const Device& ref);
 
-/// Per element of operand `i`: the largest allowed |found - expected|; empty: bits must be equal.
-/// `expected`: ref's answer.
-std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected);
+/// Per element of operand `i`: the largest allowed |found - expected| of a chip that computes in
+/// `numerics`; empty: bits must be equal. `expected`: ref's answer.
+std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected,
+                           const Numerics& numerics);
 /// Is `token` an answer that sample may give on row r? With the text of why not.
 std::string wrong_token(const Case& c, int64_t r, int32_t token);
 
@@ -263,9 +339,11 @@ struct Line {
   int64_t cases = 0;
   int64_t declined = 0;
   int64_t failed = 0;
-  double worst = 0;    ///< largest error as a part of its bound
-  double seconds = 0;  ///< inside the chip
-  std::string reason;  ///< the first decline
+  double worst = 0;                  ///< largest error as a part of its bound
+  double seconds = 0;                ///< inside the chip
+  std::string reason;                ///< the first decline
+  std::vector<std::string> classes;  ///< of numerics, as the chip answered
+  void add_class(const Numerics& numerics);
   std::vector<std::string> failures;
 };
 
@@ -273,6 +351,7 @@ struct Options {
   std::string chip = "cpu";
   std::string level = "all";
   std::string kernels;
+  std::string numerics;  ///< "exact": the chip is asked for the exact forms
   std::string op;
   uint64_t seed = 1;
   bool quick = false;
@@ -302,9 +381,11 @@ class Report {
 
 // The levels.
 void level_loads(Chip& chip, Report& report);
+/// Completion and lifetime, as the contract numbers them.
+void level_queues(Chip& chip, Report& report);
 void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report);
 /// A tiny model over several steps: op_run against program, cuts of the prompt, neighbours,
-/// threads, the stop flag.
-void check_tapes(Chip& chip, const Options& options, Report& report);
+/// threads, the stop flag; in whole, how far a chip that rounds is from ref.
+void check_tapes(Chip& chip, Chip& ref, const Options& options, Report& report);
 
 }  // namespace hadal::conformance

@@ -73,11 +73,16 @@ Bytes& image(Images& images, const hadal_tensor& t) {
   }
 }
 
-// Appends a region for `t` with room for `rows` rows, and a guard band behind it.
-void place(Images& images, Images& writable, hadal_tensor& t, int64_t rows, uint32_t alignment) {
+// Appends a region for `t` with room for `rows` rows, and a guard band behind it. `shift`: bytes of
+// columns that stand before those of a view.
+void place(Images& images, Images& writable, hadal_tensor& t, int64_t rows, uint32_t alignment,
+           uint64_t shift) {
   Bytes& memory = image(images, t);
   const size_t guarded = memory.size() + kGuardBytes;
-  t.offset = (guarded + 255) / 256 * 256 + alignment;  // aligned as the chip asks, and no better
+  const size_t pair = size_t{2} * alignment;
+  // Aligned as the chip asks, and no better.
+  t.offset = (guarded + pair - 1) / pair * pair + alignment + shift;
+  if (shift != 0) t.flags |= HADAL_TENSOR_COLUMNS;
   const int64_t bytes = t.rank == 1 ? rows * element_bytes(t.dtype) : rows * t.strides[0];
   memory.resize(t.offset + static_cast<size_t>(bytes) + kGuardBytes, kPoison);
   image(writable, t).resize(memory.size(), std::byte{0});
@@ -87,6 +92,17 @@ int64_t rows_of(const Layout& layout, const hadal_tensor& t) {
   return t.extents[0] * layout.rows[t.row_dim];
 }
 
+// `most`: rows at the limit.
+void mark_writable(Layout& layout, const hadal_tensor& t, int64_t most) {
+  std::byte* mask = image(layout.writable, t).data() + t.offset;
+  const auto mark = [&](int64_t rows, std::byte with) {
+    each_run(t, rows,
+             [&](int64_t at, int64_t, size_t bytes) { std::fill_n(mask + at, bytes, with); });
+  };
+  mark(most, kAboveCount);
+  mark(rows_of(layout, t), kWritten);
+}
+
 }  // namespace
 
 bool is_written(uint32_t id, uint32_t operand) {
@@ -94,7 +110,7 @@ bool is_written(uint32_t id, uint32_t operand) {
   return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
 }
 
-Layout lay_out(const Case& c, uint32_t alignment) {
+Layout lay_out(const Case& c, const Placement& placement) {
   Layout layout;
   layout.op.id = c.id;
   layout.op.attr = c.attr;
@@ -102,24 +118,28 @@ Layout lay_out(const Case& c, uint32_t alignment) {
   for (size_t d = 0; d < HADAL_DIM_COUNT; ++d)
     layout.limits[d] = d == 0 ? 1 : std::max<int64_t>(1, c.rows[d] + c.spare[d]);
   std::fill(std::begin(layout.op.operands), std::end(layout.op.operands), -1);
-  const uint32_t step = std::max<uint32_t>(alignment, 4);
   for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
     const Operand& o = c.operands[i];
     if (!o.present() || o.alias >= 0) continue;
     hadal_tensor t = describe(o, choose_space(c, i));
     if (t.space == HADAL_SPACE_PLANE) {
+      t.flags = plane_desc(c, i).role;
       t.index = static_cast<uint32_t>(layout.before.planes.size());
       layout.before.planes.emplace_back();
       layout.writable.planes.emplace_back();
     }
     if (t.space != HADAL_SPACE_WEIGHT) {
-      place(layout.before, layout.writable, t, t.extents[0] * layout.limits[o.row_dim], step);
+      const int64_t most = t.extents[0] * layout.limits[o.row_dim];
+      const uint64_t shift = placement.columns && !o.plane && t.rank >= 2 && o.row_pad > 0
+                                 ? static_cast<uint64_t>((o.row_pad + 1) / 2) *
+                                       static_cast<uint64_t>(element_bytes(o.dtype))
+                                 : 0;
+      place(layout.before, layout.writable, t, most, placement.alignment, shift);
       std::byte* memory = image(layout.before, t).data() + t.offset;
-      std::byte* mask = image(layout.writable, t).data() + t.offset;
       each_run(t, rows_of(layout, t), [&](int64_t at, int64_t dense, size_t bytes) {
         if (!o.data.empty()) std::memcpy(memory + at, o.data.data() + dense, bytes);
-        if (is_written(c.id, i)) std::memset(mask + at, 1, bytes);
       });
+      if (is_written(c.id, i)) mark_writable(layout, t, most);
     }
     layout.op.operands[i] = static_cast<int32_t>(layout.tensors.size());
     layout.tensors.push_back(t);
@@ -128,11 +148,8 @@ Layout lay_out(const Case& c, uint32_t alignment) {
     const Operand& o = c.operands[i];
     if (o.alias < 0) continue;
     layout.op.operands[i] = layout.op.operands[o.alias];
-    if (!is_written(c.id, i)) continue;
     const hadal_tensor& t = layout.tensors[static_cast<size_t>(layout.op.operands[i])];
-    std::byte* mask = image(layout.writable, t).data() + t.offset;
-    each_run(t, rows_of(layout, t),
-             [&](int64_t at, int64_t, size_t bytes) { std::memset(mask + at, 1, bytes); });
+    if (is_written(c.id, i)) mark_writable(layout, t, t.extents[0] * layout.limits[t.row_dim]);
   }
   return layout;
 }

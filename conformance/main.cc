@@ -16,11 +16,14 @@ namespace {
 void add_options(CLI::App& app, Options& options) {
   app.add_option("--chip", options.chip, "cpu, ref, or the path of a plug-in: ./libfoo.so")
       ->capture_default_str();
-  app.add_option("--level", options.level, "loads, dense, tapes, or all")
-      ->check(CLI::IsMember({"all", "loads", "dense", "tapes"}))
+  app.add_option("--level", options.level, "loads, dense, queues, tapes, or all")
+      ->check(CLI::IsMember({"all", "loads", "dense", "queues", "tapes"}))
       ->capture_default_str();
   app.add_option("--kernels", options.kernels,
                  "a kernel table of the chip, by name; \"all\": one after the other");
+  app.add_option("--numerics", options.numerics,
+                 "exact: the chip is asked for the exact form of what it otherwise rounds")
+      ->check(CLI::IsMember({"exact"}));
   app.add_option("--op", options.op, "only this operator of the level dense (see --list)");
   app.add_option("--seed", options.seed, "another seed makes other cases")->capture_default_str();
   app.add_flag("--quick", options.quick, "fewer cases, and an end at the first failure");
@@ -28,7 +31,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("--list", options.list, "list the operators and the number of their cases");
   app.add_option("--expect-failure", options.expect_failure,
                  "for testing the kit: succeed if and only if a check of this name fails (loads, "
-                 "tapes, or an operator)");
+                 "queues, tapes, or an operator)");
 }
 
 bool known_operator(const std::string& name) {
@@ -54,7 +57,12 @@ int usage(const std::string& why) {
 int run_table(const Options& options, const std::string& kernels) {
   Chip ref, chip;
   if (const std::string why = ref.open("ref", ""); !why.empty()) return usage(why);
-  if (const std::string why = chip.open(options.chip, kernels); !why.empty()) return usage(why);
+  const uint32_t numerics =
+      options.numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID;
+  if (const std::string why = chip.open(options.chip, kernels, numerics); !why.empty())
+    return usage(why);
+  // The oracle's planes are rows side by side, whatever a chip under test makes of them.
+  ref.table.plane_bytes = nullptr;
   Report report(options);
   const auto wanted = [&](const char* level) {
     if (report.enough()) return false;
@@ -63,7 +71,8 @@ int run_table(const Options& options, const std::string& kernels) {
   };
   if (wanted("loads")) level_loads(chip, report);
   if (wanted("dense")) level_dense(chip, ref, options, report);
-  if (wanted("tapes")) check_tapes(chip, options, report);
+  if (wanted("queues")) level_queues(chip, report);
+  if (wanted("tapes")) check_tapes(chip, ref, options, report);
   if (options.json)
     report.print_json(chip);
   else

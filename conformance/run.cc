@@ -21,17 +21,26 @@ hadal_chip_query_fn built_in(const std::string& name) {
 
 void log_nothing(void*, uint32_t, const char*) {}
 
-hadal_error fresh_error() {
-  hadal_error error{};
-  error.size = sizeof error;
-  return error;
-}
+/// What a run is for.
+enum class Nested : uint8_t {
+  kNo,     // a case
+  kFills,  // writes the plane of a case
+  kReads   // reads it back
+};
+
+/// Memories of opaque planes that a run is given, by operand; null: it makes its own.
+using Borrowed = std::array<hadal_memory*, HADAL_MAX_OPERANDS>;
 
 /// The memories, weights and workspace of one run; freed at its end, whatever happens.
 class Run {
  public:
-  Run(const Case& c, Layout& layout, const Device& device)
-      : case_(c), layout_(layout), device_(device), chip_(*device.chip) {}
+  Run(const Case& c, const Layout& layout, const Device& device, const Borrowed& borrowed = {})
+      : case_(c),
+        layout_(layout),
+        device_(device),
+        chip_(*device.chip),
+        borrowed_(borrowed),
+        tensors_(layout.tensors) {}
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
   ~Run() {
@@ -40,15 +49,16 @@ class Run {
   }
 
   Outcome go(uint8_t workspace_poison) {
-    if (query() && create_weights() && upload(workspace_poison)) {
+    if (measure_planes() && query() && create_weights() && upload(workspace_poison)) {
+      if (workspace_poison % 2 != 0) step_.host_inputs = layout_.before.inputs.data();
       const auto start = std::chrono::steady_clock::now();
       outcome_.status = run_op();
       outcome_.seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       download();
+      if (outcome_.status == HADAL_OK && nested_ == Nested::kNo) read_planes();
     }
-    outcome_.text = error_.text;
-    for (hadal_tensor& t : layout_.tensors) t.weight = nullptr;
+    if (outcome_.text.empty()) outcome_.text = error_.text;
     return std::move(outcome_);
   }
 
@@ -58,15 +68,49 @@ class Run {
     return status == HADAL_OK;
   }
 
+  [[nodiscard]] hadal_tensor& tensor(uint32_t operand) {
+    return tensors_[static_cast<size_t>(layout_.op.operands[operand])];
+  }
+
+  [[nodiscard]] bool is_plane(uint32_t operand) const {
+    return case_.operands[operand].present() && case_.operands[operand].plane;
+  }
+
+  /// Of opaque planes: how large a block is, and where the first one lies.
+  bool measure_planes() {
+    for (uint32_t i = 0; device_.opaque_planes() && i < HADAL_MAX_OPERANDS; ++i) {
+      if (!is_plane(i)) continue;
+      const hadal_plane_desc desc = plane_desc(case_, i);
+      uint64_t bytes = 0;
+      const hadal_status status = chip_.plane_bytes(device_.device, &desc, &bytes, &error_);
+      outcome_.declined = outcome_.declined_plane = status == HADAL_UNSUPPORTED;
+      if (!good(status)) return false;
+      const uint64_t alignment = device_.placement.alignment;
+      if (bytes == 0 || bytes % chip_alignment() != 0)
+        outcome_.violation =
+            "plane_bytes gives " + std::to_string(bytes) + ", no multiple of the alignment";
+      tensor(i).strides[0] = static_cast<int64_t>(bytes);
+      tensor(i).offset = alignment;  // a guard band is before it, and one behind
+    }
+    return outcome_.violation.empty();
+  }
+
+  [[nodiscard]] uint64_t chip_alignment() const {
+    hadal_device_info info{};
+    info.size = sizeof info;
+    return chip_.device_info(device_.device, &info) == HADAL_OK
+               ? std::max<uint64_t>(info.alignment, 1)
+               : 1;
+  }
+
   bool query() {
-    std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
-    for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
-      if (layout_.op.operands[i] >= 0)
-        tensors[i] = layout_.tensors[static_cast<size_t>(layout_.op.operands[i])];
-    const hadal_status status = chip_.op_query(device_.device, &layout_.op, tensors.data(),
-                                               layout_.limits.data(), &workspace_bytes_, &error_);
-    outcome_.declined = status == HADAL_UNSUPPORTED;
-    return good(status);
+    Support support = ask_support(device_, layout_.op, tensors_, layout_.limits.data());
+    outcome_.declined = support.status == HADAL_UNSUPPORTED;
+    outcome_.violation = support.violation;
+    outcome_.numerics = support.numerics;
+    outcome_.text = support.text;
+    workspace_bytes_ = support.workspace_bytes;
+    return good(support.status) && outcome_.violation.empty();
   }
 
   bool import(const Bytes& bytes, hadal_memory** out) {
@@ -98,44 +142,93 @@ class Run {
       hadal_status status = chip_.weight_bytes(device_.device, &o.weight->desc, &bytes, &error_);
       outcome_.declined = outcome_.declined_weight = status == HADAL_UNSUPPORTED;
       if (!good(status)) return false;
-      hadal_weight*& w = layout_.tensors[static_cast<size_t>(layout_.op.operands[i])].weight;
-      status = chip_.weight_create(device_.device, &o.weight->desc, pieces.data(),
-                                   static_cast<uint32_t>(pieces.size()), &w, &error_);
+      status =
+          chip_.weight_create(device_.device, &o.weight->desc, pieces.data(),
+                              static_cast<uint32_t>(pieces.size()), &tensor(i).weight, &error_);
       if (!good(status)) return false;
-      weights_.push_back(w);
+      weights_.push_back(tensor(i).weight);
     }
     return true;
   }
 
-  bool allocate(const Bytes& bytes, hadal_memory** out) {
-    if (!good(chip_.mem_alloc(device_.device, std::max<size_t>(bytes.size(), 1), out, &error_)))
+  bool allocate(uint64_t bytes, hadal_memory** out) {
+    if (!good(chip_.mem_alloc(device_.device, std::max<uint64_t>(bytes, 1), out, &error_)))
       return false;
     memories_.push_back(*out);
-    return bytes.empty() ||
-           good(chip_.copy_in(device_.queue, *out, 0, bytes.data(), bytes.size(), &error_));
+    return true;
+  }
+
+  bool allocate(const Bytes& bytes, hadal_memory** out) {
+    return allocate(bytes.size(), out) &&
+           (bytes.empty() ||
+            good(chip_.copy_in(device_.queue, *out, 0, bytes.data(), bytes.size(), &error_)));
+  }
+
+  /// Runs a case of the kit's own on planes of this one.
+  Outcome nested(const Case& c, Borrowed planes, const Layout& layout, Nested what) {
+    Run run(c, layout, device_, planes);
+    run.nested_ = what;
+    return run.go(0xff);
+  }
+
+  bool make_opaque_plane(uint32_t operand, hadal_memory** out) {
+    if (borrowed_[operand]) {
+      *out = borrowed_[operand];
+      return true;
+    }
+    const hadal_tensor& t = tensor(operand);
+    const uint64_t bytes = t.offset + plane_bytes(t) + guard_behind(t);
+    if (!allocate(bytes, out) || !good(chip_.fill(device_.queue, *out, 0, bytes, kGuard, &error_)))
+      return false;
+    Operand plane = case_.operands[operand];
+    const hadal_plane_desc desc = plane_desc(case_, operand);
+    plane.plane_role = desc.role;
+    plane.plane_heads = desc.heads;
+    const Case fill = fill_case(plane);
+    Borrowed planes{};
+    planes[HADAL_KV_WRITE_PLANE] = *out;
+    const Outcome outcome = nested(fill, planes, lay_out(fill, device_.placement), Nested::kFills);
+    outcome_.violation = outcome.violation;
+    outcome_.text = outcome.text;
+    outcome_.declined = outcome.declined;
+    return good(outcome.status) && outcome.violation.empty();
+  }
+
+  [[nodiscard]] static uint64_t plane_bytes(const hadal_tensor& t) {
+    return static_cast<uint64_t>(t.extents[0]) * static_cast<uint64_t>(t.strides[0]);
+  }
+
+  /// As much as a block of plain rows: what is written to blocks that are too small shows there.
+  [[nodiscard]] uint64_t guard_behind(const hadal_tensor& t) const {
+    const int64_t element = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
+    return device_.placement.alignment +
+           static_cast<uint64_t>(t.extents[1] * t.extents[2] * element);
   }
 
   bool upload(uint8_t workspace_poison) {
     const Images& before = layout_.before;
     planes_.resize(before.planes.size());
-    for (size_t i = 0; i < planes_.size(); ++i)
-      if (!allocate(before.planes[i], &planes_[i])) return false;
+    for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i) {
+      if (!is_plane(i)) continue;
+      const uint32_t index = tensor(i).index;
+      if (!(device_.opaque_planes() ? make_opaque_plane(i, &planes_[index])
+                                    : allocate(before.planes[index], &planes_[index])))
+        return false;
+    }
     if (!allocate(before.scratch, &step_.scratch) || !allocate(before.inputs, &step_.inputs) ||
         !allocate(before.outputs, &step_.outputs))
       return false;
     if (workspace_bytes_ == 0) return true;
-    if (!good(chip_.mem_alloc(device_.device, workspace_bytes_, &step_.workspace, &error_)))
-      return false;
-    memories_.push_back(step_.workspace);
-    return good(
-        chip_.fill(device_.queue, step_.workspace, 0, workspace_bytes_, workspace_poison, &error_));
+    return allocate(workspace_bytes_, &step_.workspace) &&
+           good(chip_.fill(device_.queue, step_.workspace, 0, workspace_bytes_, workspace_poison,
+                           &error_));
   }
 
   hadal_status run_op() {
     hadal_tape tape{};
     tape.size = sizeof tape;
-    tape.tensor_count = static_cast<uint32_t>(layout_.tensors.size());
-    tape.tensors = layout_.tensors.data();
+    tape.tensor_count = static_cast<uint32_t>(tensors_.size());
+    tape.tensors = tensors_.data();
     tape.op_count = 1;
     tape.ops = &layout_.op;
     std::copy(layout_.limits.begin(), layout_.limits.end(), tape.limits);
@@ -153,22 +246,69 @@ class Run {
     return status != HADAL_OK ? status : synced;
   }
 
-  void download() {
-    outcome_.images = layout_.before;
-    const auto read = [&](Bytes& bytes, hadal_memory* from) {
-      if (!bytes.empty())
-        good(chip_.copy_out(device_.queue, bytes.data(), from, 0, bytes.size(), &error_));
-    };
-    read(outcome_.images.scratch, step_.scratch);
-    read(outcome_.images.inputs, step_.inputs);
-    read(outcome_.images.outputs, step_.outputs);
-    for (size_t i = 0; i < planes_.size(); ++i) read(outcome_.images.planes[i], planes_[i]);
+  void copy_out(Bytes& bytes, hadal_memory* from, uint64_t offset) {
+    if (!bytes.empty())
+      good(chip_.copy_out(device_.queue, bytes.data(), from, offset, bytes.size(), &error_));
   }
 
+  void download() {
+    outcome_.images = layout_.before;
+    copy_out(outcome_.images.scratch, step_.scratch, 0);
+    copy_out(outcome_.images.inputs, step_.inputs, 0);
+    copy_out(outcome_.images.outputs, step_.outputs, 0);
+    if (device_.opaque_planes()) {
+      good(chip_.queue_sync(device_.queue, &error_));
+      check_guards();
+      return;
+    }
+    for (size_t i = 0; i < planes_.size(); ++i) copy_out(outcome_.images.planes[i], planes_[i], 0);
+    good(chip_.queue_sync(device_.queue, &error_));
+  }
+
+  /// What lies before and behind an opaque plane is the host's.
+  void check_guards() {
+    for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i) {
+      if (!is_plane(i)) continue;
+      const hadal_tensor& t = tensor(i);
+      Bytes before(t.offset), behind(guard_behind(t));
+      copy_out(before, planes_[t.index], 0);
+      copy_out(behind, planes_[t.index], t.offset + plane_bytes(t));
+      good(chip_.queue_sync(device_.queue, &error_));
+      const auto intact = [](std::byte b) { return b == std::byte{kGuard}; };
+      if (!std::all_of(before.begin(), before.end(), intact) ||
+          !std::all_of(behind.begin(), behind.end(), intact))
+        outcome_.violation = "wrote outside of its plane, of " + std::to_string(t.extents[0]) +
+                             " blocks of " + std::to_string(t.strides[0]) + " bytes";
+    }
+  }
+
+  /// Opaque planes that the operator wrote.
+  void read_planes() {
+    for (uint32_t i = 0; device_.opaque_planes() && i < HADAL_MAX_OPERANDS; ++i) {
+      if (!is_plane(i) || !is_written(case_.id, i)) continue;
+      const Case read = read_case(case_.operands[i]);
+      const Layout layout = lay_out(read, device_.placement);
+      Borrowed planes{};
+      planes[HADAL_GQA_ATTENTION_V] = planes_[tensor(i).index];
+      const Outcome outcome = nested(read, planes, layout, Nested::kReads);
+      if (outcome_.violation.empty()) outcome_.violation = outcome.violation;
+      outcome_.declined = outcome_.declined_plane = outcome.declined;
+      outcome_.text = outcome.text;
+      outcome_.read_numerics = outcome.numerics;
+      if (good(outcome.status))
+        outcome_.read_back[i] = extract(layout, outcome.images, HADAL_GQA_ATTENTION_OUT);
+    }
+  }
+
+  static constexpr uint8_t kGuard = 0xff;
+
   const Case& case_;
-  Layout& layout_;
+  const Layout& layout_;
   const Device& device_;
   hadal_chip& chip_;
+  const Borrowed borrowed_;
+  Nested nested_ = Nested::kNo;
+  std::vector<hadal_tensor> tensors_;
   hadal_error error_ = fresh_error();
   Outcome outcome_;
   uint64_t workspace_bytes_ = 0;
@@ -178,13 +318,65 @@ class Run {
   std::vector<hadal_weight*> weights_;
 };
 
+// What op_support says beside op_query must fit to it.
+void check_answer(const hadal_op_answer& answer, hadal_status status, Support& support) {
+  const auto said = [](hadal_status s) { return std::to_string(static_cast<int>(s)); };
+  if (status != support.status) {
+    support.violation = "op_support answers with status " + said(status) + ", op_query with " +
+                        said(support.status);
+    return;
+  }
+  if (status != HADAL_OK) return;
+  if (answer.workspace_bytes != support.workspace_bytes)
+    support.violation = "op_support asks for " + std::to_string(answer.workspace_bytes) +
+                        " bytes of workspace, op_query for " +
+                        std::to_string(support.workspace_bytes);
+  if (answer.numerics >= HADAL_NUMERICS_COUNT)
+    support.violation = "op_support answers with the class of numerics " +
+                        std::to_string(answer.numerics) + ", which does not exist";
+  if (answer.numerics == HADAL_NUMERICS_BLOCK8 && answer.block != 32 && answer.block != 256)
+    support.violation = "op_support answers block8 with blocks of " + std::to_string(answer.block) +
+                        ", not of 32 or 256";
+}
+
 }  // namespace
 
-Outcome run_case(const Case& c, Layout& layout, const Device& device, uint8_t workspace_poison) {
+Support ask_support(const Device& device, const hadal_op& op,
+                    const std::vector<hadal_tensor>& tensors, const int64_t* limits) {
+  const hadal_chip& chip = *device.chip;
+  std::array<hadal_tensor, HADAL_MAX_OPERANDS> operands{};
+  for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
+    if (op.operands[i] >= 0) operands[i] = tensors[static_cast<size_t>(op.operands[i])];
+  Support support;
+  hadal_error error = fresh_error();
+  support.status =
+      chip.op_query(device.device, &op, operands.data(), limits, &support.workspace_bytes, &error);
+  support.text = error.text;
+  if (!chip.op_support) return support;
+  hadal_op_answer answer{};
+  answer.size = sizeof answer;
+  error = fresh_error();
+  const hadal_status status =
+      chip.op_support(device.device, &op, operands.data(), limits, &answer, &error);
+  check_answer(answer, status, support);
+  if (status != HADAL_OK && error.text[0] == '\0')
+    support.violation = "op_support says no without a text";
+  if (status == HADAL_OK) support.numerics = {answer.numerics, answer.block};
+  return support;
+}
+
+Outcome run_case(const Case& c, const Layout& layout, const Device& device,
+                 uint8_t workspace_poison) {
   return Run(c, layout, device).go(workspace_poison);
 }
 
-std::string Chip::open(const std::string& name, const std::string& kernels) {
+hadal_error fresh_error() {
+  hadal_error error{};
+  error.size = sizeof error;
+  return error;
+}
+
+std::string Chip::open(const std::string& name, const std::string& kernels, uint32_t numerics) {
   query = built_in(name);
   if (!query) {
     if (name.find('/') == std::string::npos)
@@ -194,16 +386,20 @@ std::string Chip::open(const std::string& name, const std::string& kernels) {
     query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library_, "hadal_chip_query"));
     if (!query) return name + " exports no hadal_chip_query";
   }
-  static constexpr hadal_host kHost{sizeof(hadal_host), 0, nullptr, log_nothing};
+  query_error_ = fresh_error();
+  host_ = {sizeof host_, 0, nullptr, log_nothing, &query_error_};
   table.size = sizeof table;
-  if (query(&kHost, HADAL_ABI, &table) != HADAL_OK)
-    return name + " does not speak version 1 of the contract";
+  if (query(&host_, HADAL_ABI, &table) != HADAL_OK)
+    return name + " does not speak version 1 of the contract: " + query_error_.text;
   if (!table.device_count || table.device_count(&table) < 1) return name + " finds no device";
   hadal_error error = fresh_error();
   for (int32_t i = 0; i < 3; ++i) {
     Device& d = devices[static_cast<size_t>(i)];
-    hadal_device_options options{sizeof(hadal_device_options), i + 1,
-                                 kernels.empty() ? nullptr : kernels.c_str()};
+    hadal_device_options options{};
+    options.size = sizeof options;
+    options.threads = i + 1;
+    options.kernels = kernels.empty() ? nullptr : kernels.c_str();
+    options.numerics = numerics;
     if (table.device_open(&table, 0, &options, &d.device, &error) != HADAL_OK ||
         table.queue_create(d.device, &d.queue, &error) != HADAL_OK)
       return name + ": device 0 does not open: " + error.text;
@@ -211,9 +407,11 @@ std::string Chip::open(const std::string& name, const std::string& kernels) {
     d.threads = i + 1;
   }
   info.size = sizeof info;
-  return table.device_info(devices[0].device, &info) == HADAL_OK
-             ? std::string()
-             : name + " tells nothing of its device";
+  if (table.device_info(devices[0].device, &info) != HADAL_OK)
+    return name + " tells nothing of its device";
+  for (Device& d : devices)
+    d.placement = {.alignment = std::max<uint32_t>(info.alignment, 64), .columns = is_1_1()};
+  return {};
 }
 
 Chip::~Chip() {

@@ -2,8 +2,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/dtype.h"
 #include "command.h"
 #include "device/device.h"
+#include "device/plugins.h"
 #include "hadal/version.h"
 #include "models/model.h"
 
@@ -18,7 +20,8 @@ struct Options {
 using Json = nlohmann::ordered_json;
 
 Result<Json> describe(const std::string& name, bool measure) {
-  HADAL_TRY(const std::unique_ptr<Device> device, Device::open({.chip = name}));
+  HADAL_TRY(const std::unique_ptr<Device> device,
+            Device::open({.chip = name, .log = print_chip_line}));
   const hadal_device_info& info = device->info();
   Json j;
   j["chip"] = name;
@@ -30,6 +33,12 @@ Result<Json> describe(const std::string& name, bool measure) {
   j["memory_total"] = info.memory_total;
   j["memory_free"] = info.memory_free;
   j["row_invariant"] = info.row_invariant != 0;
+  j["kernels_version"] = info.kernels_version;
+  j["host_memory"] = info.host_memory != 0;
+  Json forms = Json::array();
+  for (const hadal_weight_form& f : device->weight_forms(HADAL_USE_MATMUL))
+    forms.push_back(dtype_name(static_cast<DType>(f.dtype)));
+  j["weight_forms"] = forms;
   j["program"] = device->has_program();
   if (measure && device->has_profile()) {
     HADAL_TRY(const Device::Peaks peaks, device->measure());
@@ -61,17 +70,25 @@ void print(Output& out, const Json& j) {
 
 Status run_chips(const Options& o, Output& out) {
   std::vector<std::string> names = o.chips;
-  if (names.empty())
+  if (names.empty()) {
     for (const std::string_view name : builtin_chips()) names.emplace_back(name);
+    for (const std::string& name : plugin_names()) names.push_back(name);
+  }
+  Status status;
   for (const std::string& name : names) {
-    HADAL_TRY(const Json j, describe(name, o.measure));
+    const Result<Json> j = describe(name, o.measure);
+    if (!j) {  // the others are shown nevertheless
+      if (!status) print_error(status.error());
+      status = j.error();
+      continue;
+    }
     if (o.json)
-      out.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
+      out.print("{}\n", j->dump(-1, ' ', false, Json::error_handler_t::replace));
     else
-      print(out, j);
+      print(out, *j);
     HADAL_TRY(out.flush());
   }
-  return {};
+  return status;
 }
 
 Status run_version(bool json, Output& out) {

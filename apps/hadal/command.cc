@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -22,13 +23,27 @@ void print_notes(const std::vector<std::string>& notes) {
   for (const std::string& note : notes) print_note("hadal: note: " + note);
 }
 
+void print_chip_line(std::string_view line) {
+  std::string text(line);
+  std::replace(text.begin(), text.end(), '\n', ' ');  // a line of a chip is no line of ours
+  if (!text.empty()) print_note("hadal: chip: " + text);
+}
+
 void ModelFlags::declare(CLI::App& command) {
   command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
       ->required();
-  command.add_option("--chip", chip, "cpu, ref (the slow definition), or the path of a plug-in")
+  command
+      .add_option("--chip", chip, "cpu, ref (the slow definition), a plug-in's name or its path")
       ->envname("HADAL_CHIP")
       ->capture_default_str();
   command.add_option("--kernels", kernels, "force a kernel table (see: hadal chips)")
+      ->group("Advanced");
+  command
+      .add_option("--numerics", numerics,
+                  "fastest: as the chip likes it; exact: activations unrounded where it can")
+      ->check(CLI::IsMember({"fastest", "exact"}))
+      ->group("Advanced");
+  command.add_option("--chip-option", chip_options, "NAME=VALUE, an option of the chip's own")
       ->group("Advanced");
   command.add_option("--threads", threads, "worker threads; 0: what this process may use")
       ->envname("HADAL_THREADS")
@@ -61,9 +76,29 @@ void ModelFlags::declare(CLI::App& command) {
   declare_pre_tokenizer(command, pre_tokenizer);
 }
 
+namespace {
+
+/// "a=b" to (a, b); without a '=' the value is empty, and the chip says what it makes of that.
+std::vector<std::pair<std::string, std::string>> split_options(
+    const std::vector<std::string>& options) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const std::string& option : options) {
+    const size_t at = std::min(option.find('='), option.size());
+    pairs.emplace_back(option.substr(0, at), option.substr(std::min(at + 1, option.size())));
+  }
+  return pairs;
+}
+
+}  // namespace
+
 RunnerOptions ModelFlags::runner(int64_t needed) const {
   RunnerOptions o;
-  o.device = {.chip = chip, .threads = threads, .kernels = kernels};
+  o.device = {.chip = chip,
+              .threads = threads,
+              .kernels = kernels,
+              .exact = numerics == "exact",
+              .chip_options = split_options(chip_options),
+              .log = print_chip_line};
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
   o.kv_cache_dtype = kv_cache_dtype == "f32"    ? HADAL_F32
                      : kv_cache_dtype == "bf16" ? HADAL_BF16

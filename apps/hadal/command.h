@@ -45,11 +45,16 @@ void declare_pre_tokenizer(CLI::App& command, std::string& name);
 /// to be sound, since a refusal is one line.
 void print_notes(const std::vector<std::string>& notes);
 
+/// Prints on stderr what a chip logs.
+void print_chip_line(std::string_view line);
+
 /// Options of every command that runs a model.
 struct ModelFlags {
   std::string path;
   std::string chip = "cpu";
   std::string kernels;
+  std::string numerics = "fastest";
+  std::vector<std::string> chip_options;
   int32_t threads = 0;
   std::string kv_cache_dtype = "f16";
   std::string weights = "native";

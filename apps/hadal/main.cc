@@ -8,6 +8,7 @@
 #include "command.h"
 #include "hadal/version.h"
 #include "output.h"
+#include "shrunk_file.h"
 
 namespace hadal::app {
 namespace {
@@ -74,6 +75,7 @@ int main_guarded(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  hadal::app::name_shrunk_files();
   hadal::app::reserve_standard_descriptors();
   try {
     return hadal::app::main_guarded(argc, argv);

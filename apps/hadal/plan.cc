@@ -1,4 +1,6 @@
 // hadal plan: does a model fit, what memory does it need, how fast can it be at best.
+#include <fmt/ranges.h>
+
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -78,6 +80,7 @@ Json to_json(const Verdict& v, int64_t context) {
                 {"workspace", v.memory.workspace},
                 {"total", v.memory.total()},
                 {"available", v.memory.available}};
+  for (const auto& [numerics, operators] : v.decode.classes) j["numerics"][numerics] = operators;
   j["decode"] = {{"bytes_per_token", v.decode.bytes}, {"flops_per_token", v.decode.flops}};
   j["prefill"] = {{"bytes", v.prefill.bytes}, {"flops", v.prefill.flops}, {"tokens", kPrompt}};
   if (v.peaks) {
@@ -106,6 +109,9 @@ void print(Output& out, const Verdict& v, int64_t context) {
             static_cast<double>(v.memory.cache_per_token) / 1024);
   if (v.memory.cache_kept > 0) out.print(", and {:.1f} MiB of last rows", mib(v.memory.cache_kept));
   out.write("\n");
+  for (const auto& [numerics, operators] : v.decode.classes)
+    if (numerics != "exact")
+      out.print("  {:<18} {}: {}\n", "numerics", numerics, fmt::join(operators, ", "));
   line("working memory", v.memory.scratch + v.memory.step + v.memory.workspace);
   line("together", v.memory.total());
   line("free", v.memory.available);
@@ -134,6 +140,7 @@ Status run(const Options& o, Output& out) {
     const hadal_device_info& info = runner->device().info();
     out.print("{} on chip {} ({}, kernels {})\n", o.model.path, runner->device().chip_name(),
               info.name, info.kernels);
+    for (const std::string& line : runner->conversions()) out.print("  {}\n", line);
     print(out, verdict, runner->context());
   }
   return verdict.fits() ? Status{} : runner->check_memory();

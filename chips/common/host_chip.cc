@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 
+#include "base/dtype.h"
 #include "contract/report.h"
 
 namespace hadal::host_chip {
@@ -145,6 +146,21 @@ View view(const hadal_tape& tape, int32_t index, const hadal_step& step) {
         std::min(t.extents[0], static_cast<int64_t>((memory(base)->bytes - t.offset) /
                                                     static_cast<uint64_t>(t.strides[0])));
   return v;
+}
+
+bool lies_inside(const View& v, const hadal_tensor& t, const hadal_step& step) {
+  hadal_memory* base = memory_of(t, step);
+  int64_t last = dtype_info(v.dtype)->block_bytes;
+  for (uint32_t d = 0; d < v.rank; ++d) {
+    if (v.extents[d] == 0) return true;
+    int64_t span = 0;
+    if (__builtin_mul_overflow(v.extents[d] - 1, v.strides[d], &span) ||
+        __builtin_add_overflow(last, span, &last))
+      return false;
+  }
+  if (!base) return false;
+  const Memory* m = memory(base);
+  return t.offset <= m->bytes && static_cast<uint64_t>(last) <= m->bytes - t.offset;
 }
 
 }  // namespace hadal::host_chip

@@ -58,4 +58,7 @@ hadal_memory* memory_of(const hadal_tensor& t, const hadal_step& step);
 /// `index`: hadal_op.operands[i]; -1 gives an absent View.
 View view(const hadal_tape& tape, int32_t index, const hadal_step& step);
 
+/// Whether all bytes that a view of `t` spans lie in the memory that `t` is relative to.
+bool lies_inside(const View& v, const hadal_tensor& t, const hadal_step& step);
+
 }  // namespace hadal::host_chip

@@ -14,19 +14,8 @@
 namespace hadal::cpu {
 namespace {
 
+using contract::guarded;
 using contract::report;
-
-/// Runs `body`; what it throws becomes a status.
-template <typename Body>
-hadal_status guarded(hadal_error* error, Body&& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return report(error, HADAL_OUT_OF_MEMORY, "no memory left");
-  } catch (const std::exception& e) {
-    return report(error, HADAL_DEVICE_FAILED, e.what());
-  }
-}
 
 int32_t device_count(hadal_chip*) { return 1; }
 
@@ -52,7 +41,12 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
     const int threads = options.threads > 0 ? options.threads : available_processors();
     auto pool = ThreadPool::create(threads);
     if (!pool) return report(error, HADAL_OUT_OF_MEMORY, pool.error().message);
-    *out = reinterpret_cast<hadal_device*>(new Device(*std::move(pool), *table, operators()));
+    if (options.option_count != 0)
+      return report(error, HADAL_INVALID,
+                    "cpu has no option \"" + std::string(options.option_names[0]) + "\"");
+    auto device = std::make_unique<Device>(*std::move(pool), *table, operators());
+    device->exact = options.numerics == HADAL_NUMERICS_EXACT;
+    *out = reinterpret_cast<hadal_device*>(device.release());
     return HADAL_OK;
   });
 }
@@ -73,9 +67,11 @@ hadal_status queue_create(hadal_device* device, hadal_queue** out, hadal_error* 
 void queue_destroy(hadal_queue* queue) { delete queue_of(queue); }
 hadal_status queue_sync(hadal_queue*, hadal_error*) { return HADAL_OK; }
 
-hadal_status bytes_of_weight(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
+hadal_status bytes_of_weight(hadal_device* device, const hadal_weight_desc* desc, uint64_t* bytes,
                              hadal_error* error) {
-  return guarded(error, [&] { return weight_bytes(contract::read_sized(desc), bytes, error); });
+  return guarded(error, [&] {
+    return weight_bytes(contract::read_sized(desc), device_of(device)->exact, bytes, error);
+  });
 }
 
 hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
@@ -85,22 +81,35 @@ hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
   return guarded(error, [&] {
     Weight* w = nullptr;
     const hadal_status status = weight_create(*device_of(device)->pool, contract::read_sized(desc),
-                                              pieces, count, &w, error);
+                                              device_of(device)->exact, pieces, count, &w, error);
     *out = reinterpret_cast<hadal_weight*>(w);
     return status;
   });
 }
 void weight_destroy(hadal_weight* w) { delete weight_of(w); }
 
-hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
-                      const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
-  *workspace_bytes = 0;
+hadal_status op_support(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
+                        const int64_t* limits, hadal_op_answer* out, hadal_error* error) {
   return guarded(error, [&] {
+    const Device& d = *device_of(device);
     Needs needs;
-    const hadal_status s = query_op(*device_of(device), {*op, tensors, limits}, &needs, error);
-    *workspace_bytes = needs.workspace;
+    const hadal_status s = query_op(d, {*op, tensors, limits, d.exact}, &needs, error);
+    hadal_op_answer answer{};
+    answer.workspace_bytes = needs.workspace;
+    answer.numerics = needs.block8 ? HADAL_NUMERICS_BLOCK8 : HADAL_NUMERICS_EXACT;
+    answer.block = needs.block8 ? kBlock : 0;
+    contract::copy_sized(out, answer);
     return s;
   });
+}
+
+hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
+                      const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
+  hadal_op_answer answer{};
+  answer.size = sizeof answer;
+  const hadal_status s = op_support(device, op, tensors, limits, &answer, error);
+  *workspace_bytes = answer.workspace_bytes;
+  return s;
 }
 
 hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
@@ -146,9 +155,12 @@ constexpr hadal_profile_table kProfile = {sizeof(hadal_profile_table), 0, measur
 }  // namespace
 }  // namespace hadal::cpu
 
-extern "C" hadal_status hadal_cpu_chip_query(const hadal_host*, uint32_t abi, hadal_chip* out) {
+extern "C" hadal_status hadal_cpu_chip_query(const hadal_host* host, uint32_t abi,
+                                             hadal_chip* out) {
   using namespace hadal::cpu;
-  if (abi >> 16 != HADAL_ABI_MAJOR) return HADAL_UNSUPPORTED;
+  if (abi >> 16 != HADAL_ABI_MAJOR)
+    return hadal::contract::report(hadal::contract::read_sized(host).query_error, HADAL_UNSUPPORTED,
+                                   "cpu is built for another major version of the chip contract");
   hadal_chip chip{};
   chip.size = sizeof chip;
   chip.abi = std::min(abi, HADAL_ABI);
@@ -169,6 +181,7 @@ extern "C" hadal_status hadal_cpu_chip_query(const hadal_host*, uint32_t abi, ha
   chip.op_run = op_run;
   chip.program = &kProgram;
   chip.profile = &kProfile;
+  chip.op_support = op_support;
   hadal::contract::copy_sized(out, chip);
   return HADAL_OK;
 }

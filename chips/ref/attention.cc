@@ -1,6 +1,7 @@
 // gqa_attention: the softmax in two passes over the visible positions, in ascending order; and
 // latent_attention, where one row of a plane is K and V for all heads and the softmax runs over the
-// entries of up to two segments.
+// entries of up to two segments. A table that rounds takes q, k, v and the probabilities by halves
+// (rounding.h).
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,6 +13,12 @@
 namespace hadal::ref {
 namespace {
 
+/// exp(score - top), rounded as the operand that it becomes.
+double probability(double score, double top, Rounding rounding) {
+  const double p = std::exp(score - top);
+  return rounding == Rounding{} ? p : round_attention(static_cast<float>(p), rounding);
+}
+
 /// The operands of one call, and room for one token row and one group of heads.
 struct Attention {
   explicit Attention(const Call& from)
@@ -20,6 +27,7 @@ struct Attention {
         k(call[HADAL_GQA_ATTENTION_K]),
         v(call[HADAL_GQA_ATTENTION_V]),
         out(call[HADAL_GQA_ATTENTION_OUT]),
+        rounding(attention_rounding(call.rounding)),
         sink(read_vector(call[HADAL_GQA_ATTENTION_SINK])),
         group(q.extents[1] / static_cast<int64_t>(call.op->attr.attention.kv_heads)),
         k_row(static_cast<size_t>(q.extents[2])),
@@ -27,6 +35,7 @@ struct Attention {
 
   const Call& call;
   const host_chip::View &q, &k, &v, &out;
+  Rounding rounding;
   std::vector<float> sink;
   int64_t group;               ///< query heads that share one head of K and V
   std::vector<Slot> visible;   ///< where the visible positions lie, ascending
@@ -71,13 +80,14 @@ void Attention::score_group(int64_t t, int64_t kv_head) {
   for (int64_t i = 0; i < group; ++i)
     for (int64_t c = 0; c < d; ++c)
       queries[static_cast<size_t>(i * d + c)] =
-          static_cast<double>(q.row<float>(t, kv_head * group + i)[c]);
+          round_attention(q.row<float>(t, kv_head * group + i)[c], rounding);
   scores.resize(static_cast<size_t>(group * count));
   for (int64_t j = 0; j < count; ++j) {
     const Slot at = visible[static_cast<size_t>(j)];
     const std::byte* row = k.row<std::byte>(at.block, at.slot);
     for (int64_t c = 0; c < d; ++c)
-      k_row[static_cast<size_t>(c)] = static_cast<double>(load(row, k.dtype, kv_head * d + c));
+      k_row[static_cast<size_t>(c)] =
+          round_attention(load(row, k.dtype, kv_head * d + c), rounding);
     for (int64_t i = 0; i < group; ++i)
       scores[static_cast<size_t>(i * count + j)] =
           scale * dot(queries.data() + i * d, k_row.data(), d);
@@ -100,13 +110,13 @@ void Attention::attend(int64_t t, int64_t kv_head, int64_t member) {
   }
   std::fill(sum.begin(), sum.end(), 0.0);
   for (int64_t j = 0; j < count; ++j) {
-    p[j] = std::exp(p[j] - top);
+    p[j] = probability(p[j], top, rounding);
     denominator += p[j];
     const Slot at = visible[static_cast<size_t>(j)];
     const std::byte* row = v.row<std::byte>(at.block, at.slot);
     for (int64_t c = 0; c < dv; ++c)
       sum[static_cast<size_t>(c)] +=
-          p[j] * static_cast<double>(load(row, v.dtype, kv_head * dv + c));
+          p[j] * round_attention(load(row, v.dtype, kv_head * dv + c), rounding);
   }
   // A row that sees no position at all gets zeros.
   float* to = out.row<float>(t, h);
@@ -142,7 +152,8 @@ hadal_status read_visible(const Call& call, const Segment& s,
       return call.outside(operands.block_table, entry / slots, block, s.plane.extents[0]);
     const std::byte* row = s.plane.row<std::byte>(block, entry % slots);
     for (int64_t c = 0; c < width; ++c)
-      entries.push_back(static_cast<double>(load(row, s.plane.dtype, c)));
+      entries.push_back(
+          round_attention(load(row, s.plane.dtype, c), attention_rounding(call.rounding)));
     return HADAL_OK;
   };
   if (!s.list.present()) {
@@ -162,6 +173,33 @@ hadal_status read_visible(const Call& call, const Segment& s,
   return HADAL_OK;
 }
 
+/// Softmax over `entries`, rows as wide as `query`, and the weighted sum of their first numbers.
+/// `sink` may be null.
+void attend_entries(const Call& call, const std::vector<double>& query,
+                    const std::vector<double>& entries, const float* sink, float* out) {
+  const auto width = static_cast<int64_t>(query.size());
+  const auto count = static_cast<int64_t>(entries.size()) / width;
+  const int64_t dv = call[HADAL_LATENT_ATTENTION_OUT].extents[2];
+  const auto scale = static_cast<double>(call.op->attr.latent.scale);
+  std::vector<double> score(static_cast<size_t>(count)), sum(static_cast<size_t>(dv), 0.0);
+  double top = sink ? static_cast<double>(*sink) : -std::numeric_limits<double>::infinity();
+  for (int64_t j = 0; j < count; ++j) {
+    score[static_cast<size_t>(j)] = scale * dot(query.data(), entries.data() + j * width, width);
+    top = std::max(top, score[static_cast<size_t>(j)]);
+  }
+  double denominator = sink ? std::exp(static_cast<double>(*sink) - top) : 0.0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double p =
+        probability(score[static_cast<size_t>(j)], top, attention_rounding(call.rounding));
+    denominator += p;
+    for (int64_t c = 0; c < dv; ++c)
+      sum[static_cast<size_t>(c)] += p * entries[static_cast<size_t>(j * width + c)];
+  }
+  // A row that sees no entry at all gets zeros.
+  for (int64_t c = 0; c < dv; ++c)
+    out[c] = denominator > 0 ? static_cast<float>(sum[static_cast<size_t>(c)] / denominator) : 0.0f;
+}
+
 }  // namespace
 
 // out[t, h] = sum_j softmax_j(scale q[t, h] . k[j, h']) v[j, h'], h' = h div group
@@ -178,15 +216,15 @@ hadal_status gqa_attention(const Call& call) {
   return HADAL_OK;
 }
 
+// As gqa_attention, over the entries of both segments, which are K and V of all heads.
 hadal_status latent_attention(const Call& call) {
   const auto& q = call[HADAL_LATENT_ATTENTION_Q];
   const auto& tail = call[HADAL_LATENT_ATTENTION_TAIL];
-  const auto& out = call[HADAL_LATENT_ATTENTION_OUT];
   const hadal_latent_attr& attr = call.op->attr.latent;
+  const Rounding rounding = attention_rounding(call.rounding);
   const std::vector<float> sink = read_vector(call[HADAL_LATENT_ATTENTION_SINK]);
-  const int64_t width = call[HADAL_LATENT_ATTENTION_PLANE].extents[2], dv = out.extents[2];
-  std::vector<double> entries, query(static_cast<size_t>(width)), score,
-      sum(static_cast<size_t>(dv));
+  const int64_t width = call[HADAL_LATENT_ATTENTION_PLANE].extents[2];
+  std::vector<double> entries, query(static_cast<size_t>(width));
   for (int64_t t = 0; t < q.extents[0]; ++t) {
     entries.clear();
     for (size_t i = 0; i < 2; ++i) {
@@ -198,33 +236,13 @@ hadal_status latent_attention(const Call& call) {
           status != HADAL_OK)
         return status;
     }
-    const auto count = static_cast<int64_t>(entries.size()) / width;
-    score.resize(static_cast<size_t>(count));
     for (int64_t h = 0; h < q.extents[1]; ++h) {
-      std::copy_n(q.row<float>(t, h), q.extents[2], query.data());
-      if (tail.present())
-        std::copy_n(tail.row<float>(t, h), tail.extents[2], query.data() + q.extents[2]);
-      double top = sink.empty() ? -std::numeric_limits<double>::infinity()
-                                : static_cast<double>(sink[static_cast<size_t>(h)]);
-      double denominator = 0;
-      for (int64_t j = 0; j < count; ++j) {
-        score[static_cast<size_t>(j)] =
-            static_cast<double>(attr.scale) * dot(query.data(), entries.data() + j * width, width);
-        top = std::max(top, score[static_cast<size_t>(j)]);
-      }
-      if (!sink.empty())
-        denominator = std::exp(static_cast<double>(sink[static_cast<size_t>(h)]) - top);
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (int64_t j = 0; j < count; ++j) {
-        const double p = std::exp(score[static_cast<size_t>(j)] - top);
-        denominator += p;
-        for (int64_t c = 0; c < dv; ++c)
-          sum[static_cast<size_t>(c)] += p * entries[static_cast<size_t>(j * width + c)];
-      }
-      // A row that sees no entry at all gets zeros.
-      for (int64_t c = 0; c < dv; ++c)
-        out.row<float>(t, h)[c] =
-            denominator > 0 ? static_cast<float>(sum[static_cast<size_t>(c)] / denominator) : 0.0f;
+      for (int64_t c = 0; c < width; ++c)
+        query[static_cast<size_t>(c)] = round_attention(
+            c < q.extents[2] ? q.row<float>(t, h)[c] : tail.row<float>(t, h)[c - q.extents[2]],
+            rounding);
+      attend_entries(call, query, entries, sink.empty() ? nullptr : &sink[static_cast<size_t>(h)],
+                     call[HADAL_LATENT_ATTENTION_OUT].row<float>(t, h));
     }
   }
   return HADAL_OK;

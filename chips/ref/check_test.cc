@@ -1,4 +1,4 @@
-// check_operands (base/host_chip.h): the shapes of operators.inc, held against operands.
+// check_operands (contract/check.h): the shapes of operators.inc, held against operands.
 #include <gtest/gtest.h>
 
 #include <cstring>

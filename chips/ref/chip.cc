@@ -18,7 +18,7 @@
 #include "ref.h"
 
 struct hadal_device {
-  bool int8 = false;  ///< the kernel table "int8"
+  hadal::ref::KernelTable table = hadal::ref::kKernelTables[0];
 };
 struct hadal_queue {
   hadal_device* device = nullptr;
@@ -66,20 +66,40 @@ Operator find_operator(uint32_t id) {
 
 int32_t device_count(hadal_chip*) { return 1; }
 
-hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* options,
-                         hadal_device** out, hadal_error* error) {
+std::string table_names() {
+  std::string names;
+  for (const KernelTable& table : kKernelTables) {
+    if (!names.empty()) names += ' ';
+    names += table.name;
+  }
+  return names;
+}
+
+hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options* from,
+                         hadal_device** out, hadal_error* error) try {
   *out = nullptr;
+  const auto options = contract::read_sized(from);
   if (index != 0)
     return report(error, HADAL_INVALID,
                   "ref has one device, number 0, not number " + std::to_string(index));
-  std::string kernels = "ref";
-  if (options && options->size > offsetof(hadal_device_options, kernels) && options->kernels)
-    kernels = options->kernels;
-  if (kernels != "ref" && kernels != "int8")
-    return report(error, HADAL_UNSUPPORTED,
-                  "ref has the kernel tables \"ref\" and \"int8\", not \"" + kernels + "\"");
-  *out = new (std::nothrow) hadal_device{.int8 = kernels == "int8"};
-  return *out ? HADAL_OK : report(error, HADAL_OUT_OF_MEMORY, "no memory left for a device");
+  if (options.option_count != 0)
+    return report(error, HADAL_INVALID,
+                  "ref has no option \"" + std::string(options.option_names[0]) +
+                      "\", nor any other; leave --chip-option out");
+  const std::string name = options.kernels ? options.kernels : kKernelTables[0].name;
+  for (const KernelTable& table : kKernelTables) {
+    if (name != table.name) continue;
+    if (options.numerics == HADAL_NUMERICS_EXACT && table.rounding.numerics != HADAL_NUMERICS_EXACT)
+      return report(error, HADAL_INVALID,
+                    "exact numerics are asked for, ref's kernel table \"" + name +
+                        "\" rounds; leave one of both out");
+    *out = new hadal_device{table};
+    return HADAL_OK;
+  }
+  return report(error, HADAL_UNSUPPORTED,
+                "ref has no kernel table \"" + name + "\", but these: " + table_names());
+} catch (const std::bad_alloc&) {
+  return report(error, HADAL_OUT_OF_MEMORY, "no memory left for a device");
 }
 
 void device_close(hadal_device* device) { delete device; }
@@ -93,14 +113,15 @@ hadal_status device_info(hadal_device* device, hadal_device_info* out) {
   hadal_device_info info{};
   info.threads = 1;
   put(info.name, "reference (plain loops, one thread)");
-  put(info.kernels, device->int8 ? "int8" : "ref");
-  put(info.all_kernels, "ref int8");
+  put(info.kernels, device->table.name);
+  put(info.all_kernels, table_names().c_str());
   info.memory_total = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                       static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   info.memory_free = available_memory();
   info.host_memory = 1;
   info.row_invariant = 1;
   info.alignment = 4;
+  info.kernels_version = 1;
   contract::copy_sized(out, info);
   return HADAL_OK;
 }
@@ -127,26 +148,71 @@ hadal_status op_query(hadal_device*, const hadal_op* op, const hadal_tensor* ten
   return report(error, HADAL_OUT_OF_MEMORY, e.what());
 }
 
-// The bytes that a view spans must lie in the memory that it is relative to.
-bool lies_inside(const host_chip::View& v, const hadal_tensor& t, const hadal_step& step) {
-  hadal_memory* base = host_chip::memory_of(t, step);
-  int64_t last = dtype_info(v.dtype)->block_bytes;
-  for (uint32_t d = 0; d < v.rank; ++d) {
-    if (v.extents[d] == 0) return true;
-    int64_t span = 0;
-    if (__builtin_mul_overflow(v.extents[d] - 1, v.strides[d], &span) ||
-        __builtin_add_overflow(last, span, &last))
-      return false;
+// A weight that is not bound yet is taken to have its type's usual scales.
+hadal_weight_desc product_desc(const hadal_tensor& w) {
+  if (w.weight) return weight(w.weight).desc;
+  hadal_weight_desc desc{};
+  desc.dtype = w.dtype;
+  desc.cols = w.extents[w.rank - 1];
+  if (desc.dtype == HADAL_F4_E2M1) {
+    desc.scale_dtype = HADAL_F8_E8M0;
+    desc.scale_block_rows = 1;
+    desc.scale_block_cols = 32;
   }
-  if (!base) return false;
-  const host_chip::Memory* m = host_chip::memory(base);
-  return t.offset <= m->bytes && static_cast<uint64_t>(last) <= m->bytes - t.offset;
+  return desc;
+}
+
+Rounding operator_rounding(Rounding table, const hadal_op& op, const hadal_tensor* tensors) {
+  switch (op.id) {
+    case HADAL_OP_MATMUL:
+      return product_rounding(table, product_desc(tensors[HADAL_MATMUL_W]));
+    case HADAL_OP_GROUPED_MATMUL:
+      return product_rounding(table, product_desc(tensors[HADAL_GROUPED_MATMUL_W]));
+    case HADAL_OP_GATED_MATMUL: {
+      const Rounding gate = product_rounding(table, product_desc(tensors[HADAL_GATED_MATMUL_GATE]));
+      return gate == Rounding{}
+                 ? product_rounding(table, product_desc(tensors[HADAL_GATED_MATMUL_UP]))
+                 : gate;
+    }
+    case HADAL_OP_GQA_ATTENTION:
+    case HADAL_OP_LATENT_ATTENTION:
+      return attention_rounding(table);
+    default:
+      return {};
+  }
+}
+
+hadal_status op_support(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
+                        const int64_t* limits, hadal_op_answer* out, hadal_error* error) {
+  hadal_op_answer answer{};
+  const hadal_status status = op_query(device, op, tensors, limits, &answer.workspace_bytes, error);
+  if (status != HADAL_OK) return status;
+  const Rounding rounding = operator_rounding(device->table.rounding, *op, tensors);
+  answer.numerics = rounding.numerics;
+  answer.block = static_cast<uint32_t>(rounding.block);
+  contract::copy_sized(out, answer);
+  return HADAL_OK;
+}
+
+// Every form is taken as it is stored; one is listed since a list must not be empty.
+hadal_status weight_forms(hadal_device* device, uint32_t use, hadal_weight_form* forms,
+                          uint32_t* count, hadal_error*) {
+  hadal_weight_form form{};
+  form.dtype = HADAL_F32;
+  form.scale_dtype = HADAL_DTYPE_NONE;
+  hadal_weight_desc desc{};
+  desc.dtype = form.dtype;
+  form.numerics = use == HADAL_USE_MATMUL ? product_rounding(device->table.rounding, desc).numerics
+                                          : HADAL_NUMERICS_EXACT;
+  if (*count > 0) contract::copy_sized(forms, form);
+  *count = 1;
+  return HADAL_OK;
 }
 
 hadal_status run_one(const hadal_device& device, const hadal_tape& tape, const hadal_op& op,
                      const hadal_step& step, hadal_error* error) {
   std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
-  Call call{.op = &op, .int8 = device.int8, .operands = {}, .error = error};
+  Call call{.op = &op, .rounding = device.table.rounding, .operands = {}, .error = error};
   const Operator run = find_operator(op.id);
   if (!run)
     return report(error, HADAL_UNSUPPORTED, "ref does not know operator " + std::to_string(op.id));
@@ -168,7 +234,7 @@ hadal_status run_one(const hadal_device& device, const hadal_tape& tape, const h
       return call.invalid(name + " is in a plane that the step does not bring");
     }
     call.operands[i] = host_chip::view(tape, op.operands[i], step);
-    if (t.space != HADAL_SPACE_WEIGHT && !lies_inside(call.operands[i], t, step))
+    if (t.space != HADAL_SPACE_WEIGHT && !host_chip::lies_inside(call.operands[i], t, step))
       return call.invalid(name + " does not lie inside the step's memory");
   }
   return run(call);
@@ -222,9 +288,12 @@ std::vector<float> read_vector(const host_chip::View& v) {
 
 }  // namespace hadal::ref
 
-extern "C" hadal_status hadal_ref_chip_query(const hadal_host*, uint32_t abi, hadal_chip* out) {
+extern "C" hadal_status hadal_ref_chip_query(const hadal_host* host, uint32_t abi,
+                                             hadal_chip* out) {
   using namespace hadal;
-  if (abi >> 16 != HADAL_ABI_MAJOR) return HADAL_UNSUPPORTED;
+  if (abi >> 16 != HADAL_ABI_MAJOR)
+    return contract::report(contract::read_sized(host).query_error, HADAL_UNSUPPORTED,
+                            "ref is built for another major version of the chip contract");
   hadal_chip chip{};
   chip.abi = abi < HADAL_ABI ? abi : HADAL_ABI;
   chip.close = ref::close;
@@ -242,6 +311,8 @@ extern "C" hadal_status hadal_ref_chip_query(const hadal_host*, uint32_t abi, ha
   chip.weight_destroy = ref::weight_destroy;
   chip.op_query = ref::op_query;
   chip.op_run = ref::op_run;
+  chip.op_support = ref::op_support;
+  chip.weight_forms = ref::weight_forms;
   contract::copy_sized(out, chip);
   return HADAL_OK;
 }

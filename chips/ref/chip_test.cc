@@ -23,6 +23,85 @@ TEST(RefChip, AnotherMajorVersionIsRefused) {
   EXPECT_EQ(hadal_ref_chip_query(nullptr, (HADAL_ABI_MAJOR + 1) << 16, &chip), HADAL_UNSUPPORTED);
 }
 
+TEST(RefChip, AQueryThatFailsSaysWhy) {
+  hadal_error error{};
+  error.size = sizeof error;
+  hadal_host host{};
+  host.size = sizeof host;
+  host.query_error = &error;
+  hadal_chip chip{};
+  chip.size = sizeof chip;
+  EXPECT_EQ(hadal_ref_chip_query(&host, (HADAL_ABI_MAJOR + 1) << 16, &chip), HADAL_UNSUPPORTED);
+  EXPECT_STREQ(error.text, "ref is built for another major version of the chip contract");
+}
+
+/// Opens a device, closes it, and gives what is said if it does not open.
+std::string open_error(hadal_device_options options) {
+  Rig rig(HADAL_OP_ADD);
+  if (options.size == 0) options.size = sizeof options;
+  rig.error.size = sizeof rig.error;
+  hadal_device* device = nullptr;
+  const hadal_status status = rig.chip.device_open(&rig.chip, 0, &options, &device, &rig.error);
+  EXPECT_EQ(status == HADAL_OK, device != nullptr);
+  if (device) rig.chip.device_close(device);
+  return rig.error.text;
+}
+
+TEST(RefChip, DeviceOptions) {
+  hadal_device_options options{};
+  EXPECT_EQ(open_error(options), "");
+  options.kernels = "half";
+  EXPECT_EQ(open_error(options), "");
+  options.numerics = HADAL_NUMERICS_EXACT;
+  EXPECT_EQ(open_error(options),
+            "exact numerics are asked for, ref's kernel table \"half\" rounds; leave one of both "
+            "out");
+  options.size = offsetof(hadal_device_options, numerics);  // a host of 1.0
+  EXPECT_EQ(open_error(options), "");
+  options.size = 0;
+  options.kernels = nullptr;
+  EXPECT_EQ(open_error(options), "");
+  const char* const texts[] = {"tiles"};
+  options.option_count = 1;
+  options.option_names = options.option_values = texts;
+  EXPECT_EQ(open_error(options),
+            "ref has no option \"tiles\", nor any other; leave --chip-option out");
+  options.option_count = 0;
+  options.kernels = "int4";
+  EXPECT_EQ(open_error(options),
+            "ref has no kernel table \"int4\", but these: ref int8 int8-256 half fp8 row8");
+}
+
+TEST(RefChip, TellsItsTables) {
+  Rig rig(HADAL_OP_ADD, "int8-256");
+  hadal_device_info info{};
+  info.size = sizeof info;
+  ASSERT_EQ(rig.chip.device_info(rig.device, &info), HADAL_OK);
+  EXPECT_STREQ(info.kernels, "int8-256");
+  EXPECT_STREQ(info.all_kernels, "ref int8 int8-256 half fp8 row8");
+  EXPECT_EQ(info.kernels_version, 1u);
+}
+
+TEST(RefChip, WeightFormsAreCountedAndFilled) {
+  for (const auto& [table, numerics] :
+       {std::pair{"ref", HADAL_NUMERICS_EXACT}, std::pair{"int8", HADAL_NUMERICS_EXACT},
+        std::pair{"row8", HADAL_NUMERICS_ROW8}}) {
+    Rig rig(HADAL_OP_ADD, table);
+    uint32_t count = 0;
+    ASSERT_EQ(rig.chip.weight_forms(rig.device, HADAL_USE_MATMUL, nullptr, &count, &rig.error),
+              HADAL_OK);
+    ASSERT_EQ(count, 1u);
+    hadal_weight_form form{};
+    form.size = sizeof form;
+    for (const uint32_t use : {HADAL_USE_MATMUL, HADAL_USE_GATHER, HADAL_USE_VECTOR}) {
+      ASSERT_EQ(rig.chip.weight_forms(rig.device, use, &form, &count, &rig.error), HADAL_OK);
+      EXPECT_EQ(form.dtype, uint32_t{HADAL_F32});
+      EXPECT_EQ(form.scale_dtype, uint32_t{HADAL_DTYPE_NONE});
+      EXPECT_EQ(form.numerics, use == HADAL_USE_MATMUL ? numerics : HADAL_NUMERICS_EXACT);
+    }
+  }
+}
+
 TEST(RefChip, UnknownOperatorsAreDeclinedWithAReason) {
   Rig rig(HADAL_OP_ADD);
   rig.op.id = 60;

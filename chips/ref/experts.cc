@@ -132,23 +132,27 @@ hadal_status grouped_matmul(const Call& call) {
   const auto& offset = call[HADAL_GROUPED_MATMUL_OFFSET];
   const auto& order = call[HADAL_GROUPED_MATMUL_ORDER];
   const auto& out = call[HADAL_GROUPED_MATMUL_OUT];
-  const int64_t rows = out.extents[0], n = out.extents[1], k = x.extents[1];
+  const int64_t n = out.extents[1], k = x.extents[1];
   const auto fan = static_cast<int64_t>(call.op->attr.experts.fan);
-  RowReader reader(weight(w.weight));
-  std::vector<double> row(static_cast<size_t>(k));
+  const Rounding product = product_rounding(call.rounding, weight(w.weight).desc);
+  RowReader reader(weight(w.weight), product);
+  std::vector<double> rows;  // [rows of the expert, K]
   for (int64_t e = 0; e < w.extents[0]; ++e) {
     const int64_t begin = *offset.row<int32_t>(e), end = *offset.row<int32_t>(e + 1);
-    if (begin < 0 || begin > end || end > rows)
-      return call.outside(HADAL_GROUPED_MATMUL_OFFSET, e + 1, end, rows + 1);
+    if (begin < 0 || begin > end || end > out.extents[0])
+      return call.outside(HADAL_GROUPED_MATMUL_OFFSET, e + 1, end, out.extents[0] + 1);
+    rows.resize(static_cast<size_t>((end - begin) * k));
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t from = order.present() ? *order.row<int32_t>(i) / fan : i;
+      if (from < 0 || from >= x.extents[0])
+        return call.outside(HADAL_GROUPED_MATMUL_ORDER, i, from, x.extents[0]);
+      round_activations({x.row<float>(from), static_cast<size_t>(k)}, product,
+                        rows.data() + (i - begin) * k);
+    }
     for (int64_t j = 0; begin < end && j < n; ++j) {
       const double* w_row = reader.read(e * n + j);
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t from = order.present() ? *order.row<int32_t>(i) / fan : i;
-        if (from < 0 || from >= x.extents[0])
-          return call.outside(HADAL_GROUPED_MATMUL_ORDER, i, from, x.extents[0]);
-        read_activations(x.row<float>(from), weight(w.weight), call.int8, row.data());
-        out.row<float>(i)[j] = static_cast<float>(dot(row.data(), w_row, k));
-      }
+      for (int64_t i = begin; i < end; ++i)
+        out.row<float>(i)[j] = static_cast<float>(dot(rows.data() + (i - begin) * k, w_row, k));
     }
   }
   return HADAL_OK;

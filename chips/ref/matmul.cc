@@ -1,7 +1,5 @@
 // matmul and gated_matmul: each weight row is decoded once a call, then multiplied with every row
 // of x.
-#include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "ref.h"
@@ -9,65 +7,19 @@
 namespace hadal::ref {
 namespace {
 
-constexpr int64_t kBlock = 32;  ///< activations that share a scale
-
-/// Formats that a chip may multiply as integers, block of 32 by block of 32.
-bool multiplies_as_integers(const hadal_weight_desc& desc) {
-  switch (desc.dtype) {
-    case HADAL_Q4_0:
-    case HADAL_Q4_1:
-    case HADAL_Q5_0:
-    case HADAL_Q5_1:
-    case HADAL_Q8_0:
-    case HADAL_Q2_K:
-    case HADAL_Q3_K:
-    case HADAL_Q4_K:
-    case HADAL_Q5_K:
-    case HADAL_Q6_K:
-    case HADAL_IQ4_NL:
-    case HADAL_IQ4_XS:
-    case HADAL_MXFP4:
-    case HADAL_NVFP4:
-      return desc.scale_dtype == HADAL_DTYPE_NONE;
-    case HADAL_F4_E2M1:
-      return desc.scale_dtype == HADAL_F8_E8M0 && desc.scale_block_rows == 1 &&
-             desc.scale_block_cols == kBlock && desc.cols % kBlock == 0;
-    default:
-      return false;
-  }
-}
-
-// x[., b] of all rows as doubles, [M, K], so that products are exact and the inner loop only
-// multiplies and adds.
-std::vector<double> read_rows(const Call& call, const host_chip::View& x, int64_t b,
-                              const Weight& w) {
-  const int64_t k = w.desc.cols;
+// x[., b] of all rows as the product takes them, [M, K]: doubles, so that products are exact and
+// the inner loop only multiplies and adds.
+std::vector<double> read_rows(const host_chip::View& x, int64_t b, Rounding product) {
+  const int64_t k = x.extents[x.rank - 1];
   std::vector<double> rows(static_cast<size_t>(x.extents[0] * k));
-  for (int64_t m = 0; m < x.extents[0]; ++m)
-    read_activations(x.rank == 3 ? x.row<float>(m, b) : x.row<float>(m), w, call.int8,
-                     rows.data() + m * k);
+  for (int64_t m = 0; m < x.extents[0]; ++m) {
+    const float* row = x.rank == 3 ? x.row<float>(m, b) : x.row<float>(m);
+    round_activations({row, static_cast<size_t>(k)}, product, rows.data() + m * k);
+  }
   return rows;
 }
 
 }  // namespace
-
-void read_activations(const float* x, const Weight& w, bool int8, double* to) {
-  const int64_t k = w.desc.cols;
-  if (!int8 || !multiplies_as_integers(w.desc)) {
-    for (int64_t i = 0; i < k; ++i) to[i] = static_cast<double>(x[i]);
-    return;
-  }
-  for (int64_t from = 0; from < k; from += kBlock) {
-    const int64_t end = std::min(from + kBlock, k);
-    float top = 0;
-    for (int64_t i = from; i < end; ++i) top = std::max(top, std::abs(x[i]));
-    const float inverse = top > 0 ? 127.0f / top : 0.0f;
-    const auto d = static_cast<double>(top / 127.0f);
-    for (int64_t i = from; i < end; ++i)
-      to[i] =
-          std::isfinite(inverse) ? d * static_cast<double>(std::nearbyint(x[i] * inverse)) : 0.0;
-  }
-}
 
 double dot(const double* a, const double* b, int64_t n) {
   double sum[8] = {};
@@ -90,9 +42,10 @@ hadal_status matmul(const Call& call) {
   const int64_t k = x.extents[batched ? 2 : 1];
   const int64_t n = out.extents[batched ? 2 : 1];
   const std::vector<float> bias = read_vector(call[HADAL_MATMUL_BIAS]);
-  RowReader reader(weight(w.weight));
+  const Rounding product = product_rounding(call.rounding, weight(w.weight).desc);
+  RowReader reader(weight(w.weight), product);
   for (int64_t b = 0; b < batch; ++b) {
-    const std::vector<double> rows = read_rows(call, x, b, weight(w.weight));
+    const std::vector<double> rows = read_rows(x, b, product);
     for (int64_t i = 0; i < n; ++i) {
       const double* w_row = reader.read(b * n + i);
       for (int64_t m = 0; m < x.extents[0]; ++m) {
@@ -115,9 +68,11 @@ hadal_status gated_matmul(const Call& call) {
   const int64_t k = x.extents[1];
   const Weight& gate_weight = weight(call[HADAL_GATED_MATMUL_GATE].weight);
   const Weight& up_weight = weight(call[HADAL_GATED_MATMUL_UP].weight);
-  const std::vector<double> gate_rows = read_rows(call, x, 0, gate_weight);
-  const std::vector<double> up_rows = read_rows(call, x, 0, up_weight);
-  RowReader gate(gate_weight), up(up_weight);
+  const Rounding gate_product = product_rounding(call.rounding, gate_weight.desc);
+  const Rounding up_product = product_rounding(call.rounding, up_weight.desc);
+  const std::vector<double> gate_rows = read_rows(x, 0, gate_product);
+  const std::vector<double> up_rows = read_rows(x, 0, up_product);
+  RowReader gate(gate_weight, gate_product), up(up_weight, up_product);
   for (int64_t i = 0; i < out.extents[1]; ++i) {
     const double* gate_row = gate.read(i);
     const double* up_row = up.read(i);

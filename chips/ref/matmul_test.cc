@@ -55,6 +55,7 @@ TEST(RefMatmul, BlockScalesWithPartialLastBlocksInTwoPieces) {
     desc.size = sizeof desc;
     desc.dtype = HADAL_F8_E4M3;
     desc.uses = HADAL_USE_MATMUL;
+    desc.uses = HADAL_USE_MATMUL;
     desc.keeps_source = keeps;
     desc.batch = 1;
     desc.rows = 5;

@@ -4,9 +4,10 @@
 // Owns nothing but readability: no tiling, no threads, no instruction sets. Values are read as
 // fp32, products and sums are kept in double, results are rounded once to their dtype. Every sum
 // runs in an order that depends on its length alone, so the bits of a row never depend on its
-// neighbours (row_invariant). Weights are decoded row by row, once a call. It refuses what breaks
-// the contract (an index out of range, an operand outside its memory) with HADAL_INVALID and a
-// text.
+// neighbours (row_invariant). Weights are decoded row by row, once a call. Its kernel tables are
+// one for each class of numerics (rounding.h). It refuses what breaks the contract (an index out of
+// range, an operand outside its memory) with HADAL_INVALID and a text; what can be told from shapes
+// and types is contract::check_operands' alone.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,7 @@
 
 #include "common/host_chip.h"
 #include "hadal/chip.h"
+#include "rounding.h"
 
 namespace hadal::ref {
 
@@ -45,29 +47,6 @@ struct Weight {
 
 inline const Weight& weight(const hadal_weight* w) { return *reinterpret_cast<const Weight*>(w); }
 
-/// A row of activations as a product takes it. int8: rounded as a chip may round it where the
-/// weights multiply as integers (docs/numerics.md, "Quantised weights").
-void read_activations(const float* x, const Weight& w, bool int8, double* to);
-
-/// Weight rows as doubles, one at a time.
-class RowReader {
- public:
-  explicit RowReader(const Weight& w)
-      : w_(w), f32_(static_cast<size_t>(w.desc.cols)), f64_(static_cast<size_t>(w.desc.cols)) {}
-  const double* read(int64_t row) {
-    w_.decode_row(row, f32_.data());
-    const float* from = f32_.data();
-    double* to = f64_.data();
-    for (int64_t i = 0; i < w_.desc.cols; ++i) to[i] = static_cast<double>(from[i]);
-    return to;
-  }
-
- private:
-  const Weight& w_;
-  std::vector<float> f32_;
-  std::vector<double> f64_;
-};
-
 hadal_status weight_bytes(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
                           hadal_error* error);
 hadal_status weight_create(hadal_device*, const hadal_weight_desc* desc, const hadal_piece* pieces,
@@ -77,7 +56,7 @@ void weight_destroy(hadal_weight* w);
 /// One operator in one step: its operands and where to tell what is wrong.
 struct Call {
   const hadal_op* op = nullptr;
-  bool int8 = false;  ///< the kernel table: activations of quantised weights are rounded
+  Rounding rounding;  ///< of the kernel table
   host_chip::View operands[HADAL_MAX_OPERANDS];
   hadal_error* error = nullptr;
 

@@ -1,6 +1,10 @@
 // One operator of the chip `ref`, run on operands given as vectors. For the tests of this folder.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <initializer_list>
 #include <string>
@@ -15,10 +19,14 @@ namespace hadal::ref {
 
 class Rig {
  public:
-  explicit Rig(hadal_op_id id) {
+  /// `kernels`: a kernel table; null: the default.
+  explicit Rig(hadal_op_id id, const char* kernels = nullptr) {
     chip.size = sizeof chip;
     hadal_ref_chip_query(nullptr, HADAL_ABI, &chip);
-    chip.device_open(&chip, 0, nullptr, &device, &error);
+    hadal_device_options options{};
+    options.size = sizeof options;
+    options.kernels = kernels;
+    chip.device_open(&chip, 0, &options, &device, &error);
     chip.queue_create(device, &queue, &error);
     chip.mem_alloc(device, kBytes, &memory, &error);
     op.id = id;
@@ -70,6 +78,7 @@ class Rig {
     desc.size = sizeof desc;
     desc.dtype = dtype;
     desc.uses = contract::operand_use(op.id, operand);
+    desc.uses = contract::operand_use(op.id, operand);
     desc.keeps_source = 1;
     desc.batch = t.rank == 3 ? t.extents[0] : 1;
     desc.rows = t.rank == 1 ? 1 : t.extents[t.rank - 2];
@@ -90,6 +99,19 @@ class Rig {
     return m;
   }
 
+  /// What the chip answers to op_support. HADAL_NUMERICS_UNSAID: a no.
+  hadal_op_answer support() {
+    hadal_tensor operands[HADAL_MAX_OPERANDS] = {};
+    for (size_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
+      if (op.operands[i] >= 0) operands[i] = tensors[static_cast<size_t>(op.operands[i])];
+    const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
+    hadal_op_answer answer{};
+    answer.size = sizeof answer;
+    error.size = sizeof error;
+    error.text[0] = '\0';
+    chip.op_support(device, &op, operands, limits, &answer, &error);
+    return answer;
+  }
   hadal_status run() {
     hadal_tape tape{};
     tape.size = sizeof tape;
@@ -149,6 +171,17 @@ class Rig {
   std::vector<hadal_weight*> weights_;
   std::vector<hadal_memory*> imports_;
 };
+
+inline float ln(double x) { return static_cast<float>(std::log(x)); }
+
+/// Computed in another order, each number is off by an ulp or two.
+inline void expect_near(const std::vector<float>& found, const std::vector<double>& wanted) {
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t i = 0; i < found.size(); ++i)
+    EXPECT_NEAR(static_cast<double>(found[i]), wanted[i],
+                2e-7 * std::max(1.0, std::fabs(wanted[i])))
+        << i;
+}
 
 /// Numbers between -1 and 1 that look random and never change.
 inline std::vector<float> numbers(size_t count, uint32_t seed) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/floats.h"
 #include "faulty.h"
 
 namespace hadal::faulty {
@@ -33,6 +34,15 @@ void clear_bits(Call& call, uint32_t operand, uint32_t mask) {
   });
 }
 
+// The second half of every block that copy_blocks writes stays as it is.
+void keep_half_blocks(Call& call) {
+  const View plane = call.view(HADAL_COPY_BLOCKS_PLANE), to = call.view(HADAL_COPY_BLOCKS_TO);
+  const int64_t bytes = plane.extents[1] * plane.strides[1];
+  for (int64_t i = 0; i < to.extents[0]; ++i)
+    if (const int32_t block = *to.row<int32_t>(i); block >= 0)
+      for (int64_t b = bytes / 2; b < bytes; ++b) call.keep(plane.row<std::byte>(block) + b);
+}
+
 // Bits of an fp32 number that a format of two bytes cannot hold.
 uint32_t kept_bits(hadal_dtype dtype) {
   return dtype == HADAL_F16 ? 0xffffe000u : dtype == HADAL_BF16 ? 0xffff0000u : 0xffffffffu;
@@ -53,6 +63,14 @@ void before_matmul(Call& call) {
       break;
     case kReadsOutput:
       each(out, [&](float* x) { call.saved.push_back(*x); });
+      break;
+    case kRoundsSaysExact:
+      each(call.view(HADAL_MATMUL_X), [&](float* x) {
+        if (std::isfinite(*x)) call.patch(x, bf16_to_f32(f32_to_bf16(*x)));
+      });
+      break;
+    case kRoundsSaysHalf:
+      clear_bits(call, HADAL_MATMUL_X, 0xfff00000u);
       break;
     case kCoarseActivations: {
       const View x = call.view(HADAL_MATMUL_X);
@@ -483,6 +501,32 @@ void before_sample(Call& call) {
   }
 }
 
+// Operators that only move numbers.
+void before_copy(Call& call) {
+  switch (call.op.id) {
+    case HADAL_OP_EMBED:
+      if (call.fault == kClampsToken)
+        clamp_ints(call, HADAL_EMBED_TOKEN, call.view(HADAL_EMBED_TABLE).extents[0]);
+      break;
+    case HADAL_OP_GATHER_ROWS:
+      if (call.fault == kClampsIndex)
+        clamp_ints(call, HADAL_GATHER_ROWS_INDEX, call.view(HADAL_GATHER_ROWS_X).extents[0]);
+      break;
+    case HADAL_OP_COPY_BLOCKS:
+      if (call.fault == kCopiesMinusOne)
+        change_ints(call, HADAL_COPY_BLOCKS_FROM,
+                    [](int32_t b, int64_t) { return std::max(b, 0); });
+      if (call.fault == kCopiesHalfBlocks) keep_half_blocks(call);
+      break;
+    case HADAL_OP_CONVERT:
+      if (call.fault == kTruncates && call.view(HADAL_CONVERT_X).dtype == HADAL_F32)
+        clear_bits(call, HADAL_CONVERT_X, kept_bits(call.view(HADAL_CONVERT_OUT).dtype));
+      break;
+    default:
+      break;
+  }
+}
+
 }  // namespace
 
 void before(Call& call) {
@@ -497,6 +541,7 @@ void before(Call& call) {
       before_rope(call);
       break;
     case HADAL_OP_GQA_ATTENTION:
+      if (call.fault == kRoundsQuerySaysExact) clear_bits(call, HADAL_GQA_ATTENTION_Q, 0xffff0000u);
       before_attention(call);
       break;
     case HADAL_OP_ROUTER:
@@ -556,24 +601,8 @@ void before(Call& call) {
         std::swap(call.op.operands[HADAL_GATED_MATMUL_GATE],
                   call.op.operands[HADAL_GATED_MATMUL_UP]);
       break;
-    case HADAL_OP_EMBED:
-      if (call.fault == kClampsToken)
-        clamp_ints(call, HADAL_EMBED_TOKEN, call.view(HADAL_EMBED_TABLE).extents[0]);
-      break;
-    case HADAL_OP_GATHER_ROWS:
-      if (call.fault == kClampsIndex)
-        clamp_ints(call, HADAL_GATHER_ROWS_INDEX, call.view(HADAL_GATHER_ROWS_X).extents[0]);
-      break;
-    case HADAL_OP_COPY_BLOCKS:
-      if (call.fault == kCopiesMinusOne)
-        change_ints(call, HADAL_COPY_BLOCKS_FROM,
-                    [](int32_t b, int64_t) { return std::max(b, 0); });
-      break;
-    case HADAL_OP_CONVERT:
-      if (call.fault == kTruncates && call.view(HADAL_CONVERT_X).dtype == HADAL_F32)
-        clear_bits(call, HADAL_CONVERT_X, kept_bits(call.view(HADAL_CONVERT_OUT).dtype));
-      break;
     default:
+      before_copy(call);
       break;
   }
 }

@@ -1,8 +1,10 @@
 // The level `dense`: every operator against ref.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "contract/operators.h"
 #include "kit.h"
@@ -64,22 +66,25 @@ std::string number_text(uint32_t dtype, const std::byte* at) {
 
 class CaseCheck {
  public:
-  CaseCheck(const Case& c, Chip& chip, Chip& ref, Line& line)
-      : c_(c), chip_(chip), ref_(ref), line_(line) {}
+  CaseCheck(Case c, Chip& chip, Chip& ref, Line& line)
+      : c_(std::move(c)), chip_(chip), ref_(ref), line_(line) {}
 
   /// Why the case failed, or nothing.
   std::string run(int32_t other_threads) {
-    layout_ = lay_out(c_, chip_.info.alignment);
+    if (std::string why = adapt(c_, chip_.device(2)); !why.empty()) return why;
+    layout_ = lay_out(c_, chip_.device(2).placement);
     Outcome found = run_case(c_, layout_, chip_.device(2), 0xff);
     line_.seconds += found.seconds;
+    if (!found.violation.empty()) return found.violation;
     if (found.declined) return decline(found);
+    numerics_ = found.numerics;
+    line_.add_class(numerics_);
     if (c_.must_fail) return check_refusal(found);
     if (std::string why = ask_ref(); !why.empty()) return "ref itself refuses: " + why;
     if (found.status != HADAL_OK)
       return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
-    std::string why = check_untouched(found.images);
-    if (why.empty()) why = check_values(found.images);
-    if (why.empty()) why = check_again(found.images, other_threads);
+    std::string why = check_outcome(found);
+    if (why.empty()) why = check_again(found, other_threads);
     if (why.empty() && chip_.info.row_invariant && c_.every_row) why = check_rows(found.images);
     return why;
   }
@@ -103,8 +108,10 @@ class CaseCheck {
     bool plain_weights = true;
     for (const Operand& o : c_.operands)
       plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
-    const bool lowered = c_.id == HADAL_OP_GATED_MATMUL || has_parts(c_.id);
-    if (!lowered && plain_weights && !found.declined_weight)
+    // What a chip has no form for is lowered, or done by the host: `sample` from 1.1 on.
+    const bool optional = c_.id == HADAL_OP_GATED_MATMUL || has_parts(c_.id) ||
+                          (c_.id == HADAL_OP_SAMPLE && chip_.is_1_1());
+    if (!optional && plain_weights && !found.declined_weight && !found.declined_plane)
       return "declined, though no lowering exists: " + found.text;
     ++line_.declined;
     if (line_.reason.empty()) line_.reason = found.text;
@@ -118,12 +125,20 @@ class CaseCheck {
     return found.text.empty() ? "refused, as it must be, but without a text" : "";
   }
 
-  // Guard bands, gaps between rows, rows above this step's count, and inputs keep their bytes.
+  std::string check_outcome(const Outcome& found) {
+    std::string why = check_untouched(found.images);
+    return why.empty() ? check_values(found) : why;
+  }
+
+  // Guard bands, gaps between rows and inputs keep their bytes; so do the outputs' rows above this
+  // step's count, if the chip is row_invariant.
   std::string check_untouched(const Images& images) {
-    const auto compare = [](const Bytes& before, const Bytes& after, const Bytes& writable,
-                            const char* space) -> std::string {
+    const bool strict = chip_.info.row_invariant != 0;
+    const auto compare = [strict](const Bytes& before, const Bytes& after, const Bytes& writable,
+                                  const char* space) -> std::string {
       for (size_t i = 0; i < before.size(); ++i)
-        if (writable[i] == std::byte{0} && before[i] != after[i])
+        if (writable[i] != kWritten && (strict || writable[i] != kAboveCount) &&
+            before[i] != after[i])
           return fmt::format("wrote outside its outputs: byte {} of the {} memory", i, space);
       return {};
     };
@@ -139,15 +154,51 @@ class CaseCheck {
     return why;
   }
 
-  std::string check_values(const Images& found) {
+  std::string check_values(const Outcome& found) {
     for (uint32_t i = 0; i < contract::operand_count(c_.id); ++i) {
       if (!is_written(c_.id, i) || layout_.op.operands[i] < 0) continue;
-      const Bytes b = extract(layout_, found, i);
-      std::string why = c_.id == HADAL_OP_SAMPLE ? check_sample(i, expected_[i], b)
-                                                 : check_operand(i, expected_[i], b);
+      std::string why = check_output(found, i);
       if (!why.empty()) return why;
     }
     return {};
+  }
+
+  std::string check_output(const Outcome& found, uint32_t i) {
+    if (c_.operands[i].plane && chip_.device(2).opaque_planes()) return check_plane(i, found);
+    Bytes b = extract(layout_, found.images, i);
+    if (c_.id == HADAL_OP_SAMPLE) return check_sample(i, expected_[i], b);
+    // Without row_invariant a list may come in any order.
+    const bool list = (c_.id == HADAL_OP_INDEX_TOPK && i == HADAL_INDEX_TOPK_LIST) ||
+                      (c_.id == HADAL_OP_INDEX_BLOCKS && i == HADAL_INDEX_BLOCKS_LIST);
+    if (list && !chip_.info.row_invariant) sort_lists(b, c_.operands[i].shape[1]);
+    return check_operand(i, expected_[i], b, bounds_of(i));
+  }
+
+  /// They are the same for every run of the case.
+  const std::vector<double>& bounds_of(uint32_t i) {
+    if (!bounds_[i]) bounds_[i] = bounds(c_, i, expected_[i], numerics_);
+    return *bounds_[i];
+  }
+
+  static void sort_lists(Bytes& bytes, int64_t width) {
+    auto* first = reinterpret_cast<int32_t*>(bytes.data());
+    int32_t* const last = first + bytes.size() / sizeof(int32_t);
+    // -1 stands behind the entries.
+    const auto before = [](int32_t a, int32_t b) {
+      return static_cast<uint32_t>(a) < static_cast<uint32_t>(b);
+    };
+    for (; width > 0 && first < last; first += width) std::sort(first, first + width, before);
+  }
+
+  // An opaque plane as gqa_attention reads it, against what ref wrote.
+  std::string check_plane(uint32_t i, const Outcome& found) {
+    Operand after = c_.operands[i];
+    after.data = expected_[i];
+    const Case read = read_case(after);
+    const Bytes rows = encode(decode_all(after), HADAL_F32);
+    after.dtype = HADAL_F32;
+    return check_numbers(i, after, rows, found.read_back[i],
+                         bounds(read, HADAL_GQA_ATTENTION_OUT, rows, found.read_numerics));
   }
 
   std::string check_sample(uint32_t i, const Bytes& expected, const Bytes& found) {
@@ -161,12 +212,17 @@ class CaseCheck {
       }
       return {};
     }
-    return check_operand(i, expected, found);
+    return check_operand(i, expected, found, bounds_of(i));
   }
 
-  std::string check_operand(uint32_t i, const Bytes& expected, const Bytes& found) {
-    const Operand& o = resolve(c_, i);
-    const std::vector<double> bound = bounds(c_, i, expected);
+  std::string check_operand(uint32_t i, const Bytes& expected, const Bytes& found,
+                            const std::vector<double>& bound) {
+    return check_numbers(i, resolve(c_, i), expected, found, bound);
+  }
+
+  /// `o`: operand i, or what it was read as.
+  std::string check_numbers(uint32_t i, const Operand& o, const Bytes& expected, const Bytes& found,
+                            const std::vector<double>& bound) {
     const int64_t size = dtype_info(static_cast<DType>(o.dtype))->block_bytes;
     Operand a, b;
     a.dtype = b.dtype = o.dtype;
@@ -200,14 +256,19 @@ class CaseCheck {
     return {};
   }
 
-  // The same bits again, with other garbage in the workspace; and with another number of threads.
-  std::string check_again(const Images& found, int32_t other_threads) {
-    const int32_t threads = chip_.info.row_invariant ? other_threads : 2;
-    const Outcome again = run_case(c_, layout_, chip_.device(threads), 0x7f);
+  // Again, with other garbage in the workspace, without the host's copy of the inputs, and with
+  // another number of threads: the same bits, or, without row_invariant, within the same bounds.
+  std::string check_again(const Outcome& found, int32_t threads) {
+    const Outcome again = run_case(c_, layout_, chip_.device(threads), 0x7e);
     line_.seconds += again.seconds;
+    if (!again.violation.empty()) return again.violation;
     if (again.status != HADAL_OK)
       return fmt::format("run again with {} thread(s): {}", threads, again.text);
-    return again.images == found
+    if (!chip_.info.row_invariant) {
+      const std::string why = check_outcome(again);
+      return why.empty() ? why : fmt::format("run again with {} thread(s): {}", threads, why);
+    }
+    return again.images == found.images && again.read_back == found.read_back
                ? ""
                : fmt::format("run again with {} thread(s) instead of 2: other bits", threads);
   }
@@ -244,7 +305,7 @@ class CaseCheck {
   std::string check_rows(const Images& all) {
     for (const Part& part : parts()) {
       const Case& c = part.alone;
-      Layout layout = lay_out(c, chip_.info.alignment);
+      const Layout layout = lay_out(c, chip_.device(2).placement);
       const Outcome alone = run_case(c, layout, chip_.device(part.count == 1 ? 1 : 3), 0xff);
       line_.seconds += alone.seconds;
       if (alone.status != HADAL_OK) return fmt::format("{}: {}", c.name, alone.text);
@@ -264,14 +325,38 @@ class CaseCheck {
     return {};
   }
 
-  const Case& c_;
+  Case c_;
   Chip& chip_;
   Chip& ref_;
   Line& line_;
   Layout layout_;
+  Numerics numerics_;
   std::array<Bytes, HADAL_MAX_OPERANDS> expected_;
+  std::array<std::optional<std::vector<double>>, HADAL_MAX_OPERANDS> bounds_;
   std::vector<bool> same_token_;
 };
+
+/// Cases of every form of weights that the chip lists: the others take the first one alone.
+std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
+  std::vector<Case> cases;
+  if (id != HADAL_OP_MATMUL && id != HADAL_OP_EMBED) return cases;
+  const uint32_t use = id == HADAL_OP_MATMUL ? HADAL_USE_MATMUL : HADAL_USE_GATHER;
+  const uint32_t operand =
+      id == HADAL_OP_MATMUL ? uint32_t{HADAL_MATMUL_W} : uint32_t{HADAL_EMBED_TABLE};
+  const Forms forms = weight_forms(chip.device(2), use);
+  for (const hadal_weight_form& form : forms.list)
+    for (Case c : make_cases(id, seed, true)) {
+      const WeightData* w = c.operands[operand].weight.get();
+      if (c.must_fail || w->desc.dtype != HADAL_BF16) continue;
+      const auto converted = in_form(*w, form);
+      if (!converted) continue;
+      c.operands[operand].weight = converted;
+      c.operands[operand].dtype = form.dtype;
+      c.name = "the form " + form_text(form);
+      cases.push_back(std::move(c));
+    }
+  return cases;
+}
 
 }  // namespace
 
@@ -281,7 +366,9 @@ void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report) 
     if (contract::operand_count(id) == 0 || (!options.op.empty() && options.op != name)) continue;
     Line& line = report.line(name);
     int32_t threads = 1;
-    for (const Case& c : make_cases(id, options.seed, options.quick)) {
+    std::vector<Case> cases = make_cases(id, options.seed, options.quick);
+    for (Case& c : form_cases(id, chip, options.seed)) cases.push_back(std::move(c));
+    for (const Case& c : cases) {
       ++line.cases;
       threads = 4 - threads;  // 3, 1, 3, …
       if (const std::string why = CaseCheck(c, chip, ref, line).run(threads); !why.empty())

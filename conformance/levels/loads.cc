@@ -1,6 +1,7 @@
 // The level `loads`: the table, struct sizes, devices, memories, and failures that must return.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -26,12 +27,6 @@ constexpr bool kFreedIsKept = false;
 constexpr bool kFreedIsKept = false;
 #endif
 
-hadal_error fresh_error() {
-  hadal_error error{};
-  error.size = sizeof error;
-  return error;
-}
-
 /// A struct of the contract in a larger field of 0xAA: tells whether the callee wrote beyond the
 /// size that it was told.
 template <typename T>
@@ -51,10 +46,12 @@ struct Fenced {
 };
 
 void check_query(Chip& chip, Report& report) {
-  for (const size_t size :
-       {offsetof(hadal_chip, op_query), offsetof(hadal_chip, program), sizeof(hadal_chip)}) {
+  const auto log = [](void*, uint32_t, const char*) {};
+  const hadal_host silent{sizeof(hadal_host), 0, nullptr, log, nullptr};
+  for (const size_t size : {offsetof(hadal_chip, op_query), offsetof(hadal_chip, program),
+                            offsetof(hadal_chip, op_support), sizeof(hadal_chip)}) {
     Fenced<hadal_chip> fenced(size);
-    const hadal_status status = chip.query(nullptr, HADAL_ABI, &fenced.get());
+    const hadal_status status = chip.query(&silent, HADAL_ABI, &fenced.get());
     report.check(kName, status == HADAL_OK && fenced.intact(size),
                  fmt::format("hadal_chip_query for a host that knows {} bytes of the table: wrote "
                              "beyond them, or failed",
@@ -63,11 +60,16 @@ void check_query(Chip& chip, Report& report) {
   }
   hadal_chip other{};
   other.size = sizeof other;
-  report.check(kName, chip.query(nullptr, (HADAL_ABI_MAJOR + 1) << 16, &other) == HADAL_UNSUPPORTED,
+  hadal_error error = fresh_error();
+  const hadal_host host{sizeof(hadal_host), 0, nullptr, log, &error};
+  report.check(kName, chip.query(&silent, (HADAL_ABI_MAJOR + 1) << 16, &other) == HADAL_UNSUPPORTED,
                "a host of another major version must be refused with HADAL_UNSUPPORTED");
+  chip.query(&host, (HADAL_ABI_MAJOR + 1) << 16, &other);
+  report.check(kName, !chip.is_1_1() || error.text[0] != '\0',
+               "a query that fails must say why in the host's query_error");
   other = {};
   other.size = sizeof other;
-  const bool newer = chip.query(nullptr, HADAL_ABI + 7, &other) == HADAL_OK;
+  const bool newer = chip.query(&silent, HADAL_ABI + 7, &other) == HADAL_OK;
   report.check(
       kName, newer && other.abi >> 16 == HADAL_ABI_MAJOR && other.abi <= HADAL_ABI + 7,
       "a host of a newer minor version must be answered with the highest minor that both know");
@@ -91,7 +93,9 @@ void check_devices(Chip& chip, Report& report) {
   hadal_error error = fresh_error();
   bool opened = true;
   for (int i = 0; i < 100 && opened; ++i) {
-    hadal_device_options options{sizeof(hadal_device_options), 2, nullptr};
+    hadal_device_options options{};
+    options.size = sizeof options;
+    options.threads = 2;
     hadal_device* device = nullptr;
     hadal_queue* queue = nullptr;
     opened = t.device_open(&t, 0, &options, &device, &error) == HADAL_OK &&
@@ -107,12 +111,27 @@ void check_devices(Chip& chip, Report& report) {
                t.device_open(&t, t.device_count(&t), nullptr, &device, &error) != HADAL_OK &&
                    error.text[0] != '\0',
                "a device that does not exist must be refused with a text");
-  hadal_device_options options{sizeof(hadal_device_options), 1, "no such kernels"};
+  hadal_device_options options{};
+  options.size = sizeof options;
+  options.threads = 1;
+  options.kernels = "no such kernels";
   error = fresh_error();
-  const hadal_status status = t.device_open(&t, 0, &options, &device, &error);
+  hadal_status status = t.device_open(&t, 0, &options, &device, &error);
   report.check(kName, status != HADAL_OK && error.text[0] != '\0',
                "a kernel table that does not exist must be refused with a text");
   if (status == HADAL_OK) t.device_close(device);
+  if (chip.is_1_1()) {
+    const char *name = "no-such-option", *value = "1";
+    options.kernels = nullptr;
+    options.option_count = 1;
+    options.option_names = &name;
+    options.option_values = &value;
+    error = fresh_error();
+    status = t.device_open(&t, 0, &options, &device, &error);
+    report.check(kName, status == HADAL_INVALID && error.text[0] != '\0',
+                 "an option that does not exist must be refused with HADAL_INVALID and a text");
+    if (status == HADAL_OK) t.device_close(device);
+  }
 
   Fenced<hadal_device_info> fenced(offsetof(hadal_device_info, memory_total));
   report.check(
@@ -220,43 +239,74 @@ uint64_t resident_bytes() {
   return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-// Creating and destroying a weight of 1 MiB 100 times must not leave 100 MiB behind.
+/// The one piece of a weight, imported; freed at its end.
+class Piece {
+ public:
+  Piece(const Device& device, const WeightData& w) : device_(device) {
+    const WeightData::Source& source = w.sources[0];
+    piece_.offset = piece_.scale_offset = w.skew;
+    piece_.rows = source.rows;
+    piece_.row_stride = source.row_stride;
+    piece_.scale_row_stride = source.scale_row_stride;
+    good_ =
+        import(source.bytes, &piece_.memory) && import(source.scale_bytes, &piece_.scale_memory);
+  }
+  Piece(const Piece&) = delete;
+  Piece& operator=(const Piece&) = delete;
+  ~Piece() {
+    if (piece_.memory) device_.chip->mem_free(piece_.memory);
+    if (piece_.scale_memory) device_.chip->mem_free(piece_.scale_memory);
+  }
+  /// Null, and a text in `error`, if the chip refuses it.
+  hadal_weight* create(const hadal_weight_desc& desc, hadal_error& error) {
+    const hadal_chip& t = *device_.chip;
+    uint64_t bytes = 0;
+    hadal_weight* w = nullptr;
+    const bool made = good_ && t.weight_bytes(device_.device, &desc, &bytes, &error) == HADAL_OK &&
+                      t.weight_create(device_.device, &desc, &piece_, 1, &w, &error) == HADAL_OK;
+    return made ? w : nullptr;
+  }
+
+ private:
+  bool import(const Bytes& bytes, hadal_memory** out) {
+    return bytes.empty() || device_.chip->mem_import(device_.device, bytes.data(), bytes.size(),
+                                                     out, nullptr) == HADAL_OK;
+  }
+  const Device& device_;
+  hadal_piece piece_{};
+  bool good_ = false;
+};
+
+// Creating and destroying weights of 100 MiB in all must not leave that behind.
 void check_weights(Chip& chip, Report& report) {
   const hadal_chip& t = chip.table;
   const Device& d = chip.device(1);
   hadal_error error = fresh_error();
-  const std::vector<float> data(512 * 512, 0.5f);
-  hadal_weight_desc desc{};
-  desc.size = sizeof desc;
-  desc.dtype = HADAL_F32;
-  desc.uses = HADAL_USE_MATMUL;
-  desc.batch = 1;
-  desc.rows = 512;
-  desc.cols = 512;
-  hadal_piece piece{};
-  piece.rows = 512;
-  piece.row_stride = 2048;
-  if (t.mem_import(d.device, data.data(), data.size() * 4, &piece.memory, &error) != HADAL_OK)
-    return;
-  uint64_t bytes = 0;
-  bool good = t.weight_bytes(d.device, &desc, &bytes, &error) == HADAL_OK;
+  Random random(11);
+  std::string violation;
+  const auto data =
+      adapt_weight(make_weight(random, HADAL_F32, {.rows = 512, .cols = 512}), d, violation);
+  hadal_weight_desc desc = data->desc;
+  desc.keeps_source = 0;
+  Piece piece(d, *data);
+  const size_t times = (size_t{100} << 20) / data->sources[0].bytes.size();
+  bool good = true;
   const uint64_t before = resident_bytes();
-  for (int i = 0; i < 100 && good; ++i) {
-    hadal_weight* w = nullptr;
-    good = t.weight_create(d.device, &desc, &piece, 1, &w, &error) == HADAL_OK && w;
+  for (size_t i = 0; i < times && good; ++i) {
+    hadal_weight* w = piece.create(desc, error);
+    good = w != nullptr;
     if (w) t.weight_destroy(w);
   }
-  report.check(kName, good, fmt::format("an fp32 weight of 512 x 512, 100 times: {}", error.text));
+  t.queue_sync(d.queue, nullptr);
+  report.check(kName, good, fmt::format("a weight of 512 x 512, {} times: {}", times, error.text));
   report.check(kName, kFreedIsKept || resident_bytes() < before + (uint64_t{32} << 20),
-               "weight_destroy leaks: 100 weights of 1 MiB left more than 32 MiB behind");
+               "weight_destroy leaks: weights of 100 MiB left more than 32 MiB behind");
   desc.rows = 513;
   error = fresh_error();
-  hadal_weight* w = nullptr;
-  report.check(
-      kName,
-      t.weight_create(d.device, &desc, &piece, 1, &w, &error) != HADAL_OK && error.text[0] != '\0',
-      "a weight whose pieces hold too few rows must be refused with a text");
-  t.mem_free(piece.memory);
+  hadal_weight* w = piece.create(desc, error);
+  report.check(kName, !w && error.text[0] != '\0',
+               "a weight whose pieces hold too few rows must be refused with a text");
+  if (w) t.weight_destroy(w);
 }
 
 void check_operators(Chip& chip, Report& report) {
@@ -266,10 +316,69 @@ void check_operators(Chip& chip, Report& report) {
   const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
   uint64_t workspace = 0;
   hadal_error error = fresh_error();
-  const hadal_status status =
+  hadal_status status =
       chip.table.op_query(chip.device(1).device, &op, tensors, limits, &workspace, &error);
   report.check(kName, status == HADAL_UNSUPPORTED && error.text[0] != '\0',
                "operator 9999 must be declined with HADAL_UNSUPPORTED and a text");
+  if (!chip.table.op_support) return;
+  hadal_op_answer answer{};
+  answer.size = sizeof answer;
+  error = fresh_error();
+  status = chip.table.op_support(chip.device(1).device, &op, tensors, limits, &answer, &error);
+  report.check(kName, status == HADAL_UNSUPPORTED && error.text[0] != '\0',
+               "operator 9999 must be declined by op_support as by op_query");
+  Fenced<hadal_op_answer> fenced(offsetof(hadal_op_answer, block));
+  chip.table.op_support(chip.device(1).device, &op, tensors, limits, &fenced.get(), nullptr);
+  report.check(kName, fenced.intact(offsetof(hadal_op_answer, block)),
+               "op_support for a host that knows less of the answer: wrote beyond its size");
+}
+
+// Every form that is listed can be made.
+void check_forms(Chip& chip, Report& report) {
+  const hadal_chip& t = chip.table;
+  const Device& d = chip.device(1);
+  for (const uint32_t use : {HADAL_USE_MATMUL, HADAL_USE_GATHER}) {
+    if (!t.weight_forms) return;
+    const Forms forms = weight_forms(d, use);
+    report.check(kName, forms.violation.empty(), forms.violation);
+    Random random(7);
+    const auto source = make_weight(random, HADAL_F32, {.rows = 128, .cols = 256, .uses = use});
+    for (const hadal_weight_form& form : forms.list) {
+      const auto w = in_form(*source, form);
+      if (!w) continue;
+      hadal_error error = fresh_error();
+      Piece piece(d, *w);
+      hadal_weight* made = piece.create(w->desc, error);
+      report.check(kName, made != nullptr,
+                   fmt::format("weight_forms lists {}, which cannot be made: {}", form_text(form),
+                               error.text));
+      if (made) t.weight_destroy(made);
+    }
+  }
+}
+
+// Blocks of planes are multiples of the alignment, and no smaller than what they must hold at one
+// byte a number.
+void check_planes(Chip& chip, Report& report) {
+  if (!chip.table.plane_bytes) return;
+  for (uint32_t role = HADAL_PLANE_KEY; role <= HADAL_PLANE_INDEX_KEY; ++role)
+    for (const uint32_t dtype : {HADAL_F32, HADAL_F16, HADAL_BF16})
+      for (const int64_t slots : {1, 16, 64})
+        for (const int64_t width : {7, 64, 576}) {
+          const hadal_plane_desc desc{sizeof(hadal_plane_desc), role, dtype, 1, slots, width};
+          uint64_t bytes = 0;
+          hadal_error error = fresh_error();
+          const hadal_status status =
+              chip.table.plane_bytes(chip.device(1).device, &desc, &bytes, &error);
+          const bool good = status == HADAL_OK
+                                ? bytes >= static_cast<uint64_t>(slots * width) &&
+                                      bytes % std::max<uint32_t>(chip.info.alignment, 1) == 0
+                                : status == HADAL_UNSUPPORTED && error.text[0] != '\0';
+          report.check(kName, good,
+                       fmt::format("plane_bytes of role {}, {} x {} {}: status {}, {} bytes {}",
+                                   role, slots, width, dtype_name(static_cast<DType>(dtype)),
+                                   static_cast<int>(status), bytes, error.text));
+        }
 }
 
 }  // namespace
@@ -282,6 +391,8 @@ void level_loads(Chip& chip, Report& report) {
   check_allocations(chip, report);
   check_weights(chip, report);
   check_operators(chip, report);
+  check_forms(chip, report);
+  check_planes(chip, report);
 }
 
 }  // namespace hadal::conformance

@@ -20,7 +20,7 @@ class Parts {
   }
   /// Runs the part; its outputs hold their values then.
   void run(Case& part) const {
-    Layout layout = lay_out(part, sizeof(float));
+    const Layout layout = lay_out(part, ref_.placement);
     const Outcome outcome = run_case(part, layout, ref_, 0xff);
     if (outcome.status != HADAL_OK) throw std::runtime_error(outcome.text);
     for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i)

@@ -1,18 +1,21 @@
 // A tape as a model records it, over several steps: op_run against program, cuts of the prompt,
 // neighbours, threads, no rows, the stop flag.
+//
+// On a chip that is row_invariant all these have the same bits. On another each of them, with the
+// tokens given, is compared with ref: see oracle.h.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 
-#include "levels/tiny_model.h"
+#include "levels/oracle.h"
 
 namespace hadal::conformance {
 namespace {
 
 constexpr const char* kName = "tapes";
-
-using Plan = std::vector<std::vector<Chunk>>;  // steps of (sequence, rows)
+// Tokens after the prompts, where distances are measured.
+constexpr int kForced = 14;
 
 /// Two sequences with prompts of 23 and 9 tokens, then four tokens more each.
 const Plan kWhole = {{{0, 23}, {1, 9}}, {{0, 1}, {1, 1}}, {{1, 1}, {0, 1}},
@@ -22,114 +25,169 @@ const Plan kCut = {{{0, 7}}, {{1, 4}, {0, 15}}, {{0, 1}, {1, 5}}, {{1, 1}, {0, 1
 const Plan kAlone = {{{0, 23}}, {{0, 1}}, {{0, 1}}, {{0, 1}}, {{0, 1}},
                      {{1, 9}},  {{1, 1}}, {{1, 1}}, {{1, 1}}, {{1, 1}}};
 
-/// Runs a plan; the logits and tokens after each position of each sequence, as text-free bytes, or
-/// an error.
-struct Trace {
-  std::string error;
-  std::array<std::vector<Bytes>, 2> rows;  // a sequence's answers in order
-};
-
-Trace follow(TinyModel& model, const Plan& plan, RunMode mode) {
-  Trace trace;
-  model.reset();
-  for (size_t i = 0; i < plan.size(); ++i) {
-    std::vector<Answer> answers;
-    const hadal_status status = model.step(plan[i], mode, nullptr, answers);
-    if (status != HADAL_OK) {
-      trace.error =
-          fmt::format("step {}: status {}: {}", i, static_cast<int>(status), model.error());
-      return trace;
-    }
-    for (const Answer& a : answers)
-      if (!a.finite)
-        trace.error = fmt::format("step {}: logits or log-probabilities are not finite", i);
-    for (const Answer& a : answers) trace.rows[static_cast<size_t>(a.sequence)].push_back(a.bits);
+/// The same prompts in the same ways, then kForced tokens each.
+struct ForcedPlans {
+  Plan whole = {{{0, 23}, {1, 9}}};
+  Plan cut = {{{0, 7}}, {{1, 4}, {0, 15}}, {{0, 1}, {1, 5}}};
+  Plan alone = {{{0, 23}}};
+  ForcedPlans() {
+    for (int i = 0; i < kForced; ++i) whole.push_back({{0, 1}, {1, 1}});
+    for (int i = 0; i < kForced; ++i) cut.push_back({{1, 1}, {0, 1}});
+    for (int i = 0; i < kForced; ++i) alone.push_back({{0, 1}});
+    alone.push_back({{1, 9}});
+    for (int i = 0; i < kForced; ++i) alone.push_back({{1, 1}});
   }
-  return trace;
-}
+};
 
 std::string difference(const Trace& a, const Trace& b) {
   if (!b.error.empty()) return b.error;
   for (size_t s = 0; s < 2; ++s)
     for (size_t i = 0; i < a.rows[s].size(); ++i)
-      if (i >= b.rows[s].size() || a.rows[s][i] != b.rows[s][i])
+      if (i >= b.rows[s].size() || a.rows[s][i].bits != b.rows[s][i].bits)
         return fmt::format(
             "sequence {}: other bits in logits or sample after {} token(s) of the answer", s, i);
   return {};
 }
 
-// What must be the same in one way of running: a step without rows changes nothing, a stopped step
-// does no lasting harm.
-void check_steps(TinyModel& model, RunMode mode, const std::string& how, Report& report) {
-  model.reset();
-  std::vector<Answer> answers;
-  const hadal_status first = model.step({{0, 20}}, mode, nullptr, answers);
-  const std::vector<Bytes> planes = model.read_planes();
-  const hadal_status empty = model.step({}, mode, nullptr, answers);
-  report.check(
-      kName, first == HADAL_OK && empty == HADAL_OK && planes == model.read_planes(),
-      fmt::format("{}: a step without rows fails, or changes a plane ({})", how, model.error()));
-  const Trace before = follow(model, kWhole, mode);
-  model.reset();
-  const volatile int32_t stop = 1;
-  const hadal_status stopped = model.step(kWhole[0], mode, &stop, answers);
-  report.check(
-      kName, stopped == HADAL_STOPPED || stopped == HADAL_OK,
-      fmt::format("{}: with the stop flag set the status is {}", how, static_cast<int>(stopped)));
-  const Trace after = follow(model, kWhole, mode);
-  report.check(kName, before.error.empty() && difference(before, after).empty(),
-               fmt::format("{}: after a stopped step: {}", how,
-                           before.error.empty() ? difference(before, after) : before.error));
-}
+/// The checks on one type of weight.
+class TypeCheck {
+ public:
+  TypeCheck(Chip& chip, Chip& ref, RefTables& tables, uint32_t dtype, const Options& options,
+            Report& report)
+      : chip_(chip),
+        ref_(ref),
+        tables_(tables),
+        dtype_(dtype),
+        options_(options),
+        report_(report),
+        type_(dtype_name(static_cast<DType>(dtype))) {
+    if (!invariant()) {
+      whole_ = plans_.whole;
+      cut_ = plans_.cut;
+      alone_ = plans_.alone;
+    }
+  }
 
-}  // namespace
-
-void check_tapes(Chip& chip, const Options& options, Report& report) {
-  Line& line = report.line(kName);
-  const std::vector<uint32_t> types =
-      options.quick ? std::vector<uint32_t>{HADAL_BF16}
-                    : std::vector<uint32_t>{HADAL_F32, HADAL_BF16, HADAL_Q8_0};
-  for (const uint32_t dtype : types) {
-    const std::string type(dtype_name(static_cast<DType>(dtype)));
-    Trace expected;
+  /// False: there is no use in another type.
+  bool run() {
     for (const int32_t threads : {2, 1, 3}) {
-      TinyModel model(chip, chip.device(threads), dtype, options.seed);
+      TinyModel model(chip_, chip_.device(threads), dtype_, options_.seed);
+      Line& line = report_.line(kName);
       if (model.declined()) {
         ++line.declined;
         line.reason = model.error();
-        break;
+        return true;
       }
-      if (!report.check(kName, model.ready(),
-                        fmt::format("{}: the model cannot be built: {}", type, model.error())))
-        return;
-      std::vector<std::pair<RunMode, std::string>> modes = {
-          {RunMode::kWholeTape, "op_run of the whole tape"},
-          {RunMode::kOneByOne, "op_run of one operator at a time"}};
-      if (chip.table.program) modes.emplace_back(RunMode::kProgram, "program");
-      for (const auto& [mode, name] : modes) {
-        const std::string how = fmt::format("{}, {}, {} thread(s)", type, name, threads);
-        const Trace whole = follow(model, kWhole, mode);
-        if (!report.check(kName, whole.error.empty(), how + ": " + whole.error)) continue;
-        const bool same_device = threads == 2;
-        if (expected.rows[0].empty()) expected = whole;
-        if (chip.info.row_invariant || same_device)
-          report.check(kName, difference(expected, whole).empty(),
-                       fmt::format("{}: against op_run with 2 threads: {}", how,
-                                   difference(expected, whole)));
-        if (chip.info.row_invariant) {
-          const std::string cut = difference(expected, follow(model, kCut, mode));
-          report.check(kName, cut.empty(),
-                       fmt::format("{}: prompts cut into chunks: {}", how, cut));
-          const std::string alone = difference(expected, follow(model, kAlone, mode));
-          report.check(kName, alone.empty(),
-                       fmt::format("{}: each sequence alone: {}", how, alone));
-        }
-        if (threads == 2) check_steps(model, mode, how, report);
-        if (report.enough()) return;
-      }
+      if (!report_.check(kName, model.ready(),
+                         fmt::format("{}: the model cannot be built: {}", type_, model.error())))
+        return false;
+      for (const Numerics& n : model.classes()) line.add_class(n);
+      if (threads == 2 && !measure(model)) return false;
+      if (!invariant()) model.force_tokens();
+      run_modes(model, threads);
       line.seconds += model.seconds();
+      if (report_.enough()) return false;
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] bool invariant() const { return chip_.info.row_invariant != 0; }
+
+  /// How far the chip may be from ref, and, if it rounds, how far it is.
+  bool measure(const TinyModel& model) {
+    const bool rounds = std::any_of(model.classes().begin(), model.classes().end(),
+                                    [](const Numerics& n) { return table_matters(n); });
+    if (invariant() && !(rounds && chip_.table.op_support)) return true;
+    oracle_.emplace(ref_, tables_, model, dtype_, options_.seed, plans_.whole);
+    if (!report_.check(kName, oracle_->error().empty(), type_ + ": " + oracle_->error()))
+      return false;
+    TinyModel forced(chip_, chip_.device(2), dtype_, options_.seed);
+    forced.force_tokens();
+    const Trace trace = follow(forced, plans_.whole, RunMode::kWholeTape);
+    const std::string why = oracle_->judge(trace);
+    report_.check(kName, why.empty(), type_ + ", the whole model: " + why);
+    Line& line = report_.line(kName);
+    if (why.empty()) line.worst = std::max(line.worst, oracle_->part(trace));
+    return !report_.enough();
+  }
+
+  static bool table_matters(const Numerics& n) {
+    return n.kind != HADAL_NUMERICS_UNSAID && n.kind != HADAL_NUMERICS_EXACT;
+  }
+
+  void run_modes(TinyModel& model, int32_t threads) {
+    std::vector<std::pair<RunMode, std::string>> modes = {
+        {RunMode::kWholeTape, "op_run of the whole tape"},
+        {RunMode::kOneByOne, "op_run of one operator at a time"}};
+    if (chip_.table.program) modes.emplace_back(RunMode::kProgram, "program");
+    for (const auto& [mode, name] : modes) {
+      const std::string how = fmt::format("{}, {}, {} thread(s)", type_, name, threads);
+      const Trace whole = follow(model, whole_, mode);
+      if (!report_.check(kName, whole.error.empty(), how + ": " + whole.error)) continue;
+      if (expected_.rows[0].empty()) expected_ = whole;
+      compare(whole, how + ": against op_run with 2 threads");
+      compare(follow(model, cut_, mode), how + ": prompts cut into chunks");
+      compare(follow(model, alone_, mode), how + ": each sequence alone");
+      if (threads == 2) check_steps(model, mode, how);
+      if (report_.enough()) return;
     }
   }
+
+  void compare(const Trace& found, const std::string& what) {
+    const std::string why = invariant() ? difference(expected_, found) : oracle_->judge(found);
+    report_.check(kName, why.empty(), what + ": " + why);
+  }
+
+  // What must be the same in one way of running: a step without rows changes nothing, a stopped
+  // step does no lasting harm.
+  void check_steps(TinyModel& model, RunMode mode, const std::string& how) {
+    model.reset();
+    std::vector<Answer> answers;
+    const auto planes = [&] {
+      return model.reads_planes() ? model.read_planes() : std::vector<Bytes>();
+    };
+    const hadal_status first = model.step({{0, 20}}, mode, nullptr, answers);
+    const std::vector<Bytes> before = planes();
+    const hadal_status empty = model.step({}, mode, nullptr, answers);
+    report_.check(
+        kName, first == HADAL_OK && empty == HADAL_OK && before == planes(),
+        fmt::format("{}: a step without rows fails, or changes a plane ({})", how, model.error()));
+    Plan with_empty = whole_;
+    with_empty.insert(with_empty.begin() + 1, std::vector<Chunk>());
+    compare(follow(model, with_empty, mode), how + ": with a step without rows in between");
+    model.reset();
+    const volatile int32_t stop = 1;
+    const hadal_status stopped = model.step(kWhole[0], mode, &stop, answers);
+    report_.check(
+        kName, stopped == HADAL_STOPPED || stopped == HADAL_OK,
+        fmt::format("{}: with the stop flag set the status is {}", how, static_cast<int>(stopped)));
+    compare(follow(model, whole_, mode), how + ": after a stopped step");
+  }
+
+  Chip& chip_;
+  Chip& ref_;
+  RefTables& tables_;
+  uint32_t dtype_;
+  const Options& options_;
+  Report& report_;
+  std::string type_;
+  const ForcedPlans plans_;
+  Plan whole_ = kWhole, cut_ = kCut, alone_ = kAlone;
+  Trace expected_;
+  std::optional<Oracle> oracle_;
+};
+
+}  // namespace
+
+void check_tapes(Chip& chip, Chip& ref, const Options& options, Report& report) {
+  report.line(kName);
+  const std::vector<uint32_t> types =
+      options.quick ? std::vector<uint32_t>{HADAL_BF16}
+                    : std::vector<uint32_t>{HADAL_F32, HADAL_BF16, HADAL_Q8_0};
+  RefTables tables;
+  for (const uint32_t dtype : types)
+    if (!TypeCheck(chip, ref, tables, dtype, options, report).run()) return;
 }
 
 }  // namespace hadal::conformance

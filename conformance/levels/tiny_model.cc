@@ -17,8 +17,9 @@ constexpr int32_t kPrompt[2] = {23, 9};
 
 }  // namespace
 
-TinyModel::TinyModel(Chip& chip, const Device& device, uint32_t dtype, uint64_t seed)
-    : chip_(chip), device_(device), dtype_(dtype), random_(seed * 7919 + 5) {
+TinyModel::TinyModel(Chip& chip, const Device& device, uint32_t dtype, uint64_t seed,
+                     const TinyModel* like)
+    : chip_(chip), device_(device), like_(like), dtype_(dtype), random_(seed * 7919 + 5) {
   error_.size = sizeof error_;
   record();
   ready_ = build();
@@ -60,6 +61,22 @@ int32_t TinyModel::tensor(uint32_t dtype, uint32_t space, uint32_t row_dim,
   return static_cast<int32_t>(tensors_.size()) - 1;
 }
 
+int32_t TinyModel::plane(uint32_t role) {
+  const int32_t index =
+      tensor(HADAL_F16, HADAL_SPACE_PLANE, HADAL_DIM_CONST, {kBlocks, kSlots, kKvHeads * kHeadDim});
+  hadal_tensor& t = tensors_[static_cast<size_t>(index)];
+  t.flags = role;
+  auto block = static_cast<uint64_t>(t.strides[0]);
+  const hadal_plane_desc desc{sizeof(hadal_plane_desc),        role,   HADAL_F16,
+                              static_cast<uint32_t>(kKvHeads), kSlots, kKvHeads * kHeadDim};
+  // What is refused here is refused again, with a text, where the memory is made.
+  if (device_.opaque_planes() &&
+      chip_.table.plane_bytes(device_.device, &desc, &block, &error_) == HADAL_OK)
+    t.strides[0] = static_cast<int64_t>(block);
+  block_bytes_ = std::max(block_bytes_, block);
+  return index;
+}
+
 int32_t TinyModel::view(int32_t of, uint64_t byte_offset, std::vector<int64_t> extents) {
   hadal_tensor t = tensors_[static_cast<size_t>(of)];
   t.rank = static_cast<uint32_t>(extents.size());
@@ -71,14 +88,18 @@ int32_t TinyModel::view(int32_t of, uint64_t byte_offset, std::vector<int64_t> e
     stride *= t.extents[d];
   }
   t.offset += byte_offset;
+  if (byte_offset != 0) t.flags |= HADAL_TENSOR_COLUMNS;
   tensors_.push_back(t);
   return static_cast<int32_t>(tensors_.size()) - 1;
 }
 
 int32_t TinyModel::weight(uint32_t dtype, int64_t rows, int64_t cols, uint32_t uses) {
-  const int32_t index = tensor(dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
-  weights_.emplace_back(
-      index, make_weight(random_, dtype, {.rows = rows, .cols = cols, .uses = uses, .pieces = 2}));
+  // Made even if the other model's is taken: the numbers that follow are the same then.
+  auto data = make_weight(random_, dtype, {.rows = rows, .cols = cols, .uses = uses, .pieces = 2});
+  std::string violation;
+  data = like_ ? like_->weights_[weights_.size()].second : adapt_weight(data, device_, violation);
+  const int32_t index = tensor(data->desc.dtype, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, {rows, cols});
+  weights_.emplace_back(index, std::move(data));
   return index;
 }
 
@@ -131,10 +152,7 @@ void TinyModel::record_layer(int32_t x) {
           {HADAL_ROPE_POSITION, position_},
           {HADAL_ROPE_INV_FREQ, frequencies}},
          rope);
-  const int32_t k_plane =
-      tensor(HADAL_F16, HADAL_SPACE_PLANE, HADAL_DIM_CONST, {kBlocks, kSlots, kKvHeads * kHeadDim});
-  const int32_t v_plane =
-      tensor(HADAL_F16, HADAL_SPACE_PLANE, HADAL_DIM_CONST, {kBlocks, kSlots, kKvHeads * kHeadDim});
+  const int32_t k_plane = plane(HADAL_PLANE_KEY), v_plane = plane(HADAL_PLANE_VALUE);
   for (const auto& [row, plane] : {std::pair{k_row, k_plane}, std::pair{v_row, v_plane}})
     emit(HADAL_OP_KV_WRITE,
          {{HADAL_KV_WRITE_X, row},
@@ -239,59 +257,94 @@ void TinyModel::record() {
 
 // ---- building
 
-bool TinyModel::build() {
-  const hadal_chip& t = chip_.table;
-  tape_.limits[HADAL_DIM_CONST] = 1;
-  tape_.limits[HADAL_DIM_T] = tape_.limits[HADAL_DIM_U] = kMaxRows;
-  tape_.limits[HADAL_DIM_S] = tape_.limits[HADAL_DIM_R] = 2;
-  // What a chip does not take fused is lowered; anything else that it declines makes the model
-  // impossible.
+// For a chip that does not take it fused.
+bool TinyModel::lower_gated(const hadal_op& op) {
+  lowered_ = true;
+  const int32_t* o = op.operands;
+  const int32_t up = tensor(HADAL_F32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kInner});
+  emit(HADAL_OP_MATMUL, {{HADAL_MATMUL_X, o[HADAL_GATED_MATMUL_X]},
+                         {HADAL_MATMUL_W, o[HADAL_GATED_MATMUL_GATE]},
+                         {HADAL_MATMUL_OUT, o[HADAL_GATED_MATMUL_OUT]}});
+  emit(HADAL_OP_MATMUL, {{HADAL_MATMUL_X, o[HADAL_GATED_MATMUL_X]},
+                         {HADAL_MATMUL_W, o[HADAL_GATED_MATMUL_UP]},
+                         {HADAL_MATMUL_OUT, up}});
+  emit(HADAL_OP_SWIGLU, {{HADAL_SWIGLU_GATE, o[HADAL_GATED_MATMUL_OUT]},
+                         {HADAL_SWIGLU_UP, up},
+                         {HADAL_SWIGLU_OUT, o[HADAL_GATED_MATMUL_OUT]}});
+  return true;
+}
+
+// What a chip does not take fused is lowered, sampling is left out; anything else that it declines
+// makes the model impossible.
+bool TinyModel::accept_operators() {
   std::vector<hadal_op> ops;
   std::swap(ops, ops_);
-  for (const hadal_op& op : ops) {
-    std::array<hadal_tensor, HADAL_MAX_OPERANDS> operands{};
-    for (size_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
-      if (op.operands[i] >= 0) operands[i] = tensors_[static_cast<size_t>(op.operands[i])];
-    uint64_t bytes = 0;
-    const hadal_status status =
-        t.op_query(device_.device, &op, operands.data(), tape_.limits, &bytes, &error_);
-    workspace_bytes_ = std::max(workspace_bytes_, bytes);
-    if (status == HADAL_OK) {
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const hadal_op op = ops[i];
+    const Support support = ask_support(device_, op, tensors_, tape_.limits);
+    const std::string& text = support.violation.empty() ? support.text : support.violation;
+    error_ = fresh_error();
+    text.copy(error_.text, sizeof error_.text - 1);
+    if (!support.violation.empty()) return false;
+    workspace_bytes_ = std::max(workspace_bytes_, support.workspace_bytes);
+    const bool declined = support.status == HADAL_UNSUPPORTED;
+    if (op.id == HADAL_OP_GATED_MATMUL && (like_ ? like_->lowered_ : declined)) {
+      const size_t first = ops_.size();
+      lower_gated(op);
+      // Asked in their turn.
+      ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+                 ops_.begin() + static_cast<std::ptrdiff_t>(first), ops_.end());
+      ops_.resize(first);
+    } else if (op.id == HADAL_OP_SAMPLE && (like_ ? !like_->samples_ : declined)) {
+      samples_ = false;
+    } else if (support.status == HADAL_OK) {
       ops_.push_back(op);
-    } else if (op.id == HADAL_OP_GATED_MATMUL && status == HADAL_UNSUPPORTED) {
-      const int32_t* o = op.operands;
-      const int32_t up = tensor(HADAL_F32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kInner});
-      emit(HADAL_OP_MATMUL, {{HADAL_MATMUL_X, o[HADAL_GATED_MATMUL_X]},
-                             {HADAL_MATMUL_W, o[HADAL_GATED_MATMUL_GATE]},
-                             {HADAL_MATMUL_OUT, o[HADAL_GATED_MATMUL_OUT]}});
-      emit(HADAL_OP_MATMUL, {{HADAL_MATMUL_X, o[HADAL_GATED_MATMUL_X]},
-                             {HADAL_MATMUL_W, o[HADAL_GATED_MATMUL_UP]},
-                             {HADAL_MATMUL_OUT, up}});
-      emit(HADAL_OP_SWIGLU, {{HADAL_SWIGLU_GATE, o[HADAL_GATED_MATMUL_OUT]},
-                             {HADAL_SWIGLU_UP, up},
-                             {HADAL_SWIGLU_OUT, o[HADAL_GATED_MATMUL_OUT]}});
+      classes_.push_back(support.numerics);
+      bool quantised = false;
+      for (const int32_t index : op.operands)
+        if (index >= 0)
+          if (const hadal_tensor& t = tensors_[static_cast<size_t>(index)];
+              t.space == HADAL_SPACE_WEIGHT)
+            quantised = quantised || is_quantised(t.dtype);
+      if (classes_.back().kind == HADAL_NUMERICS_UNSAID)
+        classes_.back() = {quantised ? HADAL_NUMERICS_BLOCK8 : HADAL_NUMERICS_EXACT, 32};
     } else {
-      declined_ = status == HADAL_UNSUPPORTED && is_quantised(dtype_);
+      declined_ = declined && is_quantised(dtype_);
       return false;
     }
   }
-  const auto allocate = [&](uint64_t bytes, hadal_memory** out) {
-    if (t.mem_alloc(device_.device, std::max<uint64_t>(bytes, 64), out, &error_) != HADAL_OK)
-      return false;
-    memories_.push_back(*out);
-    return t.fill(device_.queue, *out, 0, bytes, 0xff, &error_) == HADAL_OK;
-  };
+  return true;
+}
+
+bool TinyModel::allocate(uint64_t bytes, hadal_memory** out) {
+  const hadal_chip& t = chip_.table;
+  if (t.mem_alloc(device_.device, std::max<uint64_t>(bytes, 64), out, &error_) != HADAL_OK)
+    return false;
+  memories_.push_back(*out);
+  return t.fill(device_.queue, *out, 0, bytes, 0xff, &error_) == HADAL_OK;
+}
+
+bool TinyModel::create_weights() {
+  const hadal_chip& t = chip_.table;
   for (auto& [index, data] : weights_) {
     std::vector<hadal_piece> pieces;
+    const auto import = [&](const Bytes& bytes, hadal_memory** out) {
+      if (t.mem_import(device_.device, bytes.data(), bytes.size(), out, &error_) != HADAL_OK)
+        return false;
+      memories_.push_back(*out);
+      return true;
+    };
     for (const WeightData::Source& source : data->sources) {
       hadal_piece piece{};
-      if (t.mem_import(device_.device, source.bytes.data(), source.bytes.size(), &piece.memory,
-                       &error_) != HADAL_OK)
-        return false;
-      memories_.push_back(piece.memory);
       piece.offset = data->skew;
       piece.rows = source.rows;
       piece.row_stride = source.row_stride;
+      if (!import(source.bytes, &piece.memory)) return false;
+      if (!source.scale_bytes.empty()) {
+        piece.scale_offset = data->skew;
+        piece.scale_row_stride = source.scale_row_stride;
+        if (!import(source.scale_bytes, &piece.scale_memory)) return false;
+      }
       pieces.push_back(piece);
     }
     hadal_weight** w = &tensors_[static_cast<size_t>(index)].weight;
@@ -299,7 +352,11 @@ bool TinyModel::build() {
                         static_cast<uint32_t>(pieces.size()), w, &error_) != HADAL_OK)
       return false;
   }
-  // A tape says of every temporary where it is used last.
+  return true;
+}
+
+// A tape says of every temporary where it is used last.
+void TinyModel::mark_last_uses() {
   for (size_t i = 0; i < ops_.size(); ++i)
     for (uint32_t operand = 0; operand < HADAL_MAX_OPERANDS; ++operand) {
       const int32_t index = ops_[i].operands[operand];
@@ -318,6 +375,26 @@ bool TinyModel::build() {
             later || std::any_of(std::begin(ops_[j].operands), std::end(ops_[j].operands), shares);
       if (!later) ops_[i].last_use |= 1u << operand;
     }
+}
+
+bool TinyModel::create_memories() {
+  input_image_.assign(tape_.input_bytes, std::byte{0xff});
+  output_image_.assign(tape_.output_bytes, std::byte{0xff});
+  planes_.resize(planes_used_);
+  for (hadal_memory*& plane : planes_)
+    if (!allocate(kBlocks * block_bytes_, &plane)) return false;
+  if (!allocate(tape_.scratch_bytes, &scratch_) || !allocate(tape_.input_bytes, &inputs_) ||
+      !allocate(tape_.output_bytes, &outputs_))
+    return false;
+  return workspace_bytes_ == 0 || allocate(workspace_bytes_, &workspace_);
+}
+
+bool TinyModel::build() {
+  tape_.limits[HADAL_DIM_CONST] = 1;
+  tape_.limits[HADAL_DIM_T] = tape_.limits[HADAL_DIM_U] = kMaxRows;
+  tape_.limits[HADAL_DIM_S] = tape_.limits[HADAL_DIM_R] = 2;
+  if (!accept_operators() || !create_weights()) return false;
+  mark_last_uses();
   tape_.size = sizeof tape_;
   tape_.tensor_count = static_cast<uint32_t>(tensors_.size());
   tape_.tensors = tensors_.data();
@@ -327,16 +404,22 @@ bool TinyModel::build() {
   tape_.input_bytes = used_[HADAL_SPACE_INPUT];
   tape_.output_bytes = used_[HADAL_SPACE_OUTPUT];
   tape_.plane_count = planes_used_;
-  input_image_.assign(tape_.input_bytes, std::byte{0xff});
-  output_image_.assign(tape_.output_bytes, std::byte{0xff});
-  planes_.resize(planes_used_);
-  for (hadal_memory*& plane : planes_)
-    if (!allocate(kBlocks * kSlots * kKvHeads * kHeadDim * 2, &plane)) return false;
-  if (!allocate(tape_.scratch_bytes, &scratch_) || !allocate(tape_.input_bytes, &inputs_) ||
-      !allocate(tape_.output_bytes, &outputs_))
-    return false;
-  if (workspace_bytes_ != 0 && !allocate(workspace_bytes_, &workspace_)) return false;
-  return !t.program || t.program->prepare(device_.device, &tape_, &program_, &error_) == HADAL_OK;
+  if (!create_memories()) return false;
+  const hadal_program_table* program = chip_.table.program;
+  return !program || program->prepare(device_.device, &tape_, &program_, &error_) == HADAL_OK;
+}
+
+bool TinyModel::spread(std::vector<const Device*> devices) {
+  uint64_t bytes = workspace_bytes_;
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const Support support = ask_support(*devices[i], ops_[i], tensors_, tape_.limits);
+    if (support.status != HADAL_OK) return false;
+    bytes = std::max(bytes, support.workspace_bytes);
+  }
+  devices_ = std::move(devices);
+  if (bytes <= workspace_bytes_) return true;
+  workspace_bytes_ = bytes;
+  return allocate(bytes, &workspace_);
 }
 
 // ---- running
@@ -354,8 +437,7 @@ void TinyModel::reset() {
     done_[s] = 0;
   }
   for (hadal_memory* plane : planes_)
-    chip_.table.fill(device_.queue, plane, 0, kBlocks * kSlots * kKvHeads * kHeadDim * 2, 0xff,
-                     &error_);
+    chip_.table.fill(device_.queue, plane, 0, kBlocks * block_bytes_, 0xff, &error_);
 }
 
 void TinyModel::fill_inputs(const std::vector<Chunk>& chunks, hadal_step& step,
@@ -399,6 +481,21 @@ void TinyModel::fill_inputs(const std::vector<Chunk>& chunks, hadal_step& step,
   step.rows[HADAL_DIM_R] = r;
 }
 
+hadal_status TinyModel::run_tape(const hadal_step& step, RunMode mode) {
+  const hadal_chip& t = chip_.table;
+  if (mode == RunMode::kProgram) return t.program->run(program_, device_.queue, &step, &error_);
+  if (mode == RunMode::kWholeTape)
+    return t.op_run(device_.queue, &tape_, 0, tape_.op_count, &step, &error_);
+  for (uint32_t i = 0; i < tape_.op_count; ++i) {
+    hadal_queue* queue = devices_.empty() ? device_.queue : devices_[i]->queue;
+    const hadal_status status = t.op_run(queue, &tape_, i, 1, &step, &error_);
+    if (status != HADAL_OK) return status;
+    // One queue does not wait for another.
+    if (!devices_.empty()) t.queue_sync(queue, nullptr);
+  }
+  return HADAL_OK;
+}
+
 hadal_status TinyModel::step(const std::vector<Chunk>& chunks, RunMode mode,
                              const volatile int32_t* stop, std::vector<Answer>& answers) {
   const hadal_chip& t = chip_.table;
@@ -413,28 +510,33 @@ hadal_status TinyModel::step(const std::vector<Chunk>& chunks, RunMode mode,
   step.workspace = mode == RunMode::kProgram ? nullptr : workspace_;
   step.planes = planes_.data();
   step.stop = stop;
+  step.host_inputs = input_image_.data();
   error_.text[0] = '\0';
   t.copy_in(device_.queue, inputs_, 0, input_image_.data(), input_image_.size(), &error_);
   t.fill(device_.queue, scratch_, 0, tape_.scratch_bytes, 0xff, &error_);
   t.fill(device_.queue, outputs_, 0, tape_.output_bytes, 0xff, &error_);
   if (workspace_) t.fill(device_.queue, workspace_, 0, workspace_bytes_, 0xff, &error_);
   const auto start = std::chrono::steady_clock::now();
-  hadal_status status = HADAL_OK;
-  if (mode == RunMode::kProgram) status = t.program->run(program_, device_.queue, &step, &error_);
-  if (mode == RunMode::kWholeTape)
-    status = t.op_run(device_.queue, &tape_, 0, tape_.op_count, &step, &error_);
-  for (uint32_t i = 0; mode == RunMode::kOneByOne && status == HADAL_OK && i < tape_.op_count; ++i)
-    status = t.op_run(device_.queue, &tape_, i, 1, &step, &error_);
+  hadal_status status = run_tape(step, mode);
   const hadal_status synced = t.queue_sync(device_.queue, status == HADAL_OK ? &error_ : nullptr);
   seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (status == HADAL_OK) status = synced;
   if (status != HADAL_OK) return status;
   t.copy_out(device_.queue, output_image_.data(), outputs_, 0, output_image_.size(), &error_);
-  answers.clear();
+  status = t.queue_sync(device_.queue, &error_);
+  if (status != HADAL_OK) return status;
   for (const Chunk& chunk : chunks) done_[chunk.sequence] += chunk.rows;
+  read_answers(asked, answers);
+  return HADAL_OK;
+}
+
+void TinyModel::read_answers(const std::vector<int32_t>& asked, std::vector<Answer>& answers) {
+  answers.clear();
+  std::vector<int32_t> results = {logits_};
+  if (samples_) results.insert(results.end(), {out_token_, logprob_, top_token_, top_logprob_});
   for (size_t r = 0; r < asked.size(); ++r) {
-    Answer answer{.sequence = asked[r], .bits = {}, .finite = true};
-    for (const int32_t index : {logits_, out_token_, logprob_, top_token_, top_logprob_}) {
+    Answer answer{.sequence = asked[r], .bits = {}, .logits = {}, .finite = true};
+    for (const int32_t index : results) {
       const hadal_tensor& o = tensors_[static_cast<size_t>(index)];
       const std::byte* row =
           output_image_.data() + o.offset + r * static_cast<uint64_t>(o.strides[0]);
@@ -443,23 +545,32 @@ hadal_status TinyModel::step(const std::vector<Chunk>& chunks, RunMode mode,
         float value = 0;
         std::memcpy(&value, row + i * 4, 4);
         answer.finite = answer.finite && std::isfinite(value);
+        if (index == logits_) answer.logits.push_back(value);
       }
     }
-    int32_t token = 0;
-    std::memcpy(&token,
-                output_image_.data() + tensors_[static_cast<size_t>(out_token_)].offset + r * 4, 4);
-    known_[asked[r]].push_back(std::clamp(token, 0, static_cast<int32_t>(kVocabulary) - 1));
+    auto token = static_cast<int32_t>(std::max_element(answer.logits.begin(), answer.logits.end()) -
+                                      answer.logits.begin());
+    if (samples_)
+      std::memcpy(&token,
+                  output_image_.data() + tensors_[static_cast<size_t>(out_token_)].offset + r * 4,
+                  4);
+    std::vector<int32_t>& known = known_[asked[r]];
+    if (forced_)
+      token = static_cast<int32_t>((known.size() * 29 + static_cast<size_t>(asked[r]) * 13 + 3) %
+                                   static_cast<size_t>(kVocabulary));
+    known.push_back(std::clamp(token, 0, static_cast<int32_t>(kVocabulary) - 1));
     answers.push_back(std::move(answer));
   }
-  return HADAL_OK;
 }
 
 std::vector<Bytes> TinyModel::read_planes() {
   std::vector<Bytes> all;
   for (hadal_memory* plane : planes_) {
-    all.emplace_back(kBlocks * kSlots * kKvHeads * kHeadDim * 2);
+    all.emplace_back(kBlocks * block_bytes_);
     chip_.table.copy_out(device_.queue, all.back().data(), plane, 0, all.back().size(), &error_);
   }
+  // The targets are written when this returns.
+  chip_.table.queue_sync(device_.queue, &error_);
   return all;
 }
 

@@ -6,6 +6,7 @@
  * most that, an unknown tail is zero and means "absent". Fields are only appended. Nothing aborts,
  * exits or throws across this border: a function returns a hadal_status and, where it takes one,
  * fills a hadal_error that names the operator, the shapes, the limit that was broken, the remedy.
+ * Codes of operators, element types and attributes from 0x10000 on are private to a chip.
  *
  * Words. A *tape* is one step of a model: an array of operators over an array of tensors, in
  * program order. It is recorded once per model, chip and options and is valid for every step up to
@@ -13,11 +14,37 @@
  * counts, and the memories that tensors are relative to. A tensor's first extent is a constant, or
  * a multiple of one of the step's row counts (T token rows, S sequences, R rows whose logits are
  * wanted, U rows of the model's tail, its last layers): 0 rows are legal. *Planes* are caches,
- * paged: [blocks, slots, width] per layer.
+ * paged in blocks of slots, a memory for each layer.
  *
  * The rule of bits, for a chip that declares row_invariant: the bits of a row are a function of the
  * weights, the chip's kernel table and that row's own inputs; never of the batch, the cut of a
- * prompt, the number of threads, or a neighbour.
+ * prompt, the number of threads, or a neighbour. A fused operator gives the bits of its lowering,
+ * or is chosen by the limits alone, never by a step's rows. Of a chip that does not declare it,
+ * bounds are asked, not bits, and lists need not ascend.
+ *
+ * Completion and lifetime.
+ *  1. Arguments (steps, plane arrays, descriptions, errors, tapes given to op_run) are the caller's
+ *     and may be overwritten when the call returns; but the tape given to program.prepare lives,
+ * and stays as it is, until the program is destroyed.
+ *  2. copy_in has read its source when it returns.
+ *  3. copy_out has written its target when the next queue_sync returns, not before.
+ *  4. Work of a queue is done in the order of the calls. Frees and destroys are ordered behind the
+ *     work that was queued before them; mem_free of imported memory returns when nothing reads it
+ * any more, since its owner may then take it away.
+ *  5. Pieces of a weight with keeps_source = 0 may die when its creation returns; others live until
+ *     weight_destroy.
+ *  6. One thread at a time calls a device. Another may set the stop flag of a step at any time: the
+ * flag itself lives until the next queue_sync.
+ *  7. What work that was queued did wrong is told by the next call on that queue that can tell,
+ *     queue_sync at the latest. What stood behind it in the queue is not done, copies included, but
+ *     for frees and destroys. After an error the queue is idle and may be used again, unless the
+ *     status was HADAL_DEVICE_FAILED. A call that refuses its arguments (HADAL_INVALID,
+ *     HADAL_UNSUPPORTED) leaves what was queued before it as it is.
+ *  8. Rows above a step's count may be read or written up to the limit, but never into planes: they
+ *     hold nothing of value. (Chips with row_invariant leave them alone.)
+ *
+ * Mandatory is every function of hadal_chip up to op_run. What stands behind it may be NULL, and is
+ * absent in a chip that was built for 1.0: each says what is assumed then.
  */
 #ifndef HADAL_CHIP_H
 #define HADAL_CHIP_H
@@ -32,7 +59,7 @@ extern "C" {
 #endif
 
 #define HADAL_ABI_MAJOR 1u
-#define HADAL_ABI_MINOR 0u
+#define HADAL_ABI_MINOR 1u
 #define HADAL_ABI ((HADAL_ABI_MAJOR << 16) | HADAL_ABI_MINOR)
 
 #define HADAL_MAX_OPERANDS 16
@@ -56,6 +83,25 @@ typedef struct hadal_error {
   uint32_t size;
   char text[508]; /* one line, UTF-8, NUL at its end */
 } hadal_error;
+
+/* ---- numerics ---- */
+
+/* What an operator of a chip may round, beside the last rounding of its results. A chip answers
+ * with the class in which it computes, for each operator on concrete types; the bounds of the
+ * conformance kit follow from it. */
+typedef enum hadal_numerics {
+  HADAL_NUMERICS_UNSAID = 0, /* by a chip of 1.0: block8 where weights are quantised, else exact */
+  HADAL_NUMERICS_EXACT = 1,  /* nothing: fp32 operands and sums */
+  HADAL_NUMERICS_BLOCK8 = 2, /* activations to int8, a scale for each block of a row */
+  HADAL_NUMERICS_HALF = 3,   /* both operands to bf16 or f16, also q, k, v and p of attention; sums
+                                in fp32 */
+  HADAL_NUMERICS_FP8 = 4,  /* activations to e4m3 by 1 x 128, weights to e4m3 by 128 x 128; sums in
+                              fp32 */
+  HADAL_NUMERICS_ROW8 = 5, /* activations to int8 by rows, weights to int8 (or int4) by output
+                              channels */
+  HADAL_NUMERICS_COUNT = 6,
+  HADAL_NUMERICS_FORCE_32BIT = 0x7fffffff
+} hadal_numerics;
 
 /* ---- opaque objects of the chip ---- */
 
@@ -85,7 +131,8 @@ typedef enum hadal_space {
   HADAL_SPACE_OUTPUT = 3,  /* the flat block of step outputs */
   HADAL_SPACE_PLANE = 4, /* step->planes[index]: one layer of a cache plane, [blocks, slots, width];
                             the memory may hold fewer blocks than the extent says, which is a limit:
-                            block tables name only what it holds */
+                            block tables name only what it holds. What lies where within a block is
+                            the chip's own: the host allocates, copies and keeps whole blocks */
   HADAL_SPACE_WEIGHT = 5 /* a weight handle */
 } hadal_space;
 
@@ -96,12 +143,20 @@ typedef struct hadal_tensor {
   uint32_t row_dim; /* hadal_dim: extents[0] is multiplied by the step's count of it */
   int64_t extents[HADAL_MAX_RANK]; /* outermost first; unused ones are 1 */
   int64_t strides[HADAL_MAX_RANK]; /* bytes; the innermost is the element's size, except in weights,
-                                      where strides are 0 */
+                                      where strides are 0. Of a plane the first is the bytes of a
+                                      block as plane_bytes told, the others those of rows side by
+                                      side, and mean nothing to a chip with a layout of its own */
   uint64_t offset;                 /* bytes from the start of the space's memory */
   uint32_t index;                  /* HADAL_SPACE_PLANE: which of step->planes */
-  uint32_t reserved;
-  hadal_weight* weight; /* HADAL_SPACE_WEIGHT; NULL while only op_query is asked */
+  uint32_t flags;                  /* HADAL_TENSOR_… */
+  hadal_weight* weight;            /* HADAL_SPACE_WEIGHT; NULL while only op_query is asked */
 } hadal_tensor;
+
+/* Bits of hadal_tensor.flags (0 from a host of 1.0). */
+#define HADAL_TENSOR_PLANE_ROLE 0xffu /* HADAL_SPACE_PLANE: its hadal_plane_role */
+#define HADAL_TENSOR_COLUMNS                                                                     \
+  0x100u /* a view of some columns: its offset is a multiple of its element, not of the device's \
+            alignment */
 
 /* Roles of operands. OPT may be absent. */
 typedef enum hadal_role {
@@ -265,6 +320,8 @@ typedef struct hadal_step {
   hadal_memory* const* planes;
   const volatile int32_t* stop; /* non-zero: give up at the next natural border; another thread may
                                    set it, so it is read atomically; may be NULL */
+  const void* host_inputs; /* 1.1: the host's copy of `inputs`, for lengths and tables that decide
+                              how to launch; valid until the call returns; may be NULL */
 } hadal_step;
 
 /* ---- weights ---- */
@@ -310,11 +367,13 @@ typedef enum hadal_log_level {
   HADAL_LOG_ERROR = 3
 } hadal_log_level;
 
+/* Valid until the chip is closed. What is logged from HADAL_LOG_WARNING on reaches the user. */
 typedef struct hadal_host {
   uint32_t size;
   uint32_t reserved;
   void* context;
   void (*log)(void* context, uint32_t level, const char* text);
+  hadal_error* query_error; /* 1.1: where a query that fails says why; may be NULL */
 } hadal_host;
 
 typedef struct hadal_device_options {
@@ -323,6 +382,11 @@ typedef struct hadal_device_options {
                       process */
   const char*
       kernels; /* name of a kernel table to force, as reported in device_info; NULL: the best */
+  uint32_t numerics; /* 1.1: HADAL_NUMERICS_EXACT asks for the exact form of every operator that has
+                        one; HADAL_NUMERICS_UNSAID: the chip chooses */
+  uint32_t option_count;           /* 1.1: the user's --chip-option NAME=VALUE */
+  const char* const* option_names; /* an unknown name is HADAL_INVALID */
+  const char* const* option_values;
 } hadal_device_options;
 
 typedef struct hadal_device_info {
@@ -337,9 +401,54 @@ typedef struct hadal_device_info {
   uint64_t memory_free;
   uint32_t host_memory;   /* 1: device memory is host memory, mem_host gives pointers */
   uint32_t row_invariant; /* the rule of bits is kept */
-  uint32_t alignment;     /* of offsets within memories */
-  uint32_t reserved;
+  uint32_t alignment; /* of offsets within memories: a power of two. The host obeys the larger of
+                         it and 64, but for views of columns (HADAL_TENSOR_COLUMNS) */
+  uint32_t kernels_version;     /* 1.1: another number means other bits from the same table */
+  uint64_t largest_allocation;  /* 1.1: bytes of one mem_alloc; 0: as memory_total */
+  double bf16_flops_per_second; /* 1.1: the data sheet's; 0: unknown */
+  uint32_t captures_graphs; /* 1.1: programs are captured: launching costs nothing per operator */
+  uint32_t reserved[7];
 } hadal_device_info;
+
+/* A form in which a chip takes weights: values of `dtype`, with a scale of scale_dtype for each
+ * block of block_rows x block_cols values (0 columns: the whole row). */
+typedef struct hadal_weight_form {
+  uint32_t size;
+  uint32_t dtype;
+  uint32_t scale_dtype; /* HADAL_DTYPE_NONE: no scales; block_rows and block_cols are 0 */
+  uint32_t numerics;    /* the hadal_numerics in which the use computes on it */
+  int64_t block_rows;
+  int64_t block_cols;
+} hadal_weight_form;
+
+/* What the numbers of a plane are. */
+typedef enum hadal_plane_role {
+  HADAL_PLANE_UNSAID = 0,
+  HADAL_PLANE_KEY = 1,            /* keys of gqa_attention */
+  HADAL_PLANE_VALUE = 2,          /* its values */
+  HADAL_PLANE_LATENT = 3,         /* MLA: latent and rotated key, of which K and V are made */
+  HADAL_PLANE_WINDOW = 4,         /* keys that are values as well, of the last positions */
+  HADAL_PLANE_COMPRESSOR_ROW = 5, /* what `compress` pools */
+  HADAL_PLANE_ENTRY = 6,          /* compressed keys that are values as well */
+  HADAL_PLANE_INDEX_KEY = 7       /* keys by which an indexer chooses */
+} hadal_plane_role;
+
+typedef struct hadal_plane_desc {
+  uint32_t size;
+  uint32_t role;  /* hadal_plane_role */
+  uint32_t dtype; /* what the user chose for the cache */
+  uint32_t heads; /* KEY and VALUE: the width is so many heads side by side; else 1 */
+  int64_t slots;  /* of a block */
+  int64_t width;  /* numbers of a slot */
+} hadal_plane_desc;
+
+typedef struct hadal_op_answer {
+  uint32_t size;
+  uint32_t numerics; /* hadal_numerics */
+  uint32_t block;    /* BLOCK8: values that share a scale, 32 or 256 */
+  uint32_t reserved;
+  uint64_t workspace_bytes;
+} hadal_op_answer;
 
 /* Optional: a chip that fuses, captures or walks the tape in one parallel region. */
 typedef struct hadal_program_table {
@@ -348,6 +457,7 @@ typedef struct hadal_program_table {
   hadal_status (*prepare)(hadal_device*, const hadal_tape*, hadal_program** out, hadal_error*);
   hadal_status (*run)(hadal_program*, hadal_queue*, const hadal_step*, hadal_error*);
   void (*destroy)(hadal_program*);
+  uint64_t (*bytes)(hadal_program*); /* 1.1, may be NULL: device memory that the program holds */
 } hadal_program_table;
 
 /* Optional: the machine's own peaks, measured. */
@@ -410,6 +520,28 @@ typedef struct hadal_chip {
 
   const hadal_program_table* program; /* NULL: absent */
   const hadal_profile_table* profile; /* NULL: absent */
+
+  /* ---- 1.1 ---- */
+
+  /* As op_query, and with the class of numerics. Absent: op_query, HADAL_NUMERICS_UNSAID. */
+  hadal_status (*op_support)(hadal_device*, const hadal_op*, const hadal_tensor* tensors,
+                             const int64_t* limits, hadal_op_answer* out, hadal_error*);
+  /* The forms taken for a use (one HADAL_USE_… bit), the one that the chip likes best first.
+   * *count: room in `forms`, then how many there are. The host takes a weight as it is stored if
+   * weight_bytes takes that, else the first form that the user's class permits and that is no
+   * larger than the source, else the smallest. Absent: F32 is tried. */
+  hadal_status (*weight_forms)(hadal_device*, uint32_t use, hadal_weight_form* forms,
+                               uint32_t* count, hadal_error*);
+  /* weight_create on a queue: the upload may go on after the call. Absent: weight_create. */
+  hadal_status (*weight_create_on)(hadal_queue*, const hadal_weight_desc*,
+                                   const hadal_piece* pieces, uint32_t piece_count,
+                                   hadal_weight** out, hadal_error*);
+  /* Bytes of a block of a plane, a multiple of the alignment; HADAL_UNSUPPORTED: not in this type.
+   * Absent: slots x width numbers side by side. */
+  hadal_status (*plane_bytes)(hadal_device*, const hadal_plane_desc*, uint64_t* block_bytes,
+                              hadal_error*);
+  const void* events; /* reserved: NULL */
+  const void* comm;   /* reserved: NULL */
 } hadal_chip;
 
 /* The one exported symbol of a plug-in. `abi`: the host's; out->size: what the host knows.

@@ -119,7 +119,7 @@ typedef enum hadal_operands_NORM {
   HADAL_NORM_OPERANDS = 5
 } hadal_operands_NORM;
 
-/* turns pairs of x by position[t] * inv_freq[i] */
+/* (a, b) <- (a cos - b sin, a sin + b cos) for pairs of x, of the angle position[t] * inv_freq[i] */
 typedef enum hadal_operands_ROPE {
   HADAL_ROPE_X = 0, /* inout, [T, H, D], F32, rows may be strided */
   HADAL_ROPE_POSITION = 1, /* in, [T], I32 */

@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <system_error>
@@ -71,7 +74,45 @@ void advise_whole_pages(std::span<const std::byte> part, int advice) {
   ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
 }
 
+/// What is mapped, for a signal handler: no locks, and a path stays once it was seen.
+struct MappedRange {
+  std::atomic<uintptr_t> begin{0}, end{0};
+  std::atomic<const char*> path{nullptr};
+};
+std::array<MappedRange, 512> mapped_ranges;  // more files than that are mapped, but not named
+
+void note_mapping(const std::byte* data, size_t size, const std::filesystem::path& path) {
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  for (MappedRange& range : mapped_ranges) {
+    uintptr_t free = 0;
+    if (!range.begin.compare_exchange_strong(free, begin)) continue;
+    char* copy = ::strdup(path.c_str());
+    for (char* c = copy; c && *c; ++c)  // it is for a terminal
+      if (static_cast<unsigned char>(*c) < 0x20 || *c == 0x7f) *c = '?';
+    range.path = copy;
+    range.end = begin + size;
+    return;
+  }
+}
+
+void forget_mapping(const std::byte* data) {
+  for (MappedRange& range : mapped_ranges)
+    if (range.begin == reinterpret_cast<uintptr_t>(data)) {
+      range.end = 0;
+      std::free(const_cast<char*>(range.path.exchange(nullptr)));
+      range.begin = 0;
+      return;
+    }
+}
+
 }  // namespace
+
+const char* mapped_path_at(const void* address) {
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  for (const MappedRange& range : mapped_ranges)
+    if (at >= range.begin && at < range.end) return range.path;
+  return nullptr;
+}
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   Descriptor file;
@@ -83,6 +124,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   if (data == MAP_FAILED) return map_error(path, size);
   mapped.data_ = static_cast<const std::byte*>(data);
   mapped.size_ = static_cast<size_t>(size);
+  note_mapping(mapped.data_, mapped.size_, path);
   HADAL_TRY(refuse_lfs_pointer(path, {static_cast<const char*>(data), mapped.size_}));
   return mapped;
 }
@@ -97,7 +139,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::drop(std::span<const std::byte> part) const {

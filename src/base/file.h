@@ -75,6 +75,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// The path of the mapped file that holds `address`; null: none does. Safe in a signal handler: who
+/// reads a mapped file that became shorter gets SIGBUS, and this says which file it was.
+const char* mapped_path_at(const void* address);
+
 /// Mapped bytes of which single rows will be read, here and there: nothing around them is fetched.
 void expect_scattered_reads(std::span<const std::byte> mapped);
 /// Asks the system to have these mapped bytes in memory soon; returns at once.

@@ -9,6 +9,7 @@
 // Microscaling 1.0 (e8m0, e2m1).
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -69,6 +70,22 @@ constexpr float e4m3_to_f32(uint8_t b) {
   uint32_t bits = body < 0x08u ? tiny : normal;
   bits = body == 0x7fu ? 0x7fc00000u : bits;
   return std::bit_cast<float>(sign | bits);
+}
+
+/// To the nearest, of two the even one; beyond 448 it stays 448, NaN stays NaN.
+constexpr uint8_t f32_to_e4m3(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80u);
+  const uint32_t body = bits & 0x7fffffffu;
+  if (body > 0x7f800000u) return sign | 0x7fu;
+  if (body >= (135u << 23) + (6u << 20)) return sign | 0x7eu;  // 448 and more
+  if (body < (121u << 23)) {  // below 2^-6: multiples of 2^-9, put in place by an addition
+    const float magic = std::bit_cast<float>(141u << 23);  // 2^14, whose ulp is 2^-9
+    const uint32_t tiny = std::bit_cast<uint32_t>(std::bit_cast<float>(body) + magic);
+    return static_cast<uint8_t>(sign | (tiny - (141u << 23)));
+  }
+  const uint32_t rounded = (body + 0x7ffffu + ((body >> 20) & 1u)) >> 20;
+  return static_cast<uint8_t>(sign | std::min(rounded - (120u << 3), 0x7eu));
 }
 
 constexpr float e5m2_to_f32(uint8_t b) {

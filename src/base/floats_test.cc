@@ -81,6 +81,20 @@ TEST(Floats, Fp8AllCodes) {
         << code;
   }
   EXPECT_EQ(e4m3_to_f32(0x7e), 448.0f);
+  for (uint32_t code = 0; code < 256; ++code) {  // codes come back; middles go to the even one
+    const auto byte = static_cast<uint8_t>(code);
+    if ((code & 0x7f) == 0x7f) continue;
+    const float value = e4m3_to_f32(byte);
+    ASSERT_EQ(f32_to_e4m3(value), byte);
+    if ((code & 0x7f) == 0x7e) continue;
+    const float next = e4m3_to_f32(static_cast<uint8_t>(code + 1)), middle = (value + next) / 2;
+    ASSERT_EQ(f32_to_e4m3(middle), code + (code & 1)) << code;
+    ASSERT_EQ(f32_to_e4m3(std::nextafter(middle, value)), code) << code;
+    ASSERT_EQ(f32_to_e4m3(std::nextafter(middle, next)), code + 1) << code;
+  }
+  EXPECT_EQ(f32_to_e4m3(INFINITY), 0x7e);
+  EXPECT_EQ(f32_to_e4m3(-500.0f), 0xfe);
+  EXPECT_TRUE(std::isnan(e4m3_to_f32(f32_to_e4m3(NAN))));
   EXPECT_TRUE(std::isinf(e5m2_to_f32(0x7c)));
   EXPECT_TRUE(std::isnan(e5m2_to_f32(0xfd)));
   EXPECT_TRUE(std::isnan(e8m0_to_f32(255)));

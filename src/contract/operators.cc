@@ -108,6 +108,25 @@ uint32_t operand_use(uint32_t id, uint32_t operand) {
                                                                  : HADAL_USE_VECTOR;
 }
 
+std::string numerics_name(uint32_t numerics, uint32_t block) {
+  switch (numerics) {
+    case HADAL_NUMERICS_UNSAID:
+      return "not said";
+    case HADAL_NUMERICS_EXACT:
+      return "exact";
+    case HADAL_NUMERICS_BLOCK8:
+      return "block8 (" + std::to_string(block) + ")";
+    case HADAL_NUMERICS_HALF:
+      return "half";
+    case HADAL_NUMERICS_FP8:
+      return "fp8";
+    case HADAL_NUMERICS_ROW8:
+      return "row8";
+    default:
+      return "class " + std::to_string(numerics);
+  }
+}
+
 std::string describe(const hadal_op& op, const hadal_tensor* tensors) {
   std::string text = std::string(op_name(op.id)) + "(";
   bool first = true;

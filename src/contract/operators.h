@@ -24,6 +24,9 @@ std::string_view operand_dtypes(uint32_t id, uint32_t operand);
 /// How a weight operand is read: HADAL_USE_…; 0 for an operand that is no weight.
 uint32_t operand_use(uint32_t id, uint32_t operand);
 
+/// "exact", "block8 (32)", "half", …; "not said" for HADAL_NUMERICS_UNSAID.
+std::string numerics_name(uint32_t numerics, uint32_t block);
+
 constexpr bool is_weight(hadal_role role) {
   return role == HADAL_ROLE_WEIGHT || role == HADAL_ROLE_OPT_WEIGHT;
 }

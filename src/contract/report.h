@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <string_view>
 
 #include "hadal/chip.h"
@@ -18,6 +20,18 @@ void copy_sized(T* out, const T& from) {
   const size_t n = size < sizeof(T) ? size : sizeof(T);
   __builtin_memcpy(out, &from, n);
   out->size = size;
+}
+
+/// Runs `body`; what it throws becomes a status: nothing may cross the border.
+template <typename Body>
+hadal_status guarded(hadal_error* error, Body&& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return report(error, HADAL_OUT_OF_MEMORY, "no memory left");
+  } catch (const std::exception& e) {
+    return report(error, HADAL_DEVICE_FAILED, e.what());
+  }
 }
 
 /// `from`, of which only from->size bytes are there, with zeros behind them; null gives zeros.

@@ -1,12 +1,13 @@
 #include "device/device.h"
 
-#include <dlfcn.h>
-
+#include <algorithm>
 #include <array>
-#include <filesystem>
+#include <bit>
 #include <utility>
 
 #include "base/builtin_chips.h"
+#include "base/dtype.h"
+#include "device/plugins.h"
 
 namespace hadal {
 namespace {
@@ -49,20 +50,30 @@ const char* missing_function(const hadal_chip& c) {
   return nullptr;
 }
 
-Result<hadal_chip_query_fn> find_chip(const std::string& name, void*& library) {
+Result<hadal_chip_query_fn> find_chip(const std::string& name) {
   if (name == "ref") return &hadal_ref_chip_query;
   if (name == "cpu") return &hadal_cpu_chip_query;
-  if (name.find('/') == std::string::npos)
-    return usage_error(
-        "chip '" + name +
-        "' is unknown; built in are cpu and ref, a plug-in is given by its path (./libname.so)");
-  if (std::error_code unused; !std::filesystem::exists(name, unused))
-    return not_found(name + ": no such file; expected a chip's plug-in");
-  library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) return failed(name + ": cannot load the chip: " + ::dlerror());
-  auto query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"));
-  if (!query) return failed(name + ": exports no hadal_chip_query, so it is no chip");
-  return query;
+  return load_plugin(name);
+}
+
+/// A struct that a chip fills, and bytes behind it that it must leave alone.
+template <typename T>
+struct Guarded {
+  T value{};
+  std::array<unsigned char, 256> guard{};
+  Guarded() {
+    value.size = sizeof(T);
+    guard.fill(0xa5);
+  }
+  [[nodiscard]] bool kept() const {
+    return std::all_of(guard.begin(), guard.end(), [](unsigned char b) { return b == 0xa5; });
+  }
+};
+
+void log(void* context, uint32_t level, const char* text) {
+  if (level < HADAL_LOG_WARNING || !text) return;
+  const auto& line = static_cast<const DeviceOptions*>(context)->log;
+  if (line) line(text);
 }
 
 }  // namespace
@@ -127,17 +138,46 @@ void DeviceProgram::reset() {
   handle_ = nullptr;
 }
 
+namespace {
+
+/// What a chip calls itself, fit to be printed: ended, and without control characters.
+template <size_t N>
+void clean(char (&text)[N]) {
+  text[N - 1] = '\0';
+  for (char* c = text; *c != '\0'; ++c)
+    if (static_cast<unsigned char>(*c) < 0x20 || *c == 0x7f) *c = '?';
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   std::unique_ptr<Device> device(new Device);
-  HADAL_TRY(const hadal_chip_query_fn query, find_chip(options.chip, device->library_));
-  static constexpr hadal_host kHost = {sizeof(hadal_host), 0, nullptr,
-                                       [](void*, uint32_t, const char*) {}};
+  device->options_ = options;
+  HADAL_TRY(const hadal_chip_query_fn query, find_chip(options.chip));
+  device->query_error_ = empty_error();
+  device->host_ = {.size = sizeof(hadal_host),
+                   .context = &device->options_,
+                   .log = log,
+                   .query_error = &device->query_error_};
+  Guarded<hadal_chip> table;
+  const hadal_status answer = query(&device->host_, HADAL_ABI, &table.value);
+  if (!table.kept())
+    return failed(
+        "chip " + options.chip + ": writes beyond the " + std::to_string(sizeof(hadal_chip)) +
+        " bytes that its table has here, so it cannot be used; it must fill no more than the "
+        "size that it is given");
+  device->chip_ = table.value;
   device->chip_.size = sizeof(hadal_chip);
-  if (query(&kHost, HADAL_ABI, &device->chip_) != HADAL_OK ||
-      device->chip_.abi >> 16 != HADAL_ABI_MAJOR) {
+  clean(device->chip_.name);
+  if (answer != HADAL_OK || device->chip_.abi >> 16 != HADAL_ABI_MAJOR) {
     device->chip_ = {};
-    return failed("chip " + options.chip + ": speaks another version of the contract than " +
-                  std::to_string(HADAL_ABI_MAJOR) + "." + std::to_string(HADAL_ABI_MINOR));
+    std::string text = "chip " + options.chip + ": speaks another version of the contract than " +
+                       std::to_string(HADAL_ABI_MAJOR) + "." + std::to_string(HADAL_ABI_MINOR) +
+                       "; it needs to be built for this one";
+    if (answer != HADAL_OK && answer != HADAL_UNSUPPORTED)
+      text = "chip " + options.chip + ": its query failed with status " + std::to_string(answer);
+    if (device->query_error_.text[0] != '\0') text += ": " + std::string(device->query_error_.text);
+    return failed(std::move(text));
   }
   if (const char* name = missing_function(device->chip_))
     return failed("chip " + options.chip + ": lacks the mandatory function " + name);
@@ -151,15 +191,40 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   chip_options.size = sizeof chip_options;
   chip_options.threads = options.threads;
   chip_options.kernels = options.kernels.empty() ? nullptr : options.kernels.c_str();
+  chip_options.numerics = options.exact ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID;
+  std::vector<const char*> names, values;
+  for (const auto& [name, value] : options.chip_options) {
+    names.push_back(name.c_str());
+    values.push_back(value.c_str());
+  }
+  chip_options.option_count = static_cast<uint32_t>(names.size());
+  chip_options.option_names = names.data();
+  chip_options.option_values = values.data();
+  if (!names.empty() && (chip.abi & 0xffff) < 1)
+    return usage_error("chip " + options.chip +
+                       ": it was built for contract 1.0, which has no options");
   hadal_error error = empty_error();
   HADAL_TRY(
       device->check(chip.device_open(&chip, options.index, &chip_options, &device->device_, &error),
                     error, "cannot open the device"));
   HADAL_TRY(device->check(chip.queue_create(device->device_, &device->queue_, &error), error,
                           "cannot create a queue"));
-  device->info_.size = sizeof device->info_;
-  HADAL_TRY(device->check(chip.device_info(device->device_, &device->info_), error,
+  Guarded<hadal_device_info> info;
+  HADAL_TRY(device->check(chip.device_info(device->device_, &info.value), error,
                           "cannot tell what it is"));
+  if (!info.kept())
+    return failed("chip " + options.chip +
+                  ": its device_info writes beyond the bytes that it is given");
+  device->info_ = info.value;
+  clean(device->info_.name);
+  clean(device->info_.kernels);
+  clean(device->info_.all_kernels);
+  clean(device->info_.instruction_sets);
+  uint32_t& alignment = device->info_.alignment;
+  if (!device->copies_at_once()) alignment = std::bit_ceil(std::max(1U, alignment));  // 1.0: unsaid
+  if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+    return failed("chip " + options.chip + ": its alignment of " + std::to_string(alignment) +
+                  " bytes is no power of two");
   return device;
 }
 
@@ -167,7 +232,6 @@ Device::~Device() {
   if (queue_) chip_.queue_destroy(queue_);
   if (device_) chip_.device_close(device_);
   if (chip_.close) chip_.close(&chip_);
-  if (library_) ::dlclose(library_);
 }
 
 Status Device::check(hadal_status status, const hadal_error& error, std::string_view what) const {
@@ -175,11 +239,18 @@ Status Device::check(hadal_status status, const hadal_error& error, std::string_
   return chip_error(chip_.name, what, status, error);
 }
 
+Status Device::check_handle(const void* handle, std::string_view what) const {
+  if (handle) return {};
+  return failed("chip " + std::string(chip_.name) + ": " + std::string(what) +
+                ": it says that all is well and gives nothing, which is a fault of the chip");
+}
+
 Result<DeviceMemory> Device::allocate(uint64_t bytes) const {
   DeviceMemory memory;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.mem_alloc(device_, bytes, &memory.handle_, &error), error,
-                  "cannot allocate " + std::to_string(bytes) + " bytes"));
+  const std::string what = "cannot allocate " + std::to_string(bytes) + " bytes";
+  HADAL_TRY(check(chip_.mem_alloc(device_, bytes, &memory.handle_, &error), error, what));
+  HADAL_TRY(check_handle(memory.handle_, what));
   memory.device_ = this;
   memory.bytes_ = bytes;
   return memory;
@@ -223,29 +294,73 @@ Status Device::sync() const {
 Result<uint64_t> Device::weight_bytes(const hadal_weight_desc& desc) const {
   uint64_t bytes = 0;
   hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.weight_bytes(device_, &desc, &bytes, &error), error, "weight"));
+  HADAL_TRY(check(chip_.weight_bytes(device_, &desc, &bytes, &error), error, "weight not taken"));
   return bytes;
+}
+
+std::vector<hadal_weight_form> Device::weight_forms(uint32_t use) const {
+  const hadal_weight_form blank = {.size = sizeof(hadal_weight_form)};
+  std::vector<hadal_weight_form> forms(16, blank);
+  auto count = static_cast<uint32_t>(forms.size());
+  hadal_error error = empty_error();
+  if (!chip_.weight_forms ||
+      chip_.weight_forms(device_, use, forms.data(), &count, &error) != HADAL_OK || count == 0) {
+    forms.assign(1, blank);
+    forms[0].dtype = HADAL_F32;
+    return forms;
+  }
+  forms.resize(std::min<size_t>(forms.size(), count));
+  return forms;
 }
 
 Result<DeviceWeight> Device::create_weight(const hadal_weight_desc& desc,
                                            std::span<const hadal_piece> pieces) const {
   DeviceWeight weight;
   hadal_error error = empty_error();
-  HADAL_TRY(
-      check(chip_.weight_create(device_, &desc, pieces.data(), static_cast<uint32_t>(pieces.size()),
-                                &weight.handle_, &error),
-            error, "weight"));
+  const auto count = static_cast<uint32_t>(pieces.size());
+  const hadal_status status =
+      chip_.weight_create_on
+          ? chip_.weight_create_on(queue_, &desc, pieces.data(), count, &weight.handle_, &error)
+          : chip_.weight_create(device_, &desc, pieces.data(), count, &weight.handle_, &error);
+  HADAL_TRY(check(status, error, "cannot make a weight"));
+  HADAL_TRY(check_handle(weight.handle_, "cannot make a weight"));
   weight.device_ = this;
   return weight;
 }
+
+Result<uint64_t> Device::plane_block_bytes(const hadal_plane_desc& desc) const {
+  const auto row = row_bytes(static_cast<DType>(desc.dtype), desc.width);
+  uint64_t bytes = static_cast<uint64_t>(row.value_or(0) * desc.slots);
+  if (!chip_.plane_bytes) return bytes;
+  hadal_error error = empty_error();
+  HADAL_TRY(check(chip_.plane_bytes(device_, &desc, &bytes, &error), error, "cache"));
+  constexpr uint64_t kMost = uint64_t{1} << 32;
+  if (bytes == 0 || bytes > kMost || bytes % info_.alignment != 0)
+    return failed("chip " + std::string(chip_.name) + ": says that a block of the cache takes " +
+                  std::to_string(bytes) +
+                  " bytes, which cannot be: a multiple of its alignment of " +
+                  std::to_string(info_.alignment) + " and at most 4 GiB is expected");
+  return bytes;
+}
+
+uint64_t Device::alignment() const { return std::max<uint64_t>(64, info_.alignment); }
 
 OpSupport Device::query(const hadal_op& op, std::span<const hadal_tensor> tensors,
                         const int64_t* limits) const {
   OpSupport support;
   hadal_error error = empty_error();
-  support.supported = chip_.op_query(device_, &op, tensors.data(), limits, &support.workspace_bytes,
-                                     &error) == HADAL_OK;
-  if (!support.supported) support.reason = error.text;
+  if (chip_.op_support) {
+    hadal_op_answer answer = {.size = sizeof answer};
+    support.supported =
+        chip_.op_support(device_, &op, tensors.data(), limits, &answer, &error) == HADAL_OK;
+    support.workspace_bytes = answer.workspace_bytes;
+    support.numerics = {static_cast<hadal_numerics>(answer.numerics), answer.block};
+  } else {
+    support.supported = chip_.op_query(device_, &op, tensors.data(), limits,
+                                       &support.workspace_bytes, &error) == HADAL_OK;
+  }
+  if (!support.supported)
+    support.reason = error.text[0] != '\0' ? error.text : "the chip gives no reason";
   return support;
 }
 
@@ -262,6 +377,12 @@ Result<DeviceProgram> Device::prepare(const hadal_tape& tape) const {
                   "cannot prepare the tape"));
   program.device_ = this;
   return program;
+}
+
+uint64_t Device::program_bytes(const DeviceProgram& program) const {
+  const hadal_program_table* table = chip_.program;
+  const bool tells = program && table->size >= sizeof(hadal_program_table) && table->bytes;
+  return tells ? table->bytes(program.handle_) : 0;
 }
 
 Status Device::run_program(const DeviceProgram& program, const hadal_step& step) const {

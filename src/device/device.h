@@ -8,13 +8,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "contract/operators.h"
 #include "hadal/chip.h"
 
 namespace hadal {
@@ -29,6 +32,11 @@ struct DeviceOptions {
   int32_t index = 0;  ///< which of the chip's devices
   int32_t threads = 0;  ///< 0: the chip chooses
   std::string kernels;  ///< a kernel table by name; "": the best
+  bool exact = false;   ///< the exact form of every operator that has one
+  std::vector<std::pair<std::string, std::string>>
+      chip_options;  ///< names and values, the chip's own
+  /// Told what the chip logs from WARNING on, a line each; may be called by the chip's threads.
+  std::function<void(std::string_view line)> log = {};
 };
 
 /// Names of the chips that are compiled in.
@@ -88,10 +96,17 @@ class DeviceProgram {
   hadal_program* handle_ = nullptr;
 };
 
+/// The class of numerics in which a chip computes an operator.
+struct Numerics {
+  hadal_numerics numerics = HADAL_NUMERICS_UNSAID;
+  uint32_t block = 0;  ///< block8: values that share a scale
+  [[nodiscard]] std::string name() const { return contract::numerics_name(numerics, block); }
+};
 /// The verdict of a chip on one operator.
 struct OpSupport {
   bool supported = false;
   uint64_t workspace_bytes = 0;
+  Numerics numerics;
   std::string reason;  ///< of a no
 };
 
@@ -104,11 +119,16 @@ class Device {
 
   [[nodiscard]] const hadal_device_info& info() const { return info_; }
   [[nodiscard]] std::string_view chip_name() const { return chip_.name; }
+  /// The user asked for exact numerics.
+  [[nodiscard]] bool asked_exact() const { return options_.exact; }
+  /// copy_in has read its source when it returns: said from contract 1.1 on.
+  [[nodiscard]] bool copies_at_once() const { return (chip_.abi & 0xffff) >= 1; }
 
   Result<DeviceMemory> allocate(uint64_t bytes) const;
   /// Host memory that the chip may read in place; it must outlive the result.
   Result<DeviceMemory> import(std::span<const std::byte> data) const;
   Status copy_in(const DeviceMemory& to, uint64_t offset, std::span<const std::byte> from) const;
+  /// `to` is written when sync() returns, not before.
   Status copy_out(std::span<std::byte> to, const DeviceMemory& from, uint64_t offset) const;
   Status copy(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
               uint64_t from_offset, uint64_t bytes) const;
@@ -116,8 +136,17 @@ class Device {
 
   /// Bytes beside the source, or an error with kFailed when the chip does not take the format.
   Result<uint64_t> weight_bytes(const hadal_weight_desc& desc) const;
+  /// The forms that the chip takes for a use (one HADAL_USE_… bit), the one that it likes best
+  /// first. A chip of 1.0 does not say: F32.
+  [[nodiscard]] std::vector<hadal_weight_form> weight_forms(uint32_t use) const;
+  /// The upload may go on after the call; pieces with keeps_source = 0 may die when it returns.
   Result<DeviceWeight> create_weight(const hadal_weight_desc& desc,
                                      std::span<const hadal_piece> pieces) const;
+
+  /// Bytes of a block of a plane.
+  Result<uint64_t> plane_block_bytes(const hadal_plane_desc& desc) const;
+  /// Offsets in memories are multiples of it: the larger of 64 and what the device asks.
+  [[nodiscard]] uint64_t alignment() const;
 
   OpSupport query(const hadal_op& op, std::span<const hadal_tensor> tensors,
                   const int64_t* limits) const;
@@ -125,7 +154,10 @@ class Device {
                  const hadal_step& step) const;
 
   [[nodiscard]] bool has_program() const { return chip_.program != nullptr; }
+  /// The tape must outlive the program.
   Result<DeviceProgram> prepare(const hadal_tape& tape) const;
+  /// Device memory that a program holds; 0 where the chip does not say.
+  [[nodiscard]] uint64_t program_bytes(const DeviceProgram& program) const;
   /// An Error with kInterrupted if the stop flag was seen.
   Status run_program(const DeviceProgram& program, const hadal_step& step) const;
 
@@ -142,8 +174,11 @@ class Device {
   Device() = default;
   [[nodiscard]] Status check(hadal_status status, const hadal_error& error,
                              std::string_view what) const;
+  [[nodiscard]] Status check_handle(const void* handle, std::string_view what) const;
 
-  void* library_ = nullptr;
+  DeviceOptions options_;
+  hadal_error query_error_{};
+  hadal_host host_{};
   mutable hadal_chip chip_{};
   hadal_device* device_ = nullptr;
   hadal_queue* queue_ = nullptr;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+
+#include "contract/sample.h"
 
 namespace hadal {
 namespace {
@@ -99,19 +102,66 @@ void Engine::propose_drafts() {
   }
 }
 
-Result<Engine::Sampled> Engine::read_sampled(int64_t rows, bool top) const {
+Result<Engine::Sampled> Engine::read_sampled(const StepInputs& inputs, bool top) const {
+  if (runner_->host_samples()) return sample_on_host(inputs, top);
   const StepLayout& l = runner_->layout();
+  const int64_t rows = inputs.rows[HADAL_DIM_R];
   Sampled s;
   s.tokens.resize(static_cast<size_t>(rows));
   s.logprobs.resize(static_cast<size_t>(rows));
-  HADAL_TRY(runner_->read(l.sampled, 0, rows, s.tokens.data()));
-  HADAL_TRY(runner_->read(l.logprob, 0, rows, s.logprobs.data()));
-  if (!top) return s;
-  s.top_tokens.resize(static_cast<size_t>(rows * l.limits.top));
-  s.top_logprobs.resize(static_cast<size_t>(rows * l.limits.top));
-  HADAL_TRY(runner_->read(l.top_token, 0, rows, s.top_tokens.data()));
-  HADAL_TRY(runner_->read(l.top_logprob, 0, rows, s.top_logprobs.data()));
+  if (top) {
+    s.top_tokens.resize(static_cast<size_t>(rows * l.limits.top));
+    s.top_logprobs.resize(static_cast<size_t>(rows * l.limits.top));
+  }
+  const Status queued = [&]() -> Status {
+    HADAL_TRY(runner_->read(l.sampled, 0, rows, s.tokens.data()));
+    HADAL_TRY(runner_->read(l.logprob, 0, rows, s.logprobs.data()));
+    if (!top) return {};
+    HADAL_TRY(runner_->read(l.top_token, 0, rows, s.top_tokens.data()));
+    return runner_->read(l.top_logprob, 0, rows, s.top_logprobs.data());
+  }();
+  // Even if one was refused: those before it are on their way into `s`.
+  HADAL_TRY(runner_->sync());
+  HADAL_TRY(queued);
   return s;
+}
+
+/// By the formula of the operator, from the same inputs: the same tokens.
+Result<Engine::Sampled> Engine::sample_on_host(const StepInputs& inputs, bool top) const {
+  const StepLayout& l = runner_->layout();
+  const auto rows = static_cast<size_t>(inputs.rows[HADAL_DIM_R]);
+  const auto width = static_cast<size_t>(top ? l.limits.top : 0);
+  Sampled s;
+  s.top_tokens.resize(rows * width);
+  s.top_logprobs.resize(rows * width);
+  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
+  for (size_t r = 0; r < rows; ++r) {
+    HADAL_TRY(read_logits(static_cast<int64_t>(r), logits));
+    const int32_t* range = inputs.at<int32_t>(l.entry_start) + r * 2;
+    const auto first = static_cast<size_t>(range[0]),
+               count = static_cast<size_t>(std::max(0, range[1] - range[0]));
+    const contract::SampledToken sampled = contract::sample_row(
+        {.logits = logits,
+         .params = inputs.at<float>(l.sample_params) + r * HADAL_PARAM_COUNT,
+         .key = inputs.at<uint32_t>(l.sample_seed) + r * 2,
+         .position = inputs.at<int32_t>(l.sample_position)[r],
+         .entries = {inputs.at<int32_t>(l.entry) + first * 3, count * 3},
+         .bias = inputs.at<float>(l.entry_bias) + first,
+         .mask = inputs.masked
+                     ? inputs.at<uint32_t>(l.mask) + r * static_cast<size_t>(l.mask.extents[1])
+                     : nullptr},
+        std::span(s.top_tokens).subspan(r * width, width),
+        std::span(s.top_logprobs).subspan(r * width, width));
+    s.tokens.push_back(sampled.token);
+    s.logprobs.push_back(sampled.logprob);
+  }
+  if (rows == 0) HADAL_TRY(runner_->sync());
+  return s;
+}
+
+Status Engine::read_logits(int64_t row, std::vector<float>& logits) const {
+  HADAL_TRY(runner_->read(runner_->layout().logits, row, 1, logits.data()));
+  return runner_->sync();
 }
 
 Status Engine::draft(std::span<const ScheduledRows> step) {
@@ -119,10 +169,9 @@ Status Engine::draft(std::span<const ScheduledRows> step) {
   StepInputs& inputs = builder_.build_draft(step, wanted);
   if (inputs.rows[HADAL_DIM_T] == 0) return {};
   HADAL_TRY(runner_->run_draft(inputs));
-  const StepLayout& l = runner_->layout();
-  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
+  std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
   for (size_t i = 0; i < wanted.size(); ++i) {
-    HADAL_TRY(runner_->read(l.logits, static_cast<int64_t>(i), 1, logits.data()));
+    HADAL_TRY(read_logits(static_cast<int64_t>(i), logits));
     wanted[i].first->request.on_draft_logits(wanted[i].second, logits);
   }
   return {};
@@ -132,11 +181,10 @@ Status Engine::draft(std::span<const ScheduledRows> step) {
 Status Engine::deliver_logits(const ScheduledRows& part, int64_t first_row,
                               int64_t verified) const {
   if (!part.seq->request.on_logits) return {};
-  const StepLayout& l = runner_->layout();
-  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
+  std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
   const int64_t first = part.begin + part.rows - part.logit_rows;
   for (int64_t i = 0; i < part.logit_rows && first + i < part.begin + verified; ++i) {
-    HADAL_TRY(runner_->read(l.logits, first_row + i, 1, logits.data()));
+    HADAL_TRY(read_logits(first_row + i, logits));
     part.seq->request.on_logits(first + i, logits);
   }
   return {};
@@ -166,7 +214,7 @@ TokenEvent Engine::event_of(const Sequence& seq, int64_t row, const Sampled& sam
 Result<bool> Engine::starts_finite(const ScheduledRows& part, int64_t row) const {
   if (part.sampled_rows == 0 || part.seq->generated() > 0) return true;
   std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
-  HADAL_TRY(runner_->read(runner_->layout().logits, row, 1, logits.data()));
+  HADAL_TRY(read_logits(row, logits));
   return std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
 }
 
@@ -197,8 +245,47 @@ void Engine::accept(const ScheduledRows& part, int64_t first_row, const Sampled&
   }
 }
 
+void Engine::cancel(SeqId id) {
+  if (ahead_) (void)settle(runner_->sync());  // an error takes back what was ahead, no more
+  scheduler_.remove(id);
+}
+
+bool Engine::may_run_ahead(std::span<const ScheduledRows> step) const {
+  // With others about, one might have to give up blocks that are not written yet; groups that keep
+  // the last rows have blocks for one step; and a chip of 1.0 may still read the inputs.
+  const auto& groups = runner_->spec().groups;
+  const bool keeps_all = std::all_of(groups.begin(), groups.end(),
+                                     [](const PlaneGroup& group) { return group.keep == 0; });
+  return keeps_all && runner_->device().copies_at_once() && !ahead_ && step.size() == 1 &&
+         scheduler_.running().size() == 1 && scheduler_.waiting().empty() &&
+         step[0].logit_rows == 0 && step[0].begin + step[0].rows < step[0].seq->size() &&
+         !runner_->options().draft;
+}
+
+void Engine::run_ahead(const ScheduledRows& part) {
+  Sequence& seq = *part.seq;
+  ahead_ = {&seq, part.rows, seq.chunk_left, seq.chunk_index};
+  seq.computed = part.begin + part.rows;
+  seq.chunk_left -= std::min(seq.chunk_left, part.rows);
+}
+
+Status Engine::settle(Status waited) {
+  if (!waited) builder_.lost();
+  const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
+  if (!ahead) return waited;
+  if (waited) {
+    blocks_.advance(*ahead->seq, ahead->rows);
+  } else {
+    ahead->seq->computed -= ahead->rows;
+    ahead->seq->chunk_left = ahead->chunk_left;
+    ahead->seq->chunk_index = ahead->chunk_index;
+  }
+  return waited;
+}
+
 Result<std::vector<TokenEvent>> Engine::step() {
   std::vector<TokenEvent> events;
+  if (ahead_ && !scheduler_.waiting().empty()) HADAL_TRY(settle(runner_->sync()));
   scheduler_.admit();
   propose_drafts();
   const std::vector<ScheduledRows> step = scheduler_.next();
@@ -208,8 +295,14 @@ Result<std::vector<TokenEvent>> Engine::step() {
     return part.sampled_rows > 0 && part.seq->request.top_logprobs > 0;
   });
   runner_->fill_extra(builder_.extra_rows(step), inputs);
-  HADAL_TRY(runner_->run(inputs, {.mask = inputs.masked, .top = top}));
-  HADAL_TRY(Sampled sampled, read_sampled(inputs.rows[HADAL_DIM_R], top));
+  Status queued = runner_->run(inputs, {.mask = inputs.masked, .top = top});
+  if (queued && may_run_ahead(step)) {
+    run_ahead(step[0]);
+    return events;
+  }
+  Result<Sampled> read = queued ? read_sampled(inputs, top) : queued.error();
+  HADAL_TRY(settle(read ? Status() : read.error()));
+  Sampled sampled = *std::move(read);
 
   int64_t row = 0;
   std::vector<int64_t> verified;  // a part: rows whose tokens are right

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -37,14 +38,17 @@ class Engine {
   /// parameter out of its range), kMemory (the prompt can never fit: both numbers).
   Result<SeqId> add(Request request);
   /// Forgets a request; what it computed may stay in the prefix cache.
-  void cancel(SeqId id) { scheduler_.remove(id); }
+  void cancel(SeqId id);
   [[nodiscard]] bool idle() const {
     return scheduler_.waiting().empty() && scheduler_.running().empty();
   }
 
   /// Runs one step and tells what came of it. kInterrupted leaves every sequence as it was before
-  /// the step.
+  /// the step. A chunk of a long prompt that runs alone is queued without waiting for it: the next
+  /// step is scheduled and built while the device works, and an error of both is told there.
   Result<std::vector<TokenEvent>> step();
+  /// A step was queued and not waited for.
+  [[nodiscard]] bool runs_ahead() const { return ahead_.has_value(); }
 
   /// Makes a running step() give up with kInterrupted. Safe in a signal handler.
   void interrupt() { runner_->interrupt(); }
@@ -53,13 +57,26 @@ class Engine {
   [[nodiscard]] const BlockManager& blocks() const { return blocks_; }
 
  private:
+  /// Rows that were queued and count as computed, though nobody has waited for them yet.
+  struct Ahead {
+    Sequence* seq;
+    int64_t rows;
+    int64_t chunk_left;  ///< before
+    int64_t chunk_index;
+  };
+  [[nodiscard]] bool may_run_ahead(std::span<const ScheduledRows> step) const;
+  void run_ahead(const ScheduledRows& part);
+  /// The queue was waited for: what was queued counts for good, or not at all.
+  Status settle(Status waited);
   /// What the device chose for the rows of a step, [R] each; top: [R, limits.top].
   struct Sampled {
     std::vector<int32_t> tokens, top_tokens;
     std::vector<float> logprobs, top_logprobs;
   };
   void propose_drafts();
-  Result<Sampled> read_sampled(int64_t rows, bool top) const;
+  Result<Sampled> read_sampled(const StepInputs& inputs, bool top) const;
+  Result<Sampled> sample_on_host(const StepInputs& inputs, bool top) const;
+  Status read_logits(int64_t row, std::vector<float>& logits) const;
   Status draft(std::span<const ScheduledRows> step);
   Status deliver_logits(const ScheduledRows& part, int64_t first_row, int64_t verified) const;
   Result<bool> starts_finite(const ScheduledRows& part, int64_t row) const;
@@ -75,6 +92,7 @@ class Engine {
   int64_t longest_;
   Scheduler scheduler_;
   StepBuilder builder_;
+  std::optional<Ahead> ahead_;
   int64_t next_id_ = 0;
 };
 

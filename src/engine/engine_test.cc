@@ -424,5 +424,67 @@ TEST(Engine, AnInterruptLeavesEverythingAsItWas) {
   EXPECT_EQ(got.tokens, expected.tokens);
 }
 
+// A chip whose queue runs behind: chunks of a prompt are queued while the one before still runs.
+TEST(Engine, BuildsTheNextStepWhileOneRuns) {
+  RunnerOptions options = small_options();
+  options.device.chip = HADAL_APART_HALF_FILE;
+  const auto prompt_of = [](const Loaded& loaded) {
+    Request r = request(5, 300, 8, loaded.engine->spec().vocab_size, false);
+    r.chunks = {64, 60, 50, 40};
+    return r;
+  };
+  const Loaded whole = load(golden("llama"), options);
+  const std::vector<TokenId> expected = run(*whole.engine, {prompt_of(whole)}, false)[0].tokens;
+  ASSERT_EQ(expected.size(), 8U);
+
+  const Loaded cut = load(golden("llama"), options);
+  ASSERT_TRUE(cut.engine->add(prompt_of(cut)));
+  ASSERT_TRUE(cut.engine->step());
+  EXPECT_TRUE(cut.engine->runs_ahead());
+  EXPECT_EQ(cut.engine->scheduler().running()[0]->computed, 64);
+  ASSERT_TRUE(cut.engine->step());  // waits for both
+  EXPECT_FALSE(cut.engine->runs_ahead());
+  EXPECT_EQ(cut.engine->scheduler().running()[0]->computed, 124);
+
+  // An interrupt takes back what nobody has waited for.
+  ASSERT_TRUE(cut.engine->step());
+  EXPECT_EQ(cut.engine->scheduler().running()[0]->computed, 174);
+  cut.engine->interrupt();
+  const auto stopped = cut.engine->step();
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code, ErrorCode::kInterrupted);
+  EXPECT_EQ(cut.engine->scheduler().running()[0]->computed, 124);
+  cut.engine->runner().clear_interrupt();
+  std::vector<TokenId> tokens;
+  while (!cut.engine->idle()) {
+    const auto events = cut.engine->step();
+    ASSERT_TRUE(events) << events.error().message;
+    for (const TokenEvent& event : *events) tokens.push_back(event.token);
+  }
+  EXPECT_EQ(tokens, expected);
+
+  // A second request settles it, and so does cancelling.
+  const Loaded other = load(golden("llama"), options);
+  const auto first = other.engine->add(prompt_of(other));
+  ASSERT_TRUE(other.engine->step());
+  ASSERT_TRUE(other.engine->add(prompt_of(other)));
+  ASSERT_TRUE(other.engine->step());
+  EXPECT_FALSE(other.engine->runs_ahead());
+  other.engine->cancel(*first);
+  EXPECT_EQ(other.engine->scheduler().running().size(), 1U);
+}
+
+// Groups that keep their last rows have blocks for one step alone: nothing is queued ahead there.
+TEST(Engine, DoesNotRunAheadWhereBlocksAreGivenBack) {
+  const Loaded l = load(golden("deepseek-v4"));
+  Request r = request(5, 300, 2, l.engine->spec().vocab_size, false);
+  ASSERT_TRUE(l.engine->add(std::move(r)));
+  while (!l.engine->idle()) {
+    const auto events = l.engine->step();
+    ASSERT_TRUE(events) << events.error().message;
+    EXPECT_FALSE(l.engine->runs_ahead());
+  }
+}
+
 }  // namespace
 }  // namespace hadal

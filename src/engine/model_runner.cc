@@ -1,6 +1,7 @@
 #include "engine/model_runner.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/cpu_info.h"
 #include "engine/block_manager.h"
@@ -16,6 +17,22 @@ Error context_error(std::string message, int64_t fits) {
   error.setting = Setting::kContext;
   error.suggestion = fits;
   return error;
+}
+
+/// What a chip declines, in one line: each operator, how often, and the first reason.
+Error declines(const std::string& chip, const std::map<std::string, std::string>& declined) {
+  std::map<std::string, std::pair<int, std::string>> groups;
+  for (const auto& [what, why] : declined) {
+    auto& [count, reason] = groups[what.substr(0, what.find('('))];
+    if (count++ == 0) reason = what + ": " + why;
+  }
+  std::string text = "chip " + chip + " declines operators that this model needs";
+  const char* separator = ": ";
+  for (const auto& [op, group] : groups) {
+    text += separator + op + " (" + std::to_string(group.first) + "), the first: " + group.second;
+    separator = "; ";
+  }
+  return failed(std::move(text));
 }
 
 std::string gib(uint64_t bytes) {
@@ -71,20 +88,28 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     const int64_t block_tokens = group.block_slots * group.ratio;
     limits.max_blocks.push_back((positions + block_tokens - 1) / block_tokens);
   }
+  limits.alignment = r->device_->alignment();
   r->layout_ = std::make_unique<StepLayout>(limits);
-  r->step_planes_ = std::make_unique<StepPlanes>(spec, options.kv_cache_dtype, r->blocks_);
+  for (const Plane& plane : spec.planes) {
+    hadal_plane_desc desc{};
+    desc.size = sizeof desc;
+    desc.role = static_cast<uint32_t>(plane.role);
+    desc.dtype = plane_dtype(plane.role, options.kv_cache_dtype);
+    desc.heads = static_cast<uint32_t>(plane.heads);
+    desc.slots = spec.groups[plane.group].block_slots;
+    desc.width = plane.width;
+    HADAL_TRY(const uint64_t bytes, r->device_->plane_block_bytes(desc));
+    r->block_bytes_.push_back(bytes);
+  }
+  r->step_planes_ =
+      std::make_unique<StepPlanes>(spec, options.kv_cache_dtype, r->blocks_, r->block_bytes_);
 
   HADAL_TRY(WeightLoader weights,
             WeightLoader::plan(*r->device_, r->model_->weights(), options.weights));
   r->loader_ = std::make_unique<WeightLoader>(std::move(weights));
 
   const StepCost worst = r->step_cost(limits.dims(), static_cast<double>(r->context_));
-  if (!worst.declined.empty()) {
-    const auto& [what, why] = *worst.declined.begin();
-    return failed("chip " + options.device.chip + " declines " +
-                  std::to_string(worst.declined.size()) +
-                  " operator(s) that this model needs; the first: " + what + ": " + why);
-  }
+  if (!worst.declined.empty()) return declines(options.device.chip, worst.declined);
   r->scratch_bytes_ = worst.scratch_bytes;
   r->workspace_bytes_ = worst.workspace_bytes;
   return r;
@@ -93,13 +118,15 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
   const auto limits = layout_->limits.dims();
   // Handles are left out, so that the answer is the same before and after the load.
-  const auto takes_fused = [&](const hadal_op& op, std::span<const Tensor> tensors) {
+  const auto takes = [&](const hadal_op& op, std::span<const Tensor> tensors) {
     std::array<Tensor, HADAL_MAX_OPERANDS> unbound{};
     std::copy(tensors.begin(), tensors.end(), unbound.begin());
     for (Tensor& t : unbound) t.weight = nullptr;
-    return device_->query(op, unbound, limits.data()).supported;
+    const bool taken = device_->query(op, unbound, limits.data()).supported;
+    if (op.id == HADAL_OP_SAMPLE && !taken) host_samples_ = true;
+    return taken;
   };
-  Ops ops(sink, *layout_, takes_fused, pass.sample);
+  Ops ops(sink, *layout_, takes, pass.sample);
   ((*model_).*pass.forward)(ops, *step_planes_);
   if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
 }
@@ -117,11 +144,7 @@ StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, doubl
 }
 
 uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
-  const ModelSpec& spec = model_->spec();
-  const Plane& p = spec.planes[plane];
-  return static_cast<uint64_t>(blocks * spec.groups[p.group].block_slots) *
-         static_cast<uint64_t>(
-             row_bytes(plane_dtype(p.role, options_.kv_cache_dtype), p.width).value_or(0));
+  return static_cast<uint64_t>(blocks) * block_bytes_[plane];
 }
 
 MemoryPlan ModelRunner::memory_plan() const {
@@ -226,26 +249,25 @@ Status ModelRunner::run(StepInputs& inputs, SampleForm sample) {
 
 Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
   input_bytes_copied_ = 0;
+  // A chip need not look at the flag before its work is done.
+  if (stoppable && stop_.load(std::memory_order_relaxed) != 0)
+    return Error{ErrorCode::kInterrupted, "stopped before the step began"};
   for (const auto& [offset, bytes] : inputs.changed()) {
     HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
     input_bytes_copied_ += bytes.size();
   }
   inputs.copied();
   hadal_step step = make_step(inputs.rows);
+  step.host_inputs = inputs.data();
   if (!stoppable) step.stop = nullptr;
   if (options_.eager) {
     EagerSink sink(*device_, step, step_planes_->count());
     forward(pass, sink, nullptr);
-    HADAL_TRY(sink.status());
-    return device_->sync();
+    return sink.status();
   }
   if (pass.tape.ops.empty()) HADAL_TRY(record(pass));
-  if (pass.program) {
-    HADAL_TRY(device_->run_program(pass.program, step));
-  } else {
-    HADAL_TRY(device_->run_ops(pass.tape.head, 0, pass.tape.head.op_count, step));
-  }
-  return device_->sync();
+  if (pass.program) return device_->run_program(pass.program, step);
+  return device_->run_ops(pass.tape.head, 0, pass.tape.head.op_count, step);
 }
 
 Error ModelRunner::explain_not_finite(const StepInputs& inputs) {

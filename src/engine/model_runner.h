@@ -59,6 +59,11 @@ class ModelRunner {
   [[nodiscard]] const RunnerOptions& options() const { return options_; }
   [[nodiscard]] int64_t context() const { return context_; }
   [[nodiscard]] std::deque<Weight>& weights() { return model_->weights(); }
+  /// Of WeightLoader; none where the user asked for fp32.
+  [[nodiscard]] std::vector<std::string> conversions() const {
+    return options_.weights == WeightMode::kNative ? loader_->conversions()
+                                                   : std::vector<std::string>();
+  }
   [[nodiscard]] FileTableTotals file_tables() const { return model_->file_tables(); }
 
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
@@ -78,18 +83,21 @@ class ModelRunner {
   void fill_extra(std::span<const SequenceRows> step, StepInputs& inputs) const {
     if (layout_->limits.extra > 0) model_->fill_extra(step, inputs.at<float>(layout_->extra));
   }
-  /// Copies what changed of the inputs and runs one step. kInterrupted if the stop flag was set;
-  /// then nothing counts as done.
+  /// Copies what changed of the inputs and queues one step; sync() tells how it went.
   Status run(StepInputs& inputs, SampleForm sample);
+  /// Waits for what was queued. kInterrupted if the stop flag was set; then nothing counts as done.
+  Status sync() const { return device_->sync(); }
   /// Runs the draft on the hidden rows of the last step. It is short, and the step's tokens are
   /// known already: it does not stop.
   Status run_draft(StepInputs& inputs) { return run(draft_, inputs, false); }
+  /// The chip declines `sample`: tokens are chosen from the logits by the host.
+  [[nodiscard]] bool host_samples() const { return host_samples_; }
   /// Bytes of inputs that the last step copied to the device.
   [[nodiscard]] uint64_t input_bytes_copied() const { return input_bytes_copied_; }
   /// Runs the step again, operator by operator, and tells where numbers that are not finite first
   /// come out: the error of a request that ended so.
   [[nodiscard]] Error explain_not_finite(const StepInputs& inputs);
-  /// Copies a step output: rows [first, first + count) of `part`.
+  /// Copies a step output, rows [first, first + count) of `part`: it is there after sync().
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
     return device_->copy_out(std::as_writable_bytes(std::span(
@@ -126,9 +134,11 @@ class ModelRunner {
   std::unique_ptr<StepLayout> layout_;
   std::unique_ptr<StepPlanes> step_planes_;
   std::vector<int64_t> blocks_;
+  std::vector<uint64_t> block_bytes_;  ///< of a layer of each plane
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
   std::atomic<int32_t> stop_{0};
   uint64_t input_bytes_copied_ = 0;
+  mutable bool host_samples_ = false;  // found while a pass is recorded
 
   // Device objects: destroyed in reverse order, the program before the weights before the memories
   // that they read.

@@ -21,6 +21,8 @@ class StepBuilder {
 
   /// The inputs of the main pass, but for what the model works out itself (extra_rows).
   StepInputs& build(std::span<const ScheduledRows> step);
+  /// Of StepInputs.
+  void lost() { inputs_.lost(); }
   /// Of the same step, what the model needs for its own part of the inputs. Valid until the next.
   [[nodiscard]] std::vector<SequenceRows> extra_rows(std::span<const ScheduledRows> step);
 

@@ -21,9 +21,15 @@ StepInputs::StepInputs(const StepLayout& layout)
   for (const hadal_tensor& table : layout.block_table) {
     const uint64_t bytes = bytes_of_rows(table, layout.limits.sequences);
     std::fill_n(at<int32_t>(table), bytes / sizeof(int32_t), -1);
-    tables_.emplace_back(table.offset, table.offset + bytes);
     filled_.emplace_back(static_cast<size_t>(layout.limits.sequences), 0);
   }
+  lost();
+}
+
+void StepInputs::lost() {
+  for (const hadal_tensor& table : layout_.block_table)
+    tables_.emplace_back(table.offset,
+                         table.offset + bytes_of_rows(table, layout_.limits.sequences));
 }
 
 void StepInputs::set_blocks(size_t group, int64_t slot, std::span<const int32_t> blocks) {

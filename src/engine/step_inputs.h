@@ -24,6 +24,12 @@ class StepInputs {
   T* at(const Tensor& part) {
     return reinterpret_cast<T*>(bytes_.data() + part.offset);
   }
+  template <typename T>
+  const T* at(const Tensor& part) const {
+    return reinterpret_cast<const T*>(bytes_.data() + part.offset);
+  }
+  /// All of the host's copy, laid out as the layout says.
+  [[nodiscard]] const std::byte* data() const { return bytes_.data(); }
   /// The block table of a sequence slot in one group; what follows the blocks is -1.
   void set_blocks(size_t group, int64_t slot, std::span<const int32_t> blocks);
   /// A penalty entry; the scheduler has seen to it that there is room.
@@ -41,6 +47,8 @@ class StepInputs {
   [[nodiscard]] std::vector<Range> changed() const;
   /// The device has all of changed().
   void copied() { tables_.clear(); }
+  /// The queue failed, so that copies into the device may be lost: block tables travel whole again.
+  void lost();
 
  private:
   const StepLayout& layout_;

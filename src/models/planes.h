@@ -29,15 +29,15 @@ struct PlaneGroup {
   bool tail = false;  ///< written by the model's tail alone
 };
 
-/// What the numbers of a plane are.
-enum class PlaneRole {
-  kKey,            ///< keys of grouped-query attention
-  kValue,          ///< its values
-  kLatent,         ///< MLA: latent and rotated key, of which keys and values are made
-  kWindow,         ///< keys that are values as well, of the last positions
-  kCompressorRow,  ///< what a compressor pools into an entry
-  kEntry,          ///< compressed keys that are values as well
-  kIndexKey,       ///< keys by which an indexer chooses
+/// What the numbers of a plane are, in the contract's words.
+enum class PlaneRole : uint32_t {
+  kKey = HADAL_PLANE_KEY,
+  kValue = HADAL_PLANE_VALUE,
+  kLatent = HADAL_PLANE_LATENT,
+  kWindow = HADAL_PLANE_WINDOW,
+  kCompressorRow = HADAL_PLANE_COMPRESSOR_ROW,
+  kEntry = HADAL_PLANE_ENTRY,
+  kIndexKey = HADAL_PLANE_INDEX_KEY,
 };
 
 /// The type in which a plane is kept: the user's choice; but rows of a compressor are always fp32,
@@ -52,6 +52,7 @@ struct Plane {
   size_t group = 0;
   int64_t layers = 0;
   int64_t width = 0;  ///< numbers a slot and layer
+  int64_t heads = 1;  ///< the width is so many heads side by side
 };
 
 /// A group and a plane as ModelSpec gave them out. Unset, they belong to no model.
@@ -68,8 +69,9 @@ struct ModelSpec;
 /// The planes of one step as operands.
 class StepPlanes {
  public:
-  /// blocks[g]: blocks of group g.
-  StepPlanes(const ModelSpec& spec, DType kv_cache_dtype, std::span<const int64_t> blocks);
+  /// blocks[g]: blocks of group g; block_bytes[p]: bytes of a block of a layer of plane p.
+  StepPlanes(const ModelSpec& spec, DType kv_cache_dtype, std::span<const int64_t> blocks,
+             std::span<const uint64_t> block_bytes);
   /// One layer of a plane; layers are counted within the plane.
   [[nodiscard]] const PlaneLayer& of(PlaneHandle plane, int64_t layer) const;
   /// Layers of all planes together: the number of memories that a step carries.

@@ -52,9 +52,11 @@ GroupHandle ModelSpec::add_group(PlaneGroup group) {
   return {groups.size() - 1};
 }
 
-PlaneHandle ModelSpec::add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width) {
+PlaneHandle ModelSpec::add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width,
+                                 int64_t heads) {
   HADAL_CHECK(group.index < groups.size());
-  planes.push_back({.role = role, .group = group.index, .layers = layers, .width = width});
+  planes.push_back(
+      {.role = role, .group = group.index, .layers = layers, .width = width, .heads = heads});
   return {planes.size() - 1, group};
 }
 

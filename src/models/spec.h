@@ -42,7 +42,8 @@ struct ModelSpec {
   /// The keys of config.json that all families share, checked; begins `fields` with them.
   static Result<ModelSpec> from_config(const Config& config);
   GroupHandle add_group(PlaneGroup group);
-  PlaneHandle add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width);
+  PlaneHandle add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width,
+                        int64_t heads = 1);
   void field(std::string name, std::string value);
   void field(std::string name, int64_t value);
   void field(std::string name, bool value);

@@ -35,8 +35,8 @@ void add_operands(OpShape& s, const hadal_op& op, std::span<const Tensor> tensor
 
 /// Adds a cache's bytes: each sequence's is read once a step.
 void add_cache(OpShape& s, const Tensor& plane, const Rows& rows, double entries) {
-  s.io_bytes +=
-      static_cast<double>(rows[HADAL_DIM_S]) * entries * static_cast<double>(plane.strides[1]);
+  const double slot = static_cast<double>(plane.strides[0]) / static_cast<double>(plane.extents[1]);
+  s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * entries * slot;
 }
 
 void add_segments(OpShape& s, const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,

@@ -44,10 +44,10 @@ void Ops::emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operand
   ++emitted_;
 }
 
-bool Ops::emit_fused(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
-                     const hadal_attributes& attr) {
+bool Ops::emit_if_taken(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+                        const hadal_attributes& attr) {
   const Described call(id, operands, attr);
-  if (!takes_fused_(call.op, call.operands())) return false;
+  if (!takes_(call.op, call.operands())) return false;
   sink_.op(call.op, call.operands());
   ++emitted_;
   return true;
@@ -94,7 +94,7 @@ void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp,
 void Ops::gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp) {
   hadal_attributes attr{};
   attr.swiglu.clamp = static_cast<float>(clamp);
-  if (!emit_fused(HADAL_OP_GATED_MATMUL, {x, gate, up, out}, attr))
+  if (!emit_if_taken(HADAL_OP_GATED_MATMUL, {x, gate, up, out}, attr))
     lower_gated_matmul(x, gate, up, out, clamp);
 }
 
@@ -141,8 +141,8 @@ void Ops::moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tenso
   hadal_attributes attr{};
   attr.experts.clamp = static_cast<float>(clamp);
   attr.experts.fan = static_cast<uint32_t>(expert.extents[1]);
-  if (!emit_fused(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out},
-                  attr))
+  if (!emit_if_taken(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out},
+                     attr))
     lower_moe_experts(x, expert, weight, gate, up, down, out, clamp, shared, add);
 }
 
@@ -249,11 +249,11 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
   hadal_attributes attr{};
   attr.latent.scale = static_cast<float>(scale);
   attr.latent.segments[0].ratio = static_cast<uint32_t>(segment.plane.ratio);
-  if (!emit_fused(HADAL_OP_MLA_ATTENTION,
-                  {q_nope, q_rope, w_uk, w_uv, segment.plane.tensor, position_of(q_nope),
-                   row_seq_of(q_nope), inputs_.block_table[segment.plane.group],
-                   inputs_.first[segment.plane.group], segment.list, out},
-                  attr))
+  if (!emit_if_taken(HADAL_OP_MLA_ATTENTION,
+                     {q_nope, q_rope, w_uk, w_uv, segment.plane.tensor, position_of(q_nope),
+                      row_seq_of(q_nope), inputs_.block_table[segment.plane.group],
+                      inputs_.first[segment.plane.group], segment.list, out},
+                     attr))
     lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
 }
 
@@ -277,12 +277,13 @@ void Ops::sample() {
   hadal_attributes attr{};
   const int64_t top = sample_.top ? inputs_.limits.top : 0;
   attr.sample.top = static_cast<uint32_t>(top);
-  emit(HADAL_OP_SAMPLE,
-       {inputs_.logits, inputs_.sample_params, inputs_.sample_seed, inputs_.sample_position,
-        inputs_.entry_start, inputs_.entry, inputs_.entry_bias,
-        sample_.mask ? std::optional(inputs_.mask) : std::nullopt, inputs_.sampled, inputs_.logprob,
-        columns(inputs_.top_token, 0, top), columns(inputs_.top_logprob, 0, top)},
-       attr);
+  emit_if_taken(
+      HADAL_OP_SAMPLE,
+      {inputs_.logits, inputs_.sample_params, inputs_.sample_seed, inputs_.sample_position,
+       inputs_.entry_start, inputs_.entry, inputs_.entry_bias,
+       sample_.mask ? std::optional(inputs_.mask) : std::nullopt, inputs_.sampled, inputs_.logprob,
+       columns(inputs_.top_token, 0, top), columns(inputs_.top_logprob, 0, top)},
+      attr);
 }
 
 Tensor Scratch::like(const Tensor& t) {
@@ -295,7 +296,9 @@ Tensor Scratch::make(DType dtype, hadal_dim dim, std::initializer_list<int64_t> 
   Tensor out = make_tensor(dtype, HADAL_SPACE_SCRATCH, dim, extents);
   const int64_t rows = out.extents[0] * ops_.inputs_.limits.dims()[out.row_dim];
   out.offset = ops_.scratch_top_;
-  ops_.scratch_top_ += (static_cast<uint64_t>(rows * out.strides[0]) + 63) / 64 * 64;
+  const uint64_t alignment = ops_.inputs_.limits.alignment;
+  ops_.scratch_top_ +=
+      (static_cast<uint64_t>(rows * out.strides[0]) + alignment - 1) / alignment * alignment;
   ops_.scratch_high_ = std::max(ops_.scratch_high_, ops_.scratch_top_);
   return out;
 }

@@ -20,9 +20,10 @@
 
 namespace hadal {
 
-/// Whether the chip takes a fused operator with these operands; if not, that call is lowered. Asked
-/// for every call, and always answered alike for a call.
-using TakesFused = std::function<bool(const hadal_op& op, std::span<const Tensor> tensors)>;
+/// Whether the chip takes an operator that it need not take, with these operands: a fused one,
+/// which is lowered else, or `sample`, which is left to the host. Asked for every call, and always
+/// answered alike for a call.
+using TakesOptional = std::function<bool(const hadal_op& op, std::span<const Tensor> tensors)>;
 
 /// The rotary embedding of one kind of layer.
 struct Rope {
@@ -77,8 +78,8 @@ struct SampleForm {
 
 class Ops {
  public:
-  Ops(Sink& sink, const StepLayout& inputs, TakesFused takes_fused, SampleForm sample = {})
-      : sink_(sink), inputs_(inputs), takes_fused_(std::move(takes_fused)), sample_(sample) {}
+  Ops(Sink& sink, const StepLayout& inputs, TakesOptional takes, SampleForm sample = {})
+      : sink_(sink), inputs_(inputs), takes_(std::move(takes)), sample_(sample) {}
   Ops(const Ops&) = delete;
   Ops& operator=(const Ops&) = delete;
 
@@ -166,16 +167,16 @@ class Ops {
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,
-  /// top_logprob.
+  /// top_logprob; nothing where the chip declines that.
   void sample();
 
  private:
   friend class Scratch;
   void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
             const hadal_attributes& attr = {});
-  /// The same for a fused operator: false, and nothing done, if the chip does not take it.
-  [[nodiscard]] bool emit_fused(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
-                                const hadal_attributes& attr);
+  /// The same for one that a chip need not take: false, and nothing done, if it does not.
+  bool emit_if_taken(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
+                     const hadal_attributes& attr);
   /// Positions and sequences of the rows of x: those of the tail, where x has its rows.
   [[nodiscard]] const Tensor& position_of(const Tensor& x) const {
     return of_tail(x) ? inputs_.tail_position : inputs_.position;
@@ -199,7 +200,7 @@ class Ops {
 
   Sink& sink_;
   const StepLayout& inputs_;
-  TakesFused takes_fused_;
+  TakesOptional takes_;
   SampleForm sample_;
   uint64_t scratch_top_ = 0;
   uint64_t scratch_high_ = 0;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,6 +57,7 @@ struct StepCost {
   };
   std::map<std::string, OpTotal> ops;           ///< by operator name, for the rows of that step
   std::map<std::string, std::string> declined;  ///< operator with shapes -> the chip's reason
+  std::map<std::string, std::set<std::string>> classes;  ///< class of numerics -> operators
   double flops = 0, bytes = 0;
   uint64_t scratch_bytes = 0, workspace_bytes = 0;
 };

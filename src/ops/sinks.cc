@@ -71,6 +71,7 @@ void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
   cost_.bytes += own.bytes;
   const OpSupport support = device_.query(op, tensors, limits_.data());
   if (support.supported) {
+    cost_.classes[support.numerics.name()].insert(contract::op_name(op.id));
     cost_.workspace_bytes = std::max(cost_.workspace_bytes, support.workspace_bytes);
     return;
   }

@@ -7,23 +7,25 @@
 namespace hadal {
 namespace {
 
-/// Lays parts out one after another, each at a multiple of 64 bytes.
+/// Lays parts out one after another, each aligned.
 class Block {
  public:
   Block(hadal_space space, const StepLimits& limits, uint64_t& bytes)
-      : space_(space), dims_(limits.dims()), bytes_(bytes) {}
+      : space_(space), dims_(limits.dims()), alignment_(limits.alignment), bytes_(bytes) {}
 
   hadal_tensor part(hadal_dtype dtype, hadal_dim dim, std::initializer_list<int64_t> extents) {
     hadal_tensor t = make_tensor(dtype, space_, dim, extents);
     t.offset = bytes_;
     const int64_t rows = t.extents[0] * dims_[dim];
-    bytes_ += (static_cast<uint64_t>(rows * t.strides[0]) + 63) / 64 * 64;
+    bytes_ +=
+        (static_cast<uint64_t>(rows * t.strides[0]) + alignment_ - 1) / alignment_ * alignment_;
     return t;
   }
 
  private:
   hadal_space space_;
   std::array<int64_t, HADAL_DIM_COUNT> dims_;
+  uint64_t alignment_;
   uint64_t& bytes_;
 };
 

@@ -29,6 +29,7 @@ struct StepLimits {
   int64_t extra = 0;                ///< numbers a token row that the model fills itself; 0: none
   int64_t top = 0;                  ///< most likely tokens reported a row
   std::vector<int64_t> max_blocks;  ///< a plane group: blocks of the longest sequence
+  uint64_t alignment = 64;          ///< of offsets in inputs, outputs and scratch
 
   [[nodiscard]] std::array<int64_t, HADAL_DIM_COUNT> dims() const {
     return {1, tokens, sequences, logit_rows, tokens};

@@ -15,7 +15,7 @@ StepLayout layout() {
                      .max_blocks = {5}});
 }
 
-const TakesFused kTakesAll = [](const hadal_op&, std::span<const Tensor>) { return true; };
+const TakesOptional kTakesAll = [](const hadal_op&, std::span<const Tensor>) { return true; };
 
 Tensor weight(std::initializer_list<int64_t> extents) {
   return make_tensor(HADAL_F32, HADAL_SPACE_WEIGHT, HADAL_DIM_CONST, extents);

@@ -34,11 +34,13 @@ inline Tensor make_tensor(DType dtype, hadal_space space, hadal_dim dim,
   return t;
 }
 
-/// Columns [first, first + count) of a [rows, n] tensor: a view with the same row stride.
+/// Columns [first, first + count) of a [rows, n] tensor: a view with the same row stride, which
+/// need not begin where a device would have it.
 inline Tensor columns(Tensor t, int64_t first, int64_t count) {
   HADAL_CHECK(t.rank == 2 && first >= 0 && first + count <= t.extents[1]);
   t.offset += static_cast<uint64_t>(first * t.strides[1]);
   t.extents[1] = count;
+  if (first > 0) t.flags |= HADAL_TENSOR_COLUMNS;
   return t;
 }
 
@@ -59,6 +61,7 @@ inline Tensor inner(Tensor t, int64_t first, int64_t count) {
   HADAL_CHECK(t.rank == 3 && first >= 0 && first + count <= t.extents[2]);
   t.offset += static_cast<uint64_t>(first * t.strides[2]);
   t.extents[2] = count;
+  if (first > 0) t.flags |= HADAL_TENSOR_COLUMNS;
   return t;
 }
 

@@ -1,8 +1,10 @@
 #include "weights/convert.h"
 
+#include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <new>
 
-#include "base/floats.h"
 #include "base/quant.h"
 
 namespace hadal {
@@ -26,13 +28,14 @@ hadal_weight_desc describe(const WeightSource& source) {
   return desc;
 }
 
-/// The description of the same weight decoded to `dtype`.
-hadal_weight_desc decoded(const WeightSource& source, DType dtype) {
+/// The description of the same weight in another form.
+hadal_weight_desc described(const WeightSource& source, const WeightForm& form) {
   hadal_weight_desc desc = describe(source);
-  desc.dtype = dtype;
+  desc.dtype = form.dtype;
   desc.keeps_source = 0;
-  desc.scale_dtype = HADAL_DTYPE_NONE;
-  desc.scale_block_rows = desc.scale_block_cols = 0;
+  desc.scale_dtype = form.scale_dtype;
+  desc.scale_block_rows = form.block_rows;
+  desc.scale_block_cols = form.scaled() && form.block_cols == 0 ? source.cols : form.block_cols;
   return desc;
 }
 
@@ -48,23 +51,112 @@ std::vector<float> turned(const std::vector<float>& values, const WeightSource& 
   return out;
 }
 
-Result<LoadedWeight> load_decoded(const Device& device, const WeightSource& source, DType dtype) {
-  LoadedWeight loaded;
-  HADAL_TRY(const std::vector<float> values, decode_weight(source));
-  std::vector<uint16_t> halves;
-  if (dtype != HADAL_F32) {
-    halves.reserve(values.size());
-    for (const float v : values)
-      halves.push_back(dtype == HADAL_F16 ? f32_to_f16(v) : f32_to_bf16(v));
+/// A source encoded anew: elements and scales of all matrices, one after the other.
+struct Encoded {
+  std::vector<std::byte> elements;
+  std::vector<float> scales;
+  EncodingError error;
+};
+
+/// Decodes rows [from, from + count) of all matrices together, wherever the pieces end.
+bool decode_rows(const WeightSource& source, int64_t from, int64_t count, float* out) {
+  int64_t first = 0;
+  for (const WeightSource::Piece& piece : source.pieces) {
+    for (; count > 0 && from < first + piece.rows; ++from, --count, out += source.cols)
+      if (!decode_row(source, piece, from - first, out)) return false;
+    first += piece.rows;
   }
-  const auto bytes =
-      halves.empty() ? std::as_bytes(std::span(values)) : std::as_bytes(std::span(halves));
-  HADAL_TRY(const DeviceMemory memory, device.import(bytes));
-  hadal_piece piece{};
-  piece.memory = memory.get();
-  piece.rows = source.batch * source.rows;
-  piece.row_stride = row_bytes(dtype, source.cols).value_or(0);
-  HADAL_TRY(loaded.weight, device.create_weight(decoded(source, dtype), {&piece, 1}));
+  return count == 0;
+}
+
+Error holds_no_numbers(const WeightSource& source) {
+  return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
+                " holds no numbers");
+}
+
+/// Encodes by runs of whole blocks of rows, each a task of its own.
+Result<Encoded> encode(const WeightSource& source, const WeightForm& form, ThreadPool& pool) {
+  const int64_t block = std::max<int64_t>(1, form.block_rows);
+  const int64_t run = std::max<int64_t>(1, 16 / block) * block;  // whole blocks of rows
+  const int64_t runs = ceil_div(source.rows, run), across = form.scale_cols(source.cols);
+  const int64_t scale_rows = form.scaled() ? ceil_div(source.rows, form.block_rows) : 0;
+  const auto stride = static_cast<size_t>(row_bytes(form.dtype, source.cols).value_or(0));
+  Encoded out;
+  std::vector<float> turned_values;
+  const auto no_memory = [&] {
+    return memory_error(source.name + ": no memory to convert it to " + form.text());
+  };
+  try {
+    out.elements.resize(static_cast<size_t>(source.batch * source.rows) * stride);
+    out.scales.resize(static_cast<size_t>(source.batch * scale_rows * across));
+    if (source.transposed) {
+      HADAL_TRY(turned_values, decode_weight(source));
+    }
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+  std::vector<EncodingError> errors(static_cast<size_t>(source.batch * runs));
+  std::atomic<bool> good{true}, fits{true};
+  pool.for_each(source.batch * runs, [&](int64_t task) {
+    const int64_t matrix = task / runs, from = task % runs * run,
+                  count = std::min(run, source.rows - from);
+    const int64_t row = matrix * source.rows + from;
+    std::vector<float> decoded;
+    const float* values = nullptr;
+    if (source.transposed) {
+      values = turned_values.data() + row * source.cols;
+    } else {
+      try {
+        decoded.resize(static_cast<size_t>(count * source.cols));
+        if (!decode_rows(source, row, count, decoded.data())) good = false;
+      } catch (const std::bad_alloc&) {  // nothing may leave a worker
+        fits = false;
+        return;
+      }
+      values = decoded.data();
+    }
+    float* scales = out.scales.data();
+    if (form.scaled()) scales += (matrix * scale_rows + from / form.block_rows) * across;
+    errors[static_cast<size_t>(task)] =
+        encode_rows(form, values, count, source.cols,
+                    out.elements.data() + static_cast<size_t>(row) * stride, scales);
+  });
+  if (!fits) return no_memory();
+  if (!good) return holds_no_numbers(source);
+  for (const EncodingError& error : errors) out.error += error;
+  if (form.scaled() && !std::isfinite(out.error.error))
+    return failed(source.name + ": holds numbers that are not finite, which " + form.text() +
+                  " cannot hold");
+  return out;
+}
+
+Result<LoadedWeight> load_encoded(const Device& device, const WeightSource& source,
+                                  const WeightForm& form, ThreadPool& pool) {
+  LoadedWeight loaded;
+  HADAL_TRY(const Encoded encoded, encode(source, form, pool));
+  HADAL_TRY(const DeviceMemory elements, device.import(encoded.elements));
+  DeviceMemory scales;
+  if (form.scaled()) {
+    HADAL_TRY(scales, device.import(std::as_bytes(std::span(encoded.scales))));
+  }
+  const int64_t scale_stride = form.scale_cols(source.cols) * static_cast<int64_t>(sizeof(float));
+  const int64_t scale_rows = form.scaled() ? ceil_div(source.rows, form.block_rows) : 0;
+  std::vector<hadal_piece> pieces;  // a matrix each: its scales begin anew
+  for (int64_t b = 0; b < source.batch; ++b) {
+    hadal_piece piece{};
+    piece.memory = elements.get();
+    piece.rows = source.rows;
+    piece.row_stride = row_bytes(form.dtype, source.cols).value_or(0);
+    piece.offset = static_cast<uint64_t>(b * source.rows * piece.row_stride);
+    if (form.scaled()) {
+      piece.scale_memory = scales.get();
+      piece.scale_offset = static_cast<uint64_t>(b * scale_rows * scale_stride);
+      piece.scale_row_stride = scale_stride;
+    }
+    pieces.push_back(piece);
+  }
+  HADAL_TRY(loaded.weight, device.create_weight(described(source, form), pieces));
+  loaded.error = encoded.error;
   return loaded;
 }
 
@@ -127,29 +219,74 @@ Result<std::vector<float>> decode_weight(const WeightSource& source) {
   float* out = values.data();
   for (const WeightSource::Piece& piece : source.pieces)
     for (int64_t row = 0; row < piece.rows; ++row, out += cols)
-      if (!decode_row(source, piece, row, out))
-        return failed(source.name + ": its dtype " + std::string(dtype_name(source.dtype)) +
-                      " holds no numbers");
+      if (!decode_row(source, piece, row, out)) return holds_no_numbers(source);
   return source.transposed ? turned(values, source) : values;
 }
+
+namespace {
+
+/// The forms that the chip takes for every use of the source, the one that it likes best first.
+std::vector<WeightForm> common_forms(const Device& device, const WeightSource& source) {
+  std::vector<WeightForm> forms;
+  const bool exact = device.asked_exact();
+  for (const hadal_weight_form& f : device.weight_forms(source.uses & ~(source.uses - 1)))
+    if (!exact || f.numerics == HADAL_NUMERICS_EXACT || f.numerics == HADAL_NUMERICS_UNSAID)
+      forms.push_back({static_cast<DType>(f.dtype), static_cast<DType>(f.scale_dtype), f.block_rows,
+                       f.block_cols});
+  std::erase_if(forms, [&](const WeightForm& form) {
+    return !can_encode(form) || !device.weight_bytes(described(source, form));
+  });
+  return forms;
+}
+
+/// Why a chip can have the source in no form.
+Error no_form(const Device& device, const WeightSource& source) {
+  std::string offered;
+  for (const hadal_weight_form& f : device.weight_forms(source.uses & ~(source.uses - 1)))
+    offered += (offered.empty() ? "" : ", ") + WeightForm{static_cast<DType>(f.dtype),
+                                                          static_cast<DType>(f.scale_dtype),
+                                                          f.block_rows, f.block_cols}
+                                                   .text();
+  return failed("chip " + std::string(device.chip_name()) + ": takes " + source.name +
+                " neither as it is stored (" + std::string(dtype_name(source.dtype)) +
+                ") nor in a form that can be made; it offers " + offered +
+                "; F32, F16, BF16, and I8 and F8_E4M3 with F32 scales can be made");
+}
+
+}  // namespace
 
 Result<HeldForm> held_form(const Device& device, const WeightSource& source, WeightMode mode) {
   const bool vector = (source.uses & HADAL_USE_VECTOR) != 0;
   const bool native = mode == WeightMode::kNative && (!vector || source.dtype == HADAL_F32);
+  const WeightForm stored = {source.dtype, source.scale_dtype, source.scale_block_rows,
+                             source.scale_block_cols};
   if (native && !source.rebuilt())
     if (const auto bytes = device.weight_bytes(describe(source)))
-      return HeldForm{.dtype = source.dtype, .as_stored = true, .bytes = *bytes};
+      return HeldForm{.form = stored, .as_stored = true, .bytes = *bytes};
+  const auto made = [&](const WeightForm& form) -> Result<HeldForm> {
+    HADAL_TRY(const uint64_t bytes, device.weight_bytes(described(source, form)));
+    return HeldForm{.form = form, .as_stored = false, .bytes = bytes};
+  };
   // What is put together anew keeps a type that holds its numbers exactly.
   if (native && source.rebuilt() && (source.dtype == HADAL_BF16 || source.dtype == HADAL_F16))
-    if (const auto bytes = device.weight_bytes(decoded(source, source.dtype)))
-      return HeldForm{.dtype = source.dtype, .as_stored = false, .bytes = *bytes};
-  HADAL_TRY(const uint64_t bytes, device.weight_bytes(decoded(source, HADAL_F32)));
-  return HeldForm{.dtype = HADAL_F32, .as_stored = false, .bytes = bytes};
+    if (auto form = made({.dtype = source.dtype})) return form;
+  if (mode == WeightMode::kF32 || vector) return made({});
+  const std::vector<WeightForm> forms = common_forms(device, source);
+  if (forms.empty()) return no_form(device, source);
+  const auto size = [&](const WeightForm& form) {
+    return form.bytes(source.batch, source.rows, source.cols);
+  };
+  for (const WeightForm& form : forms)
+    if (size(form) <= source.bytes()) return made(form);
+  return made(*std::min_element(
+      forms.begin(), forms.end(),
+      [&](const WeightForm& a, const WeightForm& b) { return size(a) < size(b); }));
 }
 
 Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
-                                 const HeldForm& form) {
-  return form.as_stored ? load_as_stored(device, source) : load_decoded(device, source, form.dtype);
+                                 const HeldForm& form, ThreadPool& pool) {
+  return form.as_stored ? load_as_stored(device, source)
+                        : load_encoded(device, source, form.form, pool);
 }
 
 }  // namespace hadal

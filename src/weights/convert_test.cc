@@ -38,7 +38,7 @@ TEST(Convert, AWeightThatTheChipTakesStaysAsStored) {
   const std::vector<uint16_t> values = halves();
   const auto form = held_form(*device, source_of(HADAL_BF16, values, 2, 3), WeightMode::kNative);
   ASSERT_TRUE(form);
-  EXPECT_EQ(form->dtype, HADAL_BF16);
+  EXPECT_EQ(form->form.dtype, HADAL_BF16);
   EXPECT_TRUE(form->as_stored);
 }
 
@@ -48,7 +48,7 @@ TEST(Convert, DecodesEveryWeightToF32WhereThatIsAsked) {
   const WeightSource source = source_of(HADAL_BF16, values, 2, 3);
   const auto form = held_form(*device, source, WeightMode::kF32);
   ASSERT_TRUE(form);
-  EXPECT_EQ(form->dtype, HADAL_F32);
+  EXPECT_EQ(form->form.dtype, HADAL_F32);
   EXPECT_FALSE(form->as_stored);
   const auto decoded = decode_weight(source);
   ASSERT_TRUE(decoded);
@@ -62,7 +62,7 @@ TEST(Convert, AVectorIsF32) {
   source.uses = HADAL_USE_VECTOR;
   const auto decoded = held_form(*device, source, WeightMode::kNative);
   ASSERT_TRUE(decoded);
-  EXPECT_EQ(decoded->dtype, HADAL_F32);
+  EXPECT_EQ(decoded->form.dtype, HADAL_F32);
   WeightSource stored = source_of(HADAL_F32, kSix, 1, 6);
   stored.uses = HADAL_USE_VECTOR;
   const auto same = held_form(*device, stored, WeightMode::kNative);
@@ -78,12 +78,12 @@ TEST(Convert, ATurnedWeightKeepsItsExactTypeAndIsTurned) {
   source.transposed = true;
   const auto form = held_form(*device, source, WeightMode::kNative);
   ASSERT_TRUE(form);
-  EXPECT_EQ(form->dtype, HADAL_BF16);
+  EXPECT_EQ(form->form.dtype, HADAL_BF16);
   EXPECT_FALSE(form->as_stored);
   const auto decoded = decode_weight(source);
   ASSERT_TRUE(decoded);
   EXPECT_EQ(*decoded, (std::vector<float>{1, 4, 2, 5, 3, 6}));
-  EXPECT_TRUE(load_weight(*device, source, *form));
+  EXPECT_TRUE(load_weight(*device, source, *form, **ThreadPool::create(2)));
 }
 
 }  // namespace

@@ -1,6 +1,11 @@
 #include "weights/loader.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+
+#include "base/cpu_info.h"
 
 namespace hadal {
 namespace {
@@ -20,7 +25,7 @@ Result<WeightLoader> WeightLoader::plan(const Device& device, std::deque<Weight>
   std::vector<Entry> entries;
   for (Weight& weight : weights) {
     HADAL_TRY(const HeldForm form, held_form(device, weight.source, mode));
-    weight.tensor.dtype = form.dtype;
+    weight.tensor.dtype = form.form.dtype;
     entries.push_back({.weight = &weight, .form = form, .loaded = {}});
   }
   return WeightLoader(device, std::move(entries));
@@ -29,8 +34,51 @@ Result<WeightLoader> WeightLoader::plan(const Device& device, std::deque<Weight>
 uint64_t WeightLoader::bytes() const {
   uint64_t bytes = 0;
   for (const Entry& e : entries_)
-    bytes += e.form.bytes > 0 ? e.form.bytes : e.weight->source.bytes();
+    bytes += e.form.bytes > 0   ? e.form.bytes
+             : e.form.as_stored ? e.weight->source.bytes()
+                                : e.form.form.bytes(e.weight->source.batch, e.weight->source.rows,
+                                                    e.weight->source.cols);
   return bytes;
+}
+
+std::vector<std::string> WeightLoader::conversions() const {
+  struct Total {
+    int64_t count = 0;
+    uint64_t stored = 0, made = 0;
+    EncodingError error;
+  };
+  std::map<std::string, Total> totals;
+  for (const Entry& e : entries_) {
+    const WeightSource& source = e.weight->source;
+    // Vectors become F32 on every chip; what is turned keeps its numbers.
+    if (e.form.as_stored || (source.uses & HADAL_USE_VECTOR) != 0 ||
+        (source.rebuilt() && e.form.form.dtype == source.dtype))
+      continue;
+    Total& total = totals[e.form.form.text()];
+    ++total.count;
+    total.stored += source.bytes();
+    total.made += e.form.form.bytes(source.batch, source.rows, source.cols);
+    total.error += e.loaded.error;
+  }
+  std::vector<std::string> lines;
+  for (const auto& [form, total] : totals) {
+    const auto mib = [](uint64_t bytes) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.3g MiB", static_cast<double>(bytes) / (1 << 20));
+      return std::string(text);
+    };
+    std::string line = std::to_string(total.count) + " matrices of " + mib(total.stored) +
+                       " are held as " + form + ", " + mib(total.made) +
+                       (total.made > total.stored ? ": the chip takes nothing smaller" : "");
+    if (total.error.values > 0) {
+      char text[64];
+      std::snprintf(text, sizeof text, "; rms error %.2g of the numbers' rms",
+                    std::sqrt(total.error.error / total.error.values));
+      line += text;
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
 }
 
 Status WeightLoader::load(std::span<const MappedFile> files, const LoadProgress& progress) {
@@ -39,18 +87,19 @@ Status WeightLoader::load(std::span<const MappedFile> files, const LoadProgress&
     const uint64_t x = a.weight->source.bytes(), y = b.weight->source.bytes();
     return x != y ? x > y : a.weight->source.name < b.weight->source.name;
   });
+  HADAL_TRY(const auto pool, ThreadPool::create(available_processors()));
   uint64_t total = 0, done = 0;
   for (const Entry& e : entries_) total += e.weight->source.bytes();
   for (Entry& e : entries_) {
     const WeightSource& source = e.weight->source;
-    HADAL_TRY(e.loaded, load_weight(*device_, source, e.form));
+    HADAL_TRY(e.loaded, load_weight(*device_, source, e.form, *pool));
     e.weight->tensor.weight = e.loaded.weight.get();
     // A packed weight has left the mapped file: without this the model would be in memory twice.
     if (e.form.bytes > 0) drop_pages(source, files);
     done += source.bytes();
     if (progress) progress(done, total);
   }
-  return {};
+  return device_->sync();  // uploads may still be on their way
 }
 
 }  // namespace hadal

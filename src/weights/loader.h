@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/file.h"
@@ -30,6 +31,9 @@ class WeightLoader {
   /// Memory that the weights take, once loaded: what the device makes of them, or the mapped
   /// source where it reads in place.
   [[nodiscard]] uint64_t bytes() const;
+  /// What the chip does not take as it is stored, a line a form: how many matrices, from how many
+  /// bytes to how many, and after load() how far the numbers lie from the stored ones.
+  [[nodiscard]] std::vector<std::string> conversions() const;
   /// Hands the weights to the device and fills the operands' handles. `files`: the mappings that
   /// hold the sources; pages of those that the device does not read in place are given back.
   Status load(std::span<const MappedFile> files, const LoadProgress& progress = {});

@@ -38,6 +38,10 @@ def hadal(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> sub
     return subprocess.run([BINARY, *args], input=stdin, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
 
 
+# HADAL_CHIP may name any chip: what asks for fp32 weights or for threads of the chip's own is left out then
+OWN_CHIP = unittest.skipUnless(os.environ.get("HADAL_CHIP", "cpu") in ("cpu", "ref"), "asks for what only our own chips have")
+
+
 class Program(unittest.TestCase):
     def expect(self, code: int, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = hadal(*args, stdin=stdin)
@@ -114,6 +118,7 @@ class ExitCodes(Program):
             with self.subTest(args=args):
                 self.expect(USAGE, *args)
 
+    @OWN_CHIP
     def test_a_thread_that_cannot_start_is_named(self) -> None:
         def limited(*args: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
@@ -255,6 +260,7 @@ class FolderConfigs(Program):
         self.expect(OK, "logits", str(folder), "--ids", "5,6,7,8,9,10,11,12", "--out", str(out), "--weights", "f32")
         return out.read_bytes()
 
+    @OWN_CHIP
     def test_two_ways_to_say_the_same(self) -> None:
         default, linear = {"rope_type": "default", "rope_theta": 10000.0}, {"rope_type": "linear", "factor": 4.0}
         for family, one, other in (
@@ -315,6 +321,7 @@ class FolderConfigs(Program):
         self.assertIn("n" * 80 + "…", error)
         self.assertNotIn("n" * 100, error)
 
+    @OWN_CHIP
     def test_a_tied_head_that_is_another_matrix_is_used(self) -> None:
         def with_head(values: bytes) -> Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]:
             def change(tensors: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -370,6 +377,7 @@ class Generation(Program):
     golden = json.loads((GOLDEN / "qwen3" / "golden.json").read_text())["prompts"][1]
     ids = ",".join(map(str, golden["ids"]))
 
+    @OWN_CHIP
     def test_both_formats_give_the_reference(self) -> None:
         expected = ",".join(map(str, self.golden["greedy"])) + "\n"
         for model in (QWEN3, QWEN3_GGUF, str(GOLDEN / "qwen3" / "model.safetensors")):
@@ -597,7 +605,7 @@ class Text(Program):
                 ["run", str(model), "hi", "--max-new", "1", "--chat-format", "deepseek-r1", "--quiet"],
                 ["generate", str(model), "--ids", "1", "--max-new", "1", "--print-ids"],
             ):
-                self.assertEqual(self.expect(OK, *args).stderr, said)
+                self.assertTrue(self.expect(OK, *args).stderr.startswith(said))  # a chip that converts says so behind it
 
     def test_control_tokens(self) -> None:
         line = json.dumps("<｜User｜>hi<think>") + "\n"

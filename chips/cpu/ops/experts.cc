@@ -216,7 +216,8 @@ void grouped_matmul(const Call& call) {
 
 Needs grouped_needs(const Query& query) {
   const int64_t k = query[HADAL_GROUPED_MATMUL_X].extents[1];
-  return {.temp = MatmulTemp::bytes() + static_cast<uint64_t>(kTile * k) * sizeof(float)};
+  return {.temp = MatmulTemp::bytes() + static_cast<uint64_t>(kTile * k) * sizeof(float),
+          .block8 = query.rounds(HADAL_GROUPED_MATMUL_W)};
 }
 
 std::string grouped_indices(const Indices& at) {

@@ -165,12 +165,20 @@ void gated_matmul(const Call& call) {
 
 bool quantises(const hadal_tensor& w) { return w.weight && weight_of(w.weight)->quantises(); }
 
-Needs matmul_needs(const Query& query) {
+Needs needs_of(const Query& query, bool block8) {
   const hadal_tensor& x = query[kX];
   const int64_t batch = x.rank == 3 ? x.extents[1] : 1;
   return {.temp = MatmulTemp::bytes(),
           .workspace =
-              static_cast<uint64_t>(quant_bytes(query.rows(kX) * batch, x.extents[x.rank - 1]))};
+              static_cast<uint64_t>(quant_bytes(query.rows(kX) * batch, x.extents[x.rank - 1])),
+          .block8 = block8};
+}
+
+Needs matmul_needs(const Query& query) { return needs_of(query, query.rounds(HADAL_MATMUL_W)); }
+
+Needs gated_needs(const Query& query) {
+  return needs_of(query,
+                  query.rounds(HADAL_GATED_MATMUL_GATE) || query.rounds(HADAL_GATED_MATMUL_UP));
 }
 
 /// Matmuls of the same activations share what they were quantised to.
@@ -230,6 +238,6 @@ void multiply(const KernelTable& kernels, const Weight& w, int64_t batch, int64_
 const Operator kMatmul = {
     .id = HADAL_OP_MATMUL, .run = matmul, .query = matmul_needs, .plan = plan_matmul};
 const Operator kGatedMatmul = {
-    .id = HADAL_OP_GATED_MATMUL, .run = gated_matmul, .query = matmul_needs, .plan = plan_gated};
+    .id = HADAL_OP_GATED_MATMUL, .run = gated_matmul, .query = gated_needs, .plan = plan_gated};
 
 }  // namespace hadal::cpu

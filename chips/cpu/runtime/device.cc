@@ -51,6 +51,7 @@ hadal_status device_info(const Device& device, hadal_device_info* out) {
   info.host_memory = 1;
   info.row_invariant = 1;
   info.alignment = 64;
+  info.kernels_version = 1;
   contract::copy_sized(out, info);
   return HADAL_OK;
 }

@@ -46,6 +46,7 @@ struct Device {
   const std::unique_ptr<ThreadPool> pool;
   const KernelTable& kernels;
   const std::span<const Operator* const> operators;  ///< by id
+  bool exact = false;                                ///< activations are never rounded
   std::vector<Worker> workers;
   std::vector<Mapping> memory;
   uint64_t temp_bytes = 0, own_bytes = 0;

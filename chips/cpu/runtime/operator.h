@@ -120,17 +120,21 @@ struct Query {
   const hadal_op& op;
   const hadal_tensor* tensors;
   const int64_t* limits;
+  bool exact = false;  ///< of the device
 
   const hadal_tensor& operator[](uint32_t operand) const { return tensors[operand]; }
   [[nodiscard]] int64_t rows(uint32_t operand) const {
     return tensors[operand].extents[0] * limits[tensors[operand].row_dim];
   }
+  /// Does a matmul by this weight round its activations?
+  [[nodiscard]] bool rounds(uint32_t operand) const;
 };
 
-/// Memory that an operator needs beside its operands, in bytes.
+/// Memory that an operator needs beside its operands, in bytes, and what it rounds.
 struct Needs {
   uint64_t temp = 0;       ///< of each worker, while a stage runs
   uint64_t workspace = 0;  ///< shared by the workers
+  bool block8 = false;     ///< activations are rounded to int8 by blocks of kBlock
 };
 
 /// An operator in a step, before it runs: what range checks of indices look at.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/dtype.h"
 #include "contract/check.h"
 #include "contract/operators.h"
 #include "contract/report.h"
@@ -24,6 +23,21 @@ bool writes_inputs(const hadal_tape& tape, const hadal_op& op) {
 }
 
 }  // namespace
+
+bool Query::rounds(uint32_t operand) const {
+  const hadal_tensor& w = tensors[operand];
+  if (w.weight) return weight_of(w.weight)->quantises();
+  hadal_weight_desc desc{};
+  desc.dtype = w.dtype;
+  desc.cols = w.extents[w.rank - 1];
+  if (w.dtype == HADAL_F4_E2M1) {  // as checkpoints have it; the handle will tell
+    desc.scale_dtype = HADAL_F8_E8M0;
+    desc.scale_block_rows = 1;
+    desc.scale_block_cols = kBlock;
+  }
+  const auto layout = packed_layout(desc, exact);
+  return layout && is_int(*layout);
+}
 
 std::string Indices::outside(uint32_t operand, int64_t i, int64_t value, int64_t low,
                              int64_t end) const {
@@ -119,20 +133,7 @@ hadal_status Plan::check_memories(const hadal_op& op, const hadal_step& step,
     if (op.operands[i] < 0) continue;
     const hadal_tensor& t = tensors_[static_cast<size_t>(op.operands[i])];
     if (t.space == HADAL_SPACE_WEIGHT || t.space == HADAL_SPACE_NONE) continue;
-    int64_t span = dtype_info(static_cast<DType>(t.dtype))->block_bytes;
-    for (uint32_t d = 0; d < t.rank; ++d) {
-      // A plane's memory may hold fewer blocks than its limit: the block tables are checked
-      // instead.
-      const int64_t n = d != 0                         ? t.extents[d]
-                        : t.space == HADAL_SPACE_PLANE ? 1
-                                                       : t.extents[0] * step.rows[t.row_dim];
-      span = n == 0 ? INT64_MIN / 2 : span + (n - 1) * t.strides[d];
-      if (n == 0) break;
-    }
-    if (span <= 0) continue;
-    hadal_memory* base = host_chip::memory_of(t, step);
-    const host_chip::Memory* m = base ? host_chip::memory(base) : nullptr;
-    if (!m || t.offset > m->bytes || static_cast<uint64_t>(span) > m->bytes - t.offset)
+    if (!host_chip::lies_inside(host_chip::view(tape_, op.operands[i], step), t, step))
       return report(error, HADAL_INVALID,
                     std::string(contract::op_name(op.id)) + ": " +
                         contract::operand_name(op.id, i) +

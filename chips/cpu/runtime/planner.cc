@@ -69,7 +69,8 @@ hadal_status Planner::add(uint32_t index, hadal_error* error) {
   if (const hadal_status s = contract::gather_operands(tape_, op(), operands_, error);
       s != HADAL_OK)
     return s;
-  if (const hadal_status s = query_op(device, {op(), operands_, tape_.limits}, &needs_, error);
+  if (const hadal_status s =
+          query_op(device, {op(), operands_, tape_.limits, device.exact}, &needs_, error);
       s != HADAL_OK)
     return s;
   const Operator& row = *device.find(op().id);

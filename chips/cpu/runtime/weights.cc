@@ -25,9 +25,9 @@ std::string describe(const hadal_weight_desc& d) {
 
 bool scaled(const hadal_weight_desc& d) { return d.scale_dtype != HADAL_DTYPE_NONE; }
 
-bool needs_native(const hadal_weight_desc& d) {
+bool needs_native(const hadal_weight_desc& d, bool exact) {
   return (d.uses & HADAL_USE_GATHER) != 0 ||
-         ((d.uses & HADAL_USE_MATMUL) != 0 && !packed_layout(d));
+         ((d.uses & HADAL_USE_MATMUL) != 0 && !packed_layout(d, exact));
 }
 
 hadal_status check(const hadal_weight_desc& d, hadal_error* error) {
@@ -237,17 +237,23 @@ void Weight::decode(int64_t row, int64_t from, int64_t count, float* out) const 
   }
 }
 
-hadal_status weight_bytes(const hadal_weight_desc& d, uint64_t* bytes, hadal_error* error) {
+std::optional<Layout> packed_layout(const hadal_weight_desc& desc, bool exact) {
+  const auto layout = packed_layout(desc);
+  return exact && layout && is_int(*layout) ? std::nullopt : layout;
+}
+
+hadal_status weight_bytes(const hadal_weight_desc& d, bool exact, uint64_t* bytes,
+                          hadal_error* error) {
   *bytes = 0;
   if (const hadal_status s = check(d, error); s != HADAL_OK) return s;
-  if ((d.uses & HADAL_USE_MATMUL) != 0 && packed_layout(d))
+  if ((d.uses & HADAL_USE_MATMUL) != 0 && packed_layout(d, exact))
     *bytes += packed_bytes(d) + scales_bytes(d);
-  if (needs_native(d) && d.keeps_source == 0) *bytes += native_bytes(d);
+  if (needs_native(d, exact) && d.keeps_source == 0) *bytes += native_bytes(d);
   if ((d.uses & HADAL_USE_VECTOR) != 0) *bytes += static_cast<uint64_t>(d.cols) * sizeof(float);
   return HADAL_OK;
 }
 
-hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
+hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc, bool exact,
                            const hadal_piece* pieces, uint32_t count, Weight** out,
                            hadal_error* error) {
   *out = nullptr;
@@ -271,7 +277,7 @@ hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
     w->native.clear();
   }
   if ((desc.uses & HADAL_USE_MATMUL) != 0) {
-    w->layout = packed_layout(desc);
+    w->layout = packed_layout(desc, exact);
     w->panels = (desc.rows + kPanel - 1) / kPanel;
     if (w->layout) {
       w->panel_bytes = packed_panel_bytes(*w->layout, desc.cols);
@@ -283,7 +289,7 @@ hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
       pack(pool, *w, source);
     }
   }
-  if (needs_native(desc)) {
+  if (needs_native(desc, exact)) {
     if (desc.keeps_source != 0) {
       w->native = std::move(source);
     } else {

@@ -81,14 +81,17 @@ inline Weight* weight_of(hadal_weight* w) { return reinterpret_cast<Weight*>(w);
 
 /// The layout that a handle with use `matmul` is packed to, if any.
 std::optional<Layout> packed_layout(const hadal_weight_desc& desc);
+/// The same; `exact`: none that multiplies as integers, since activations are not rounded then.
+std::optional<Layout> packed_layout(const hadal_weight_desc& desc, bool exact);
 
 /// Packs 16 rows (null: a row of zeros) of `k` values; `scales` only for F4_E2M1. Writes one panel.
 void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel],
                 const uint8_t* const scales[kPanel], int64_t k, uint8_t* panel);
 int64_t packed_panel_bytes(Layout layout, int64_t k);
 
-hadal_status weight_bytes(const hadal_weight_desc& desc, uint64_t* bytes, hadal_error* error);
-hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc,
+hadal_status weight_bytes(const hadal_weight_desc& desc, bool exact, uint64_t* bytes,
+                          hadal_error* error);
+hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc, bool exact,
                            const hadal_piece* pieces, uint32_t count, Weight** out,
                            hadal_error* error);
 

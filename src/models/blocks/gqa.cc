@@ -34,8 +34,8 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model, con
 void GqaSpec::add_planes(ModelSpec& model) {
   const GroupHandle group = model.add_group({.name = "kv"});
   const int64_t layers = model.num_hidden_layers, width = num_key_value_heads * head_dim;
-  key_plane = model.add_plane(group, PlaneRole::kKey, layers, width);
-  value_plane = model.add_plane(group, PlaneRole::kValue, layers, width);
+  key_plane = model.add_plane(group, PlaneRole::kKey, layers, width, num_key_value_heads);
+  value_plane = model.add_plane(group, PlaneRole::kValue, layers, width, num_key_value_heads);
 }
 
 GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int64_t hidden) {

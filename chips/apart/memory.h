@@ -1,0 +1,40 @@
+// The device and its memories. A memory is no host memory to anybody outside: mem_host gives NULL.
+// Inside it is a host_chip::Memory, so that operators of chips/ref can be compiled in.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "chip.h"
+#include "common/host_chip.h"
+
+namespace hadal::apart {
+
+class Queue;
+
+struct Device {
+  Kind kind = Kind::kHalf;
+  std::vector<Queue*> queues;
+
+  /// Lets `dead` go behind the work that is queued on any queue now.
+  void release(std::shared_ptr<void> dead) noexcept;
+};
+
+struct Memory : host_chip::Memory {
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory();
+
+  Device* device = nullptr;
+  std::shared_ptr<Memory> self;  ///< what mem_free hands over: freeing needs no memory
+};
+
+inline Device* device_of(hadal_device* device) { return reinterpret_cast<Device*>(device); }
+
+uint64_t memory_total();
+
+/// mem_alloc … fill of the table.
+void fill_memory_functions(hadal_chip& chip);
+
+}  // namespace hadal::apart

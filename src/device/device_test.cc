@@ -1,0 +1,151 @@
+// Device and its plug-ins: what is refused in words, what a chip of 1.0 gets by default. The chip
+// is testing_chip.c.
+#include "device/device.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "device/plugins.h"
+
+namespace hadal {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kChip = HADAL_TESTING_CHIP_FILE;
+
+Result<std::unique_ptr<Device>> open(const std::string& fault, DeviceOptions options = {}) {
+  ::setenv("HADAL_TESTING_CHIP", fault.c_str(), 1);
+  options.chip = kChip;
+  return Device::open(options);
+}
+
+std::string refusal(const std::string& fault) {
+  const auto device = open(fault);
+  return device ? "" : device.error().message;
+}
+
+bool says(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::span<const hadal_tensor> none() {
+  static const hadal_tensor tensors[HADAL_MAX_OPERANDS] = {};
+  return tensors;
+}
+
+TEST(Device, AChipOfThisVersionIsAskedForAllItKnows) {
+  const auto device = open("");
+  ASSERT_TRUE(device) << device.error().message;
+  const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
+  hadal_op op{};
+  op.id = HADAL_OP_ADD;
+  const OpSupport support = (*device)->query(op, none(), limits);
+  EXPECT_TRUE(support.supported);
+  EXPECT_EQ(support.workspace_bytes, 4096U);
+  EXPECT_EQ(support.numerics.name(), "block8 (256)");
+  ASSERT_EQ((*device)->weight_forms(HADAL_USE_MATMUL).size(), 1U);
+  EXPECT_EQ((*device)->weight_forms(HADAL_USE_MATMUL)[0].dtype, uint32_t{HADAL_BF16});
+  EXPECT_EQ((*device)->alignment(), 256U);
+  hadal_plane_desc plane{.size = sizeof plane, .dtype = HADAL_F16, .slots = 64, .width = 4};
+  EXPECT_EQ(*(*device)->plane_block_bytes(plane), 4096U);
+  plane.dtype = HADAL_F32;
+  EXPECT_TRUE(says((*device)->plane_block_bytes(plane).error().message, "too large"));
+  op.id = HADAL_OP_MATMUL;
+  EXPECT_EQ((*device)->query(op, none(), limits).reason, "only add is taken");
+}
+
+TEST(Device, AChipOfOldLoadsWithTheDefaultsOfItsTime) {
+  const auto device = open("1.0");
+  ASSERT_TRUE(device) << device.error().message;
+  const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
+  hadal_op op{};
+  op.id = HADAL_OP_ADD;
+  const OpSupport support = (*device)->query(op, none(), limits);
+  EXPECT_TRUE(support.supported);
+  EXPECT_EQ(support.numerics.numerics, HADAL_NUMERICS_UNSAID);
+  EXPECT_EQ((*device)->weight_forms(HADAL_USE_MATMUL)[0].dtype, uint32_t{HADAL_F32});
+  const hadal_plane_desc plane{.size = sizeof plane, .dtype = HADAL_F16, .slots = 64, .width = 4};
+  EXPECT_EQ(*(*device)->plane_block_bytes(plane), 512U);
+}
+
+TEST(Device, WhatCannotBeUsedIsSaidInALine) {
+  EXPECT_TRUE(says(refusal("other major"), "built for contract 9.0")) << refusal("other major");
+  EXPECT_TRUE(says(refusal("crash"), "it crashes when it is loaded and queried (Aborted)"))
+      << refusal("crash");
+  EXPECT_TRUE(says(refusal("table size"), "writes beyond the")) << refusal("table size");
+  EXPECT_TRUE(says(refusal("info size"), "device_info writes beyond")) << refusal("info size");
+  EXPECT_TRUE(says(refusal("alignment"), "alignment of 48 bytes is no power of two"));
+  EXPECT_TRUE(says(refusal("no op_run"), "lacks the mandatory function op_run"));
+  const auto device = open("plane bytes");
+  ASSERT_TRUE(device);
+  const hadal_plane_desc plane{.size = sizeof plane, .dtype = HADAL_F16, .slots = 64, .width = 4};
+  EXPECT_TRUE(says((*device)->plane_block_bytes(plane).error().message,
+                   "which cannot be: a multiple of its alignment"));
+  const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
+  const auto silent = open("no reason");
+  hadal_op op{};
+  op.id = HADAL_OP_MATMUL;
+  EXPECT_EQ((*silent)->query(op, none(), limits).reason, "the chip gives no reason");
+}
+
+TEST(Device, LogAndOptionsOfAChip) {
+  std::vector<std::string> lines;
+  DeviceOptions options;
+  options.log = [&](std::string_view line) { lines.emplace_back(line); };
+  options.chip_options = {{"speed", "11"}};
+  ASSERT_TRUE(open("", options));
+  EXPECT_EQ(lines, std::vector<std::string>{"the fan is loud"});
+  options.chip_options = {{"colour", "red"}};
+  const auto refused = open("", options);
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(says(refused.error().message, "there is only the option speed"));
+  EXPECT_TRUE(says(open("1.0", options).error().message, "which has no options"));
+}
+
+class Plugins : public ::testing::Test {
+ protected:
+  Plugins() : folder(fs::temp_directory_path() / ("hadal_plugins_" + std::to_string(::getpid()))) {
+    fs::create_directories(folder);
+    fs::copy_file(kChip, folder / "libhadal_testing.so", fs::copy_options::overwrite_existing);
+    ::setenv("HADAL_CHIPS", ("relative::" + folder.string()).c_str(), 1);
+    ::setenv("HADAL_TESTING_CHIP", "", 1);
+  }
+  ~Plugins() override {
+    ::unsetenv("HADAL_CHIPS");
+    fs::remove_all(folder);
+  }
+  fs::path folder;
+};
+
+TEST_F(Plugins, AreFoundByNameInTheFoldersThatAreSearched) {
+  const auto folders = plugin_folders();
+  ASSERT_FALSE(folders.empty());
+  EXPECT_EQ(folders[0], folder);  // relative ones are never searched
+  EXPECT_EQ(plugin_names(), std::vector<std::string>{"testing"});
+  EXPECT_TRUE(Device::open({.chip = "testing"}));
+  const auto unknown = Device::open({.chip = "nothing"});
+  ASSERT_FALSE(unknown);
+  EXPECT_TRUE(says(unknown.error().message, "there are cpu, ref, testing;"))
+      << unknown.error().message;
+}
+
+TEST_F(Plugins, ThatOthersMayWriteAreRefused) {
+  ASSERT_EQ(::chmod((folder / "libhadal_testing.so").c_str(), 0666), 0);
+  const auto refused = Device::open({.chip = "testing"});
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(says(refused.error().message, "others may write to it")) << refused.error().message;
+}
+
+TEST_F(Plugins, WithoutTheSymbolAreNoChips) {
+  const auto refused = Device::open({.chip = HADAL_NO_CHIP_FILE});
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(says(refused.error().message, "exports no hadal_chip_query"))
+      << refused.error().message;
+}
+
+}  // namespace
+}  // namespace hadal

@@ -1,0 +1,2 @@
+/* No chip: exports nothing. For device_test. */
+typedef int hadal_nothing;

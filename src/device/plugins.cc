@@ -1,0 +1,163 @@
+#include "device/plugins.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <system_error>
+
+namespace hadal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPrefix = "libhadal_";
+constexpr const char* kSuffix = ".so";
+
+std::optional<fs::path> from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (!value || *value == '\0') return std::nullopt;
+  return fs::path(value);
+}
+
+/// Why a plug-in must not be loaded; empty if it may be.
+std::string distrusted(const fs::path& file) {
+  struct stat info{};
+  if (::stat(file.c_str(), &info) != 0) return {};  // dlopen says why
+  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return "others may write to it, and what it holds would run as you; chmod go-w " +
+           file.string();
+  struct stat folder{};
+  const fs::path parent = file.parent_path().empty() ? fs::path(".") : file.parent_path();
+  if (::stat(parent.c_str(), &folder) == 0 && (folder.st_mode & S_IWOTH) != 0 &&
+      (folder.st_mode & S_ISVTX) == 0)
+    return "others may write to its folder, and what they put there would run as you; chmod o-w " +
+           parent.string();
+  if (info.st_uid != 0 && info.st_uid != ::geteuid())
+    return "it belongs to another user, and what it holds would run as you";
+  return {};
+}
+
+constexpr int kAnswered = 42;  ///< exit code of the child that got through
+
+/// Loads the plug-in and asks it in a child process, so that a crash there is a line here: what
+/// went wrong, or an empty text.
+std::string fault_of_query(const fs::path& file) {
+  const pid_t child = ::fork();
+  if (child < 0) return {};  // it is asked here, then
+  if (child == 0) {
+    ::alarm(20);  // a query that hangs ends by a signal
+    void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+    const auto query =
+        library ? reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"))
+                : nullptr;
+    if (query) {
+      hadal_host host{};
+      host.size = sizeof host;
+      host.log = [](void*, uint32_t, const char*) {};
+      hadal_chip chip{};
+      chip.size = sizeof chip;
+      query(&host, HADAL_ABI, &chip);
+    }
+    ::_exit(kAnswered);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status))
+    return std::string("it crashes when it is loaded and queried (") +
+           ::strsignal(WTERMSIG(status)) +
+           "); if the file is whole, that is a fault of the plug-in: ask whoever made it";
+  if (WEXITSTATUS(status) != kAnswered)
+    return "it ends the process when it is queried; that is a fault of the plug-in: ask whoever "
+           "made "
+           "it";
+  return {};
+}
+
+Result<fs::path> find_plugin(const std::string& name) {
+  if (name.find('/') != std::string::npos) {
+    if (std::error_code unused; !fs::exists(name, unused))
+      return not_found(name + ": no such file; expected a chip's plug-in");
+    return fs::path(name);
+  }
+  std::string underscored =
+      name;  // chips are called apart-half, their files libhadal_apart_half.so
+  std::replace(underscored.begin(), underscored.end(), '-', '_');
+  std::string folders;
+  for (const fs::path& folder : plugin_folders()) {
+    for (const std::string& stem : {name, underscored}) {
+      const fs::path file = folder / (kPrefix + stem + kSuffix);
+      if (std::error_code unused; fs::exists(file, unused)) return file;
+    }
+    folders += (folders.empty() ? "" : ", ") + folder.string();
+  }
+  if (name.ends_with(kSuffix))
+    return usage_error("chip '" + name + "' is unknown; a file is given by its path: ./" + name);
+  std::string there;
+  for (const std::string& known : plugin_names()) there += ", " + known;
+  return usage_error("chip '" + name + "' is unknown; there are cpu, ref" + there +
+                     "; a plug-in is a file " + kPrefix + "NAME" + kSuffix + " in " + folders +
+                     " (or HADAL_CHIPS), or is given by its path");
+}
+
+}  // namespace
+
+std::vector<fs::path> plugin_folders() {
+  std::vector<fs::path> folders;
+  if (const auto listed = from_environment("HADAL_CHIPS")) {
+    const std::string& text = listed->native();
+    for (size_t at = 0; at <= text.size();) {
+      const size_t end = std::min(text.find(':', at), text.size());
+      // An empty or relative entry would be the working folder.
+      if (const fs::path folder = text.substr(at, end - at); folder.is_absolute())
+        folders.push_back(folder);
+      at = end + 1;
+    }
+  }
+  if (const auto data = from_environment("XDG_DATA_HOME"); data && data->is_absolute())
+    folders.push_back(*data / "hadal/chips");
+  else if (const auto home = from_environment("HOME"); home && home->is_absolute())
+    folders.push_back(*home / ".local/share/hadal/chips");
+  std::error_code unused;
+  if (const fs::path program = fs::read_symlink("/proc/self/exe", unused); !program.empty())
+    folders.push_back(program.parent_path().parent_path() / "lib/hadal/chips");
+  return folders;
+}
+
+std::vector<std::string> plugin_names() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : plugin_folders()) {
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+      const std::string file = entry.path().filename().string();
+      const size_t frame = std::strlen(kPrefix) + std::strlen(kSuffix);
+      if (file.size() > frame && file.starts_with(kPrefix) && file.ends_with(kSuffix))
+        names.push_back(file.substr(std::strlen(kPrefix), file.size() - frame));
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+Result<hadal_chip_query_fn> load_plugin(const std::string& name) {
+  HADAL_TRY(const fs::path file, find_plugin(name));
+  if (const std::string why = distrusted(file); !why.empty())
+    return failed(file.string() + ": the chip is not loaded: " + why);
+  if (const std::string why = fault_of_query(file); !why.empty())
+    return failed(file.string() + ": the chip is not loaded: " + why);
+  void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (!library) return failed(file.string() + ": cannot load the chip: " + ::dlerror());
+  const auto query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"));
+  if (!query) return failed(file.string() + ": exports no hadal_chip_query, so it is no chip");
+  return query;
+}
+
+}  // namespace hadal

@@ -1,0 +1,28 @@
+// Plug-ins: chips in shared objects of their own, where they are found, and what is checked before
+// one is trusted.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "hadal/chip.h"
+
+namespace hadal {
+
+/// The folders that are searched, in this order: those of HADAL_CHIPS (colons between), the user's
+/// own (hadal/chips in the data home), and lib/hadal/chips beside the program's folder. Never the
+/// working folder, nor a model's.
+std::vector<std::filesystem::path> plugin_folders();
+
+/// Names of the plug-ins there: libhadal_NAME.so. A name that is found twice counts once.
+std::vector<std::string> plugin_names();
+
+/// Loads the plug-in `name`: a path (with a '/'), or the name of one in plugin_folders(). Refuses a
+/// file that others may write, a file without the symbol, and one whose query crashes: a child
+/// process asks first. The library stays loaded until the process ends, since a chip may have
+/// threads.
+Result<hadal_chip_query_fn> load_plugin(const std::string& name);
+
+}  // namespace hadal
