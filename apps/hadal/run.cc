@@ -87,7 +87,7 @@ class Chat {
     options.runner.max_sequences = options.runner.max_logit_rows = 1;
     HADAL_TRY(chat->session_, Session::open(std::move(checkpoint), options, progress_bar()));
     print_notes(chat->session_->notes());
-    print_notes(chat->session_->conversions());
+    print_notes(chat->session_->engine().runner().conversions());
     HADAL_TRY(chat->format_, chat->session_->chat_format());
     return chat;
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/builtin_chips.h"
+#include "base/cpu_info.h"
 #include "base/dtype.h"
 #include "device/plugins.h"
 
@@ -343,6 +344,10 @@ Result<uint64_t> Device::plane_block_bytes(const hadal_plane_desc& desc) const {
   return bytes;
 }
 
+int Device::host_threads() const {
+  return options_.threads > 0 ? options_.threads : available_processors();
+}
+
 uint64_t Device::alignment() const { return std::max<uint64_t>(64, info_.alignment); }
 
 OpSupport Device::query(const hadal_op& op, std::span<const hadal_tensor> tensors,
@@ -377,12 +382,6 @@ Result<DeviceProgram> Device::prepare(const hadal_tape& tape) const {
                   "cannot prepare the tape"));
   program.device_ = this;
   return program;
-}
-
-uint64_t Device::program_bytes(const DeviceProgram& program) const {
-  const hadal_program_table* table = chip_.program;
-  const bool tells = program && table->size >= sizeof(hadal_program_table) && table->bytes;
-  return tells ? table->bytes(program.handle_) : 0;
 }
 
 Status Device::run_program(const DeviceProgram& program, const hadal_step& step) const {

@@ -119,6 +119,8 @@ class Device {
 
   [[nodiscard]] const hadal_device_info& info() const { return info_; }
   [[nodiscard]] std::string_view chip_name() const { return chip_.name; }
+  /// Threads of the host that may work for this device: the user's number, else all.
+  [[nodiscard]] int host_threads() const;
   /// The user asked for exact numerics.
   [[nodiscard]] bool asked_exact() const { return options_.exact; }
   /// copy_in has read its source when it returns: said from contract 1.1 on.
@@ -156,8 +158,6 @@ class Device {
   [[nodiscard]] bool has_program() const { return chip_.program != nullptr; }
   /// The tape must outlive the program.
   Result<DeviceProgram> prepare(const hadal_tape& tape) const;
-  /// Device memory that a program holds; 0 where the chip does not say.
-  [[nodiscard]] uint64_t program_bytes(const DeviceProgram& program) const;
   /// An Error with kInterrupted if the stop flag was seen.
   Status run_program(const DeviceProgram& program, const hadal_step& step) const;
 

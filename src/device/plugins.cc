@@ -73,11 +73,9 @@ std::string fault_of_query(const fs::path& file) {
   if (WIFSIGNALED(status))
     return std::string("it crashes when it is loaded and queried (") +
            ::strsignal(WTERMSIG(status)) +
-           "); if the file is whole, that is a fault of the plug-in: ask whoever made it";
+           "); if the file is whole, that is a fault of the plug-in: ask its maker";
   if (WEXITSTATUS(status) != kAnswered)
-    return "it ends the process when it is queried; that is a fault of the plug-in: ask whoever "
-           "made "
-           "it";
+    return "it ends the process when it is queried; that is a fault of the plug-in: ask its maker";
   return {};
 }
 
@@ -87,8 +85,7 @@ Result<fs::path> find_plugin(const std::string& name) {
       return not_found(name + ": no such file; expected a chip's plug-in");
     return fs::path(name);
   }
-  std::string underscored =
-      name;  // chips are called apart-half, their files libhadal_apart_half.so
+  std::string underscored = name;  // apart-half lies in libhadal_apart_half.so
   std::replace(underscored.begin(), underscored.end(), '-', '_');
   std::string folders;
   for (const fs::path& folder : plugin_folders()) {

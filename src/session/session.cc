@@ -108,8 +108,6 @@ std::vector<std::string> Session::notes() const {
   return notes;
 }
 
-std::vector<std::string> Session::conversions() const { return engine_->runner().conversions(); }
-
 Result<const ChatFormat*> Session::chat_format() const {
   if (format_) return *format_;
   return failed(checkpoint_->path().string() + ": has no tokenizer to be used, so no chat format");

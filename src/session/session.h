@@ -86,9 +86,6 @@ class Session {
   [[nodiscard]] const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   /// Sentences for people: what checkpoint and tokenizer leave out or hold in vain.
   [[nodiscard]] std::vector<std::string> notes() const;
-  /// What the chip does not take as it is stored (WeightLoader::conversions), if nobody asked for
-  /// it.
-  [[nodiscard]] std::vector<std::string> conversions() const;
   /// The chat format, or why there is none.
   [[nodiscard]] Result<const ChatFormat*> chat_format() const;
 

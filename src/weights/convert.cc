@@ -284,9 +284,9 @@ Result<HeldForm> held_form(const Device& device, const WeightSource& source, Wei
 }
 
 Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
-                                 const HeldForm& form, ThreadPool& pool) {
+                                 const HeldForm& form, ThreadPool* pool) {
   return form.as_stored ? load_as_stored(device, source)
-                        : load_encoded(device, source, form.form, pool);
+                        : load_encoded(device, source, form.form, *pool);
 }
 
 }  // namespace hadal

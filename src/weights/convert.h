@@ -43,8 +43,8 @@ bool decode_row(const WeightSource& source, const WeightSource::Piece& piece, in
 Result<std::vector<float>> decode_weight(const WeightSource& source);
 
 /// Hands the weight to the device in a form that held_form gave; what must be encoded is, by all of
-/// the pool's threads.
+/// the pool's threads; a form that is as stored needs no pool.
 Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
-                                 const HeldForm& form, ThreadPool& pool);
+                                 const HeldForm& form, ThreadPool* pool);
 
 }  // namespace hadal

@@ -83,7 +83,7 @@ TEST(Convert, ATurnedWeightKeepsItsExactTypeAndIsTurned) {
   const auto decoded = decode_weight(source);
   ASSERT_TRUE(decoded);
   EXPECT_EQ(*decoded, (std::vector<float>{1, 4, 2, 5, 3, 6}));
-  EXPECT_TRUE(load_weight(*device, source, *form, **ThreadPool::create(2)));
+  EXPECT_TRUE(load_weight(*device, source, *form, ThreadPool::create(2)->get()));
 }
 
 }  // namespace

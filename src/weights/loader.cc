@@ -4,8 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <map>
-
-#include "base/cpu_info.h"
+#include <memory>
 
 namespace hadal {
 namespace {
@@ -87,12 +86,16 @@ Status WeightLoader::load(std::span<const MappedFile> files, const LoadProgress&
     const uint64_t x = a.weight->source.bytes(), y = b.weight->source.bytes();
     return x != y ? x > y : a.weight->source.name < b.weight->source.name;
   });
-  HADAL_TRY(const auto pool, ThreadPool::create(available_processors()));
+  std::unique_ptr<ThreadPool> pool;
+  if (std::any_of(entries_.begin(), entries_.end(),
+                  [](const Entry& e) { return !e.form.as_stored; })) {
+    HADAL_TRY(pool, ThreadPool::create(device_->host_threads()));
+  }
   uint64_t total = 0, done = 0;
   for (const Entry& e : entries_) total += e.weight->source.bytes();
   for (Entry& e : entries_) {
     const WeightSource& source = e.weight->source;
-    HADAL_TRY(e.loaded, load_weight(*device_, source, e.form, *pool));
+    HADAL_TRY(e.loaded, load_weight(*device_, source, e.form, pool.get()));
     e.weight->tensor.weight = e.loaded.weight.get();
     // A packed weight has left the mapped file: without this the model would be in memory twice.
     if (e.form.bytes > 0) drop_pages(source, files);
