@@ -1,73 +1,13 @@
 // Forms of weights: what a chip lists, and a case's weight written in one of them.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 
-#include "base/floats.h"
 #include "kit.h"
 
 namespace hadal::conformance {
 namespace {
 
 constexpr uint32_t kMostForms = 32;
-
-float largest_of(uint32_t dtype) { return dtype == HADAL_I8 ? 127.0f : 448.0f; }
-
-/// The e4m3 number nearest to `value`, ties to even; beyond 448 it is 448.
-uint8_t to_e4m3(float value) {
-  uint8_t best = 0;
-  float distance = std::numeric_limits<float>::infinity();
-  const float size = std::fabs(value);
-  for (uint8_t code = 0; code <= 0x7e; ++code) {
-    const float d = std::fabs(e4m3_to_f32(code) - size);
-    if (d < distance || (d == distance && code % 2 == 0)) {
-      best = code;
-      distance = d;
-    }
-  }
-  return static_cast<uint8_t>(best | (std::signbit(value) ? 0x80 : 0));
-}
-
-void put_number(std::byte* to, uint32_t dtype, float value) {
-  if (dtype == HADAL_I8) {
-    *to = static_cast<std::byte>(
-        static_cast<int8_t>(std::clamp(std::nearbyint(value), -127.0f, 127.0f)));
-  } else if (dtype == HADAL_F8_E4M3) {
-    *to = static_cast<std::byte>(to_e4m3(value));
-  } else {
-    const Bytes bytes = encode({value}, dtype);
-    std::memcpy(to, bytes.data(), bytes.size());
-  }
-}
-
-/// Stores a scale, and returns what it became. A power of two is not below it.
-float put_scale(std::byte* to, uint32_t dtype, float scale) {
-  if (dtype == HADAL_F8_E8M0) {
-    int exponent = 0;
-    const float fraction = std::frexp(scale, &exponent);  // scale = fraction 2^exponent
-    if (fraction == 0.5f || scale == 0) --exponent;
-    exponent = std::clamp(exponent, -126, 127);
-    *to = static_cast<std::byte>(exponent + 127);
-    return std::ldexp(1.0f, exponent);
-  }
-  const Bytes bytes = encode({scale}, dtype);
-  std::memcpy(to, bytes.data(), bytes.size());
-  Operand one;
-  one.dtype = dtype;
-  one.data = bytes;
-  return decode(one, 0);
-}
-
-bool is_number(uint32_t dtype) {
-  return dtype == HADAL_F32 || dtype == HADAL_F16 || dtype == HADAL_BF16;
-}
-
-bool kit_makes(const hadal_weight_form& form) {
-  if (form.scale_dtype == HADAL_DTYPE_NONE) return is_number(form.dtype);
-  return (form.dtype == HADAL_I8 || form.dtype == HADAL_F8_E4M3) && form.block_rows >= 1 &&
-         form.block_cols >= 0 && (is_number(form.scale_dtype) || form.scale_dtype == HADAL_F8_E8M0);
-}
 
 // Rows of `values` ([rows, cols]) as one piece of `w`.
 WeightData::Source make_source(const WeightData& w, const float* values, int64_t rows) {
@@ -78,31 +18,15 @@ WeightData::Source make_source(const WeightData& w, const float* values, int64_t
   source.row_stride = d.cols * size;
   source.bytes.resize(w.skew + static_cast<size_t>(rows * source.row_stride));
   std::byte* data = source.bytes.data() + w.skew;
-  if (d.scale_dtype == HADAL_DTYPE_NONE) {
-    for (int64_t i = 0; i < rows * d.cols; ++i) put_number(data + i * size, d.dtype, values[i]);
-    return source;
+  const WeightForm form{static_cast<DType>(d.dtype), static_cast<DType>(d.scale_dtype),
+                        d.scale_block_rows, d.scale_block_cols};
+  if (form.scaled()) {
+    const int64_t down = (rows + form.block_rows - 1) / form.block_rows;
+    source.scale_row_stride = row_bytes(form.scale_dtype, form.scale_cols(d.cols)).value_or(0);
+    source.scale_bytes.resize(w.skew + static_cast<size_t>(down * source.scale_row_stride));
   }
-  const int64_t block_rows = d.scale_block_rows, block_cols = d.scale_block_cols;
-  const int64_t across = (d.cols + block_cols - 1) / block_cols,
-                down = (rows + block_rows - 1) / block_rows;
-  const int64_t scale_size = dtype_info(static_cast<DType>(d.scale_dtype))->block_bytes;
-  source.scale_row_stride = across * scale_size;
-  source.scale_bytes.resize(w.skew + static_cast<size_t>(down * source.scale_row_stride));
-  for (int64_t block = 0; block < down * across; ++block) {
-    const int64_t first_row = block / across * block_rows, first_col = block % across * block_cols;
-    const int64_t last_row = std::min(rows, first_row + block_rows),
-                  last_col = std::min(d.cols, first_col + block_cols);
-    float largest = 0;
-    for (int64_t r = first_row; r < last_row; ++r)
-      for (int64_t c = first_col; c < last_col; ++c)
-        largest = std::max(largest, std::fabs(values[r * d.cols + c]));
-    const float scale = put_scale(source.scale_bytes.data() + w.skew + block * scale_size,
-                                  d.scale_dtype, largest / largest_of(d.dtype));
-    for (int64_t r = first_row; r < last_row; ++r)
-      for (int64_t c = first_col; c < last_col; ++c)
-        put_number(data + (r * d.cols + c) * size, d.dtype,
-                   scale == 0 ? 0.0f : values[r * d.cols + c] / scale);
-  }
+  encode_rows(form, values, rows, d.cols, data,
+              form.scaled() ? source.scale_bytes.data() + w.skew : nullptr);
   return source;
 }
 
@@ -115,16 +39,8 @@ void tame(Operand& o) {
 
 }  // namespace
 
-std::string form_text(const hadal_weight_form& form) {
-  std::string text(dtype_name(static_cast<DType>(form.dtype)));
-  if (form.scale_dtype == HADAL_DTYPE_NONE) return text;
-  return text + " with " + std::string(dtype_name(static_cast<DType>(form.scale_dtype))) +
-         " scales for " + std::to_string(form.block_rows) + " x " +
-         (form.block_cols == 0 ? "all columns" : std::to_string(form.block_cols));
-}
-
 std::shared_ptr<const WeightData> in_form(const WeightData& from, const hadal_weight_form& form) {
-  if (!kit_makes(form)) return nullptr;
+  if (!can_encode(weight_form(form))) return nullptr;
   auto w = std::make_shared<WeightData>();
   w->desc = from.desc;
   w->desc.dtype = form.dtype;
@@ -198,7 +114,8 @@ std::shared_ptr<const WeightData> adapt_weight(std::shared_ptr<const WeightData>
     if (taken(*converted)) return converted;
     // With two uses at once a chip may like another form than for one.
     if (weight->desc.uses == use)
-      violation = "weight_forms lists " + form_text(form) + ", which weight_bytes declines";
+      violation =
+          "weight_forms lists " + weight_form(form).text() + ", which weight_bytes declines";
   }
   return weight;
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/weight_form.h"
 #include "hadal/chip.h"
 
 namespace hadal::conformance {
@@ -183,7 +184,6 @@ struct Forms {
   std::string violation;
 };
 Forms weight_forms(const Device& device, uint32_t use);
-std::string form_text(const hadal_weight_form& form);
 /// A weight whose type the device declines, in the first form that it lists and takes; else itself.
 std::shared_ptr<const WeightData> adapt_weight(std::shared_ptr<const WeightData> weight,
                                                const Device& device, std::string& violation);

@@ -352,7 +352,7 @@ std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
       if (!converted) continue;
       c.operands[operand].weight = converted;
       c.operands[operand].dtype = form.dtype;
-      c.name = "the form " + form_text(form);
+      c.name = "the form " + weight_form(form).text();
       cases.push_back(std::move(c));
     }
   return cases;

@@ -350,8 +350,8 @@ void check_forms(Chip& chip, Report& report) {
       Piece piece(d, *w);
       hadal_weight* made = piece.create(w->desc, error);
       report.check(kName, made != nullptr,
-                   fmt::format("weight_forms lists {}, which cannot be made: {}", form_text(form),
-                               error.text));
+                   fmt::format("weight_forms lists {}, which cannot be made: {}",
+                               weight_form(form).text(), error.text));
       if (made) t.weight_destroy(made);
     }
   }

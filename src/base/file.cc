@@ -15,6 +15,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/text.h"
+
 namespace hadal {
 namespace {
 
@@ -87,8 +89,7 @@ void note_mapping(const std::byte* data, size_t size, const std::filesystem::pat
     uintptr_t free = 0;
     if (!range.begin.compare_exchange_strong(free, begin)) continue;
     char* copy = ::strdup(path.c_str());
-    for (char* c = copy; c && *c; ++c)  // it is for a terminal
-      if (static_cast<unsigned char>(*c) < 0x20 || *c == 0x7f) *c = '?';
+    if (copy) blank_controls(copy);  // it is for a terminal
     range.path = copy;
     range.end = begin + size;
     return;

@@ -8,6 +8,7 @@
 #include "base/builtin_chips.h"
 #include "base/cpu_info.h"
 #include "base/dtype.h"
+#include "base/text.h"
 #include "device/plugins.h"
 
 namespace hadal {
@@ -145,8 +146,7 @@ namespace {
 template <size_t N>
 void clean(char (&text)[N]) {
   text[N - 1] = '\0';
-  for (char* c = text; *c != '\0'; ++c)
-    if (static_cast<unsigned char>(*c) < 0x20 || *c == 0x7f) *c = '?';
+  blank_controls(text);
 }
 
 }  // namespace

@@ -53,8 +53,7 @@ std::vector<float> turned(const std::vector<float>& values, const WeightSource& 
 
 /// A source encoded anew: elements and scales of all matrices, one after the other.
 struct Encoded {
-  std::vector<std::byte> elements;
-  std::vector<float> scales;
+  std::vector<std::byte> elements, scales;
   EncodingError error;
 };
 
@@ -81,6 +80,7 @@ Result<Encoded> encode(const WeightSource& source, const WeightForm& form, Threa
   const int64_t runs = ceil_div(source.rows, run), across = form.scale_cols(source.cols);
   const int64_t scale_rows = form.scaled() ? ceil_div(source.rows, form.block_rows) : 0;
   const auto stride = static_cast<size_t>(row_bytes(form.dtype, source.cols).value_or(0));
+  const int64_t scale_stride = form.scaled() ? row_bytes(form.scale_dtype, across).value_or(0) : 0;
   Encoded out;
   std::vector<float> turned_values;
   const auto no_memory = [&] {
@@ -88,7 +88,7 @@ Result<Encoded> encode(const WeightSource& source, const WeightForm& form, Threa
   };
   try {
     out.elements.resize(static_cast<size_t>(source.batch * source.rows) * stride);
-    out.scales.resize(static_cast<size_t>(source.batch * scale_rows * across));
+    out.scales.resize(static_cast<size_t>(source.batch * scale_rows * scale_stride));
     if (source.transposed) {
       HADAL_TRY(turned_values, decode_weight(source));
     }
@@ -115,8 +115,8 @@ Result<Encoded> encode(const WeightSource& source, const WeightForm& form, Threa
       }
       values = decoded.data();
     }
-    float* scales = out.scales.data();
-    if (form.scaled()) scales += (matrix * scale_rows + from / form.block_rows) * across;
+    std::byte* scales = out.scales.data();
+    if (form.scaled()) scales += (matrix * scale_rows + from / form.block_rows) * scale_stride;
     errors[static_cast<size_t>(task)] =
         encode_rows(form, values, count, source.cols,
                     out.elements.data() + static_cast<size_t>(row) * stride, scales);
@@ -137,9 +137,10 @@ Result<LoadedWeight> load_encoded(const Device& device, const WeightSource& sour
   HADAL_TRY(const DeviceMemory elements, device.import(encoded.elements));
   DeviceMemory scales;
   if (form.scaled()) {
-    HADAL_TRY(scales, device.import(std::as_bytes(std::span(encoded.scales))));
+    HADAL_TRY(scales, device.import(encoded.scales));
   }
-  const int64_t scale_stride = form.scale_cols(source.cols) * static_cast<int64_t>(sizeof(float));
+  const int64_t scale_stride =
+      form.scaled() ? row_bytes(form.scale_dtype, form.scale_cols(source.cols)).value_or(0) : 0;
   const int64_t scale_rows = form.scaled() ? ceil_div(source.rows, form.block_rows) : 0;
   std::vector<hadal_piece> pieces;  // a matrix each: its scales begin anew
   for (int64_t b = 0; b < source.batch; ++b) {
@@ -231,8 +232,7 @@ std::vector<WeightForm> common_forms(const Device& device, const WeightSource& s
   const bool exact = device.asked_exact();
   for (const hadal_weight_form& f : device.weight_forms(source.uses & ~(source.uses - 1)))
     if (!exact || f.numerics == HADAL_NUMERICS_EXACT || f.numerics == HADAL_NUMERICS_UNSAID)
-      forms.push_back({static_cast<DType>(f.dtype), static_cast<DType>(f.scale_dtype), f.block_rows,
-                       f.block_cols});
+      forms.push_back(weight_form(f));
   std::erase_if(forms, [&](const WeightForm& form) {
     return !can_encode(form) || !device.weight_bytes(described(source, form));
   });
@@ -243,14 +243,11 @@ std::vector<WeightForm> common_forms(const Device& device, const WeightSource& s
 Error no_form(const Device& device, const WeightSource& source) {
   std::string offered;
   for (const hadal_weight_form& f : device.weight_forms(source.uses & ~(source.uses - 1)))
-    offered += (offered.empty() ? "" : ", ") + WeightForm{static_cast<DType>(f.dtype),
-                                                          static_cast<DType>(f.scale_dtype),
-                                                          f.block_rows, f.block_cols}
-                                                   .text();
+    offered += (offered.empty() ? "" : ", ") + weight_form(f).text();
   return failed("chip " + std::string(device.chip_name()) + ": takes " + source.name +
                 " neither as it is stored (" + std::string(dtype_name(source.dtype)) +
                 ") nor in a form that can be made; it offers " + offered +
-                "; F32, F16, BF16, and I8 and F8_E4M3 with F32 scales can be made");
+                "; F32, F16, BF16, and I8 and F8_E4M3 with scales can be made");
 }
 
 }  // namespace

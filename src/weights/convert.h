@@ -6,8 +6,8 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "base/weight_form.h"
 #include "device/device.h"
-#include "weights/forms.h"
 #include "weights/source.h"
 
 namespace hadal {

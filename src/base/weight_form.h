@@ -1,5 +1,5 @@
-// Forms of weights that the host can make: numbers in a smaller type, with block scales where the
-// type needs them.
+// Forms of weights that can be made: numbers in a smaller type, with block scales where the type
+// needs them. For the host, which gives a chip what it takes, and for the conformance kit.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +7,12 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "hadal/chip.h"
 
 namespace hadal {
 
-/// An element type and its block scales: value = element * scale of its block.
+/// An element type and its block scales: value = element * scale of its block. What a chip lists as
+/// hadal_weight_form, without the class of numerics.
 struct WeightForm {
   DType dtype = HADAL_F32;
   DType scale_dtype = HADAL_DTYPE_NONE;    ///< NONE: no scales
@@ -25,7 +27,10 @@ struct WeightForm {
   [[nodiscard]] std::string text() const;
 };
 
-/// Can encode_rows make it? F32, F16, BF16; I8 and F8_E4M3 with F32 scales.
+WeightForm weight_form(const hadal_weight_form& form);
+
+/// Can encode_rows make it? F32, F16, BF16; I8 and F8_E4M3 with scales in F32, F16, BF16 or
+/// F8_E8M0.
 bool can_encode(const WeightForm& form);
 
 /// How far what was encoded lies from the values: sums of squares.
@@ -40,8 +45,9 @@ struct EncodingError {
 
 /// Encodes `rows` rows of `cols` values, which begin a block of rows: elements side by side to
 /// `out`, a row of scales a block of rows to `scales`. I8: scale = max|x| / 127 of the block,
-/// F8_E4M3: max|x| / 448, elements to the nearest, even ones of two.
+/// F8_E4M3: max|x| / 448, rounded to the scales' type (F8_E8M0: up); elements to the nearest, even
+/// ones of two.
 EncodingError encode_rows(const WeightForm& form, const float* values, int64_t rows, int64_t cols,
-                          std::byte* out, float* scales);
+                          std::byte* out, std::byte* scales);
 
 }  // namespace hadal

@@ -1,4 +1,4 @@
-#include "weights/forms.h"
+#include "base/weight_form.h"
 
 #include <algorithm>
 #include <cmath>
@@ -35,6 +35,13 @@ float put(DType dtype, float value, std::byte* out, int64_t i) {
       out[i] = static_cast<std::byte>(static_cast<int8_t>(whole));
       return whole;
     }
+    case HADAL_F8_E8M0: {  // a scale: the power of two that is not below it
+      int exponent = 0;
+      const float fraction = std::frexp(value, &exponent);  // value = fraction 2^exponent
+      exponent = std::clamp(exponent - (fraction == 0.5f ? 1 : 0), -126, 127);
+      out[i] = static_cast<std::byte>(exponent + 127);
+      return std::ldexp(1.0f, exponent);
+    }
     case HADAL_F8_E4M3: {
       const uint8_t bits = f32_to_e4m3(value);
       out[i] = static_cast<std::byte>(bits);
@@ -69,15 +76,23 @@ std::string WeightForm::text() const {
                           : std::to_string(block_rows) + " x " + std::to_string(block_cols));
 }
 
+WeightForm weight_form(const hadal_weight_form& form) {
+  return {static_cast<DType>(form.dtype), static_cast<DType>(form.scale_dtype), form.block_rows,
+          form.block_cols};
+}
+
 bool can_encode(const WeightForm& form) {
-  if (form.scaled())
-    return form.scale_dtype == HADAL_F32 && form.block_rows >= 1 && form.block_cols >= 0 &&
-           (form.dtype == HADAL_I8 || form.dtype == HADAL_F8_E4M3);
-  return form.dtype == HADAL_F32 || form.dtype == HADAL_F16 || form.dtype == HADAL_BF16;
+  const auto is_float = [](DType dtype) {
+    return dtype == HADAL_F32 || dtype == HADAL_F16 || dtype == HADAL_BF16;
+  };
+  if (!form.scaled()) return is_float(form.dtype);
+  return (is_float(form.scale_dtype) || form.scale_dtype == HADAL_F8_E8M0) &&
+         form.block_rows >= 1 && form.block_cols >= 0 &&
+         (form.dtype == HADAL_I8 || form.dtype == HADAL_F8_E4M3);
 }
 
 EncodingError encode_rows(const WeightForm& form, const float* values, int64_t rows, int64_t cols,
-                          std::byte* out, float* scales) {
+                          std::byte* out, std::byte* scales) {
   EncodingError error;
   const auto add = [&](float value, float back) {
     const double off = static_cast<double>(value) - static_cast<double>(back);
@@ -98,10 +113,11 @@ EncodingError encode_rows(const WeightForm& form, const float* values, int64_t r
       for (int64_t r = from; r < last; ++r)
         for (int64_t c = b * width; c < end; ++c)
           most = std::max(most, std::fabs(values[r * cols + c]));
+      const int64_t at = from / form.block_rows * across + b;
+      float scale = put(form.scale_dtype, most / largest, scales, at);
       // A block that holds numbers too small for a scale becomes zeros.
-      float scale = most / largest;
-      if (!(scale >= std::numeric_limits<float>::min())) scale = 1.0f;
-      scales[from / form.block_rows * across + b] = scale;
+      if (!(scale >= std::numeric_limits<float>::min()))
+        scale = put(form.scale_dtype, 1, scales, at);
       for (int64_t r = from; r < last; ++r)
         for (int64_t c = b * width; c < end; ++c) {
           const float value = values[r * cols + c];
