@@ -9,6 +9,7 @@
 #include "base/cpu_info.h"
 #include "base/dtype.h"
 #include "base/text.h"
+#include "device/guarded.h"
 #include "device/plugins.h"
 
 namespace hadal {
@@ -57,20 +58,6 @@ Result<hadal_chip_query_fn> find_chip(const std::string& name) {
   if (name == "cpu") return &hadal_cpu_chip_query;
   return load_plugin(name);
 }
-
-/// A struct that a chip fills, and bytes behind it that it must leave alone.
-template <typename T>
-struct Guarded {
-  T value{};
-  std::array<unsigned char, 256> guard{};
-  Guarded() {
-    value.size = sizeof(T);
-    guard.fill(0xa5);
-  }
-  [[nodiscard]] bool kept() const {
-    return std::all_of(guard.begin(), guard.end(), [](unsigned char b) { return b == 0xa5; });
-  }
-};
 
 void log(void* context, uint32_t level, const char* text) {
   if (level < HADAL_LOG_WARNING || !text) return;

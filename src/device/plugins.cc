@@ -12,6 +12,8 @@
 #include <optional>
 #include <system_error>
 
+#include "device/guarded.h"
+
 namespace hadal {
 namespace {
 
@@ -61,9 +63,8 @@ std::string fault_of_query(const fs::path& file) {
       hadal_host host{};
       host.size = sizeof host;
       host.log = [](void*, uint32_t, const char*) {};
-      hadal_chip chip{};
-      chip.size = sizeof chip;
-      query(&host, HADAL_ABI, &chip);
+      Guarded<hadal_chip> chip;  // who writes beyond it is told so when it is opened
+      query(&host, HADAL_ABI, &chip.value);
     }
     ::_exit(kAnswered);
   }

@@ -300,6 +300,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
     run_ahead(step[0]);
     return events;
   }
+  if (!queued) (void)runner_->sync();  // what runs still must not tell its failure to a later step
   Result<Sampled> read = queued ? read_sampled(inputs, top) : queued.error();
   HADAL_TRY(settle(read ? Status() : read.error()));
   Sampled sampled = *std::move(read);
