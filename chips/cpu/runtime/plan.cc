@@ -35,7 +35,7 @@ bool Query::rounds(uint32_t operand) const {
     desc.scale_block_rows = 1;
     desc.scale_block_cols = kBlock;
   }
-  const auto layout = layout_of(desc, exact);
+  const auto layout = packed_layout(desc, exact);
   return layout && is_int(*layout);
 }
 

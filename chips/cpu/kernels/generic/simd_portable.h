@@ -176,15 +176,20 @@ inline I i_load_u8(const uint8_t* p) {
   HADAL_LANES r.v[i] = p[i];
   return r;
 }
+inline I i_load_s8(const uint8_t* p) {
+  I r;
+  HADAL_LANES r.v[i] = static_cast<int8_t>(p[i]);
+  return r;
+}
 inline F f_from_e4m3(const uint8_t* p) {
   F r;
   HADAL_LANES r.v[i] = hadal::e4m3_to_f32(p[i]);
   return r;
 }
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(I bytes) {
+inline F f_from_ue4m3(const uint8_t* p) {
   F r;
-  HADAL_LANES r.v[i] = as_float(static_cast<uint32_t>(bytes.v[i]) << 20) * 0x1p120f;
+  HADAL_LANES r.v[i] = as_float(uint32_t{p[i]} << 20) * 0x1p120f;
   return r;
 }
 inline F f_from_e5m2(const uint8_t* p) {
@@ -193,10 +198,10 @@ inline F f_from_e5m2(const uint8_t* p) {
   return r;
 }
 /// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
-inline F f_from_e8m0_half(I exponents) {
+inline F f_from_e8m0_half(const uint8_t* p) {
   F r;
   HADAL_LANES {
-    const auto e = static_cast<uint32_t>(exponents.v[i]);
+    const uint32_t e = p[i];
     r.v[i] = as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
   }
   return r;
@@ -207,54 +212,6 @@ inline I i_zero() {
   HADAL_LANES r.v[i] = 0;
   return r;
 }
-inline I i_load(const uint8_t* p) {
-  I r;
-  HADAL_LANES r.v[i] = lane<int32_t>(p, i);
-  return r;
-}
-inline I i_set(int32_t x) {
-  I r;
-  HADAL_LANES r.v[i] = x;
-  return r;
-}
-inline I i_and(I a, I b) {
-  I r;
-  HADAL_LANES r.v[i] = a.v[i] & b.v[i];
-  return r;
-}
-inline I i_or(I a, I b) {
-  I r;
-  HADAL_LANES r.v[i] = a.v[i] | b.v[i];
-  return r;
-}
-inline I i_xor(I a, I b) {
-  I r;
-  HADAL_LANES r.v[i] = a.v[i] ^ b.v[i];
-  return r;
-}
-inline I i_mul(I a, I b) {
-  I r;
-  HADAL_LANES r.v[i] = a.v[i] * b.v[i];
-  return r;
-}
-inline I i_shift_right(I a, int bits) {  // zeros come in
-  I r;
-  HADAL_LANES r.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> bits);
-  return r;
-}
-/// `a`, but zero where `test` is `value`.
-inline I i_zero_where(I a, I test, int32_t value) {
-  I r;
-  HADAL_LANES r.v[i] = test.v[i] == value ? 0 : a.v[i];
-  return r;
-}
-/// The f16 in the low, in the high half of each dword.
-inline F low_f16(I a) {
-  F r;
-  HADAL_LANES r.v[i] = hadal::f16_to_f32(static_cast<uint16_t>(a.v[i] & 0xffff));
-  return r;
-}
-inline F high_f16(I a) { return low_f16(i_shift_right(a, 16)); }
 inline I i_add(I a, I b) {
   I r;
   HADAL_LANES r.v[i] = a.v[i] + b.v[i];
@@ -273,7 +230,7 @@ inline I i_max(I a, I b) {
 template <int kBits>
 inline I i_shl(I a) {
   I r;
-  HADAL_LANES r.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << kBits);
+  HADAL_LANES r.v[i] = a.v[i] * (1 << kBits);
   return r;
 }
 inline int32_t i_hmax(I a) {
@@ -326,35 +283,7 @@ inline B b_lut(const int8_t* table, B nibbles) {
   return r;
 }
 
-inline B b_shift_right(B a, int bits) {
-  B r;
-  HADAL_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] >> bits);
-  return r;
-}
-/// w[g] gets bit 4g + v of row r's dword as bit 4 of its byte v.
-inline void or_fifth_bits(const uint8_t* dwords, B* w) {
-  for (int g = 0; g < 8; ++g)
-    HADAL_BYTES {
-      const auto bits = lane<uint32_t>(dwords, i / 4);
-      w[g].v[i] = static_cast<uint8_t>(w[g].v[i] | ((bits >> (4 * g + i % 4)) & 1u) << 4);
-    }
-}
-/// The four nibbles of the low half of each dword, a byte each.
-inline B spread_nibbles(I a) {
-  B r;
-  HADAL_BYTES r.v[i] =
-      static_cast<uint8_t>((static_cast<uint32_t>(a.v[i / 4]) >> (4 * (i % 4))) & 15u);
-  return r;
-}
-/// out: dwords 0 … 3 from `offset` of 16 rows, each of all rows side by side.
-inline void four_dwords(const uint8_t* const* rows, int64_t offset, uint8_t* out) {
-  for (int j = 0; j < 4; ++j)
-    for (int r = 0; r < 16; ++r)
-      __builtin_memcpy(out + 64 * j + 4 * r, rows[r] + offset + 4 * j, 4);
-}
-
 constexpr int rows_at_once(int) { return 1; }
-constexpr int kDotRows = 1;
 
 template <int kBits, int kFirst, int kCount, int kRows, class Blocks>
 inline void dots_u(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
@@ -396,30 +325,28 @@ inline I pair_mul(I pairs, int32_t pair) {
   HADAL_LANES r.v[i] = low16(pairs.v[i]) * low16(pair) + high16(pairs.v[i]) * high16(pair);
   return r;
 }
-/// Bytes 0 and 1 of each dword, or 2 and 3, as int16.
-inline I pairs_s8(I bytes, bool upper) {
+inline I pairs_s8(const uint8_t* p) {
   I r;
-  const int shift = upper ? 16 : 0;
-  HADAL_LANES {
-    const uint32_t two = static_cast<uint32_t>(bytes.v[i]) >> shift;
-    r.v[i] = make_pair(static_cast<int8_t>(two & 255u), static_cast<int8_t>((two >> 8) & 255u));
-  }
+  HADAL_LANES r.v[i] = make_pair(static_cast<int8_t>(p[2 * i]), static_cast<int8_t>(p[2 * i + 1]));
   return r;
 }
-inline I low_of_pairs(I pairs) {
+inline I pairs_u4(const uint8_t* p, bool high) {
   I r;
-  HADAL_LANES r.v[i] = low16(pairs.v[i]);
-  return r;
-}
-inline I high_of_pairs(I pairs) {
-  I r;
-  HADAL_LANES r.v[i] = high16(pairs.v[i]);
+  const int shift = high ? 4 : 0;
+  HADAL_LANES r.v[i] = make_pair((p[2 * i] >> shift) & 15, (p[2 * i + 1] >> shift) & 15);
   return r;
 }
 struct Scales {
   I first, second;
 };
-inline Scales split_pairs(I pairs) { return {low_of_pairs(pairs), high_of_pairs(pairs)}; }
+inline Scales split_pairs(I pairs) {
+  Scales s;
+  HADAL_LANES {
+    s.first.v[i] = low16(pairs.v[i]);
+    s.second.v[i] = high16(pairs.v[i]);
+  }
+  return s;
+}
 template <int kBits, int kRows, class Blocks>
 inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
   I second[kRows][2];
@@ -430,108 +357,6 @@ inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {
       HADAL_LANES sum[r][h].v[i] =
           sum[r][h].v[i] * b[h].scales.first.v[i] + second[r][h].v[i] * b[h].scales.second.v[i];
 }
-
-// ---- two blocks of 32 values of one row
-
-struct Y {
-  uint8_t v[64];
-};
-struct YSum {
-  int32_t half[4];
-};
-#define HADAL_VALUES for (int i = 0; i < 64; ++i)
-inline Y y_load_two(const uint8_t* p, const uint8_t* q) {
-  Y r;
-  HADAL_VALUES r.v[i] = i < 32 ? p[i] : q[i - 32];
-  return r;
-}
-inline Y y_load(const uint8_t* p) { return y_load_two(p, p + 32); }
-inline Y y_set(int x) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(x);
-  return r;
-}
-inline Y y_and(Y a, Y b) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(a.v[i] & b.v[i]);
-  return r;
-}
-inline Y y_or(Y a, Y b) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]);
-  return r;
-}
-template <int kBits>
-inline Y y_shift(Y a) {  // to the left
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(a.v[i] << kBits);
-  return r;
-}
-inline Y y_shift_right(Y a, int bits) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(a.v[i] >> bits);
-  return r;
-}
-/// 32 bytes twice, shifted to the right by two counts: to be masked.
-inline Y y_load_shifted(const uint8_t* p, int first, int second) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(p[i % 32] >> (i < 32 ? first : second));
-  return r;
-}
-/// 16 bytes each: the low nibbles, then the high ones.
-inline Y y_nibbles(const uint8_t* p, const uint8_t* q) {
-  Y r;
-  HADAL_VALUES r.v[i] =
-      static_cast<uint8_t>(((i < 32 ? p : q)[i % 16] >> (i % 32 < 16 ? 0 : 4)) & 15);
-  return r;
-}
-/// Both nibbles of 16 bytes each in turn, low ones first.
-inline Y y_alternating_nibbles(const uint8_t* p, const uint8_t* q) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(((i < 32 ? p : q)[i % 32 / 2] >> (4 * (i % 2))) & 15);
-  return r;
-}
-/// Bit k of 32 to bit 4 of byte k.
-inline Y y_fifth_bits(const uint8_t* p, const uint8_t* q) {
-  Y r;
-  HADAL_VALUES r.v[i] =
-      static_cast<uint8_t>(((lane<uint32_t>(i < 32 ? p : q, 0) >> (i % 32)) & 1u) << 4);
-  return r;
-}
-inline Y y_lut(const int8_t* table, Y nibbles) {
-  Y r;
-  HADAL_VALUES r.v[i] = static_cast<uint8_t>(table[nibbles.v[i] & 15]);
-  return r;
-}
-/// Swaps the second and the third 8 bytes of each.
-inline Y y_swap_middle(Y a) {
-  Y r;
-  HADAL_VALUES r.v[i] = a.v[i % 32 / 8 == 1 ? i + 8 : i % 32 / 8 == 2 ? i - 8 : i];
-  return r;
-}
-inline YSum y_dot(Y w, Y a) {
-  YSum s{};
-  HADAL_VALUES s.half[i / 16] += w.v[i] * static_cast<int8_t>(a.v[i]);
-  return s;
-}
-inline YSum y_dot_signed(Y w, Y a) {
-  YSum s{};
-  HADAL_VALUES s.half[i / 16] += static_cast<int8_t>(w.v[i]) * static_cast<int8_t>(a.v[i]);
-  return s;
-}
-inline void y_store_halves(const YSum* s, int32_t* first, int32_t* second) {
-  for (int b = 0; b < 8; ++b) {
-    first[b] = s[b / 2].half[b % 2 * 2];
-    second[b] = s[b / 2].half[b % 2 * 2 + 1];
-  }
-}
-inline void y_store_sums(const YSum* s, int32_t* sums) {
-  for (int b = 0; b < 8; ++b) sums[b] = s[b / 2].half[b % 2 * 2] + s[b / 2].half[b % 2 * 2 + 1];
-}
-inline void y_store_quarters(YSum s, int32_t* four) {
-  for (int i = 0; i < 4; ++i) four[i] = s.half[i];
-}
-#undef HADAL_VALUES
 
 /// Multiply-adds of the peak loop.
 constexpr int kPeakInt8 = 12 * 4 * kW * 2;
