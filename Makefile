@@ -17,7 +17,7 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        model-if-possible bench-peers packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
+        model-if-possible bench-peers peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
@@ -132,12 +132,13 @@ oracle: venv release model
 golden: venv
 	@$(VENV) tools/generate/make_golden.py
 
-compare: venv program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
+peer: venv
 	@CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV) -m pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36
+
+compare: peer program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 	@$(VENV) bench/compare_llama_cpp.py $(HADAL) "$(MODEL)"
 
-bench-peers: venv program
-	@CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV) -m pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36
+bench-peers: peer program
 	@set -f; $(VENV) bench/peers.py $(HADAL) $(ROWS)
 
 clean:

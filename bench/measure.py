@@ -1,7 +1,8 @@
 """What compare_llama_cpp.py and peers.py share: one sample of either engine, and samples taken in turns (standard library alone).
 
-Each sample is a process of its own with one warm-up. The sides alternate, first one then the other leading, so that a slow phase
-of the machine meets both. While a process runs, its resident memory is read, split into anonymous pages and pages of files.
+Each sample is a process of its own with one warm-up (a load: with none). The sides alternate, first one then the other leading, so
+that a slow phase of the machine meets both. While a process runs, its resident memory is read, split into anonymous pages and pages
+of files.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ TESTS = {
     "memory": measure.Work(prefill=512, decode=64),
 }
 MODELS = ("qwen1.5b-q4_k_m", "qwen1.5b-q8_0", "qwen1.5b-bf16", "v3slice-fp8", "v2lite-q8_0", "v2lite-q4_k_m")
-# without a name: every test of the usual file, four of the others, none of V2-Lite, whose files have 10 and 17 GB; about an hour
+# without a name: every test of the usual file, four of the others, none of V2-Lite, whose files have 10 and 17 GB
 DEFAULT = ("qwen1.5b-q4_k_m/*", *(f"{model}/{test}" for model in MODELS[1:4] for test in ("prefill", "decode", "load", "memory")))
 WARM_EXPERTS = 512  # a prompt so long meets every expert
 MEMORY_SAMPLES = 2  # memory hardly varies
@@ -86,17 +86,6 @@ def cpu_facts() -> tuple[str, set[str]]:
         return platform.processor() or platform.machine(), set()
     facts = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
     return facts.get("model name", platform.machine()).strip(), set(facts.get("flags", "").split())
-
-
-def memory_available() -> int:
-    """Bytes; 0 where this system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 0
 
 
 def peer_facts() -> tuple[str, str]:
@@ -220,10 +209,10 @@ class Table:
         context = str(work.batch * (max(work.prefill, work.warm, work.depth + work.decode) + 64))
         text = said_by([self.o.binary, "plan", str(path), "--ctx", context, "--json", *self.o.hadal_options.split()])
         plan = json.loads(text) if text.startswith("{") else {}
+        free = plan.get("bytes", {}).get("available", 0)
         if not plan.get("fits", True):
-            needed, there = (plan["bytes"][key] / 1e9 for key in ("total", "available"))
-            raise NotRun(f"Hadal needs {needed:.1f} GB of memory, and {there:.1f} GB are free")
-        size, free = make_models.size_of(path), memory_available()
+            raise NotRun(f"Hadal needs {plan['bytes']['total'] / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
+        size = make_models.size_of(path)
         if free and size > 0.85 * free:
             raise NotRun(f"the model has {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free")
 
@@ -291,7 +280,7 @@ class Table:
 
     @staticmethod
     def add_percents(row: Row, turn: dict[str, Any]) -> None:
-        """Both sides of a turn against the probes that Hadal's sample took between them."""
+        """Both sides of a turn against the probes of Hadal's sample."""
         if "hadal" not in turn or not turn["hadal"][1]:
             return
         own, probes = turn["hadal"]

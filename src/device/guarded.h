@@ -1,4 +1,4 @@
-// Structs that a chip fills, with room behind them that it must leave alone.
+// What is lent to a plug-in to be filled.
 #pragma once
 
 #include <algorithm>
