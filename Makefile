@@ -17,7 +17,7 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        model-if-possible bench-peers peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
+        model-if-possible bench-peers distance peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
@@ -36,6 +36,7 @@ help:
 	@echo "make bench     speed of MODEL on this machine                   make compare   the same beside llama.cpp"
 	@echo "make bench-peers  the table of figures, beside llama.cpp and this machine's peaks; makes models of 24 GB in .models/bench once"
 	@echo "               ROWS='qwen1.5b-q4_k_m/decode */load' picks some, ROWS=--list names them"
+	@echo "make distance  how far MODEL's next tokens are from those of unrounded activations, beside llama.cpp's"
 	@echo "make oracle    compare with transformers and the official tokenizers (fetches 300 MB of Python packages once)"
 	@echo "make golden    WARNING: rewrites tests/golden, what all models are compared with; look at every line of the difference"
 	@echo "make model     get the default model into .models               make venv      the Python packages of make oracle"
@@ -140,6 +141,9 @@ compare: peer program $(if $(filter $(DEFAULT_MODEL),$(MODEL)),model)
 
 bench-peers: peer program
 	@set -f; $(VENV) bench/peers.py $(HADAL) $(ROWS)
+
+distance: peer program
+	@$(VENV) bench/distance.py $(HADAL) "$(MODEL)"
 
 clean:
 	@rm -rf build build-*

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import llama_cpp as ll
+import numpy as np
 
 
 class Peer:
@@ -31,7 +32,7 @@ class Peer:
         if not self.model:
             raise SystemExit("llama.cpp cannot load the model")
         settings = ll.llama_context_default_params()
-        settings.n_ctx = w.batch * (max(w.prefill, w.warm, w.depth + w.decode + 8, 32) + 8)
+        settings.n_ctx = w.batch * (max(w.prefill, w.warm, len(getattr(w, "ids", [])), w.depth + w.decode + 8, 32) + 8)
         settings.n_batch, settings.n_ubatch, settings.n_seq_max = 2048, 512, w.batch
         settings.n_threads = settings.n_threads_batch = w.threads
         self.context = ll.llama_init_from_model(self.model, settings)
@@ -40,12 +41,13 @@ class Peer:
         self.vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self.model))
         self.rng, self.batch = random.Random(1), ll.llama_batch_init(2048, 0, 1)
 
-    def decode(self, rows: list[tuple[int, int, bool]]) -> None:
-        """One call for rows of (sequence, position, logits wanted)."""
+    def decode(self, rows: list[tuple[int, int, bool]], ids: list[int] | None = None) -> None:
+        """One call for rows of (sequence, position, logits wanted); random tokens where no ids are given."""
         batch = self.batch
         batch.n_tokens = len(rows)
         for i, (sequence, position, wanted) in enumerate(rows):
-            batch.token[i], batch.pos[i], batch.logits[i] = self.rng.randrange(self.vocab), position, wanted
+            token = ids[i] if ids else self.rng.randrange(self.vocab)
+            batch.token[i], batch.pos[i], batch.logits[i] = token, position, wanted
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
         if ll.llama_decode(self.context, batch):
             raise SystemExit("llama_decode failed")
@@ -58,6 +60,16 @@ class Peer:
     def generate(self, first: int, count: int) -> None:
         for p in range(first, first + count):
             self.decode([(s, p, True) for s in range(self.w.batch)])
+
+    def logits(self, ids: list[int], out: str) -> None:
+        """Those of every position, as a .npy file."""
+        rows = np.lib.format.open_memmap(out, "w+", np.float32, (len(ids), self.vocab))
+        for at in range(0, len(ids), 512):
+            part = ids[at : at + 512]
+            self.decode([(0, at + i, True) for i in range(len(part))], part)
+            for i in range(len(part)):
+                rows[at + i] = np.ctypeslib.as_array(ll.llama_get_logits_ith(self.context, i), (self.vocab,))
+        rows.flush()
 
     def clear(self) -> None:
         ll.llama_memory_clear(ll.llama_get_memory(self.context), True)
@@ -92,7 +104,12 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def main() -> int:
-    found = Peer(SimpleNamespace(**json.loads(sys.argv[1]))).measure()
+    work = SimpleNamespace(**json.loads(sys.argv[1]))
+    peer = Peer(work)
+    if hasattr(work, "ids"):
+        peer.logits(work.ids, work.out)
+        return 0
+    found = peer.measure()
     of_all = {
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "version": importlib.metadata.version("llama-cpp-python"),
