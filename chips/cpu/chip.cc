@@ -67,11 +67,9 @@ hadal_status queue_create(hadal_device* device, hadal_queue** out, hadal_error* 
 void queue_destroy(hadal_queue* queue) { delete queue_of(queue); }
 hadal_status queue_sync(hadal_queue*, hadal_error*) { return HADAL_OK; }
 
-hadal_status bytes_of_weight(hadal_device* device, const hadal_weight_desc* desc, uint64_t* bytes,
+hadal_status bytes_of_weight(hadal_device*, const hadal_weight_desc* desc, uint64_t* bytes,
                              hadal_error* error) {
-  return guarded(error, [&] {
-    return weight_bytes(contract::read_sized(desc), device_of(device)->exact, bytes, error);
-  });
+  return guarded(error, [&] { return weight_bytes(contract::read_sized(desc), bytes, error); });
 }
 
 hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
@@ -80,8 +78,8 @@ hadal_status create_weight(hadal_device* device, const hadal_weight_desc* desc,
   *out = nullptr;
   return guarded(error, [&] {
     Weight* w = nullptr;
-    const hadal_status status = weight_create(*device_of(device)->pool, contract::read_sized(desc),
-                                              device_of(device)->exact, pieces, count, &w, error);
+    const hadal_status status = weight_create(contract::read_sized(desc), device_of(device)->exact,
+                                              pieces, count, &w, error);
     *out = reinterpret_cast<hadal_weight*>(w);
     return status;
   });

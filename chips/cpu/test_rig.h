@@ -64,6 +64,10 @@ inline std::vector<std::byte> random_weights(DType dtype, int64_t rows, int64_t 
         const float x = random.number();
         std::memcpy(&bytes[at], &x, 4);
       }
+      if (dtype == HADAL_BF16) {
+        const float x = random.number();
+        std::memcpy(&bytes[at], reinterpret_cast<const std::byte*>(&x) + 2, 2);
+      }
       if (dtype == HADAL_F64) {
         const double x = static_cast<double>(random.number());
         std::memcpy(&bytes[at], &x, 8);

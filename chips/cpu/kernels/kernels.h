@@ -1,8 +1,8 @@
 // The table of kernels: what one instruction set gives to the cpu chip, as plain function pointers.
 //
 // A file of kernels is compiled with its own machine flags; it includes this header, intrinsics,
-// and nothing that instantiates a standard template. The layouts that both sides must know (packed
-// panels, quantised activations) are here; docs/kernels/matmul.md explains them. Nothing in a
+// and nothing that instantiates a standard template. The layouts that both sides must know (panels,
+// quantised activations) are here; docs/kernels/matmul.md explains them. Nothing in a
 // kernel depends on the number of rows, threads or neighbours: that is the rule of bits.
 #pragma once
 
@@ -17,7 +17,7 @@
 
 namespace hadal::cpu {
 
-/// Layouts of packed weights. One panel holds 16 output rows, K-major.
+/// Layouts of weights that a kernel reads, integers first.
 enum Layout : uint32_t {
   kQ4_0,
   kQ4_1,
@@ -33,6 +33,7 @@ enum Layout : uint32_t {
   kIQ4_XS,
   kMXFP4,
   kNVFP4,
+  kF4_E2M1,  ///< E2M1 pairs, an E8M0 scale for 32 of them in rows of their own
   kIntLayouts,
   kF32 = kIntLayouts,
   kF16,
@@ -48,38 +49,70 @@ constexpr int kPanel = 16;  ///< output rows of a panel
 constexpr int kBlock = 32;  ///< values of a block of activations
 constexpr int kTile =
     32;  ///< rows of a tile of activations: its block fits in 2 KiB, the accumulators in L1
-constexpr int kPartials = 4;  ///< partial sums of a float dot product: value k goes to k mod 4
+/// So few rows are multiplied in place, from the file's own rows; more of them are worth a panel.
+constexpr int64_t kInPlaceRows = 4;
 
 /// Bytes of one (row, block) of quantised activations: 32 int8, scale d, d * sum, two int16 sums
 /// of 16. A tile of `rows` rows stores a block after the other, and in a block q[rows][32],
-/// d[rows], dsum[rows], pair[rows].
+/// d[rows], dsum[rows], pair[rows]. Rows that are multiplied in place are stored one after the
+/// other, as q[blocks][32], d[blocks], dsum[blocks], pair[blocks].
 constexpr int64_t kActBytes = 32 + 4 + 4 + 4;
+/// Where a row's block goes, in bytes: its 32 int8 and those of the next block; d and that of the
+/// next block; from d to dsum to pair.
+struct ActPlace {
+  uint8_t *q, *numbers;
+  int64_t next_q, next_numbers, plane;
+};
 
-/// Bytes of a record (16 rows, `record_blocks` blocks of 32 values) of an integer layout.
-constexpr int kPlane4 = 256, kPlane2 = 128, kPlane1 = 64, kHalves = 32;
+/// Dwords of a record of the file, from `offset` on.
+struct DwordRun {
+  int offset, count;
+};
+/// A record of the file: so many blocks of 32 values and bytes; the dwords that hold its scales
+/// ("heads") and its numbers ("quants"). A panel has of each record the heads, then the quants,
+/// each dword of 16 rows side by side. kF4_E2M1: its head comes from the row of scales.
 struct LayoutInfo {
-  int record_blocks;
-  int record_bytes;
+  int blocks, bytes;
+  DwordRun heads[2], quants;
+  [[nodiscard]] constexpr int head_count() const { return heads[0].count + heads[1].count; }
+  [[nodiscard]] constexpr int panel_bytes() const {
+    return (head_count() + quants.count) * 4 * kPanel;
+  }
 };
 constexpr LayoutInfo kLayoutInfo[kIntLayouts] = {
-    {1, kHalves + kPlane4},                           // Q4_0: d, 4 bit
-    {1, 2 * kHalves + kPlane4},                       // Q4_1: d, m, 4 bit
-    {1, kHalves + kPlane4 + kPlane1},                 // Q5_0
-    {1, 2 * kHalves + kPlane4 + kPlane1},             // Q5_1
-    {1, kHalves + 512},                               // Q8_0
-    {8, 2 * kHalves + 8 * (32 + kPlane4)},            // Q4_K: d, dmin, 8 of (scale, min, 4 bit)
-    {8, 2 * kHalves + 8 * (32 + kPlane4 + kPlane1)},  // Q5_K
-    {8,
-     kHalves + 8 * (32 + kPlane4 + kPlane2)},  // Q6_K: d, 8 of (16 pairs of scales, 4 bit, 2 bit)
-    {8, kHalves + 8 * (32 + kPlane2 + kPlane1)},  // Q3_K
-    {8, 2 * kHalves +
-            8 * (32 + kPlane2)},  // Q2_K: d, dmin, 8 of (16 pairs of nibbles scale | min, 2 bit)
-    {1, kHalves + kPlane4},       // IQ4_NL
-    {8, kHalves + 8 * (16 + kPlane4)},  // IQ4_XS
-    {1, 16 + kPlane4},                  // MXFP4: exponent
-    {1, 32 + kPlane4},                  // NVFP4: 16 pairs of UE4M3 scales
+    {1, 18, {{0, 1}, {0, 0}}, {2, 4}},     // Q4_0: f16 d in the low half
+    {1, 20, {{0, 1}, {0, 0}}, {4, 4}},     // Q4_1: f16 d, f16 min
+    {1, 22, {{0, 1}, {0, 0}}, {2, 5}},     // Q5_0: d; 32 fifth bits, then nibbles
+    {1, 24, {{0, 1}, {0, 0}}, {4, 5}},     // Q5_1: d, min; 32 fifth bits, then nibbles
+    {1, 34, {{0, 1}, {0, 0}}, {2, 8}},     // Q8_0: d in the low half
+    {8, 144, {{0, 4}, {0, 0}}, {16, 32}},  // Q4_K: d, dmin, 12 bytes of scales and minima
+    {8, 176, {{0, 4}, {0, 0}}, {16, 40}},  // Q5_K: the same; 32 bytes of fifth bits, then nibbles
+    {8, 210, {{192, 4}, {206, 1}}, {0, 48}},  // Q6_K: 16 int8 scales, d in the high half
+    {8, 110, {{96, 3}, {106, 1}}, {0, 24}},   // Q3_K: 16 scales of 6 bits, d in the high half
+    {8, 84, {{0, 4}, {80, 1}}, {16, 16}},     // Q2_K: 16 nibbles scale | min, d, dmin
+    {1, 18, {{0, 1}, {0, 0}}, {2, 4}},        // IQ4_NL
+    {8, 136, {{0, 2}, {0, 0}}, {8, 32}},      // IQ4_XS: d, high bits of the scales, low ones
+    {1, 17, {{0, 1}, {0, 0}}, {1, 4}},        // MXFP4: exponent in the low byte
+    {2, 36, {{0, 1}, {0, 0}}, {4, 8}},        // NVFP4: four UE4M3 scales
+    {1, 16, {{0, 1}, {0, 0}}, {0, 4}},        // F4_E2M1
 };
 constexpr int kFloatBytes[kFloatLayouts] = {4, 2, 2, 1, 1};
+
+/// 16 rows of weights as the file holds them; `scales` only for kF4_E2M1. Rows that a matrix does
+/// not have repeat one that it has.
+struct NativePanel {
+  const uint8_t* rows[kPanel];
+  const uint8_t* scales[kPanel];
+};
+
+/// Worker memory of in_place, in bytes: the sums of both halves of the blocks of 16 rows, and
+/// heads.
+constexpr int64_t in_place_bytes(int64_t blocks) {
+  return (blocks + 4) * kPanel * 4 * (2 * kInPlaceRows + 1);
+}
+
+/// Float weights: K is split so that a few rows of both sides stay in L1.
+constexpr int64_t kFloatDepth = 1024;
 
 struct NormArgs {
   const float* x;
@@ -105,19 +138,24 @@ struct KernelTable {
   const char* instruction_sets;  ///< what it needs, for device_info
 
   // ---- matmul ----
-  /// Row m of a tile of `rows` rows: 32 values a block to int8, q = nearest(x * 127 / amax).
-  void (*quantize)(const float* x, int64_t k, uint8_t* tile, int64_t rows, int64_t m);
-  /// out[rows][16] = packed panel (of `blocks` blocks) times a tile of activations.
+  /// A row of activations: 32 values a block to int8, q = nearest(x * 127 / amax).
+  void (*quantize)(const float* x, int64_t k, const ActPlace& to);
+  /// The dwords of 16 rows of `records` records side by side: what int_panel reads.
+  void (*make_panel[kIntLayouts])(const NativePanel& native, int64_t records, uint8_t* panel);
+  /// out[rows][16] = panel (of `blocks` blocks) times a tile of activations.
   void (*int_panel[kIntLayouts])(const uint8_t* panel, int64_t blocks, const uint8_t* tile,
                                  int64_t rows, float* out);
-  /// acc[rows][kPartials][16] += panel of k values times rows of x (stride in floats); k starts at
-  /// a multiple of kPartials.
-  void (*float_panel[kFloatLayouts])(const uint8_t* panel, int64_t k, const float* x,
-                                     int64_t stride, int64_t rows, float* acc);
-  /// out[rows][16] = the partial sums as a tree; with scale[16] (may be null): out += scale * tree.
-  void (*fold)(const float* acc, int64_t rows, const float* scale, float* out);
-  /// 16 rows of k floats (row-major, stride in floats) to a K-major panel.
-  void (*transpose)(const float* rows, int64_t stride, int64_t k, float* panel);
+  /// The same with the same bits from the file's own rows, one after the other; rows are at most
+  /// kInPlaceRows, stored one after the other. temp: in_place_bytes(blocks).
+  void (*in_place[kIntLayouts])(const NativePanel& native, int64_t blocks, const uint8_t* acts,
+                                int64_t rows, uint8_t* temp, float* out);
+  /// k floats of a row of weights.
+  void (*decode[kFloatLayouts])(const uint8_t* w, int64_t k, float* out);
+  /// out[rows][16] = `count` rows of weights times rows of x (stride in floats), by lanes along K.
+  /// block_scales (may be null): of each row of weights, a float for each `scale_cols` values.
+  void (*dot[kFloatLayouts])(const uint8_t* const* w, int64_t count, const float* const* scales,
+                             int64_t scale_cols, int64_t k, const float* x, int64_t stride,
+                             int64_t rows, float* out);
   /// out[n] = acc[n] (+ bias[n]) (+ add[n]), n <= 16
   void (*finish)(const float* acc, const float* bias, const float* add, float* out, int64_t n);
 

@@ -178,7 +178,7 @@ void grouped_matmul(const Call& call) {
              order = call.view(HADAL_GROUPED_MATMUL_ORDER);
   const Weight& w = call.weight(HADAL_GROUPED_MATMUL_W);
   const int64_t k = w.desc.cols, fan = call.op.attr.experts.fan;
-  const int64_t panels = (w.desc.rows + kPanel - 1) / kPanel;
+  const int64_t panels = w.panels();
   const auto begin = [&](int64_t e) { return int64_t{*offset.row<int32_t>(e)}; };
   std::vector<int64_t> active;
   for (int64_t e = 0; e < w.desc.batch; ++e)
@@ -186,8 +186,9 @@ void grouped_matmul(const Call& call) {
   const auto experts = static_cast<int64_t>(active.size());
   const int64_t chunk = std::max<int64_t>(1, experts * panels / (int64_t{16} * call.run.workers));
   const int64_t chunks = (panels + chunk - 1) / chunk;
-  const MatmulTemp temp(call.worker.temp);
-  float* gathered = reinterpret_cast<float*>(call.worker.temp + MatmulTemp::bytes());
+  auto* product = reinterpret_cast<float*>(call.worker.temp);
+  float* gathered = product + kTile * kPanel;
+  Panel panel(call.kernels(), reinterpret_cast<uint8_t*>(gathered + kTile * k));
   call.share(experts * chunks, [&](int64_t task) {
     const int64_t e = active[static_cast<size_t>(task / chunks)];
     const int64_t first = task % chunks * chunk, last = std::min(panels, first + chunk);
@@ -196,19 +197,19 @@ void grouped_matmul(const Call& call) {
       for (int64_t m = 0; m < rows; ++m) {
         const int64_t source = order.present() ? *order.row<int32_t>(from + m) / fan : from + m;
         if (w.quantises())
-          call.kernels().quantize(x.row<float>(source), k, reinterpret_cast<uint8_t*>(gathered),
-                                  rows, m);
+          quantise(call.kernels(), x.row<float>(source), k, rows, m,
+                   reinterpret_cast<uint8_t*>(gathered));
         else
           std::memcpy(gathered + m * k, x.row<float>(source),
                       static_cast<size_t>(k) * sizeof(float));
       }
-      const Acts acts{gathered, k, reinterpret_cast<const uint8_t*>(gathered), rows};
-      for (int64_t panel = first; panel < last; ++panel) {
-        multiply(call.kernels(), w, e, panel, acts, 0, rows, temp, temp.out);
-        const int64_t n = panel * kPanel, count = std::min<int64_t>(kPanel, w.desc.rows - n);
+      const Acts acts{gathered, k, reinterpret_cast<const uint8_t*>(gathered)};
+      for (int64_t index = first; index < last; ++index) {
+        panel.take(w, e, index, rows);
+        panel.multiply(acts, 0, rows, product);
         for (int64_t m = 0; m < rows; ++m)
-          std::memcpy(out.row<float>(from + m) + n, temp.out + m * kPanel,
-                      static_cast<size_t>(count) * sizeof(float));
+          std::memcpy(out.row<float>(from + m) + index * kPanel, product + m * kPanel,
+                      static_cast<size_t>(panel.count()) * sizeof(float));
       }
     }
   });
@@ -216,7 +217,7 @@ void grouped_matmul(const Call& call) {
 
 Needs grouped_needs(const Query& query) {
   const int64_t k = query[HADAL_GROUPED_MATMUL_X].extents[1];
-  return {.temp = MatmulTemp::bytes() + static_cast<uint64_t>(kTile * k) * sizeof(float),
+  return {.temp = Panel::bytes(k) + static_cast<uint64_t>(kTile * (k + kPanel)) * sizeof(float),
           .block8 = query.rounds(HADAL_GROUPED_MATMUL_W)};
 }
 

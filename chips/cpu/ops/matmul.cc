@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/quant.h"
 #include "ops/operators.h"
 #include "runtime/planner.h"
 
@@ -13,30 +14,12 @@ namespace {
 
 using host_chip::View;
 
+/// What a panel's products with a tile are written to.
+constexpr int64_t kProductBytes = kTile * kPanel * static_cast<int64_t>(sizeof(float));
+
 // gated_matmul has X at the same place.
 constexpr uint32_t kX = HADAL_MATMUL_X;
 static_assert(kX == uint32_t{HADAL_GATED_MATMUL_X});
-
-/// Weights that are decoded on the way: some hundred values of 16 rows at a time, for all rows of
-/// activations.
-void multiply_decoded(const KernelTable& kernels, const Weight& w, int64_t batch, int64_t panel,
-                      const Acts& a, int64_t from, int64_t rows, const MatmulTemp& temp,
-                      float* out) {
-  const int64_t k = w.desc.cols, first = batch * w.desc.rows + panel * kPanel;
-  const int64_t count = std::min<int64_t>(kPanel, w.desc.rows - panel * kPanel);
-  std::memset(temp.acc, 0, static_cast<size_t>(rows * kPartials * kPanel) * sizeof(float));
-  for (int64_t i = 0; i < k; i += MatmulTemp::kDecodeValues) {
-    const int64_t n = std::min(MatmulTemp::kDecodeValues, k - i);
-    for (int64_t r = 0; r < count; ++r) w.decode(first + r, i, n, temp.rows + r * n);
-    if (count < kPanel)
-      std::memset(temp.rows + count * n, 0,
-                  static_cast<size_t>((kPanel - count) * n) * sizeof(float));
-    kernels.transpose(temp.rows, n, n, temp.panel);
-    kernels.float_panel[0](reinterpret_cast<const uint8_t*>(temp.panel), n,
-                           a.x + from * a.stride + i, a.stride, rows, temp.acc);
-  }
-  kernels.fold(temp.acc, rows, nullptr, out);
-}
 
 struct Matrices {
   int64_t batch, rows, k;
@@ -54,26 +37,18 @@ const float* row_of(const Matrices& x, int64_t batch, int64_t row) {
   return reinterpret_cast<const float*>(x.data + batch * x.batch_stride + row * x.row_stride);
 }
 
-void quantise_row(const KernelTable& kernels, const Matrices& x, int64_t batch, int64_t row,
-                  uint8_t* quants) {
-  const int64_t tile = row / kTile, rows = std::min<int64_t>(kTile, x.rows - tile * kTile);
-  uint8_t* to = quants + quant_bytes(batch * x.rows + tile * kTile, x.k);
-  kernels.quantize(row_of(x, batch, row), x.k, to, rows, row - tile * kTile);
-}
-
 /// How panels and rows are cut into tasks: enough tasks for all workers, each some µs long.
 struct Cut {
   int64_t chunk, chunks;  ///< panels of a task, tasks along N
-  int64_t tile, row_groups, group_rows;
-  Cut(int workers, int64_t batch, int64_t panels, int64_t rows, int64_t tile_rows)
-      : tile(tile_rows) {
+  int64_t row_groups, group_rows;
+  Cut(int workers, int64_t batch, int64_t panels, int64_t rows) {
     const int64_t wanted = int64_t{8} * workers;
     chunk = std::max<int64_t>(1, batch * panels / wanted);
     chunks = (panels + chunk - 1) / chunk;
-    const int64_t tiles = std::max<int64_t>(1, (rows + tile - 1) / tile);
+    const int64_t tiles = std::max<int64_t>(1, (rows + kTile - 1) / kTile);
     const int64_t groups =
         std::clamp<int64_t>(wanted / std::max<int64_t>(1, batch * chunks), 1, tiles);
-    group_rows = (tiles + groups - 1) / groups * tile;
+    group_rows = (tiles + groups - 1) / groups * kTile;
     row_groups = (rows + group_rows - 1) / group_rows;
   }
 };
@@ -85,38 +60,52 @@ const uint8_t* quants_of(const Call& call, const Matrices& x) {
   Worker& worker = call.worker;
   if (worker.own_value != call.stage.derived) {
     for (int64_t b = 0; b < x.batch; ++b)
-      for (int64_t m = 0; m < x.rows; ++m) quantise_row(call.kernels(), x, b, m, worker.own);
+      for (int64_t m = 0; m < x.rows; ++m)
+        quantise(call.kernels(), row_of(x, b, m), x.k, x.rows, m,
+                 worker.own + quant_bytes(b * x.rows, x.k));
     worker.own_value = call.stage.derived;
   }
   return worker.own;
 }
 
-/// body(batch, panel, from, rows, acts) for everything, shared among the workers.
+/// A panel's products with a run of rows: rows [from, to) of matrix `batch`.
+struct Piece {
+  int64_t batch, panel, from, to;
+  int64_t rows;  ///< of the whole matrix
+  Acts acts;
+  /// body(m, rows) for each tile of them.
+  template <typename Body>
+  void for_each_tile(Body&& body) const {
+    for (int64_t m = from; m < to; m += kTile) body(m, std::min<int64_t>(kTile, to - m));
+  }
+};
+
+/// body(piece) for everything, shared among the workers.
 template <typename Body>
-void for_each_tile(const Call& call, const View& xv, int64_t panels, int64_t tile, Body&& body) {
+void for_each_piece(const Call& call, const View& xv, int64_t panels, Body&& body) {
   const Matrices x = matrices(xv);
   if (x.rows == 0) return;
-  const Cut cut(call.run.workers, x.batch, panels, x.rows, tile);
+  const Cut cut(call.run.workers, x.batch, panels, x.rows);
   call.share(x.batch * cut.chunks * cut.row_groups, [&](int64_t task) {
     const uint8_t* quants = quants_of(call, x);
     const int64_t batch = task / (cut.chunks * cut.row_groups);
     const int64_t chunk = task / cut.row_groups % cut.chunks, group = task % cut.row_groups;
     const Acts acts{row_of(x, batch, 0), x.row_stride / static_cast<int64_t>(sizeof(float)),
-                    quants ? quants + quant_bytes(batch * x.rows, x.k) : nullptr, x.rows};
+                    quants ? quants + quant_bytes(batch * x.rows, x.k) : nullptr};
     const int64_t last_panel = std::min(panels, (chunk + 1) * cut.chunk);
     const int64_t last_row = std::min(x.rows, (group + 1) * cut.group_rows);
     for (int64_t panel = chunk * cut.chunk; panel < last_panel; ++panel)
-      for (int64_t from = group * cut.group_rows; from < last_row; from += cut.tile)
-        body(batch, panel, from, std::min(cut.tile, last_row - from), acts);
+      body(Piece{batch, panel, group * cut.group_rows, last_row, x.rows, acts});
   });
 }
 
-void quantise(const Call& call) {
+void quantise_all(const Call& call) {
   const Matrices x = matrices(call.view(kX));
   auto* quants = call.buffer<uint8_t>(0);
   call.share_rows(x.batch * x.rows, 1, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i)
-      quantise_row(call.kernels(), x, i / x.rows, i % x.rows, quants);
+      quantise(call.kernels(), row_of(x, i / x.rows, i % x.rows), x.k, x.rows, i % x.rows,
+               quants + quant_bytes(i / x.rows * x.rows, x.k));
   });
 }
 
@@ -125,23 +114,22 @@ void matmul(const Call& call) {
   const View add = call.view(HADAL_MATMUL_ADD);
   const Weight& w = call.weight(HADAL_MATMUL_W);
   const float* bias = call.vector(HADAL_MATMUL_BIAS);
-  const MatmulTemp temp(call.worker.temp);
-  const int64_t panels = (w.desc.rows + kPanel - 1) / kPanel;
-  for_each_tile(
-      call, x, panels, w.layout ? kTile : MatmulTemp::kDecodeRows,
-      [&](int64_t batch, int64_t panel, int64_t from, int64_t rows, const Acts& acts) {
-        multiply(call.kernels(), w, batch, panel, acts, from, rows, temp, temp.out);
-        const int64_t n = panel * kPanel, count = std::min<int64_t>(kPanel, w.desc.rows - n);
-        for (int64_t m = 0; m < rows; ++m) {
-          float* to =
-              (out.rank == 3 ? out.row<float>(from + m, batch) : out.row<float>(from + m)) + n;
-          const float* plus = !add.present() ? nullptr
-                                             : (add.rank == 3 ? add.row<float>(from + m, batch)
-                                                              : add.row<float>(from + m)) +
-                                                   n;
-          call.kernels().finish(temp.out + m * kPanel, bias ? bias + n : nullptr, plus, to, count);
-        }
-      });
+  const auto row_at = [](const View& v, int64_t row, int64_t batch) {
+    return v.rank == 3 ? v.row<float>(row, batch) : v.row<float>(row);
+  };
+  auto* product = reinterpret_cast<float*>(call.worker.temp);
+  Panel panel(call.kernels(), call.worker.temp + kProductBytes);
+  for_each_piece(call, x, w.panels(), [&](const Piece& piece) {
+    panel.take(w, piece.batch, piece.panel, piece.rows);
+    const int64_t n = piece.panel * kPanel;
+    piece.for_each_tile([&](int64_t from, int64_t rows) {
+      panel.multiply(piece.acts, from, rows, product);
+      for (int64_t m = 0; m < rows; ++m)
+        call.kernels().finish(product + m * kPanel, bias ? bias + n : nullptr,
+                              add.present() ? row_at(add, from + m, piece.batch) + n : nullptr,
+                              row_at(out, from + m, piece.batch) + n, panel.count());
+    });
+  });
 }
 
 void gated_matmul(const Call& call) {
@@ -149,35 +137,39 @@ void gated_matmul(const Call& call) {
   const Weight& gate = call.weight(HADAL_GATED_MATMUL_GATE);
   const Weight& up = call.weight(HADAL_GATED_MATMUL_UP);
   const float clamp = call.op.attr.swiglu.clamp;
-  const MatmulTemp temp(call.worker.temp);
-  const int64_t panels = (gate.desc.rows + kPanel - 1) / kPanel;
-  for_each_tile(call, x, panels, kTile,
-                [&](int64_t batch, int64_t panel, int64_t from, int64_t rows, const Acts& acts) {
-                  multiply(call.kernels(), gate, batch, panel, acts, from, rows, temp, temp.out);
-                  multiply(call.kernels(), up, batch, panel, acts, from, rows, temp, temp.second);
-                  const int64_t n = panel * kPanel,
-                                count = std::min<int64_t>(kPanel, gate.desc.rows - n);
-                  for (int64_t m = 0; m < rows; ++m)
-                    call.kernels().swiglu(temp.out + m * kPanel, temp.second + m * kPanel, 1.0f,
-                                          clamp, out.row<float>(from + m) + n, count);
-                });
+  auto* product = reinterpret_cast<float*>(call.worker.temp);
+  float* second = product + kTile * kPanel;
+  uint8_t* memory = call.worker.temp + 2 * kProductBytes;
+  Panel gates(call.kernels(), memory);
+  Panel ups(call.kernels(), memory + Panel::bytes(gate.desc.cols));
+  for_each_piece(call, x, gate.panels(), [&](const Piece& piece) {
+    gates.take(gate, piece.batch, piece.panel, piece.rows);
+    ups.take(up, piece.batch, piece.panel, piece.rows);
+    piece.for_each_tile([&](int64_t from, int64_t rows) {
+      gates.multiply(piece.acts, from, rows, product);
+      ups.multiply(piece.acts, from, rows, second);
+      for (int64_t m = 0; m < rows; ++m)
+        call.kernels().swiglu(product + m * kPanel, second + m * kPanel, 1.0f, clamp,
+                              out.row<float>(from + m) + piece.panel * kPanel, gates.count());
+    });
+  });
 }
 
 bool quantises(const hadal_tensor& w) { return w.weight && weight_of(w.weight)->quantises(); }
 
-Needs needs_of(const Query& query, bool block8) {
+Needs needs_of(const Query& query, int weights, bool block8) {
   const hadal_tensor& x = query[kX];
-  const int64_t batch = x.rank == 3 ? x.extents[1] : 1;
-  return {.temp = MatmulTemp::bytes(),
-          .workspace =
-              static_cast<uint64_t>(quant_bytes(query.rows(kX) * batch, x.extents[x.rank - 1])),
+  const int64_t batch = x.rank == 3 ? x.extents[1] : 1, k = x.extents[x.rank - 1];
+  return {.temp = static_cast<uint64_t>(weights) *
+                  (static_cast<uint64_t>(kProductBytes) + Panel::bytes(k)),
+          .workspace = static_cast<uint64_t>(quant_bytes(query.rows(kX) * batch, k)),
           .block8 = block8};
 }
 
-Needs matmul_needs(const Query& query) { return needs_of(query, query.rounds(HADAL_MATMUL_W)); }
+Needs matmul_needs(const Query& query) { return needs_of(query, 1, query.rounds(HADAL_MATMUL_W)); }
 
 Needs gated_needs(const Query& query) {
-  return needs_of(query,
+  return needs_of(query, 2,
                   query.rounds(HADAL_GATED_MATMUL_GATE) || query.rounds(HADAL_GATED_MATMUL_UP));
 }
 
@@ -187,7 +179,7 @@ void share_quants(Planner& planner, Stage& main) {
   const int64_t batch = x.rank == 3 ? x.extents[1] : 1;
   const int64_t few_rows = kFewRows * batch * std::max<int64_t>(1, x.extents[0]);
   planner.derive(
-      main, {.make = quantise,
+      main, {.make = quantise_all,
              .source = kX,
              .key = {},
              .bytes = planner.needs().workspace,
@@ -208,31 +200,80 @@ void plan_gated(Planner& planner, Stage main) {
 
 }  // namespace
 
-void multiply(const KernelTable& kernels, const Weight& w, int64_t batch, int64_t panel,
-              const Acts& a, int64_t from, int64_t rows, const MatmulTemp& temp, float* out) {
-  if (!w.layout) return multiply_decoded(kernels, w, batch, panel, a, from, rows, temp, out);
-  const uint8_t* data = w.panel(batch, panel);
-  if (is_int(*w.layout))
-    return kernels.int_panel[*w.layout](data, w.blocks, a.tiles + quant_bytes(from, w.desc.cols),
-                                        rows, out);
-  const auto kernel = kernels.float_panel[*w.layout - kIntLayouts];
-  const float* x = a.x + from * a.stride;
-  const size_t acc_bytes = static_cast<size_t>(rows * kPartials * kPanel) * sizeof(float);
-  if (w.column_blocks == 0) {
-    std::memset(temp.acc, 0, acc_bytes);
-    kernel(data, w.desc.cols, x, a.stride, rows, temp.acc);
-    return kernels.fold(temp.acc, rows, nullptr, out);
+uint64_t Panel::bytes(int64_t k) {
+  // Decoded rows and their block scales are larger than any panel or what in_place needs.
+  const int64_t floats = (kPanel + 1) * k + kPanel;
+  const int64_t ints = std::max<int64_t>(in_place_bytes(k / kBlock + 1), 2 * kPanel * (k + kBlock));
+  return static_cast<uint64_t>(
+      (std::max<int64_t>(floats * static_cast<int64_t>(sizeof(float)), ints) + 63) / 64 * 64);
+}
+
+void Panel::take(const Weight& w, int64_t batch, int64_t index, int64_t rows) {
+  weight_ = &w;
+  first_ = batch * w.desc.rows + index * kPanel;
+  count_ = std::min<int64_t>(kPanel, w.desc.rows - index * kPanel);
+  in_place_ = w.layout && (rows <= kInPlaceRows || w.layout == kF32);
+  if (!w.layout) return decode();
+  w.find_panel(first_, count_, &native_);
+  if (is_int(*w.layout)) {
+    if (!in_place_)
+      kernels_.make_panel[*w.layout](native_, w.desc.cols / kBlock / kLayoutInfo[*w.layout].blocks,
+                                     memory_);
+    return;
   }
-  const float* scales = reinterpret_cast<const float*>(w.panel_scales.data()) +
-                        (batch * w.panels + panel) * w.column_blocks * kPanel;
-  const int64_t width = w.desc.scale_block_cols;
-  std::memset(out, 0, static_cast<size_t>(rows * kPanel) * sizeof(float));
-  for (int64_t c = 0; c < w.column_blocks; ++c) {
-    std::memset(temp.acc, 0, acc_bytes);
-    kernel(data + c * width * kPanel, std::min(width, w.desc.cols - c * width), x + c * width,
-           a.stride, rows, temp.acc);
-    kernels.fold(temp.acc, rows, scales + c * kPanel, out);
+  if (!in_place_) return decode();
+  if (w.scale_cols() == 0) return;
+  const int64_t across = (w.desc.cols + w.scale_cols() - 1) / w.scale_cols();
+  auto* to = reinterpret_cast<float*>(memory_);
+  for (int64_t r = 0; r < count_; ++r, to += across) {
+    if (r > 0 && native_.scales[r] == native_.scales[r - 1]) {
+      scales_[r] = scales_[r - 1];
+      continue;
+    }
+    decode_to_f32(static_cast<DType>(w.desc.scale_dtype),
+                  reinterpret_cast<const std::byte*>(native_.scales[r]), across, to);
+    scales_[r] = to;
   }
+}
+
+/// To fp32 in memory_, block scales multiplied in.
+void Panel::decode() {
+  const Weight& w = *weight_;
+  const int64_t k = w.desc.cols;
+  auto* to = reinterpret_cast<float*>(memory_);
+  for (int64_t r = 0; r < count_; ++r, to += k) {
+    if (w.layout && w.scale_cols() == 0)
+      kernels_.decode[*w.layout - kIntLayouts](native_.rows[r], k, to);
+    else if (w.layout) {
+      kernels_.decode[*w.layout - kIntLayouts](native_.rows[r], k, to);
+      for (int64_t i = 0, block = 0; i < k; i += w.scale_cols(), ++block) {
+        const auto dtype = static_cast<DType>(w.desc.scale_dtype);
+        float scale = 0.0f;
+        decode_to_f32(dtype,
+                      reinterpret_cast<const std::byte*>(native_.scales[r]) +
+                          block * dtype_info(dtype)->block_bytes,
+                      1, &scale);
+        kernels_.scale(to + i, scale, std::min(w.scale_cols(), k - i));
+      }
+    } else {
+      w.decode(first_ + r, 0, k, to);
+    }
+    native_.rows[r] = reinterpret_cast<const uint8_t*>(to);
+  }
+}
+
+void Panel::multiply(const Acts& acts, int64_t from, int64_t rows, float* out) const {
+  const Weight& w = *weight_;
+  const int64_t k = w.desc.cols;
+  if (!w.quantises()) {
+    const bool scales = in_place_ && w.scale_cols() > 0;
+    return kernels_.dot[in_place_ ? *w.layout - kIntLayouts : 0](
+        native_.rows, count_, scales ? scales_ : nullptr, w.scale_cols(), k,
+        acts.x + from * acts.stride, acts.stride, rows, out);
+  }
+  const uint8_t* tile = acts.tiles + quant_bytes(from, k);
+  if (in_place_) return kernels_.in_place[*w.layout](native_, k / kBlock, tile, rows, memory_, out);
+  kernels_.int_panel[*w.layout](memory_, k / kBlock, tile, rows, out);
 }
 
 const Operator kMatmul = {

@@ -45,13 +45,18 @@ struct Stage {
   bool validate = false;  ///< indices are made by the tape itself: check them at the stage
 };
 
+/// A stage's counters fill whole cache lines.
+constexpr size_t counters_of_stage(int workers) {
+  return (static_cast<size_t>(workers) + 15) / 16 * 16;
+}
+
 /// State of one run, shared by the workers.
 struct Run {
   const hadal_tape& tape;
   const hadal_step& step;
   const KernelTable& kernels;
   uint8_t* workspace;
-  std::atomic<int32_t>* counters;  ///< one a stage, 64 bytes apart
+  std::atomic<int32_t>* counters;  ///< of each stage, one a worker: tasks taken from its run
   int workers;
   bool few;
 };
@@ -80,17 +85,20 @@ struct Call {
   [[nodiscard]] T* buffer(size_t i) const {
     return reinterpret_cast<T*>(run.workspace + stage.buffers[i].at);
   }
-  /// body(i) for i in [0, tasks), `i` handed out among the workers.
+  /// body(i) for i in [0, tasks), handed out among the workers. Each takes those of its own run in
+  /// order, so that what it reads lies behind what it has read, then those that others have left.
   template <typename Body>
   void share(int64_t tasks, Body&& body) const {
-    if (run.workers == 1) {
-      for (int64_t i = 0; i < tasks; ++i) body(i);
-      return;
+    std::atomic<int32_t>* taken = run.counters + index * counters_of_stage(run.workers);
+    for (int i = 0; i < run.workers; ++i) {
+      const int owner = (worker.index + i) % run.workers;
+      const int64_t from = tasks * owner / run.workers;
+      const int64_t count = tasks * (owner + 1) / run.workers - from;
+      while (taken[owner].load(std::memory_order_relaxed) < count) {
+        const int64_t n = taken[owner].fetch_add(1, std::memory_order_relaxed);
+        if (n < count) body(from + n);
+      }
     }
-    std::atomic<int32_t>& next = run.counters[index * 16];
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < tasks;
-         i = next.fetch_add(1, std::memory_order_relaxed))
-      body(i);
   }
   /// The same for runs of rows: body(from, to). `grain`: fewest rows of a task.
   template <typename Body>

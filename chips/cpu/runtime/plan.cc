@@ -35,7 +35,7 @@ bool Query::rounds(uint32_t operand) const {
     desc.scale_block_rows = 1;
     desc.scale_block_cols = kBlock;
   }
-  const auto layout = packed_layout(desc, exact);
+  const auto layout = layout_of(desc, exact);
   return layout && is_int(*layout);
 }
 
@@ -98,7 +98,8 @@ hadal_status Plan::make(Device& device, const hadal_tape& tape, uint32_t first, 
     return report(
         error, HADAL_OUT_OF_MEMORY,
         "no " + std::to_string(plan->workspace_bytes_) + " bytes of memory left for the program");
-  plan->counters_ = std::make_unique<std::atomic<int32_t>[]>(plan->stages_.size() * 16 + 16);
+  plan->counters_ = std::make_unique<std::atomic<int32_t>[]>(
+      (plan->stages_.size() + 1) * counters_of_stage(device.pool->size()));
   *out = std::move(plan);
   return HADAL_OK;
 }
@@ -174,7 +175,8 @@ hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
   if (const hadal_status s = check_step(step, error); s != HADAL_OK) return s;
   if (!device_.reserve(temp_bytes_, own_bytes_))
     return report(error, HADAL_OUT_OF_MEMORY, "no memory left for the workers");
-  for (size_t i = 0; i < stages_.size(); ++i) counters_[i * 16].store(0, std::memory_order_relaxed);
+  const size_t counters = stages_.size() * counters_of_stage(device_.pool->size());
+  for (size_t i = 0; i < counters; ++i) counters_[i].store(0, std::memory_order_relaxed);
   for (Worker& w : device_.workers) w.own_value = -1;
   uint8_t* workspace =
       eager_ ? (step.workspace ? reinterpret_cast<uint8_t*>(host_chip::memory(step.workspace)->data)

@@ -25,11 +25,6 @@ std::string describe(const hadal_weight_desc& d) {
 
 bool scaled(const hadal_weight_desc& d) { return d.scale_dtype != HADAL_DTYPE_NONE; }
 
-bool needs_native(const hadal_weight_desc& d, bool exact) {
-  return (d.uses & HADAL_USE_GATHER) != 0 ||
-         ((d.uses & HADAL_USE_MATMUL) != 0 && !packed_layout(d, exact));
-}
-
 hadal_status check(const hadal_weight_desc& d, hadal_error* error) {
   const auto refuse = [&](hadal_status status, const std::string& why) {
     return report(error, status, describe(d) + ": " + why);
@@ -77,19 +72,6 @@ uint64_t native_bytes(const hadal_weight_desc& d) {
                                                      across));  // at most: one row of scales a row
   }
   return bytes;
-}
-
-uint64_t scales_bytes(const hadal_weight_desc& d) {  // expanded block scales of the FP8 layouts
-  const auto layout = packed_layout(d);
-  if (!layout || is_int(*layout) || !scaled(d)) return 0;
-  const int64_t panels = (d.rows + kPanel - 1) / kPanel;
-  const int64_t across = (d.cols + d.scale_block_cols - 1) / d.scale_block_cols;
-  return static_cast<uint64_t>(d.batch * panels * across * kPanel) * sizeof(float);
-}
-
-uint64_t packed_bytes(const hadal_weight_desc& d) {
-  const int64_t panels = (d.rows + kPanel - 1) / kPanel;
-  return static_cast<uint64_t>(d.batch * panels * packed_panel_bytes(*packed_layout(d), d.cols));
 }
 
 bool inside(hadal_memory* handle, uint64_t offset, int64_t rows, int64_t stride, int64_t bytes) {
@@ -140,40 +122,6 @@ const NativeRows& part_of(const std::vector<NativeRows>& native, int64_t row) {
   return *(it - 1);
 }
 
-float scale_at(const hadal_weight_desc& d, const NativeRows& part, int64_t row,
-               int64_t column_block) {
-  const DType dtype = static_cast<DType>(d.scale_dtype);
-  const std::byte* p = part.scales + (row - part.first) / d.scale_block_rows * part.scale_stride +
-                       column_block * dtype_info(dtype)->block_bytes;
-  float value = 0.0f;
-  decode_to_f32(dtype, p, 1, &value);
-  return value;
-}
-
-void pack(ThreadPool& pool, Weight& w, const std::vector<NativeRows>& source) {
-  const hadal_weight_desc& d = w.desc;
-  pool.for_each(d.batch * w.panels, [&](int64_t index) {
-    const int64_t b = index / w.panels, from = index % w.panels * kPanel;
-    const uint8_t* rows[kPanel] = {};
-    const uint8_t* scales[kPanel] = {};
-    float* expanded = w.column_blocks ? reinterpret_cast<float*>(w.panel_scales.data()) +
-                                            index * w.column_blocks * kPanel
-                                      : nullptr;
-    for (int r = 0; r < kPanel && from + r < d.rows; ++r) {
-      const int64_t row = b * d.rows + from + r;
-      const NativeRows& part = part_of(source, row);
-      rows[r] = reinterpret_cast<const uint8_t*>(part.data + (row - part.first) * part.stride);
-      if (part.scales)
-        scales[r] = reinterpret_cast<const uint8_t*>(
-            part.scales + (row - part.first) / d.scale_block_rows * part.scale_stride);
-      if (expanded)
-        for (int64_t c = 0; c < w.column_blocks; ++c)
-          expanded[c * kPanel + r] = scale_at(d, part, row, c);
-    }
-    pack_panel(*w.layout, w.dtype, rows, scales, d.cols, w.packed.data() + index * w.panel_bytes);
-  });
-}
-
 // Copies the rows (and one row of scales for each) side by side.
 void copy_native(Weight& w, const std::vector<NativeRows>& source) {
   const hadal_weight_desc& d = w.desc;
@@ -219,48 +167,136 @@ bool Mapping::allocate(uint64_t bytes) {
   return true;
 }
 
+void Weight::find_panel(int64_t first, int64_t count, NativePanel* panel) const {
+  const NativeRows* part = &part_of(native, first);
+  // A copy has a row of scales for each row; in the source one serves scale_block_rows of them.
+  const int64_t rows_of_scales = native_copy.data() ? 1 : desc.scale_block_rows;
+  for (int64_t r = 0; r < kPanel; ++r) {
+    const int64_t row = first + std::min(r, count - 1);
+    if (row >= part->first + part->rows) part = &part_of(native, row);
+    const int64_t local = row - part->first;
+    panel->rows[r] = reinterpret_cast<const uint8_t*>(part->data + local * part->stride);
+    if (part->scales)
+      panel->scales[r] = reinterpret_cast<const uint8_t*>(part->scales + local / rows_of_scales *
+                                                                             part->scale_stride);
+  }
+}
+
 void Weight::decode(int64_t row, int64_t from, int64_t count, float* out) const {
-  const NativeRows& part = part_of(native, row);
   const DTypeInfo* info = dtype_info(dtype);
-  const std::byte* p =
-      part.data + (row - part.first) * part.stride + from / info->block_values * info->block_bytes;
-  decode_to_f32(dtype, p, count, out);
-  if (!part.scales) return;
-  // A copy has a row of scales for each row; in the source it serves scale_block_rows of them.
+  NativePanel panel{};
+  find_panel(row, 1, &panel);
+  decode_to_f32(dtype,
+                reinterpret_cast<const std::byte*>(panel.rows[0]) +
+                    from / info->block_values * info->block_bytes,
+                count, out);
+  const auto* scales = reinterpret_cast<const std::byte*>(panel.scales[0]);
+  if (!scales) return;
+  const DType scale_dtype = static_cast<DType>(desc.scale_dtype);
   const int64_t width = desc.scale_block_cols;
-  const int64_t local =
-      native_copy.data() ? (row - part.first) * desc.scale_block_rows + part.first : row;
   for (int64_t i = 0; i < count;) {
     const int64_t block = (from + i) / width, end = std::min(count, (block + 1) * width - from);
-    const float scale = scale_at(desc, part, local, block);
+    float scale = 0.0f;
+    decode_to_f32(scale_dtype, scales + block * dtype_info(scale_dtype)->block_bytes, 1, &scale);
     for (; i < end; ++i) out[i] *= scale;
   }
 }
 
-std::optional<Layout> packed_layout(const hadal_weight_desc& desc, bool exact) {
-  const auto layout = packed_layout(desc);
-  return exact && layout && is_int(*layout) ? std::nullopt : layout;
+std::optional<Layout> layout_of(const hadal_weight_desc& d, bool exact) {
+  std::optional<Layout> layout;
+  switch (d.dtype) {
+    case HADAL_F32:
+      layout = kF32;
+      break;
+    case HADAL_F16:
+      layout = kF16;
+      break;
+    case HADAL_BF16:
+      layout = kBF16;
+      break;
+    case HADAL_F8_E4M3:
+      layout = kE4M3;
+      break;
+    case HADAL_F8_E5M2:
+      layout = kE5M2;
+      break;
+    case HADAL_Q4_0:
+      layout = kQ4_0;
+      break;
+    case HADAL_Q4_1:
+      layout = kQ4_1;
+      break;
+    case HADAL_Q5_0:
+      layout = kQ5_0;
+      break;
+    case HADAL_Q5_1:
+      layout = kQ5_1;
+      break;
+    case HADAL_Q8_0:
+      layout = kQ8_0;
+      break;
+    case HADAL_Q4_K:
+      layout = kQ4_K;
+      break;
+    case HADAL_Q5_K:
+      layout = kQ5_K;
+      break;
+    case HADAL_Q6_K:
+      layout = kQ6_K;
+      break;
+    case HADAL_Q3_K:
+      layout = kQ3_K;
+      break;
+    case HADAL_Q2_K:
+      layout = kQ2_K;
+      break;
+    case HADAL_IQ4_NL:
+      layout = kIQ4_NL;
+      break;
+    case HADAL_IQ4_XS:
+      layout = kIQ4_XS;
+      break;
+    case HADAL_MXFP4:
+      layout = kMXFP4;
+      break;
+    case HADAL_NVFP4:
+      layout = kNVFP4;
+      break;
+    case HADAL_F4_E2M1:
+      layout = kF4_E2M1;
+      break;
+    default:
+      return std::nullopt;
+  }
+  if (*layout == kF4_E2M1) {
+    if (d.scale_dtype != HADAL_F8_E8M0 || d.scale_block_rows != 1 || d.scale_block_cols != kBlock ||
+        d.cols % kBlock != 0)
+      return std::nullopt;
+  } else if (scaled(d) && is_int(*layout)) {
+    return std::nullopt;
+  }
+  // Lanes along K must not depend on whether scales are multiplied before or on the way.
+  if (!is_int(*layout) && scaled(d) && d.scale_block_cols % kPanel != 0) return std::nullopt;
+  if (exact && is_int(*layout)) return std::nullopt;
+  return layout;
 }
 
-hadal_status weight_bytes(const hadal_weight_desc& d, bool exact, uint64_t* bytes,
-                          hadal_error* error) {
+hadal_status weight_bytes(const hadal_weight_desc& d, uint64_t* bytes, hadal_error* error) {
   *bytes = 0;
   if (const hadal_status s = check(d, error); s != HADAL_OK) return s;
-  if ((d.uses & HADAL_USE_MATMUL) != 0 && packed_layout(d, exact))
-    *bytes += packed_bytes(d) + scales_bytes(d);
-  if (needs_native(d, exact) && d.keeps_source == 0) *bytes += native_bytes(d);
+  if ((d.uses & ~uint32_t{HADAL_USE_VECTOR}) != 0 && d.keeps_source == 0) *bytes += native_bytes(d);
   if ((d.uses & HADAL_USE_VECTOR) != 0) *bytes += static_cast<uint64_t>(d.cols) * sizeof(float);
   return HADAL_OK;
 }
 
-hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc, bool exact,
-                           const hadal_piece* pieces, uint32_t count, Weight** out,
-                           hadal_error* error) {
+hadal_status weight_create(const hadal_weight_desc& desc, bool exact, const hadal_piece* pieces,
+                           uint32_t count, Weight** out, hadal_error* error) {
   *out = nullptr;
   if (const hadal_status s = check(desc, error); s != HADAL_OK) return s;
   auto w = std::make_unique<Weight>();
   w->desc = desc;
   w->dtype = static_cast<DType>(desc.dtype);
+  if ((desc.uses & HADAL_USE_MATMUL) != 0) w->layout = layout_of(desc, exact);
   std::vector<NativeRows> source;
   if (const hadal_status s = find_rows(desc, pieces, count, &source, error); s != HADAL_OK)
     return s;
@@ -276,20 +312,7 @@ hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc, bool
     w->decode(0, 0, desc.cols, reinterpret_cast<float*>(w->vector.data()));
     w->native.clear();
   }
-  if ((desc.uses & HADAL_USE_MATMUL) != 0) {
-    w->layout = packed_layout(desc, exact);
-    w->panels = (desc.rows + kPanel - 1) / kPanel;
-    if (w->layout) {
-      w->panel_bytes = packed_panel_bytes(*w->layout, desc.cols);
-      w->blocks = desc.cols / kBlock;
-      if (scales_bytes(desc) != 0)
-        w->column_blocks = (desc.cols + desc.scale_block_cols - 1) / desc.scale_block_cols;
-      if (!w->packed.allocate(packed_bytes(desc))) return no_memory(packed_bytes(desc));
-      if (!w->panel_scales.allocate(scales_bytes(desc))) return no_memory(scales_bytes(desc));
-      pack(pool, *w, source);
-    }
-  }
-  if (needs_native(desc, exact)) {
+  if ((desc.uses & ~uint32_t{HADAL_USE_VECTOR}) != 0) {
     if (desc.keeps_source != 0) {
       w->native = std::move(source);
     } else {

@@ -1,9 +1,8 @@
-// What a weight handle of the cpu chip is: packed panels for matmul, native rows for gather, floats
-// for vectors.
+// What a weight handle of the cpu chip is: rows as the file holds them, floats for vectors.
 //
-// Packing happens once, at weight_create, by all threads. Types without a packed layout keep their
-// native rows (in place in the mapped file where the source stays readable, else a copy) and are
-// decoded to fp32 while they are multiplied.
+// Rows stay where they are (in the mapped file) if the source stays readable, else a copy is made.
+// Kernels read the types of Layout as they lie; others are decoded to fp32 while they are
+// multiplied.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +11,6 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "base/thread_pool.h"
 #include "hadal/chip.h"
 #include "kernels/kernels.h"
 
@@ -50,28 +48,22 @@ struct NativeRows {
 struct Weight {
   hadal_weight_desc desc{};
   DType dtype = HADAL_DTYPE_NONE;
-
-  std::optional<Layout> layout;  ///< packed for matmul; absent: matmul decodes native rows
-  Mapping packed;
-  int64_t panels = 0;       ///< of one matrix
-  int64_t panel_bytes = 0;  ///< K-major, kPanel rows
-  int64_t blocks = 0;       ///< integer layouts: blocks of 32 along K
-  Mapping panel_scales;     ///< FP8 with block scales: float [batch][panels][column blocks][kPanel]
-  int64_t column_blocks = 0;
-
+  std::optional<Layout> layout;    ///< what a matmul reads; absent: decoded rows
   std::vector<NativeRows> native;  ///< ascending
   Mapping native_copy;
-
   Mapping vector;  ///< use: vector, float [cols]
 
   [[nodiscard]] bool quantises() const { return layout && is_int(*layout); }
-  [[nodiscard]] const uint8_t* panel(int64_t batch, int64_t index) const {
-    return packed.data() + (batch * panels + index) * panel_bytes;
-  }
+  [[nodiscard]] int64_t panels() const { return (desc.rows + kPanel - 1) / kPanel; }
   [[nodiscard]] const float* values() const {
     return reinterpret_cast<const float*>(vector.data());
   }
-
+  /// Columns to a block of scales; 0: none.
+  [[nodiscard]] int64_t scale_cols() const {
+    return desc.scale_dtype == HADAL_DTYPE_NONE ? 0 : desc.scale_block_cols;
+  }
+  /// Where rows [first, first + count) lie, at most kPanel; the last fills the panel.
+  void find_panel(int64_t first, int64_t count, NativePanel* panel) const;
   /// Decodes columns [from, from + count) of a row (batch * rows + row) to fp32; both at block
   /// borders of the type.
   void decode(int64_t row, int64_t from, int64_t count, float* out) const;
@@ -79,20 +71,12 @@ struct Weight {
 
 inline Weight* weight_of(hadal_weight* w) { return reinterpret_cast<Weight*>(w); }
 
-/// The layout that a handle with use `matmul` is packed to, if any.
-std::optional<Layout> packed_layout(const hadal_weight_desc& desc);
-/// The same; `exact`: none that multiplies as integers, since activations are not rounded then.
-std::optional<Layout> packed_layout(const hadal_weight_desc& desc, bool exact);
+/// The layout that a matmul reads, if any; `exact`: none that multiplies as integers, since
+/// activations are not rounded then.
+std::optional<Layout> layout_of(const hadal_weight_desc& desc, bool exact);
 
-/// Packs 16 rows (null: a row of zeros) of `k` values; `scales` only for F4_E2M1. Writes one panel.
-void pack_panel(Layout layout, DType dtype, const uint8_t* const rows[kPanel],
-                const uint8_t* const scales[kPanel], int64_t k, uint8_t* panel);
-int64_t packed_panel_bytes(Layout layout, int64_t k);
-
-hadal_status weight_bytes(const hadal_weight_desc& desc, bool exact, uint64_t* bytes,
-                          hadal_error* error);
-hadal_status weight_create(ThreadPool& pool, const hadal_weight_desc& desc, bool exact,
-                           const hadal_piece* pieces, uint32_t count, Weight** out,
-                           hadal_error* error);
+hadal_status weight_bytes(const hadal_weight_desc& desc, uint64_t* bytes, hadal_error* error);
+hadal_status weight_create(const hadal_weight_desc& desc, bool exact, const hadal_piece* pieces,
+                           uint32_t count, Weight** out, hadal_error* error);
 
 }  // namespace hadal::cpu

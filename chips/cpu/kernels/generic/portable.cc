@@ -6,7 +6,8 @@ namespace hadal::cpu::portable {
 namespace {
 // clang-format off: each needs those above it
 #include "kernels/generic/simd_portable.h"
-#include "kernels/generic/matmul.inc"
+#include "kernels/generic/int_matmul.inc"
+#include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
 #define HADAL_TABLE_NAME "portable"
 #define HADAL_TABLE_SETS ""

@@ -9,7 +9,9 @@ namespace {
 // clang-format off: each needs those above it
 #include "kernels/x86/simd_avx2.h"
 #include "kernels/x86/dots_avx2.h"
-#include "kernels/generic/matmul.inc"
+#include "kernels/x86/row_words_avx2.h"
+#include "kernels/generic/int_matmul.inc"
+#include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
 #define HADAL_TABLE_NAME "avx2"
 #define HADAL_TABLE_SETS "avx2 fma f16c"

@@ -8,7 +8,9 @@ namespace hadal::cpu::avx512 {
 namespace {
 // clang-format off: each needs those above it
 #include "kernels/x86/simd_avx512.h"
-#include "kernels/generic/matmul.inc"
+#include "kernels/x86/row_words_avx512.h"
+#include "kernels/generic/int_matmul.inc"
+#include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
 #define HADAL_TABLE_NAME "avx512_vnni"
 #define HADAL_TABLE_SETS "avx512f avx512bw avx512dq avx512vl avx512_vnni"

@@ -1,6 +1,11 @@
 // Dot products of unsigned weights and int8 activations over AVX2: vpmaddubsw, whose int16 sums are
 // flushed into int32 before they can saturate. Included behind simd_avx2.h, inside a namespace.
 
+/// Products that fit in int16 in pairs: weights below 128.
+inline __m256i y_dpbusd(__m256i w, __m256i a) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1));
+}
+
 /// How many products of kBits weights (below 2^kBits, unsigned) can be added in int16.
 constexpr int int16_groups(int bits) { return bits <= 4 ? 8 : bits == 5 ? 4 : 2; }
 

@@ -1,6 +1,10 @@
 // Dot products of unsigned weights and int8 activations with AVX-VNNI: vpdpbusd adds four products
 // into an int32, so nothing can saturate. Included behind simd_avx2.h, inside a namespace.
 
+inline __m256i y_dpbusd(__m256i w, __m256i a) {
+  return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), w, a);
+}
+
 /// Rows of activations that are multiplied at once: with two half panels, 8 chains hide the
 /// latency.
 constexpr int rows_at_once(int) { return 4; }
@@ -58,9 +62,7 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs
 struct Scales {
   I first, second;
 };
-inline Scales split_pairs(I pairs) {
-  return {_mm256_srai_epi32(_mm256_slli_epi32(pairs, 16), 16), _mm256_srai_epi32(pairs, 16)};
-}
+inline Scales split_pairs(I pairs) { return {low_of_pairs(pairs), high_of_pairs(pairs)}; }
 /// The sums of both halves of a block, times their scales.
 template <int kBits, int kRows, class Blocks>
 inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][2]) {

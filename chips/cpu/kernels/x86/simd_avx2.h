@@ -89,20 +89,17 @@ inline void f_to_bf16(void* p, F a) {
 inline I i_load_u8(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
-inline I i_load_s8(const uint8_t* p) {
-  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-}
+/// By way of f16, whose exponent is 8 more and whose subnormal numbers cost nothing.
 inline F f_from_e4m3(const uint8_t* p) {
-  const I b = i_load_u8(p);
-  const I body = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
-  const I sign = _mm256_slli_epi32(_mm256_xor_si256(b, body), 24);
-  const F value = f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(body, 20)), f_set(0x1p120f));
-  const I nan = _mm256_cmpeq_epi32(body, _mm256_set1_epi32(0x7f));
-  return _mm256_castsi256_ps(_mm256_or_si256(_mm256_or_si256(f_bits(value), sign), nan));
+  const __m128i b = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m128i body = _mm_and_si128(_mm_slli_epi16(b, 7), _mm_set1_epi16(0x3f80));
+  const __m128i nan = _mm_srli_epi16(_mm_cmpeq_epi16(body, _mm_set1_epi16(0x3f80)), 1);
+  const __m128i sign = _mm_and_si128(_mm_slli_epi16(b, 8), _mm_set1_epi16(-0x8000));
+  return f_mul(_mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(body, sign), nan)), f_set(256.0f));
 }
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(const uint8_t* p) {
-  return f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f));
+inline F f_from_ue4m3(I bytes) {
+  return f_mul(_mm256_castsi256_ps(_mm256_slli_epi32(bytes, 20)), f_set(0x1p120f));
 }
 inline F f_from_e5m2(const uint8_t* p) {
   const __m128i h =
@@ -110,8 +107,7 @@ inline F f_from_e5m2(const uint8_t* p) {
   return _mm256_cvtph_ps(h);
 }
 /// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
-inline F f_from_e8m0_half(const uint8_t* p) {
-  const I e = i_load_u8(p);
+inline F f_from_e8m0_half(I e) {
   const I small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
   const I normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
   return _mm256_castsi256_ps(
@@ -119,6 +115,26 @@ inline F f_from_e8m0_half(const uint8_t* p) {
 }
 
 inline I i_zero() { return _mm256_setzero_si256(); }
+inline I i_load(const uint8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline I i_set(int32_t x) { return _mm256_set1_epi32(x); }
+inline I i_and(I a, I b) { return _mm256_and_si256(a, b); }
+inline I i_or(I a, I b) { return _mm256_or_si256(a, b); }
+inline I i_xor(I a, I b) { return _mm256_xor_si256(a, b); }
+inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
+inline I i_shift_right(I a, int bits) { return _mm256_srli_epi32(a, bits); }
+/// `a`, but zero where `test` is `value`.
+inline I i_zero_where(I a, I test, int32_t value) {
+  return _mm256_andnot_si256(_mm256_cmpeq_epi32(test, i_set(value)), a);
+}
+/// The f16 in the low, in the high half of each dword.
+inline F high_f16(I a) {
+  const I high = _mm256_srli_epi32(a, 16);
+  return _mm256_cvtph_ps(
+      _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
+}
+inline F low_f16(I a) { return high_f16(_mm256_slli_epi32(a, 16)); }
 inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm256_sub_epi32(a, b); }
 inline I i_max(I a, I b) { return _mm256_max_epi32(a, b); }
@@ -157,6 +173,47 @@ inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
   else
     return a;
 }
+inline B b_shift_right(B a, int bits) { return _mm256_srli_epi16(a, bits); }
+/// w[g] gets bit 4g + v of row r's dword as bit 4 of its byte v.
+inline void or_fifth_bits(const uint8_t* dwords, B* w) {
+  const B bits = b_load(dwords);
+  for (int g = 0; g < 8; ++g) {
+    const B pick =
+        _mm256_add_epi8(_mm256_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, 0, 0,
+                                         0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12),
+                        b_set(g / 2));
+    const B of = _mm256_set1_epi32(g % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010u));
+    const B set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, pick), of), of);
+    w[g] = b_or(w[g], b_and(set, b_set(16)));
+  }
+}
+/// The four nibbles of the low half of each dword, a byte each.
+inline B spread_nibbles(I a) {
+  const I low = i_and(a, i_set(0xffff));
+  const I two = i_and(i_or(low, _mm256_slli_epi32(low, 8)), i_set(0x00ff00ff));
+  return i_and(i_or(two, _mm256_slli_epi32(two, 4)), i_set(0x0f0f0f0f));
+}
+/// out: dwords 0 … 3 from `offset` of 16 rows, each of all rows side by side.
+inline void four_dwords(const uint8_t* const* rows, int64_t offset, uint8_t* out) {
+  for (int half = 0; half < 16; half += 8, out += 32) {
+    const auto pair = [&](int i) {  // rows i, 4 + i
+      const auto load = [&](int r) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[half + r] + offset));
+      };
+      return _mm256_inserti128_si256(_mm256_castsi128_si256(load(i)), load(4 + i), 1);
+    };
+    const I a = pair(0), b = pair(1), c = pair(2), d = pair(3);
+    const I ab = _mm256_unpacklo_epi32(a, b), cd = _mm256_unpacklo_epi32(c, d);
+    const I ef = _mm256_unpackhi_epi32(a, b), gh = _mm256_unpackhi_epi32(c, d);
+    const auto store = [&](int j, I x) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 64 * j), x);
+    };
+    store(0, _mm256_unpacklo_epi64(ab, cd));
+    store(1, _mm256_unpackhi_epi64(ab, cd));
+    store(2, _mm256_unpacklo_epi64(ef, gh));
+    store(3, _mm256_unpackhi_epi64(ef, gh));
+  }
+}
 inline B b_lut(const int8_t* table, B nibbles) {
   return _mm256_shuffle_epi8(
       _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))),
@@ -177,11 +234,15 @@ inline void keep(I& x) { asm volatile("" : "+x"(x)); }
 inline I pair_mul(I pairs, int32_t pair) {
   return _mm256_madd_epi16(pairs, _mm256_set1_epi32(pair));
 }
-inline I pairs_s8(const uint8_t* p) {
-  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+/// Bytes 0 and 1 of each dword, or 2 and 3, as int16.
+inline I pairs_s8(I bytes, bool upper) {
+  const I two = upper ? _mm256_srli_epi32(bytes, 16) : bytes;
+  const I low = _mm256_srai_epi16(_mm256_slli_epi16(two, 8), 8);
+  const I high = _mm256_slli_epi32(_mm256_srai_epi16(two, 8), 16);
+  return _mm256_blend_epi16(low, high, 0xaa);
 }
-inline I pairs_u4(const uint8_t* p, bool high) {
-  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return _mm256_cvtepu8_epi16(_mm_and_si128(high ? _mm_srli_epi16(b, 4) : b, _mm_set1_epi8(15)));
-}
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline I low_of_pairs(I pairs) { return _mm256_srai_epi32(_mm256_slli_epi32(pairs, 16), 16); }
+inline I high_of_pairs(I pairs) { return _mm256_srai_epi32(pairs, 16); }
+/// Rows of activations of a float product whose sums are in registers, with four rows of weights.
+constexpr int kDotRows = 2;
+inline void prefetch_l2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }

@@ -88,29 +88,26 @@ inline void f_to_bf16(void* p, F a) {
 inline I i_load_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-inline I i_load_s8(const uint8_t* p) {
-  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
+/// By way of f16, whose exponent is 8 more and whose subnormal numbers cost nothing.
 inline F f_from_e4m3(const uint8_t* p) {
-  const I b = i_load_u8(p);
-  const I body = _mm512_and_si512(b, _mm512_set1_epi32(0x7f));
-  const I sign = _mm512_slli_epi32(_mm512_xor_si512(b, body), 24);
-  const F value = f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(body, 20)), f_set(0x1p120f));
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(body, _mm512_set1_epi32(0x7f));
-  return _mm512_castsi512_ps(
-      _mm512_mask_mov_epi32(_mm512_or_si512(f_bits(value), sign), nan, _mm512_set1_epi32(-1)));
+  const __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i body = _mm256_and_si256(_mm256_slli_epi16(b, 7), _mm256_set1_epi16(0x3f80));
+  const __mmask16 nan = _mm256_cmpeq_epi16_mask(body, _mm256_set1_epi16(0x3f80));
+  const __m256i sign = _mm256_and_si256(_mm256_slli_epi16(b, 8), _mm256_set1_epi16(-0x8000));
+  const __m256i half =
+      _mm256_mask_mov_epi16(_mm256_or_si256(body, sign), nan, _mm256_set1_epi16(0x7fff));
+  return f_mul(_mm512_cvtph_ps(half), f_set(256.0f));
 }
 /// Seven bits without a sign, 0x7f is 480.
-inline F f_from_ue4m3(const uint8_t* p) {
-  return f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(i_load_u8(p), 20)), f_set(0x1p120f));
+inline F f_from_ue4m3(I bytes) {
+  return f_mul(_mm512_castsi512_ps(_mm512_slli_epi32(bytes, 20)), f_set(0x1p120f));
 }
 inline F f_from_e5m2(const uint8_t* p) {
   const __m256i h = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm512_cvtph_ps(_mm256_slli_epi16(h, 8));
 }
 /// 2^(e - 128), as MXFP4 halves its scales: 255 is no NaN there.
-inline F f_from_e8m0_half(const uint8_t* p) {
-  const I e = i_load_u8(p);
+inline F f_from_e8m0_half(I e) {
   const I small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
   const I normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
   return _mm512_castsi512_ps(
@@ -118,6 +115,20 @@ inline F f_from_e8m0_half(const uint8_t* p) {
 }
 
 inline I i_zero() { return _mm512_setzero_si512(); }
+inline I i_load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline I i_set(int32_t x) { return _mm512_set1_epi32(x); }
+inline I i_and(I a, I b) { return _mm512_and_si512(a, b); }
+inline I i_or(I a, I b) { return _mm512_or_si512(a, b); }
+inline I i_xor(I a, I b) { return _mm512_xor_si512(a, b); }
+inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
+inline I i_shift_right(I a, int bits) { return _mm512_srli_epi32(a, static_cast<unsigned>(bits)); }
+/// `a`, but zero where `test` is `value`.
+inline I i_zero_where(I a, I test, int32_t value) {
+  return _mm512_maskz_mov_epi32(_mm512_cmpneq_epi32_mask(test, i_set(value)), a);
+}
+/// The f16 in the low, in the high half of each dword.
+inline F low_f16(I a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+inline F high_f16(I a) { return low_f16(_mm512_srli_epi32(a, 16)); }
 inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
@@ -145,6 +156,47 @@ inline B b_shift(B a) {  // left if positive; bits cross bytes: mask afterwards
   else
     return a;
 }
+inline B b_shift_right(B a, int bits) { return _mm512_srli_epi16(a, static_cast<unsigned>(bits)); }
+/// w[g] gets bit 4g + v of row r's dword as bit 4 of its byte v.
+inline void or_fifth_bits(const uint8_t* dwords, B* w) {
+  const B bits = b_load(dwords);
+  const B bit = _mm512_set1_epi64(static_cast<int64_t>(0x8040201008040201));
+  for (int g = 0; g < 8; ++g) {
+    const B pick = _mm512_add_epi8(
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12)),
+        b_set(g / 2));
+    const B of = g % 2 == 0 ? _mm512_shuffle_epi32(bit, _MM_PERM_AAAA)
+                            : _mm512_shuffle_epi32(bit, _MM_PERM_BBBB);
+    const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, pick), of);
+    w[g] = b_or(w[g], _mm512_maskz_mov_epi8(set, b_set(16)));
+  }
+}
+/// The four nibbles of the low half of each dword, a byte each.
+inline B spread_nibbles(I a) {
+  const I low = _mm512_and_si512(a, i_set(0xffff));
+  const I two =
+      _mm512_and_si512(_mm512_or_si512(low, _mm512_slli_epi32(low, 8)), i_set(0x00ff00ff));
+  return _mm512_and_si512(_mm512_or_si512(two, _mm512_slli_epi32(two, 4)), i_set(0x0f0f0f0f));
+}
+/// out: dwords 0 … 3 from `offset` of 16 rows, each of all rows side by side.
+inline void four_dwords(const uint8_t* const* rows, int64_t offset, uint8_t* out) {
+  const auto quad = [&](int i) {  // rows i, 4 + i, 8 + i, 12 + i
+    const auto load = [&](int r) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + offset));
+    };
+    I x = _mm512_castsi128_si512(load(i));
+    x = _mm512_inserti32x4(x, load(4 + i), 1);
+    x = _mm512_inserti32x4(x, load(8 + i), 2);
+    return _mm512_inserti32x4(x, load(12 + i), 3);
+  };
+  const I a = quad(0), b = quad(1), c = quad(2), d = quad(3);
+  const I ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
+  const I ef = _mm512_unpackhi_epi32(a, b), gh = _mm512_unpackhi_epi32(c, d);
+  _mm512_storeu_si512(out, _mm512_unpacklo_epi64(ab, cd));
+  _mm512_storeu_si512(out + 64, _mm512_unpackhi_epi64(ab, cd));
+  _mm512_storeu_si512(out + 128, _mm512_unpacklo_epi64(ef, gh));
+  _mm512_storeu_si512(out + 192, _mm512_unpackhi_epi64(ef, gh));
+}
 inline B b_lut(const int8_t* table, B nibbles) {
   return _mm512_shuffle_epi8(
       _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), nibbles);
@@ -155,6 +207,8 @@ inline B act4(const int8_t* a) {
   __builtin_memcpy(&four, a, 4);
   return _mm512_set1_epi32(four);
 }
+/// Rows of activations of a float product whose sums are in registers, with four rows of weights.
+constexpr int kDotRows = 6;
 /// Rows of activations that are multiplied at once: enough chains to hide the latency of dpbusd.
 constexpr int rows_at_once(int) { return 4; }
 
@@ -200,21 +254,20 @@ inline void dots_s(const Signed* const* b, const int8_t* q, const uint8_t* pairs
   }
 }
 
-inline I pairs_s8(const uint8_t* p) {
-  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+/// Bytes 0 and 1 of each dword, or 2 and 3, as int16.
+inline I pairs_s8(I bytes, bool upper) {
+  const I two = upper ? _mm512_srli_epi32(bytes, 16) : bytes;
+  const I low = _mm512_srai_epi16(_mm512_slli_epi16(two, 8), 8);
+  const I high = _mm512_slli_epi32(_mm512_srai_epi16(two, 8), 16);
+  return _mm512_mask_blend_epi16(0xaaaaaaaau, low, high);
 }
-inline I pairs_u4(const uint8_t* p, bool high) {
-  const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return _mm512_cvtepu8_epi16(
-      _mm256_and_si256(high ? _mm256_srli_epi16(b, 4) : b, _mm256_set1_epi8(15)));
-}
+inline I low_of_pairs(I pairs) { return _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16); }
+inline I high_of_pairs(I pairs) { return _mm512_srai_epi32(pairs, 16); }
 /// Two integer scales a row, one for each 16 values.
 struct Scales {
   I first, second;
 };
-inline Scales split_pairs(I pairs) {
-  return {_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16), _mm512_srai_epi32(pairs, 16)};
-}
+inline Scales split_pairs(I pairs) { return {low_of_pairs(pairs), high_of_pairs(pairs)}; }
 /// The sums of both halves of a block, times their scales.
 template <int kBits, int kRows, class Blocks>
 inline void dots_scaled(const Blocks* b, const int8_t* q, I (&sum)[kRows][1]) {
@@ -234,4 +287,4 @@ inline void int8_round(I* s, B w, B a) {
     s[i] = _mm512_dpbusd_epi32(s[i], w, a);
   }
 }
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void prefetch_l2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
