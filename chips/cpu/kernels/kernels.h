@@ -105,11 +105,11 @@ struct NativePanel {
   const uint8_t* scales[kPanel];
 };
 
+/// In place, sums and scales take turns: so many blocks of 16 rows, whose sums stay in L1.
+constexpr int64_t kInPlaceBlocks = 64;
 /// Worker memory of in_place, in bytes: the sums of both halves of the blocks of 16 rows, and
 /// heads.
-constexpr int64_t in_place_bytes(int64_t blocks) {
-  return (blocks + 4) * kPanel * 4 * (2 * kInPlaceRows + 1);
-}
+constexpr int64_t kInPlaceBytes = (kInPlaceBlocks + 4) * kPanel * 4 * (2 * kInPlaceRows + 1);
 
 /// Float weights: K is split so that a few rows of both sides stay in L1.
 constexpr int64_t kFloatDepth = 1024;
@@ -146,7 +146,7 @@ struct KernelTable {
   void (*int_panel[kIntLayouts])(const uint8_t* panel, int64_t blocks, const uint8_t* tile,
                                  int64_t rows, float* out);
   /// The same with the same bits from the file's own rows, one after the other; rows are at most
-  /// kInPlaceRows, stored one after the other. temp: in_place_bytes(blocks).
+  /// kInPlaceRows, stored one after the other. temp: kInPlaceBytes.
   void (*in_place[kIntLayouts])(const NativePanel& native, int64_t blocks, const uint8_t* acts,
                                 int64_t rows, uint8_t* temp, float* out);
   /// k floats of a row of weights.

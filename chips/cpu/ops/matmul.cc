@@ -203,7 +203,7 @@ void plan_gated(Planner& planner, Stage main) {
 uint64_t Panel::bytes(int64_t k) {
   // Decoded rows and their block scales are larger than any panel or what in_place needs.
   const int64_t floats = (kPanel + 1) * k + kPanel;
-  const int64_t ints = std::max<int64_t>(in_place_bytes(k / kBlock + 1), 2 * kPanel * (k + kBlock));
+  const int64_t ints = std::max<int64_t>(kInPlaceBytes, 2 * kPanel * (k + kBlock));
   return static_cast<uint64_t>(
       (std::max<int64_t>(floats * static_cast<int64_t>(sizeof(float)), ints) + 63) / 64 * 64);
 }
