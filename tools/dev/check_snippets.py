@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compiles the C++ of a document against this tree: check_snippets.py DOCUMENT COMPILER [TREE]
 
-A snippet is a fenced block of `cpp` that begins with its path, `// src/…`. All are laid into a folder that is searched before the tree,
-so that they may include each other; each .cc is then checked by the compiler with warnings as errors, without being linked.
+A snippet is a fenced block of `cpp` that begins with its path, `// src/…` or `// chips/cpu/…`. All are laid into a folder that is
+searched before the tree, so that they may include each other; each .cc is then checked by the compiler with warnings as errors, without
+being linked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main() -> int:
     faults = 0
     with tempfile.TemporaryDirectory() as scratch:
         for block in blocks:
-            named = re.match(r"// (src/\S+)\n", block)
+            named = re.match(r"// ((?:src|chips/cpu)/\S+)\n", block)
             if not named:
                 print(f"{document}: a block of C++ does not begin with its path: {block.splitlines()[0]}")
                 faults += 1
@@ -32,7 +33,7 @@ def main() -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block)
         sources = sorted(Path(scratch).rglob("*.cc"))
-        search = (f"-I{scratch}/src", f"-I{tree}/src", f"-I{tree}/include")
+        search = [f"-I{root}/{folder}" for folder in ("src", "chips", "chips/cpu", "include") for root in (scratch, tree)]
         for file in sources:
             done = subprocess.run([compiler, "-std=c++20", "-fsyntax-only", *WARNINGS, *search, file])
             faults += bool(done.returncode)
