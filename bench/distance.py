@@ -11,33 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import NO_PEER, PEER, SampleError, Work, has_peer
+from measure import NO_PEER, SampleError, Work, has_peer, peer_sample, run
 
+TIMEOUT = 3600.0
 HERE = Path(__file__).resolve().parent
 TEXTS = [HERE.parent / "README.md", Path(__file__).resolve()]  # prose and a program
 SIDES: dict[str, list[str]] = {"hadal": [], "hadal, f32 cache": ["--kv-cache-dtype", "f32"]}
 REFERENCE = ["--weights", "f32", "--kv-cache-dtype", "f32"]
-
-
-def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SampleError(f"{' '.join(command[:2])}: {done.stderr.strip()[-400:]}")
-    return done.stdout
-
-
-def logits_of_peer(model: str, ids: list[int], out: str) -> Any:
-    run([sys.executable, str(PEER), json.dumps(asdict(Work()) | {"model": model, "threads": os.cpu_count(), "ids": ids, "out": out})])
-    return np.load(out, mmap_mode="r")
 
 
 def divergences(reference: Any, found: Any) -> Iterator[tuple[float, bool]]:
@@ -57,18 +44,20 @@ def main() -> int:
     args = parser.parse_args()
     try:
         text = "\n".join(path.read_text() for path in args.text or TEXTS)
-        ids = json.loads(run([args.hadal, "tokenize", args.model, "--json", "--text", text]))[: args.tokens]
+        ids = json.loads(run([args.hadal, "tokenize", args.model, "--json", "--text", text], TIMEOUT).text)[: args.tokens]
         with tempfile.TemporaryDirectory() as folder:
 
             def logits(name: str, options: list[str]) -> Any:
                 out = f"{folder}/{name}.npy"
-                run([args.hadal, "logits", args.model, "--ids", ",".join(map(str, ids)), "--out", out, *options])
+                run([args.hadal, "logits", args.model, "--ids", ",".join(map(str, ids)), "--out", out, *options], TIMEOUT)
                 return np.load(out, mmap_mode="r")
 
             reference = logits("reference", REFERENCE)
             sides = {name: logits(name, options) for name, options in SIDES.items()}
             if has_peer():
-                sides["llama.cpp"] = logits_of_peer(args.model, ids, f"{folder}/peer.npy")
+                out = f"{folder}/peer.npy"
+                peer_sample(args.model, Work(ids=tuple(ids), out=out), os.cpu_count() or 1)
+                sides["llama.cpp"] = np.load(out, mmap_mode="r")
             else:
                 print(NO_PEER, file=sys.stderr)
             for name, found in sides.items():

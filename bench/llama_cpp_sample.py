@@ -32,7 +32,7 @@ class Peer:
         if not self.model:
             raise SystemExit("llama.cpp cannot load the model")
         settings = ll.llama_context_default_params()
-        settings.n_ctx = w.batch * (max(w.prefill, w.warm, len(getattr(w, "ids", [])), w.depth + w.decode + 8, 32) + 8)
+        settings.n_ctx = w.batch * (max(w.prefill, w.warm, len(w.ids), w.depth + w.decode + 8, 32) + 8)
         settings.n_batch, settings.n_ubatch, settings.n_seq_max = 2048, 512, w.batch
         settings.n_threads = settings.n_threads_batch = w.threads
         self.context = ll.llama_init_from_model(self.model, settings)
@@ -76,6 +76,9 @@ class Peer:
 
     def measure(self) -> list[dict[str, Any]]:
         w, found = self.w, list[dict[str, Any]]()
+        if w.ids:
+            self.logits(w.ids, w.out)
+            return []
         if w.load:
             self.decode([(0, 0, True)])
             return [{"test": "load", "seconds": time.perf_counter() - self.start}]
@@ -104,12 +107,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def main() -> int:
-    work = SimpleNamespace(**json.loads(sys.argv[1]))
-    peer = Peer(work)
-    if hasattr(work, "ids"):
-        peer.logits(work.ids, work.out)
-        return 0
-    found = peer.measure()
+    found = Peer(SimpleNamespace(**json.loads(sys.argv[1]))).measure()
     of_all = {
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "version": importlib.metadata.version("llama-cpp-python"),

@@ -41,6 +41,8 @@ class Work:
     repeats: int = 1
     warm: int = 0
     load: bool = False  # nothing but the time from the start to the first token
+    ids: tuple[int, ...] = ()  # of llama.cpp: nothing but the logits of these, to the file `out`
+    out: str = ""
 
 
 @dataclass

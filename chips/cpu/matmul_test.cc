@@ -1,6 +1,7 @@
 // matmul and gated_matmul: every type against a dot product in double, and the rule of bits.
 #include <gtest/gtest.h>
 
+#include "cpu/kernels/kernels.h"
 #include "test_rig.h"
 
 namespace hadal::cpu::testing {
@@ -133,6 +134,31 @@ TEST(CpuMatmul, BitsDoNotDependOnRowsThreadsOrTape) {
     }
 }
 
+// In place, four rows and four blocks go together, and sums and scales take turns every
+// kInPlaceBlocks: what is left over at the end, and more than one turn.
+TEST(CpuMatmul, InPlaceGivesThePanelsBitsAtEveryLength) {
+  constexpr int64_t kRows = 6;
+  for (const std::string& kernels : kernel_names())
+    for (const hadal_dtype dtype : kTypes) {
+      if (!rounds_activations(dtype)) continue;
+      const int64_t step = std::max<int64_t>(kBlock, dtype_info(dtype)->block_values);
+      for (const int64_t k : {step, 2 * step, 3 * step, kInPlaceBlocks * kBlock + step,
+                              2 * kInPlaceBlocks * kBlock + 3 * step}) {
+        const Case c{dtype, 19, k};
+        const auto w = random_weights(dtype, c.n, k, static_cast<uint32_t>(k));
+        const auto x = Random(11).numbers(kRows * k, 3.0f);
+        const auto panels = multiply(c, w, x, kRows, 2, kernels.c_str(), true);
+        check_close(c, w, x, panels, kRows);
+        if (HasFatalFailure()) return;
+        for (const int64_t m : {1, 2, 3, 4}) {
+          const auto some = multiply(c, w, x, m, 2, kernels.c_str(), true);
+          ASSERT_EQ(std::memcmp(some.data(), panels.data(), some.size() * 4), 0)
+              << dtype_name(dtype) << " k " << k << " rows " << m << " " << kernels;
+        }
+      }
+    }
+}
+
 TEST(CpuMatmul, TablesWithFmaAgree) {
   const auto names = kernel_names();
   if (names.size() < 3) GTEST_SKIP() << "one table with FMA here";
@@ -158,8 +184,9 @@ TEST(CpuMatmul, BlockScales) {
                             {HADAL_F4_E2M1, HADAL_F8_E8M0, 1, 32},
                             {HADAL_F4_E2M1, HADAL_F32, 16, 64},
                             {HADAL_I8, HADAL_F32, 1, 320}})
-    for (const bool keeps : {true, false}) {
-      const int64_t n = 150, k = 320, m = 35, across = (k + s.block_cols - 1) / s.block_cols,
+    for (const auto& [keeps, m] :
+         {std::pair{true, int64_t{35}}, {false, 35}, {true, 3}, {false, 1}}) {
+      const int64_t n = 150, k = 320, across = (k + s.block_cols - 1) / s.block_cols,
                     down = (n + s.block_rows - 1) / s.block_rows;
       const auto bytes = random_weights(s.dtype, n, k, 4);
       auto scales = random_weights(s.scale, down, across, 5);

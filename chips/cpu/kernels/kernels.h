@@ -145,14 +145,14 @@ struct KernelTable {
   /// out[rows][16] = panel (of `blocks` blocks) times a tile of activations.
   void (*int_panel[kIntLayouts])(const uint8_t* panel, int64_t blocks, const uint8_t* tile,
                                  int64_t rows, float* out);
-  /// The same with the same bits from the file's own rows, one after the other; rows are at most
-  /// kInPlaceRows, stored one after the other. temp: kInPlaceBytes.
+  /// The same with the same bits from the file's own rows; `acts`: at most kInPlaceRows rows,
+  /// stored one after the other. temp: kInPlaceBytes.
   void (*in_place[kIntLayouts])(const NativePanel& native, int64_t blocks, const uint8_t* acts,
                                 int64_t rows, uint8_t* temp, float* out);
   /// k floats of a row of weights.
   void (*decode[kFloatLayouts])(const uint8_t* w, int64_t k, float* out);
   /// out[rows][16] = `count` rows of weights times rows of x (stride in floats), by lanes along K.
-  /// block_scales (may be null): of each row of weights, a float for each `scale_cols` values.
+  /// scales (may be null): of each row of weights, a float for each `scale_cols` values.
   void (*dot[kFloatLayouts])(const uint8_t* const* w, int64_t count, const float* const* scales,
                              int64_t scale_cols, int64_t k, const float* x, int64_t stride,
                              int64_t rows, float* out);

@@ -201,7 +201,7 @@ void plan_gated(Planner& planner, Stage main) {
 }  // namespace
 
 uint64_t Panel::bytes(int64_t k) {
-  // Decoded rows and their block scales are larger than any panel or what in_place needs.
+  // 16 decoded rows and the block scales of one, a panel of dwords, or what in_place needs.
   const int64_t floats = (kPanel + 1) * k + kPanel;
   const int64_t ints = std::max<int64_t>(kInPlaceBytes, 2 * kPanel * (k + kBlock));
   return static_cast<uint64_t>(
@@ -230,31 +230,29 @@ void Panel::take(const Weight& w, int64_t batch, int64_t index, int64_t rows) {
       scales_[r] = scales_[r - 1];
       continue;
     }
-    decode_to_f32(static_cast<DType>(w.desc.scale_dtype),
-                  reinterpret_cast<const std::byte*>(native_.scales[r]), across, to);
+    decode_scales(r, across, to);
     scales_[r] = to;
   }
+}
+
+/// The block scales of row r, as floats.
+void Panel::decode_scales(int64_t r, int64_t count, float* to) const {
+  decode_to_f32(static_cast<DType>(weight_->desc.scale_dtype),
+                reinterpret_cast<const std::byte*>(native_.scales[r]), count, to);
 }
 
 /// To fp32 in memory_, block scales multiplied in.
 void Panel::decode() {
   const Weight& w = *weight_;
-  const int64_t k = w.desc.cols;
+  const int64_t k = w.desc.cols, width = w.scale_cols();
   auto* to = reinterpret_cast<float*>(memory_);
+  float* scales = to + kPanel * k;
   for (int64_t r = 0; r < count_; ++r, to += k) {
-    if (w.layout && w.scale_cols() == 0)
+    if (w.layout) {
       kernels_.decode[*w.layout - kIntLayouts](native_.rows[r], k, to);
-    else if (w.layout) {
-      kernels_.decode[*w.layout - kIntLayouts](native_.rows[r], k, to);
-      for (int64_t i = 0, block = 0; i < k; i += w.scale_cols(), ++block) {
-        const auto dtype = static_cast<DType>(w.desc.scale_dtype);
-        float scale = 0.0f;
-        decode_to_f32(dtype,
-                      reinterpret_cast<const std::byte*>(native_.scales[r]) +
-                          block * dtype_info(dtype)->block_bytes,
-                      1, &scale);
-        kernels_.scale(to + i, scale, std::min(w.scale_cols(), k - i));
-      }
+      if (width > 0) decode_scales(r, (k + width - 1) / width, scales);
+      for (int64_t i = 0; width > 0 && i < k; i += width)
+        kernels_.scale(to + i, scales[i / width], std::min(width, k - i));
     } else {
       w.decode(first_ + r, 0, k, to);
     }

@@ -50,6 +50,7 @@ class Panel {
 
  private:
   void decode();
+  void decode_scales(int64_t r, int64_t count, float* to) const;
 
   const KernelTable& kernels_;
   uint8_t* memory_;

@@ -175,14 +175,17 @@ hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
   if (const hadal_status s = check_step(step, error); s != HADAL_OK) return s;
   if (!device_.reserve(temp_bytes_, own_bytes_))
     return report(error, HADAL_OUT_OF_MEMORY, "no memory left for the workers");
-  const size_t counters = stages_.size() * counters_of_stage(device_.pool->size());
-  for (size_t i = 0; i < counters; ++i) counters_[i].store(0, std::memory_order_relaxed);
+  const int workers = device_.pool->size();
+  for (size_t i = 0; i < stages_.size(); ++i)
+    for (int w = 0; w < workers; ++w)
+      counters_[i * counters_of_stage(workers) + static_cast<size_t>(w)].store(
+          0, std::memory_order_relaxed);
   for (Worker& w : device_.workers) w.own_value = -1;
   uint8_t* workspace =
       eager_ ? (step.workspace ? reinterpret_cast<uint8_t*>(host_chip::memory(step.workspace)->data)
                                : nullptr)
              : workspace_.data();
-  Run run{tape_, step, device_.kernels, workspace, counters_.get(), device_.pool->size(), true};
+  Run run{tape_, step, device_.kernels, workspace, counters_.get(), workers, true};
   for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
     run.few = run.few && step.rows[dim] <= kFewRows;
   std::atomic<int32_t> invalid[2] = {0, 0};  // op + 1 of bad indices; stopped
