@@ -38,7 +38,7 @@ hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_
     return contract::report(error, HADAL_OUT_OF_MEMORY,
                             "no " + std::to_string(bytes) + " bytes of memory left");
   }
-  if (size >= (uint64_t{4} << 20)) ::madvise(data, size, MADV_HUGEPAGE);
+  if (size >= (uint64_t{1} << 20)) ::madvise(data, size, MADV_HUGEPAGE);
   *m = {static_cast<std::byte*>(data), size, true};
   *out = reinterpret_cast<hadal_memory*>(m);
   return HADAL_OK;

@@ -43,6 +43,8 @@ enum Layout : uint32_t {
   kLayouts
 };
 constexpr int kFloatLayouts = kLayouts - kIntLayouts;
+constexpr int kCacheLayouts =
+    kE4M3 - kIntLayouts;  ///< float layouts of cache planes, the first ones
 constexpr bool is_int(Layout layout) { return layout < kIntLayouts; }
 
 constexpr int kPanel = 16;  ///< output rows of a panel
@@ -125,9 +127,29 @@ struct NormArgs {
   bool layer;
 };
 
-/// Queries of one attention task against one tile of at most 64 positions; all queries see all of
-/// [0, count).
-constexpr int kAttentionTile = 64;
+constexpr int kAttentionTile = 64;  ///< positions
+
+/// out[queries][64]: q . k of the positions of `groups` groups of 16, whose keys lie side by side,
+/// [group][dim][16]; the rest of the 64 is untouched.
+struct ScoresArgs {
+  const float* q;
+  int64_t queries, dim;
+  const float* keys;
+  int64_t groups;
+  float* out;
+};
+/// out[queries][dim] = sums over `count` positions of p[query][position] values[position], rows of
+/// out `stride` floats apart, whose end past dim is garbage. `next` (may be null): rows that will
+/// be read soon. temp: [64][stride].
+struct WeighArgs {
+  const float* p;  ///< rows 64 apart
+  int64_t queries, count, dim;
+  const uint8_t* const* values;
+  const uint8_t* const* next;
+  float* temp;
+  float* out;
+  int64_t stride;
+};
 struct Best {
   float value;
   int32_t index;
@@ -169,21 +191,18 @@ struct KernelTable {
   void (*rope)(float* x, const float* cos, const float* sin, int64_t half, bool interleaved);
   void (*f32_to_f16)(const float* x, uint16_t* out, int64_t n);
   void (*f32_to_bf16)(const float* x, uint16_t* out, int64_t n);
-  void (*f16_to_f32)(const uint16_t* x, float* out, int64_t n);
-  void (*bf16_to_f32)(const uint16_t* x, float* out, int64_t n);
 
   // ---- attention ----
-  /// s[q][64] = scale * q . k for the `count` rows of k; the rest of the 64 is untouched.
-  void (*scores)(const float* q, int64_t q_stride, int64_t queries, const float* k, int64_t dim,
-                 int64_t count, float scale, float* s);
+  /// out[k][16] = k values of 16 rows. `next` (may be null): rows that will be read soon.
+  void (*side_by_side[kCacheLayouts])(const uint8_t* const* rows, const uint8_t* const* next,
+                                      int64_t k, float* out);
+  void (*scores)(const ScoresArgs& args);
+  void (*weigh[kCacheLayouts])(const WeighArgs& args);
   /// out[64] = sum over h, ascending, of weight[h] max(0, products[h][64]); a NaN counts as 0.
   void (*relu_weigh)(const float* products, const float* weight, int64_t heads, float* out);
   /// s[64], of which [lo, hi) are seen, becomes exp(s - max), the others 0; returns the maximum,
   /// *sum the sum.
   float (*softmax)(float* s, int64_t lo, int64_t hi, float* sum);
-  /// o[q][dim] = sum over j in [lo, hi) of p[q][j] v[j]
-  void (*weigh)(const float* p, int64_t queries, const float* v, int64_t dim, int64_t lo,
-                int64_t hi, float* o, int64_t o_stride);
   /// o = o * a + t * b
   void (*merge)(float* o, const float* t, float a, float b, int64_t n);
   float (*exp1)(float x);

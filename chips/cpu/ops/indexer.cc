@@ -131,13 +131,22 @@ struct Temp {
 void score_tile(const Call& call, const Views& a, const Temp& temp, int64_t row, const Search& s,
                 int64_t from, int64_t to) {
   const int32_t* pages = a.table.row<int32_t>(*a.row_seq.row<int32_t>(row));
-  for (int64_t i = from; i < to; ++i) {
-    const int64_t e = s.entry(i);
-    load_numbers(call.kernels(), a.plane.dtype,
-                 a.plane.row<std::byte>(pages[e / a.slots], e % a.slots), a.dim,
-                 temp.keys + (i - from) * a.dim);
+  const int64_t groups = (to - from + kPanel - 1) / kPanel;
+  for (int64_t g = 0; g < groups; ++g) {
+    const uint8_t* rows[kPanel];
+    for (int64_t i = 0; i < kPanel; ++i) {
+      const int64_t e = s.entry(std::min(from + g * kPanel + i, to - 1));
+      rows[i] = a.plane.row<uint8_t>(pages[e / a.slots], e % a.slots);
+    }
+    call.kernels().side_by_side[cache_layout(a.plane.dtype)](rows, nullptr, a.dim,
+                                                             temp.keys + g * kPanel * a.dim);
   }
-  call.kernels().scores(temp.q, a.dim, a.heads, temp.keys, a.dim, to - from, 1.0f, temp.products);
+  call.kernels().scores({.q = temp.q,
+                         .queries = a.heads,
+                         .dim = a.dim,
+                         .keys = temp.keys,
+                         .groups = groups,
+                         .out = temp.products});
   call.kernels().relu_weigh(temp.products, a.weight.row<float>(row), a.heads, temp.scores);
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/numbers.h"
 #include "ops/operators.h"
 #include "runtime/operator.h"
 
@@ -53,16 +54,7 @@ void kv_write(const Call& call) {
       const int32_t block = table.row<int32_t>(s)[slot / slots];
       if (block < 0) continue;
       std::byte* target = plane.data + block * plane.strides[0] + slot % slots * plane.strides[1];
-      switch (plane.dtype) {
-        case HADAL_F16:
-          call.kernels().f32_to_f16(x.row<float>(t), reinterpret_cast<uint16_t*>(target), width);
-          break;
-        case HADAL_BF16:
-          call.kernels().f32_to_bf16(x.row<float>(t), reinterpret_cast<uint16_t*>(target), width);
-          break;
-        default:
-          std::memcpy(target, x.row<float>(t), static_cast<size_t>(width) * sizeof(float));
-      }
+      store_numbers(call.kernels(), plane.dtype, x.row<float>(t), width, target);
     }
   });
 }
@@ -117,19 +109,11 @@ void convert(const Call& call) {
     }
     const float* values = reinterpret_cast<const float*>(source);
     if (x.dtype != HADAL_F32) {
-      float* wide = out.dtype == HADAL_F32 ? reinterpret_cast<float*>(target)
-                                           : reinterpret_cast<float*>(call.worker.temp);
-      const auto* halves = reinterpret_cast<const uint16_t*>(source);
-      if (x.dtype == HADAL_F16)
-        call.kernels().f16_to_f32(halves, wide, n);
-      else
-        call.kernels().bf16_to_f32(halves, wide, n);
+      float* wide = reinterpret_cast<float*>(call.worker.temp);
+      load_numbers(call.kernels(), x.dtype, source, n, wide);
       values = wide;
     }
-    if (out.dtype == HADAL_F16)
-      call.kernels().f32_to_f16(values, reinterpret_cast<uint16_t*>(target), n);
-    if (out.dtype == HADAL_BF16)
-      call.kernels().f32_to_bf16(values, reinterpret_cast<uint16_t*>(target), n);
+    store_numbers(call.kernels(), out.dtype, values, n, target);
   });
 }
 

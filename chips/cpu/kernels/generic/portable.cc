@@ -9,6 +9,7 @@ namespace {
 #include "kernels/generic/int_matmul.inc"
 #include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
+#include "kernels/generic/attention.inc"
 #define HADAL_TABLE_NAME "portable"
 #define HADAL_TABLE_SETS ""
 #include "kernels/generic/table.inc"

@@ -128,9 +128,6 @@ inline F f_nan_to(F a, F with) {
 inline float f_hsum(F a) {
   return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7]));
 }
-inline void f_hsum4(const F* a, float scale, float* out) {
-  for (int i = 0; i < 4; ++i) out[i] = f_hsum(a[i]) * scale;
-}
 inline float f_hmax(F a) {
   float m = a.v[0];
   HADAL_LANES m = a.v[i] > m ? a.v[i] : m;

@@ -13,6 +13,7 @@ namespace {
 #include "kernels/generic/int_matmul.inc"
 #include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
+#include "kernels/generic/attention.inc"
 #define HADAL_TABLE_NAME "avx2"
 #define HADAL_TABLE_SETS "avx2 fma f16c"
 #include "kernels/generic/table.inc"

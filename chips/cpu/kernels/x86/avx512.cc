@@ -12,6 +12,7 @@ namespace {
 #include "kernels/generic/int_matmul.inc"
 #include "kernels/generic/float_matmul.inc"
 #include "kernels/generic/rows.inc"
+#include "kernels/generic/attention.inc"
 #define HADAL_TABLE_NAME "avx512_vnni"
 #define HADAL_TABLE_SETS "avx512f avx512bw avx512dq avx512vl avx512_vnni"
 #include "kernels/generic/table.inc"

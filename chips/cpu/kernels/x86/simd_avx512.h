@@ -40,18 +40,6 @@ inline float f_hsum(F a) {
   const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
 }
-/// out[i] = f_hsum(a[i]) * scale, by the same tree.
-inline void f_hsum4(const F* a, float scale, float* out) {
-  __m128 s[4];
-  for (int i = 0; i < 4; ++i) {
-    const __m256 h = _mm256_add_ps(low_half(a[i]), high_half(a[i]));
-    s[i] = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-  }
-  const __m128 x = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
-  const __m128 y = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
-  _mm_storeu_ps(
-      out, _mm_mul_ps(_mm_add_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x)), _mm_set1_ps(scale)));
-}
 inline float f_hmax(F a) {
   const __m256 h = _mm256_max_ps(low_half(a), high_half(a));
   const __m128 s = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
