@@ -34,7 +34,7 @@ struct Verdict {
   double parameters = 0, active = 0;
   std::optional<Device::Peaks> peaks;
   double decode_rate = 0, prefill_rate = 0;  ///< tokens a second, at best
-  [[nodiscard]] bool fits() const { return memory.total() <= memory.available; }
+  std::optional<FromDisk> disk;
 };
 
 constexpr int64_t kPrompt = 512;
@@ -45,6 +45,7 @@ Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   v.decode = runner.step_cost({1, 1, 1, 1, 1}, static_cast<double>(depth));
   v.prefill =
       runner.step_cost({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(depth) + kPrompt / 2.0);
+  v.disk = runner.from_disk(static_cast<double>(depth));
   v.tables = runner.file_tables();
   v.parameters = v.tables.parameters;
   v.active = v.tables.used_by_a_token;
@@ -66,11 +67,12 @@ Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
 
 Json to_json(const Verdict& v, int64_t context) {
   Json j;
-  j["fits"] = v.fits();
+  j["fits"] = v.memory.fits();
   j["parameters"] = v.parameters;
   j["active_parameters"] = v.active;
   j["context"] = context;
   j["bytes"] = {{"weights", v.memory.weights},
+                {"mapped", v.memory.mapped},
                 {"cache", v.memory.cache},
                 {"cache_per_token", v.memory.cache_per_token},
                 {"cache_kept", v.memory.cache_kept},
@@ -79,10 +81,15 @@ Json to_json(const Verdict& v, int64_t context) {
                 {"step", v.memory.step},
                 {"workspace", v.memory.workspace},
                 {"total", v.memory.total()},
+                {"needed", v.memory.needed()},
+                {"missing", v.memory.missing()},
                 {"available", v.memory.available}};
   for (const auto& [numerics, operators] : v.decode.classes) j["numerics"][numerics] = operators;
   j["decode"] = {{"bytes_per_token", v.decode.bytes}, {"flops_per_token", v.decode.flops}};
   j["prefill"] = {{"bytes", v.prefill.bytes}, {"flops", v.prefill.flops}, {"tokens", kPrompt}};
+  if (v.disk && v.disk->tokens_per_second)
+    j["disk"] = {{"bytes_per_second", *v.disk->bytes_per_second},
+                 {"tokens_per_second", *v.disk->tokens_per_second}};
   if (v.peaks) {
     j["peaks"] = {{"read_bytes_per_second", v.peaks->read_bytes_per_second},
                   {"int8_ops_per_second", v.peaks->int8_ops_per_second},
@@ -101,6 +108,9 @@ void print(Output& out, const Verdict& v, int64_t context) {
   out.print("  {:<18} {:10.2f} billion, {:.2f} billion used for a token\n", "parameters",
             v.parameters / 1e9, v.active / 1e9);
   line("weights", v.memory.weights);
+  if (v.memory.mapped > 0)
+    out.print("  {:<18} {:10.1f} MiB, shared with the page cache\n", "  mapped",
+              mib(v.memory.mapped));
   if (v.tables.bytes > 0)
     out.print("  {:<18} {:10.1f} MiB, read from the file a few rows at a time\n", "tables",
               mib(v.tables.bytes));
@@ -115,7 +125,9 @@ void print(Output& out, const Verdict& v, int64_t context) {
   line("working memory", v.memory.scratch + v.memory.step + v.memory.workspace);
   line("together", v.memory.total());
   line("free", v.memory.available);
-  out.print("  {}\n", v.fits() ? "it fits" : "it does NOT fit");
+  out.print("  {}\n", !v.memory.fits() ? "it does NOT fit"
+                      : v.disk         ? "it runs, but " + v.disk->text()
+                                       : "it fits");
   out.print("  a generated token reads {:.1f} MB and takes {:.2f} GFLOP\n", v.decode.bytes / 1e6,
             v.decode.flops / 1e9);
   if (v.decode_rate > 0)
@@ -143,7 +155,7 @@ Status run(const Options& o, Output& out) {
     for (const std::string& line : runner->conversions()) out.print("  {}\n", line);
     print(out, verdict, runner->context());
   }
-  return verdict.fits() ? Status{} : runner->check_memory();
+  return runner->check_memory();
 }
 
 }  // namespace

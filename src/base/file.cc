@@ -156,7 +156,12 @@ void expect_scattered_reads(std::span<const std::byte> mapped) {
   advise_whole_pages(mapped, MADV_RANDOM);
 }
 
-void fetch_ahead(std::span<const std::byte> mapped) { advise_whole_pages(mapped, MADV_WILLNEED); }
+void fetch_ahead(std::span<const std::byte> mapped) {
+  // The system reads no more at once than its usual read-ahead, and forgets the rest.
+  constexpr size_t kPiece = size_t{128} << 10;
+  for (; !mapped.empty(); mapped = mapped.subspan(std::min(kPiece, mapped.size())))
+    advise_whole_pages(mapped.first(std::min(kPiece, mapped.size())), MADV_WILLNEED);
+}
 
 Result<std::string> read_text_file(const std::filesystem::path& path, int64_t limit) {
   Descriptor file;

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/cpu_info.h"
+#include "base/disk.h"
 #include "engine/block_manager.h"
 #include "engine/not_finite.h"
 #include "engine/request.h"
@@ -150,6 +151,7 @@ uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
 MemoryPlan ModelRunner::memory_plan() const {
   MemoryPlan m;
   m.weights = loader_->bytes();
+  m.mapped = loader_->mapped_bytes();
   const ModelSpec& spec = model_->spec();
   for (size_t p = 0; p < spec.planes.size(); ++p) {
     const PlaneGroup& group = spec.groups[spec.planes[p].group];
@@ -171,12 +173,13 @@ MemoryPlan ModelRunner::memory_plan() const {
 
 Status ModelRunner::check_memory() const {
   const MemoryPlan m = memory_plan();
-  if (m.total() <= m.available) return {};
-  std::string text = checkpoint_->path().string() + " needs " + gib(m.total()) +
-                     " of memory (weights " + gib(m.weights) + ", cache " + gib(m.cache) +
-                     ", working memory " + gib(m.scratch + m.step + m.workspace) + "), " +
-                     gib(m.available) + " are free";
-  const uint64_t fixed = m.total() - m.cache + m.cache_kept;
+  if (m.fits()) return {};
+  const uint64_t made = m.weights - m.mapped;
+  std::string text = checkpoint_->path().string() + " needs " + gib(m.needed()) + " of memory (";
+  if (made > 0) text += "weights " + gib(made) + ", ";
+  text += "cache " + gib(m.cache) + ", working memory " + gib(m.scratch + m.step + m.workspace) +
+          "), " + gib(m.available) + " are free";
+  const uint64_t fixed = m.needed() - m.cache + m.cache_kept;
   if (fixed < m.available && m.cache_per_token > 0) {
     const auto contexts =
         static_cast<uint64_t>(options_.cache_tokens > 0 ? 1 : layout_->limits.sequences);
@@ -185,10 +188,39 @@ Status ModelRunner::check_memory() const {
       return context_error(text + "; a context of " + std::to_string(tokens) + " tokens would fit",
                            static_cast<int64_t>(tokens));
   }
-  return memory_error(
-      text + "; a file quantised to at most " +
-      gib(m.available > m.total() - m.weights ? m.available - (m.total() - m.weights) : 0) +
-      " of weights would fit");
+  const uint64_t rest = m.needed() - made;
+  if (made > 0 && m.available > rest)
+    text += "; a file quantised to at most " + gib(m.available - rest) + " of weights would fit";
+  return memory_error(text);
+}
+
+std::optional<FromDisk> ModelRunner::from_disk(double context) const {
+  constexpr double kSeconds = 0.2;
+  const MemoryPlan m = memory_plan();
+  if (m.missing() == 0) return std::nullopt;
+  FromDisk disk{.missing = m.missing(), .bytes_per_second = {}, .tokens_per_second = {}};
+  // The largest file tells how fast the disk is.
+  const auto& files = checkpoint_->files();
+  const auto largest = std::max_element(
+      files.begin(), files.end(),
+      [](const MappedFile& a, const MappedFile& b) { return a.bytes().size() < b.bytes().size(); });
+  if (largest == files.end()) return disk;
+  disk.bytes_per_second = disk_bytes_per_second(largest->path(), kSeconds);
+  const double part = static_cast<double>(m.missing()) / static_cast<double>(m.mapped);
+  const double bytes = step_cost({1, 1, 1, 1, 1}, context).bytes * part;
+  if (disk.bytes_per_second && bytes > 0) disk.tokens_per_second = *disk.bytes_per_second / bytes;
+  return disk;
+}
+
+std::string FromDisk::text() const {
+  std::string text = gib(missing) +
+                     " of the weights do not fit in memory: they are read from the "
+                     "disk again and again";
+  if (!tokens_per_second) return text;
+  char rate[96];
+  std::snprintf(rate, sizeof rate, "; at its %.2f GB/s that allows about %.2g tokens/s",
+                *bytes_per_second / 1e9, *tokens_per_second);
+  return text + rate;
 }
 
 Status ModelRunner::load(const LoadProgress& progress) {

@@ -40,10 +40,27 @@ struct RunnerOptions {
 /// Memory that a model takes, in bytes, and what the machine has.
 struct MemoryPlan {
   uint64_t weights = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
+  uint64_t mapped = 0;  ///< of the weights: read where the file is mapped
   uint64_t available = 0;
   uint64_t cache_per_token = 0;  ///< of groups that keep all rows
   uint64_t cache_kept = 0;       ///< of those that keep only the last rows
   [[nodiscard]] uint64_t total() const { return weights + cache + scratch + step + workspace; }
+  /// What must be in memory.
+  [[nodiscard]] uint64_t needed() const { return total() - mapped; }
+  [[nodiscard]] bool fits() const { return needed() <= available; }
+  /// What must be read from the disk again and again: the mapped weights that the rest leaves no
+  /// room for.
+  [[nodiscard]] uint64_t missing() const {
+    return fits() && total() > available ? total() - available : 0;
+  }
+};
+
+/// A model that memory does not hold.
+struct FromDisk {
+  uint64_t missing = 0;                     ///< MemoryPlan::missing()
+  std::optional<double> bytes_per_second;   ///< of the disk, as measured
+  std::optional<double> tokens_per_second;  ///< at best
+  [[nodiscard]] std::string text() const;
 };
 
 class ModelRunner {
@@ -72,6 +89,9 @@ class ModelRunner {
   /// An error of code kMemory that says what is needed, what there is and what would fit, unless it
   /// fits.
   Status check_memory() const;
+  /// Measures the disk if memory does not hold all mapped weights; none if it does. `context`:
+  /// tokens before the one that is generated.
+  [[nodiscard]] std::optional<FromDisk> from_disk(double context) const;
 
   /// Hands the weights to the device, allocates, records the tape.
   Status load(const LoadProgress& progress = {});

@@ -15,7 +15,8 @@ constexpr int64_t kLeastContext = 512;
 /// with the longest that it holds.
 Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const SessionOptions& options,
-                                            const LoadProgress& progress, bool& shortened) {
+                                            const LoadProgress& progress, bool& shortened,
+                                            std::optional<FromDisk>& from_disk) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
   if (options.fit_context) {
     if (const Status fits = runner->check_memory(); !fits &&
@@ -27,6 +28,7 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
       HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
     }
   }
+  from_disk = runner->from_disk(0);
   HADAL_TRY(runner->load(progress));
   return std::make_unique<Engine>(std::move(runner));
 }
@@ -94,7 +96,8 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
     if (opened->tokenizer_) return compressed_vocabulary(*opened->tokenizer_);
     return compressed_vocabulary(*opened->checkpoint_);
   };
-  HADAL_TRY(session->engine_, load_engine(c, complete, progress, session->shortened_));
+  HADAL_TRY(session->engine_,
+            load_engine(c, complete, progress, session->shortened_, session->from_disk_));
   return session;
 }
 
@@ -104,6 +107,7 @@ std::vector<std::string> Session::notes() const {
     notes.push_back("memory holds a context of " + std::to_string(engine_->longest()) +
                     " tokens; the model's limit is " +
                     std::to_string(engine_->spec().max_position_embeddings));
+  if (from_disk_) notes.push_back(from_disk_->text());
   if (tokenizer_) notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
   return notes;
 }

@@ -108,6 +108,7 @@ class Session {
   std::optional<Result<const ChatFormat*>> format_;
   std::unique_ptr<Engine> engine_;
   bool shortened_ = false;  ///< the context is what memory holds, not the model's limit
+  std::optional<FromDisk> from_disk_;
 };
 
 }  // namespace hadal

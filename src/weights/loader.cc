@@ -40,6 +40,13 @@ uint64_t WeightLoader::bytes() const {
   return bytes;
 }
 
+uint64_t WeightLoader::mapped_bytes() const {
+  uint64_t bytes = 0;
+  for (const Entry& e : entries_)
+    if (e.form.bytes == 0 && e.form.as_stored) bytes += e.weight->source.bytes();
+  return bytes;
+}
+
 std::vector<std::string> WeightLoader::conversions() const {
   struct Total {
     int64_t count = 0;

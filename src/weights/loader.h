@@ -28,9 +28,10 @@ class WeightLoader {
   static Result<WeightLoader> plan(const Device& device, std::deque<Weight>& weights,
                                    WeightMode mode);
 
-  /// Memory that the weights take, once loaded: what the device makes of them, or the mapped
-  /// source where it reads in place.
+  /// Bytes that the weights take, once loaded: what the device makes of them, or the mapped source
+  /// where it reads in place; and those of the latter, which need not be in memory.
   [[nodiscard]] uint64_t bytes() const;
+  [[nodiscard]] uint64_t mapped_bytes() const;
   /// What the chip does not take as it is stored, a line a form: how many matrices, from how many
   /// bytes to how many, and after load() how far the numbers lie from the stored ones.
   [[nodiscard]] std::vector<std::string> conversions() const;

@@ -632,6 +632,47 @@ class Text(Program):
             json.loads(self.expect(OK, "inspect", model, "--json").stdout)
             json.loads(self.expect(OK, "plan", model, "--json").stdout)
 
+    def test_a_model_larger_than_memory_runs_from_the_disk(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copytree(GOLDEN / "llama", Path(folder) / "model"))
+            config = json.loads((copy / "config.json").read_text())
+            wide, narrow = 1 << 20, config["intermediate_size"]
+            weights = copy / "model.safetensors"
+            with weights.open("rb") as file:
+                found = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header: dict[str, Any] = {}
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            end = last = 0
+            while end < 2 * memory:  # layers as the first one, as wide as may be
+                for name, tensor in found.items():
+                    if name == "__metadata__" or (".layers." in name and ".layers.0." not in name) or (last > 0 and ".layers." not in name):
+                        continue
+                    size = tensor["data_offsets"][1] - tensor["data_offsets"][0]
+                    shape = [wide if n == narrow and ".mlp." in name else n for n in tensor["shape"]]
+                    size = size * wide // narrow if ".mlp." in name else size
+                    header[name.replace(".layers.0.", f".layers.{last}.")] = {**tensor, "shape": shape, "data_offsets": [end, end + size]}
+                    end += size
+                last += 1
+            config.update(intermediate_size=wide, num_hidden_layers=last)
+            config.pop("layer_types", None)
+            (copy / "config.json").write_text(json.dumps(config))
+            text = json.dumps(header).encode()
+            with weights.open("wb") as file:  # a sparse file: it takes no room on the disk
+                file.write(len(text).to_bytes(8, "little") + text)
+                file.truncate(8 + len(text) + end)
+            found = json.loads(self.expect(OK, "plan", str(copy), "--chip", "cpu", "--json").stdout)
+            self.assertTrue(found["fits"])
+            memory = found["bytes"]
+            self.assertLess(memory["needed"], memory["available"])
+            self.assertEqual(memory["needed"], memory["total"] - memory["mapped"])
+            self.assertGreater(memory["missing"], 0)
+            said = self.expect(OK, "plan", str(copy), "--chip", "cpu").stdout
+            self.assertIn("GiB of the weights do not fit in memory: they are read from the disk again and again", said)
+            # a chip that does not read them where they are mapped
+            done = hadal("plan", str(copy), "--chip", "ref", "--weights", "f32")
+            self.assertEqual(done.returncode, MEMORY)
+            self.assertRegex(done.stderr, r"needs .* GiB of memory \(weights .* GiB, cache")
+
     def test_inspect_fails_behind_its_page_without_the_tokenizer_that_is_needed(self) -> None:
         for family, broken, said in (
             ("qwen3", "{", "tokenizer.json: no JSON object"),

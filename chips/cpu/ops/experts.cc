@@ -266,7 +266,8 @@ const Operator kMoeSort = {.id = HADAL_OP_MOE_SORT, .run = moe_sort, .indices = 
 const Operator kGroupedMatmul = {.id = HADAL_OP_GROUPED_MATMUL,
                                  .run = grouped_matmul,
                                  .query = grouped_needs,
-                                 .indices = grouped_indices};
+                                 .indices = grouped_indices,
+                                 .chosen_by = HADAL_GROUPED_MATMUL_OFFSET};
 const Operator kMoeCombine = {
     .id = HADAL_OP_MOE_COMBINE, .run = moe_combine, .indices = combine_indices};
 

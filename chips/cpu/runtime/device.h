@@ -50,6 +50,7 @@ struct Device {
   std::vector<Worker> workers;
   std::vector<Mapping> memory;
   uint64_t temp_bytes = 0, own_bytes = 0;
+  bool from_disk = true;  ///< weights may have to be read: the last step had to, or is the first
 };
 
 struct Queue {

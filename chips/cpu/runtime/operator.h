@@ -176,6 +176,9 @@ struct Operator {
   std::string (*indices)(const Indices& indices) = nullptr;
   /// Pushes the operator's stages. `main` runs `run`. Null: that one stage.
   void (*plan)(Planner& planner, Stage main) = nullptr;
+  /// The operand that says which matrices of its weights a step uses: offsets of rows, an expert
+  /// without rows is not used. -1: all of them.
+  int32_t chosen_by = -1;
 };
 
 }  // namespace hadal::cpu

@@ -6,6 +6,7 @@
 #include "contract/check.h"
 #include "contract/operators.h"
 #include "contract/report.h"
+#include "runtime/fetch_ahead.h"
 #include "runtime/planner.h"
 
 namespace hadal::cpu {
@@ -150,6 +151,7 @@ std::string Plan::check_indices(const hadal_op& op, const hadal_step& step) cons
 
 void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
   const int mode = run.few ? 0 : 1;
+  FetchAhead ahead(device_, tape_, run.step, worker.index == 0 && device_.from_disk);
   for (size_t i = 0; i < stages_.size(); ++i) {
     const Stage& s = stages_[i];
     const Call call{run, ops_[s.op], s, i, worker};
@@ -164,6 +166,7 @@ void Plan::work(Run& run, Worker& worker, std::atomic<int32_t>* invalid) {
       invalid[0].store(static_cast<int32_t>(s.op) + 1, std::memory_order_relaxed);
       return;
     }
+    ahead.begin(s.op);
     s.run(call);
   }
 }
@@ -190,7 +193,9 @@ hadal_status Plan::run(const hadal_step& step, hadal_error* error) {
     run.few = run.few && step.rows[dim] <= kFewRows;
   std::atomic<int32_t> invalid[2] = {0, 0};  // op + 1 of bad indices; stopped
   auto body = [&](int worker) { work(run, device_.workers[static_cast<size_t>(worker)], invalid); };
+  const int64_t faults = faults_from_disk();
   device_.pool->run(body);
+  device_.from_disk = faults_from_disk() > faults;
   if (invalid[1].load() != 0) return report(error, HADAL_STOPPED, "stopped");
   if (const int32_t bad = invalid[0].load(); bad != 0)
     return report(error, HADAL_INVALID, check_indices(ops_[static_cast<size_t>(bad - 1)], step));
