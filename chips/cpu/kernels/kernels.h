@@ -114,7 +114,7 @@ constexpr int64_t kInPlaceBlocks = 64;
 constexpr int64_t kInPlaceBytes = (kInPlaceBlocks + 4) * kPanel * 4 * (2 * kInPlaceRows + 1);
 
 /// Float weights: K is split so that a few rows of both sides stay in L1.
-constexpr int64_t kFloatDepth = 1024;
+constexpr int64_t kFloatDepth = 512;
 
 struct NormArgs {
   const float* x;

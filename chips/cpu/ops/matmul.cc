@@ -39,15 +39,21 @@ const float* row_of(const Matrices& x, int64_t batch, int64_t row) {
 
 /// How panels and rows are cut into tasks: enough tasks for all workers, each some µs long.
 struct Cut {
+  static constexpr int64_t kCachedBytes = 512 << 10;
   int64_t chunk, chunks;  ///< panels of a task, tasks along N
   int64_t row_groups, group_rows;
-  Cut(int workers, int64_t batch, int64_t panels, int64_t rows) {
+  /// row_bytes: of activations; 0: they need not stay in the worker's cache.
+  Cut(int workers, int64_t batch, int64_t panels, int64_t rows, int64_t row_bytes) {
     const int64_t wanted = int64_t{8} * workers;
     chunk = std::max<int64_t>(1, batch * panels / wanted);
     chunks = (panels + chunk - 1) / chunk;
     const int64_t tiles = std::max<int64_t>(1, (rows + kTile - 1) / kTile);
+    const int64_t fitting =
+        std::max<int64_t>(1, kCachedBytes / std::max<int64_t>(1, row_bytes * kTile));
     const int64_t groups =
-        std::clamp<int64_t>(wanted / std::max<int64_t>(1, batch * chunks), 1, tiles);
+        std::clamp<int64_t>(std::max(wanted / std::max<int64_t>(1, batch * chunks),
+                                     row_bytes > 0 ? (tiles + fitting - 1) / fitting : 1),
+                            1, tiles);
     group_rows = (tiles + groups - 1) / groups * kTile;
     row_groups = (rows + group_rows - 1) / group_rows;
   }
@@ -85,7 +91,10 @@ template <typename Body>
 void for_each_piece(const Call& call, const View& xv, int64_t panels, Body&& body) {
   const Matrices x = matrices(xv);
   if (x.rows == 0) return;
-  const Cut cut(call.run.workers, x.batch, panels, x.rows);
+  // Integers are multiplied so fast that their activations, a third as large, may come from afar.
+  const bool floats = call.stage.derived < 0;
+  const Cut cut(call.run.workers, x.batch, panels, x.rows,
+                floats ? x.k * static_cast<int64_t>(sizeof(float)) : 0);
   call.share(x.batch * cut.chunks * cut.row_groups, [&](int64_t task) {
     const uint8_t* quants = quants_of(call, x);
     const int64_t batch = task / (cut.chunks * cut.row_groups);
@@ -200,9 +209,13 @@ void plan_gated(Planner& planner, Stage main) {
 
 }  // namespace
 
+/// Floats from one decoded row to the next: pieces of 16 rows, side by side in a small cache, must
+/// not all ask for the same places.
+int64_t decoded_stride(int64_t k) { return (k + 1023) / 1024 * 1024 + 256; }
+
 uint64_t Panel::bytes(int64_t k) {
   // 16 decoded rows and the block scales of one, a panel of dwords, or what in_place needs.
-  const int64_t floats = (kPanel + 1) * k + kPanel;
+  const int64_t floats = kPanel * decoded_stride(k) + k + kPanel;
   const int64_t ints = std::max<int64_t>(kInPlaceBytes, 2 * kPanel * (k + kBlock));
   return static_cast<uint64_t>(
       (std::max<int64_t>(floats * static_cast<int64_t>(sizeof(float)), ints) + 63) / 64 * 64);
@@ -246,8 +259,8 @@ void Panel::decode() {
   const Weight& w = *weight_;
   const int64_t k = w.desc.cols, width = w.scale_cols();
   auto* to = reinterpret_cast<float*>(memory_);
-  float* scales = to + kPanel * k;
-  for (int64_t r = 0; r < count_; ++r, to += k) {
+  float* scales = to + kPanel * decoded_stride(k);
+  for (int64_t r = 0; r < count_; ++r, to += decoded_stride(k)) {
     if (w.layout) {
       kernels_.decode[*w.layout - kIntLayouts](native_.rows[r], k, to);
       if (width > 0) decode_scales(r, (k + width - 1) / width, scales);
