@@ -170,6 +170,9 @@ std::string sort_indices(const Indices& at) {
   return {};
 }
 
+/// Rows of an expert that are gathered together: each panel is made once for them.
+constexpr int64_t kGathered = 4 * kTile;
+
 // A task is some panels of one expert, for all its rows. The rows are gathered into the worker's
 // own memory, quantised where the weights ask for it, so that no barrier is needed.
 void grouped_matmul(const Call& call) {
@@ -188,12 +191,12 @@ void grouped_matmul(const Call& call) {
   const int64_t chunks = (panels + chunk - 1) / chunk;
   auto* product = reinterpret_cast<float*>(call.worker.temp);
   float* gathered = product + kTile * kPanel;
-  Panel panel(call.kernels(), reinterpret_cast<uint8_t*>(gathered + kTile * k));
+  Panel panel(call.kernels(), reinterpret_cast<uint8_t*>(gathered + kGathered * k));
   call.share(experts * chunks, [&](int64_t task) {
     const int64_t e = active[static_cast<size_t>(task / chunks)];
     const int64_t first = task % chunks * chunk, last = std::min(panels, first + chunk);
-    for (int64_t from = begin(e); from < begin(e + 1); from += kTile) {
-      const int64_t rows = std::min<int64_t>(kTile, begin(e + 1) - from);
+    for (int64_t from = begin(e); from < begin(e + 1); from += kGathered) {
+      const int64_t rows = std::min<int64_t>(kGathered, begin(e + 1) - from);
       for (int64_t m = 0; m < rows; ++m) {
         const int64_t source = order.present() ? *order.row<int32_t>(from + m) / fan : from + m;
         if (w.quantises())
@@ -206,10 +209,13 @@ void grouped_matmul(const Call& call) {
       const Acts acts{gathered, k, reinterpret_cast<const uint8_t*>(gathered)};
       for (int64_t index = first; index < last; ++index) {
         panel.take(w, e, index, rows);
-        panel.multiply(acts, 0, rows, product);
-        for (int64_t m = 0; m < rows; ++m)
-          std::memcpy(out.row<float>(from + m) + index * kPanel, product + m * kPanel,
-                      static_cast<size_t>(panel.count()) * sizeof(float));
+        for (int64_t tile = 0; tile < rows; tile += kTile) {
+          const int64_t count = std::min<int64_t>(kTile, rows - tile);
+          panel.multiply(acts, tile, count, product);
+          for (int64_t m = 0; m < count; ++m)
+            std::memcpy(out.row<float>(from + tile + m) + index * kPanel, product + m * kPanel,
+                        static_cast<size_t>(panel.count()) * sizeof(float));
+        }
       }
     }
   });
@@ -217,7 +223,8 @@ void grouped_matmul(const Call& call) {
 
 Needs grouped_needs(const Query& query) {
   const int64_t k = query[HADAL_GROUPED_MATMUL_X].extents[1];
-  return {.temp = Panel::bytes(k) + static_cast<uint64_t>(kTile * (k + kPanel)) * sizeof(float),
+  return {.temp = Panel::bytes(k) +
+                  static_cast<uint64_t>(kGathered * k + kTile * kPanel) * sizeof(float),
           .block8 = query.rounds(HADAL_GROUPED_MATMUL_W)};
 }
 
