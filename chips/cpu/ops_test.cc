@@ -1,6 +1,8 @@
 // All operators but matmul, against the chip `ref`; programs against op_run; what must be refused.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include <functional>
 
 #include "test_rig.h"
@@ -221,14 +223,57 @@ TEST(CpuOps, Attention) {
   }
 }
 
-TEST(CpuOps, LongAttentionSplitsOverTilesWithTheSameBits) {
-  Attention a{HADAL_F16, 6, 2, 64, 64, 64, 1500, 0, true, {1499, 1200, 77}, {0, 1, 2}};
-  against_ref([&](Rig& rig) { return build_attention(rig, a); }, 2e-5);
+/// Two segments of 1500 positions, one of them by a list, 16 heads.
+std::vector<int32_t> build_latent(Rig& rig) {
+  constexpr int64_t kContext = 1500, kSlots = 64, kHeads = 16, kDim = 64, kTail = 24, kDimV = 56;
+  constexpr int64_t kBlocks = (kContext + kSlots - 1) / kSlots, kEntries = kContext / 2;
+  rig.limits[HADAL_DIM_U] = rig.rows[HADAL_DIM_U] = kContext;
+  rig.limits[HADAL_DIM_S] = rig.rows[HADAL_DIM_S] = 1;
+  rig.limits[HADAL_DIM_T] = rig.rows[HADAL_DIM_T] = 2;
+  std::vector<int32_t> position(kContext), table(kBlocks), list;
+  std::iota(position.begin(), position.end(), 0);
+  for (int64_t i = 0; i < kBlocks; ++i) table[i] = static_cast<int32_t>(i * 7 % kBlocks);
+  for (int32_t e = 3; e < kEntries - 100; e += e % 5 == 0 ? 2 : 1) list.push_back(e);
+  const auto listed = static_cast<int64_t>(list.size());
+  for (int64_t i = 0; i < listed; ++i) list.push_back(i < 40 ? static_cast<int32_t>(i) : -1);
+  const int32_t planes[] = {rig.plane(HADAL_F16, {kBlocks, kSlots, kDim + kTail}),
+                            rig.plane(HADAL_BF16, {kBlocks, kSlots, kDim + kTail})};
+  const int32_t pos = rig.i32({1}, position, HADAL_DIM_U),
+                seq = rig.i32({1}, std::vector<int32_t>(kContext, 0), HADAL_DIM_U),
+                tables = rig.i32({1, kBlocks}, table, HADAL_DIM_S),
+                write_from = rig.i32({1}, {0}, HADAL_DIM_S);
+  for (int i = 0; i < 2; ++i) {
+    const int32_t x = rig.f32(
+        {1, kDim + kTail}, Random(21 + i).numbers(kContext * (kDim + kTail), 2.0f), HADAL_DIM_U);
+    rig.op(HADAL_OP_KV_WRITE, {x, planes[i], pos, seq, tables, write_from}).attr.kv_write.ratio =
+        static_cast<uint32_t>(i + 1);
+  }
+  const int32_t q = rig.f32({1, kHeads, kDim}, Random(23).numbers(2 * kHeads * kDim), HADAL_DIM_T),
+                tail =
+                    rig.f32({1, kHeads, kTail}, Random(24).numbers(2 * kHeads * kTail), HADAL_DIM_T),
+                at = rig.i32({1}, {1499, 1100}, HADAL_DIM_T), of = rig.i32({1}, {0, 0}, HADAL_DIM_T),
+                first = rig.i32({1}, {5}, HADAL_DIM_S),
+                chosen = rig.i32({1, listed}, list, HADAL_DIM_T),
+                out = rig.f32({1, kHeads, kDimV}, {}, HADAL_DIM_T),
+                sink = rig.vector(Random(25).numbers(kHeads, 3.0f));
+  hadal_latent_attr& attr =
+      rig.op(HADAL_OP_LATENT_ATTENTION, {q, tail, at, of, planes[0], tables, first, -1, planes[1],
+                                         tables, first, chosen, sink, out})
+          .attr.latent;
+  attr.scale = 0.2f;
+  attr.segments[0].ratio = 1;
+  attr.segments[1].ratio = 2;
+  return {out};
+}
+
+/// The bits with one thread, which never splits, and with others.
+template <typename Build>
+void split_bits(Build&& build, int64_t rows) {
   std::vector<std::vector<float>> got;
-  for (const int threads : {1, 2, 3}) {  // one thread never splits
+  for (const int threads : {1, 2, 3}) {
     Rig rig(threads);
-    const int32_t out = build_attention(rig, a)[0];
-    rig.rows[HADAL_DIM_U] = 3 * a.context;
+    const int32_t out = build(rig)[0];
+    rig.rows[HADAL_DIM_U] = rows;
     ASSERT_EQ(rig.run(true), HADAL_OK) << rig.error.text;
     // Once more with the cache filled and few rows of every kind: the split form.
     rig.ops.erase(rig.ops.begin(), rig.ops.begin() + 2);
@@ -238,6 +283,15 @@ TEST(CpuOps, LongAttentionSplitsOverTilesWithTheSameBits) {
   }
   EXPECT_EQ(got[0], got[1]);
   EXPECT_EQ(got[0], got[2]);
+}
+
+TEST(CpuOps, LongAttentionSplitsOverPiecesWithTheSameBits) {
+  const Attention a{HADAL_F16, 6, 2, 64, 64, 64, 1500, 0, true, {1499, 1200, 77}, {0, 1, 2}};
+  const auto build = [&](Rig& rig) { return build_attention(rig, a); };
+  against_ref(build, 2e-5);
+  split_bits(build, 3 * a.context);
+  against_ref(build_latent, 2e-5);
+  split_bits(build_latent, 1500);
 }
 
 TEST(CpuOps, CacheBlocksAreCopiedAndProtected) {
