@@ -1,9 +1,8 @@
 // All operators but matmul, against the chip `ref`; programs against op_run; what must be refused.
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include <functional>
+#include <numeric>
 
 #include "test_rig.h"
 
@@ -243,16 +242,16 @@ std::vector<int32_t> build_latent(Rig& rig) {
                 tables = rig.i32({1, kBlocks}, table, HADAL_DIM_S),
                 write_from = rig.i32({1}, {0}, HADAL_DIM_S);
   for (int i = 0; i < 2; ++i) {
-    const int32_t x = rig.f32(
-        {1, kDim + kTail}, Random(21 + i).numbers(kContext * (kDim + kTail), 2.0f), HADAL_DIM_U);
+    const int32_t x = rig.f32({1, kDim + kTail},
+                              Random(21 + i).numbers(kContext * (kDim + kTail), 2.0f), HADAL_DIM_U);
     rig.op(HADAL_OP_KV_WRITE, {x, planes[i], pos, seq, tables, write_from}).attr.kv_write.ratio =
         static_cast<uint32_t>(i + 1);
   }
   const int32_t q = rig.f32({1, kHeads, kDim}, Random(23).numbers(2 * kHeads * kDim), HADAL_DIM_T),
-                tail =
-                    rig.f32({1, kHeads, kTail}, Random(24).numbers(2 * kHeads * kTail), HADAL_DIM_T),
-                at = rig.i32({1}, {1499, 1100}, HADAL_DIM_T), of = rig.i32({1}, {0, 0}, HADAL_DIM_T),
-                first = rig.i32({1}, {5}, HADAL_DIM_S),
+                tail = rig.f32({1, kHeads, kTail}, Random(24).numbers(2 * kHeads * kTail),
+                               HADAL_DIM_T),
+                at = rig.i32({1}, {1499, 1100}, HADAL_DIM_T),
+                of = rig.i32({1}, {0, 0}, HADAL_DIM_T), first = rig.i32({1}, {5}, HADAL_DIM_S),
                 chosen = rig.i32({1, listed}, list, HADAL_DIM_T),
                 out = rig.f32({1, kHeads, kDimV}, {}, HADAL_DIM_T),
                 sink = rig.vector(Random(25).numbers(kHeads, 3.0f));

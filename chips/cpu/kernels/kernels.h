@@ -51,8 +51,9 @@ constexpr int kPanel = 16;  ///< output rows of a panel
 constexpr int kBlock = 32;  ///< values of a block of activations
 constexpr int kTile =
     32;  ///< rows of a tile of activations: its block fits in 2 KiB, the accumulators in L1
-/// So few rows are multiplied in place, from the file's own rows; more of them are worth a panel.
-constexpr int64_t kInPlaceRows = 4;
+/// So few rows are multiplied in place, from the file's own rows; more of them are worth a panel,
+/// or, by float weights, rows that are decoded once.
+constexpr int64_t kInPlaceRows = 2, kFloatInPlaceRows = 4;
 
 /// Bytes of one (row, block) of quantised activations: 32 int8, scale d, d * sum, two int16 sums
 /// of 16. A tile of `rows` rows stores a block after the other, and in a block q[rows][32],
@@ -164,9 +165,11 @@ struct KernelTable {
   void (*quantize)(const float* x, int64_t k, const ActPlace& to);
   /// The dwords of 16 rows of `records` records side by side: what int_panel reads.
   void (*make_panel[kIntLayouts])(const NativePanel& native, int64_t records, uint8_t* panel);
-  /// out[rows][16] = panel (of `blocks` blocks) times a tile of activations.
+  /// out[rows][16] = panel (of `blocks` blocks) times a tile of activations. last_row (may be
+  /// null): the last row that the panel was made of; what lies behind it is fetched for the next
+  /// panel.
   void (*int_panel[kIntLayouts])(const uint8_t* panel, int64_t blocks, const uint8_t* tile,
-                                 int64_t rows, float* out);
+                                 int64_t rows, const uint8_t* last_row, float* out);
   /// The same with the same bits from the file's own rows; `acts`: at most kInPlaceRows rows,
   /// stored one after the other. temp: kInPlaceBytes.
   void (*in_place[kIntLayouts])(const NativePanel& native, int64_t blocks, const uint8_t* acts,

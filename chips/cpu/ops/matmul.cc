@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/quant.h"
 #include "ops/operators.h"
@@ -86,13 +87,15 @@ struct Piece {
   }
 };
 
-/// body(piece) for everything, shared among the workers.
+/// body(piece) for all panels of a weight, shared among the workers.
 template <typename Body>
-void for_each_piece(const Call& call, const View& xv, int64_t panels, Body&& body) {
+void for_each_piece(const Call& call, const View& xv, const Weight& w, Body&& body) {
   const Matrices x = matrices(xv);
   if (x.rows == 0) return;
-  // Integers are multiplied so fast that their activations, a third as large, may come from afar.
-  const bool floats = call.stage.derived < 0;
+  // Activations in int8 are a third as large and may come from afar; what has no layout is decoded
+  // so slowly that it must be decoded once.
+  const bool floats = w.layout && !is_int(*w.layout);
+  const int64_t panels = w.panels();
   const Cut cut(call.run.workers, x.batch, panels, x.rows,
                 floats ? x.k * static_cast<int64_t>(sizeof(float)) : 0);
   call.share(x.batch * cut.chunks * cut.row_groups, [&](int64_t task) {
@@ -128,7 +131,7 @@ void matmul(const Call& call) {
   };
   auto* product = reinterpret_cast<float*>(call.worker.temp);
   Panel panel(call.kernels(), call.worker.temp + kProductBytes);
-  for_each_piece(call, x, w.panels(), [&](const Piece& piece) {
+  for_each_piece(call, x, w, [&](const Piece& piece) {
     panel.take(w, piece.batch, piece.panel, piece.rows);
     const int64_t n = piece.panel * kPanel;
     piece.for_each_tile([&](int64_t from, int64_t rows) {
@@ -151,7 +154,7 @@ void gated_matmul(const Call& call) {
   uint8_t* memory = call.worker.temp + 2 * kProductBytes;
   Panel gates(call.kernels(), memory);
   Panel ups(call.kernels(), memory + Panel::bytes(gate.desc.cols));
-  for_each_piece(call, x, gate.panels(), [&](const Piece& piece) {
+  for_each_piece(call, x, gate, [&](const Piece& piece) {
     gates.take(gate, piece.batch, piece.panel, piece.rows);
     ups.take(up, piece.batch, piece.panel, piece.rows);
     piece.for_each_tile([&](int64_t from, int64_t rows) {
@@ -225,13 +228,16 @@ void Panel::take(const Weight& w, int64_t batch, int64_t index, int64_t rows) {
   weight_ = &w;
   first_ = batch * w.desc.rows + index * kPanel;
   count_ = std::min<int64_t>(kPanel, w.desc.rows - index * kPanel);
-  in_place_ = w.layout && (rows <= kInPlaceRows || w.layout == kF32);
+  in_place_ = w.layout &&
+              (rows <= (is_int(*w.layout) ? kInPlaceRows : kFloatInPlaceRows) || w.layout == kF32);
+  fetch_behind_ = nullptr;
   if (!w.layout) return decode();
   w.find_panel(first_, count_, &native_);
   if (is_int(*w.layout)) {
     if (!in_place_)
       kernels_.make_panel[*w.layout](native_, w.desc.cols / kBlock / kLayoutInfo[*w.layout].blocks,
                                      memory_);
+    fetch_behind_ = native_.rows[kPanel - 1];
     return;
   }
   if (!in_place_) return decode();
@@ -273,7 +279,7 @@ void Panel::decode() {
   }
 }
 
-void Panel::multiply(const Acts& acts, int64_t from, int64_t rows, float* out) const {
+void Panel::multiply(const Acts& acts, int64_t from, int64_t rows, float* out) {
   const Weight& w = *weight_;
   const int64_t k = w.desc.cols;
   if (!w.quantises()) {
@@ -284,7 +290,8 @@ void Panel::multiply(const Acts& acts, int64_t from, int64_t rows, float* out) c
   }
   const uint8_t* tile = acts.tiles + quant_bytes(from, k);
   if (in_place_) return kernels_.in_place[*w.layout](native_, k / kBlock, tile, rows, memory_, out);
-  kernels_.int_panel[*w.layout](memory_, k / kBlock, tile, rows, out);
+  kernels_.int_panel[*w.layout](memory_, k / kBlock, tile, rows,
+                                std::exchange(fetch_behind_, nullptr), out);
 }
 
 const Operator kMatmul = {

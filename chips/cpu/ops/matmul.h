@@ -44,7 +44,7 @@ class Panel {
   /// Takes panel `index` of matrix `batch`, to be multiplied by a matrix of `rows` rows.
   void take(const Weight& w, int64_t batch, int64_t index, int64_t rows);
   /// out[rows][16] = rows [from, from + rows) of the activations times the panel; at most kTile.
-  void multiply(const Acts& acts, int64_t from, int64_t rows, float* out) const;
+  void multiply(const Acts& acts, int64_t from, int64_t rows, float* out);
   /// How many of the 16 the matrix has.
   [[nodiscard]] int64_t count() const { return count_; }
 
@@ -58,6 +58,7 @@ class Panel {
   int64_t first_ = 0, count_ = 0;  ///< rows of the handle
   NativePanel native_{};
   const float* scales_[kPanel] = {};
+  const uint8_t* fetch_behind_ = nullptr;  ///< the panel's last row, until its first product
   bool in_place_ = false;
 };
 
