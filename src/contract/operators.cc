@@ -1,5 +1,6 @@
 #include "contract/operators.h"
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 
@@ -34,6 +35,10 @@ constexpr OperandRow kOperands[] = {
 #undef HADAL_OP
 #undef HADAL_OPERAND
 };
+
+static_assert(std::is_sorted(std::begin(kOps), std::end(kOps),
+                             [](const OpRow& a, const OpRow& b) { return a.id < b.id; }),
+              "operators.inc has the operators in the order of their codes, a new one at the end");
 
 constexpr size_t kMaxOpId = 64;
 
