@@ -38,7 +38,7 @@ hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_
     return contract::report(error, HADAL_OUT_OF_MEMORY,
                             "no " + std::to_string(bytes) + " bytes of memory left");
   }
-  if (size >= (uint64_t{1} << 20)) ::madvise(data, size, MADV_HUGEPAGE);
+  prefer_huge_pages(data, size);
   *m = {static_cast<std::byte*>(data), size, true};
   *out = reinterpret_cast<hadal_memory*>(m);
   return HADAL_OK;
@@ -98,6 +98,10 @@ hadal_status fill(hadal_queue*, hadal_memory* to, uint64_t offset, uint64_t byte
 }
 
 }  // namespace
+
+void prefer_huge_pages(void* data, uint64_t bytes) {
+  if (bytes >= (uint64_t{1} << 20)) ::madvise(data, bytes, MADV_HUGEPAGE);
+}
 
 void fill_memory_functions(hadal_chip& chip) {
   chip.mem_alloc = mem_alloc;

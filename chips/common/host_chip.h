@@ -20,6 +20,10 @@ struct Memory {
   bool owned = false;  ///< mapped by us; imported memory is not
 };
 
+/// Huge pages for anonymous memory that is worth them, if the system gives any; neighbours share
+/// one.
+void prefer_huge_pages(void* data, uint64_t bytes);
+
 inline Memory* memory(hadal_memory* m) { return reinterpret_cast<Memory*>(m); }
 
 /// Fills the memory and copy functions of the table. Anonymous memory is mapped lazily, zeroed,

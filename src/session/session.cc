@@ -15,8 +15,8 @@ constexpr int64_t kLeastContext = 512;
 /// with the longest that it holds.
 Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const SessionOptions& options,
-                                            const LoadProgress& progress, bool& shortened,
-                                            std::optional<FromDisk>& from_disk) {
+                                            const LoadProgress& progress,
+                                            std::vector<std::string>& notes) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
   if (options.fit_context) {
     if (const Status fits = runner->check_memory(); !fits &&
@@ -24,11 +24,13 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                                     fits.error().suggestion >= kLeastContext) {
       RunnerOptions smaller = options.runner;
       smaller.context = fits.error().suggestion;
-      shortened = true;
       HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
+      notes.push_back("memory holds a context of " + std::to_string(smaller.context) +
+                      " tokens; the model's limit is " +
+                      std::to_string(runner->spec().max_position_embeddings));
     }
   }
-  from_disk = runner->from_disk(0);
+  if (const auto disk = runner->from_disk(0)) notes.push_back(disk->text());
   HADAL_TRY(runner->load(progress));
   return std::make_unique<Engine>(std::move(runner));
 }
@@ -96,18 +98,13 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
     if (opened->tokenizer_) return compressed_vocabulary(*opened->tokenizer_);
     return compressed_vocabulary(*opened->checkpoint_);
   };
-  HADAL_TRY(session->engine_,
-            load_engine(c, complete, progress, session->shortened_, session->from_disk_));
+  HADAL_TRY(session->engine_, load_engine(c, complete, progress, session->memory_notes_));
   return session;
 }
 
 std::vector<std::string> Session::notes() const {
   std::vector<std::string> notes = checkpoint_->notes();
-  if (shortened_)
-    notes.push_back("memory holds a context of " + std::to_string(engine_->longest()) +
-                    " tokens; the model's limit is " +
-                    std::to_string(engine_->spec().max_position_embeddings));
-  if (from_disk_) notes.push_back(from_disk_->text());
+  notes.insert(notes.end(), memory_notes_.begin(), memory_notes_.end());
   if (tokenizer_) notes.insert(notes.end(), tokenizer_->notes().begin(), tokenizer_->notes().end());
   return notes;
 }

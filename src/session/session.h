@@ -107,8 +107,7 @@ class Session {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Result<const ChatFormat*>> format_;
   std::unique_ptr<Engine> engine_;
-  bool shortened_ = false;  ///< the context is what memory holds, not the model's limit
-  std::optional<FromDisk> from_disk_;
+  std::vector<std::string> memory_notes_;  ///< what memory did not allow
 };
 
 }  // namespace hadal

@@ -22,14 +22,14 @@ namespace {
 using host_chip::View;
 
 constexpr int64_t kT = kAttentionTile;
-constexpr int64_t kPieceTiles = 8;
+constexpr int64_t kPieceTiles = 8, kPiece = kPieceTiles * kT;
 constexpr int64_t kQueries =
     48;  ///< queries (rows x heads of a group) of a task at most, or one row's
 constexpr int64_t kMostHeads = 64;                    ///< of a task of latent attention
 constexpr uint64_t kMostParts = uint64_t{256} << 20;  ///< bytes of split attention
 constexpr float kMinus = -std::numeric_limits<float>::infinity();
 
-int64_t pieces_of(int64_t entries) { return (entries + kPieceTiles * kT - 1) / (kPieceTiles * kT); }
+int64_t pieces_of(int64_t entries) { return (entries + kPiece - 1) / kPiece; }
 
 /// One cache that attention looks at. Entries are numbered by position div ratio, or by their place
 /// in a list.
@@ -86,23 +86,21 @@ struct Views {
   [[nodiscard]] int64_t sequence(int64_t row) const { return *row_seq.row<int32_t>(row); }
   /// Entries of the segment that a row sees: indices into the list if there is one.
   [[nodiscard]] int64_t high(const Segment& g, int64_t row) const {
-    const int64_t end = g.high(*position.row<int32_t>(row));
-    if (!g.list.present()) return end;
-    const int32_t* list = g.list.row<int32_t>(row);
-    int64_t i = 0;
-    while (i < g.list.extents[1] && list[i] >= 0 && list[i] < end) ++i;
-    return i;
+    return place(g, row, g.high(*position.row<int32_t>(row)));
   }
   [[nodiscard]] int64_t low(const Segment& g, int64_t row) const {
-    const int64_t begin = g.low(*position.row<int32_t>(row), sequence(row));
-    if (!g.list.present()) return begin;
-    const int32_t* list = g.list.row<int32_t>(row);
-    int64_t i = 0;
-    while (i < g.list.extents[1] && list[i] >= 0 && list[i] < begin) ++i;
-    return i;
+    return place(g, row, g.low(*position.row<int32_t>(row), sequence(row)));
   }
 
  private:
+  /// How many of a row's list, which ascends and ends in -1, lie below an entry.
+  static int64_t place(const Segment& g, int64_t row, int64_t entry) {
+    if (!g.list.present()) return entry;
+    const int32_t* list = g.list.row<int32_t>(row);
+    return std::partition_point(list, list + g.list.extents[1],
+                                [&](int32_t e) { return e >= 0 && e < entry; }) -
+           list;
+  }
   void read_gqa(const Call& call) {
     q = call.view(HADAL_GQA_ATTENTION_Q);
     position = call.view(HADAL_GQA_ATTENTION_POSITION);
@@ -154,7 +152,7 @@ struct Views {
     for (int64_t r = 0; r < rows; ++r) {
       int64_t seen = 0;
       for (const Segment& g : all())
-        seen += std::max<int64_t>(0, pieces_of(high(g, r)) - low(g, r) / (kPieceTiles * kT));
+        seen += std::max<int64_t>(0, pieces_of(high(g, r)) - low(g, r) / kPiece);
       most = std::max(most, seen);
     }
     return most;
@@ -299,8 +297,6 @@ class Queries {
   }
 
  private:
-  static constexpr int64_t kPiece = kPieceTiles * kT;
-
   [[nodiscard]] int64_t row_of(int64_t query) const { return from_ + query / a_.group; }
   [[nodiscard]] int64_t head_of(int64_t query) const { return head_ * a_.group + query % a_.group; }
 
@@ -471,8 +467,7 @@ void attend(const Call& call) {
       const Segment* g = &a.segments[a.segment_count - 1];
       while (index < g->first_piece) --g;
       const int64_t piece = index - g->first_piece;
-      if (piece < a.low(*g, row) / (kPieceTiles * kT) || piece >= pieces_of(a.high(*g, row)))
-        return;
+      if (piece < a.low(*g, row) / kPiece || piece >= pieces_of(a.high(*g, row))) return;
       Queries(call, a, row, row + 1, head).part(*g, piece, [&](int64_t r, int64_t h) {
         return part_of(call, a, r, h, index);
       });
@@ -506,7 +501,7 @@ void merge_parts(const Call& call) {
     std::fill(o, o + a.dim_v, 0.0f);
     for (const Segment& g : a.all()) {
       const int64_t end = pieces_of(a.high(g, row));
-      for (int64_t i = a.low(g, row) / (kPieceTiles * kT); i < end; ++i) {
+      for (int64_t i = a.low(g, row) / kPiece; i < end; ++i) {
         const float* part = part_of(call, a, row, head, g.first_piece + i);
         merge_part(call.kernels(), o, &m, &l, part + 2, part[0], part[1], a.dim_v);
       }
@@ -598,6 +593,7 @@ const Operator kGqaAttention = {.id = HADAL_OP_GQA_ATTENTION,
 const Operator kLatentAttention = {.id = HADAL_OP_LATENT_ATTENTION,
                                    .run = attend,
                                    .query = latent_needs,
-                                   .indices = latent_indices};
+                                   .indices = latent_indices,
+                                   .plan = plan_attention};
 
 }  // namespace hadal::cpu

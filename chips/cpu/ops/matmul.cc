@@ -38,27 +38,33 @@ const float* row_of(const Matrices& x, int64_t batch, int64_t row) {
   return reinterpret_cast<const float*>(x.data + batch * x.batch_stride + row * x.row_stride);
 }
 
-/// How panels and rows are cut into tasks: enough tasks for all workers, each some µs long.
+/// How panels and rows are cut into tasks: enough tasks for all workers, each some µs long, none of
+/// more than `most` tiles of rows.
 struct Cut {
-  static constexpr int64_t kCachedBytes = 512 << 10;
   int64_t chunk, chunks;  ///< panels of a task, tasks along N
   int64_t row_groups, group_rows;
-  /// row_bytes: of activations; 0: they need not stay in the worker's cache.
-  Cut(int workers, int64_t batch, int64_t panels, int64_t rows, int64_t row_bytes) {
+  Cut(int workers, int64_t batch, int64_t panels, int64_t rows, int64_t most) {
     const int64_t wanted = int64_t{8} * workers;
     chunk = std::max<int64_t>(1, batch * panels / wanted);
     chunks = (panels + chunk - 1) / chunk;
     const int64_t tiles = std::max<int64_t>(1, (rows + kTile - 1) / kTile);
-    const int64_t fitting =
-        std::max<int64_t>(1, kCachedBytes / std::max<int64_t>(1, row_bytes * kTile));
-    const int64_t groups =
-        std::clamp<int64_t>(std::max(wanted / std::max<int64_t>(1, batch * chunks),
-                                     row_bytes > 0 ? (tiles + fitting - 1) / fitting : 1),
-                            1, tiles);
+    const int64_t groups = std::clamp<int64_t>(
+        std::max(wanted / std::max<int64_t>(1, batch * chunks), (tiles + most - 1) / most), 1,
+        tiles);
     group_rows = (tiles + groups - 1) / groups * kTile;
     row_groups = (rows + group_rows - 1) / group_rows;
   }
 };
+
+/// Tiles of rows that are multiplied by one panel after the other. Floats must stay in the worker's
+/// cache; int8 are a third as large and may come from afar; and what has no layout is decoded so
+/// slowly that it must be decoded once.
+int64_t most_tiles(const Weight& w) {
+  constexpr int64_t kCachedBytes = 512 << 10;
+  if (!w.layout || is_int(*w.layout)) return INT32_MAX;
+  const int64_t tile = kTile * w.desc.cols * static_cast<int64_t>(sizeof(float));
+  return std::max<int64_t>(1, kCachedBytes / tile);
+}
 
 /// The quantised activations of a stage: made by a stage before, or here by each worker for itself.
 const uint8_t* quants_of(const Call& call, const Matrices& x) {
@@ -92,12 +98,8 @@ template <typename Body>
 void for_each_piece(const Call& call, const View& xv, const Weight& w, Body&& body) {
   const Matrices x = matrices(xv);
   if (x.rows == 0) return;
-  // Activations in int8 are a third as large and may come from afar; what has no layout is decoded
-  // so slowly that it must be decoded once.
-  const bool floats = w.layout && !is_int(*w.layout);
   const int64_t panels = w.panels();
-  const Cut cut(call.run.workers, x.batch, panels, x.rows,
-                floats ? x.k * static_cast<int64_t>(sizeof(float)) : 0);
+  const Cut cut(call.run.workers, x.batch, panels, x.rows, most_tiles(w));
   call.share(x.batch * cut.chunks * cut.row_groups, [&](int64_t task) {
     const uint8_t* quants = quants_of(call, x);
     const int64_t batch = task / (cut.chunks * cut.row_groups);
@@ -210,11 +212,11 @@ void plan_gated(Planner& planner, Stage main) {
   planner.push(main);
 }
 
-}  // namespace
-
 /// Floats from one decoded row to the next: pieces of 16 rows, side by side in a small cache, must
 /// not all ask for the same places.
 int64_t decoded_stride(int64_t k) { return (k + 1023) / 1024 * 1024 + 256; }
+
+}  // namespace
 
 uint64_t Panel::bytes(int64_t k) {
   // 16 decoded rows and the block scales of one, a panel of dwords, or what in_place needs.

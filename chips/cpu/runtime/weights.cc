@@ -161,7 +161,7 @@ bool Mapping::allocate(uint64_t bytes) {
   // Kernels read whole vectors and prefetch past the end of what they need: one vector of slack.
   void* p = ::mmap(nullptr, bytes + 64, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return false;
-  if (bytes >= (uint64_t{4} << 20)) ::madvise(p, bytes + 64, MADV_HUGEPAGE);
+  host_chip::prefer_huge_pages(p, bytes + 64);
   data_ = static_cast<uint8_t*>(p);
   bytes_ = bytes + 64;
   return true;
