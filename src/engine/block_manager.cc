@@ -20,6 +20,9 @@ std::vector<BlockPool> pools_of(const ModelSpec& spec, const std::vector<int64_t
   return pools;
 }
 
+/// What a prefix depends on beside its tokens.
+const std::string& key_of(const Sequence& seq) { return seq.request.cache_key; }
+
 }  // namespace
 
 std::vector<int64_t> blocks_of_groups(const ModelSpec& spec, int64_t context, int64_t sequences,
@@ -93,8 +96,8 @@ bool BlockManager::usable(const Path& path, size_t units, bool tail) const {
 void BlockManager::attach_prefix(Sequence& seq) {
   seq.blocks.assign(tree_.pools().size(), {});
   Path path;
-  CachedUnit* unit = &tree_.root();
-  while (seq.request.reuse_prefix &&
+  CachedUnit* unit = tree_.find_root(key_of(seq));
+  while (unit && seq.request.reuse_prefix &&
          static_cast<int64_t>(path.size() + 1) * reuse_unit_ < seq.size()) {
     unit = tree_.find(*unit, std::span(seq.tokens)
                                  .subspan(path.size() * static_cast<size_t>(reuse_unit_),
@@ -130,6 +133,37 @@ void BlockManager::attach_prefix(Sequence& seq) {
       }
     }
   }
+}
+
+bool BlockManager::fork(const Sequence& from, Sequence& to, std::vector<BlockCopy>& copies) {
+  const int64_t end = from.prompt_size() - 1;  // `to` runs the last token of the prompt itself
+  // A unit under way will be another one in each: nothing of it may be shared.
+  const int64_t shared = end / reuse_unit_ * reuse_unit_;
+  to.blocks.assign(tree_.pools().size(), {});
+  for (size_t g = 0; g < tree_.pools().size(); ++g) {
+    const BlockPool& pool = tree_.pools()[g];
+    for (int64_t i = 0; i < pool.blocks_for(end); ++i) {
+      const int32_t theirs = from.blocks[g][static_cast<size_t>(i)];
+      int32_t block = theirs;
+      if (theirs >= 0 && (i + 1) * pool.block_tokens > shared) {
+        block = tree_.take(g);
+        if (block < 0) {
+          release(to);
+          copies.clear();
+          return false;
+        }
+        copies.push_back({.group = g, .from = theirs, .to = block});
+      } else if (theirs >= 0) {
+        tree_.hold(g, theirs);
+      }
+      to.blocks[g].push_back(block);
+    }
+  }
+  to.computed = to.shared_tokens = end;
+  to.tail_start = from.tail_start;
+  to.tail_first = from.tail_first;
+  to.tail_right_from = from.tail_right_from;
+  return true;
 }
 
 bool BlockManager::reserve(Sequence& seq, int64_t end) {
@@ -200,7 +234,8 @@ void BlockManager::remember_unit(Sequence& seq, CachedUnit& unit, int64_t at, in
 void BlockManager::remember(Sequence& seq, bool finished) {
   if (!seq.request.reuse_prefix) return;
   const int64_t last = seq.computed / reuse_unit_ * reuse_unit_;
-  CachedUnit* unit = &tree_.root();
+  if (last == 0) return;
+  CachedUnit* unit = &tree_.root(key_of(seq));
   for (int64_t at = 0; at < last; at += reuse_unit_) {
     unit = &tree_.find_or_add(
         *unit,

@@ -3,8 +3,8 @@
 // A group that keeps only the last rows gives the blocks before them back while a sequence runs;
 // in the prefix tree it has blocks at boundaries alone: every 2048 tokens, the last unit of a
 // prompt and that of a finished sequence. A prefix is reused up to where all groups have what they
-// need. The groups of a model's tail may be missing there if enough of the prompt follows
-// (docs/tail.md). Knows nothing of what a plane contains.
+// need, among requests of one adapter and one key. The groups of a model's tail may be missing
+// there if enough of the prompt follows (docs/tail.md). Knows nothing of what a plane contains.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,12 @@ constexpr int64_t kCacheBoundary = 2048;
 std::vector<int64_t> blocks_of_groups(const ModelSpec& spec, int64_t context, int64_t sequences,
                                       int64_t rows, int64_t cache_tokens);
 
+/// A block whose contents a sequence needs for itself.
+struct BlockCopy {
+  size_t group = 0;
+  int32_t from = 0, to = 0;
+};
+
 class BlockManager {
  public:
   /// capacity[g]: blocks of group g.
@@ -33,6 +39,11 @@ class BlockManager {
   /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole
   /// units of reuse, and settles where its tail starts.
   void attach_prefix(Sequence& seq);
+  /// Gives `to`, another sample of the same prompt, the blocks of `from`, which has computed that
+  /// prompt, as far as the last token of the prompt, which `to` runs itself. Whole units of reuse
+  /// are shared; of the unit under way, blocks of its own are taken and must be filled as `copies`
+  /// says. false: too few blocks, and nothing has changed.
+  [[nodiscard]] bool fork(const Sequence& from, Sequence& to, std::vector<BlockCopy>& copies);
   /// Makes sure that positions [0, end) of the sequence have blocks; false if a group has too few
   /// even after giving up cached ones, and then nothing has changed.
   [[nodiscard]] bool reserve(Sequence& seq, int64_t end);

@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -51,55 +52,76 @@ Status check_request(const Request& request, int64_t vocab_size) {
 
 Result<std::unique_ptr<Engine>> Engine::load(const Checkpoint& checkpoint,
                                              const RunnerOptions& options,
-                                             const LoadProgress& progress) {
+                                             const LoadProgress& progress, EngineOptions engine) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options));
   HADAL_TRY(runner->load(progress));
-  return std::make_unique<Engine>(std::move(runner));
+  return std::make_unique<Engine>(std::move(runner), std::move(engine));
 }
 
-Engine::Engine(std::unique_ptr<ModelRunner> runner)
-    : runner_(std::move(runner)),
+Engine::Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options)
+    : options_(std::move(options)),
+      runner_(std::move(runner)),
       blocks_(runner_->spec(), runner_->blocks()),
       // A draft layer writes one position further than the tokens reach.
       longest_(
           std::min(runner_->context(), blocks_.longest() - (runner_->options().draft ? 1 : 0))),
-      scheduler_(blocks_, runner_->layout().limits, runner_->options().draft),
-      builder_(runner_->spec(), runner_->layout()) {}
+      scheduler_(
+          blocks_, runner_->layout().limits,
+          {.draft = runner_->options().draft,
+           .step_seconds = options_.step_seconds,
+           .fixed_chunk =
+               runner_->device().info().row_invariant ? 0 : runner_->layout().limits.tokens}),
+      builder_(runner_->spec(), runner_->layout()) {
+  if (!options_.now)
+    options_.now = [] {
+      return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+          .count();
+    };
+}
 
 Result<SeqId> Engine::add(Request request) {
+  HADAL_TRY(const std::vector<SeqId> ids, add_samples(request, 1));
+  return ids[0];
+}
+
+Result<std::vector<SeqId>> Engine::add_samples(const Request& request, int64_t n) {
   HADAL_TRY(check_request(request, runner_->spec().vocab_size));
   const auto size = static_cast<int64_t>(request.prompt.size());
   if (size > longest_)
     return memory_error("the prompt has " + std::to_string(size) + " tokens, the " +
                         (longest_ < runner_->context() ? "cache" : "context") + " holds " +
                         std::to_string(longest_));
+  std::vector<SeqId> ids;
+  for (int64_t i = 0; i < n; ++i) {
+    Request sample = request;
+    sample.sampling.sample += static_cast<uint32_t>(i);
+    ids.push_back(enqueue(std::move(sample), ids.empty() ? SeqId{} : ids[0]));
+  }
+  return ids;
+}
+
+SeqId Engine::enqueue(Request request, SeqId leader) {
   auto seq = std::make_unique<Sequence>();
-  const SeqId id = seq->id = {next_id_++};
+  seq->id = {next_id_++};
+  seq->leader = leader;
+  seq->arrival = now();
   seq->tokens = request.prompt;
+  if (request.constraint) seq->constraint = request.constraint();
+  if (request.prompt_lookup) seq->lookup.emplace();
   seq->request = std::move(request);
+  for (const auto& [token, bias] : seq->request.logit_bias) seq->entries[token].bias += bias;
   if (seq->request.sampling.has_penalties())
-    for (const TokenId token : seq->tokens) ++seq->counts[token].first;
+    for (const TokenId token : seq->tokens) ++seq->entries[token].in_prompt;
+  const SeqId id = seq->id;
   scheduler_.add(std::move(seq));
   return id;
 }
 
-/// Asks those that are about to generate what may follow.
-void Engine::propose_drafts() {
-  for (const auto& seq : scheduler_.running()) {
-    const Request& request = seq->request;
-    if (!request.propose || seq->prefilling() || !seq->drafts.empty()) continue;
-    const int64_t most =
-        std::min({request.max_new_tokens - seq->generated() - 1, longest_ - seq->size(),
-                  runner_->layout().limits.logit_rows - 1});
-    if (most <= 0) continue;
-    seq->drafts = request.propose(seq->tokens, most);
-    if (static_cast<int64_t>(seq->drafts.size()) > most)
-      seq->drafts.resize(static_cast<size_t>(most));
-    const auto outside = std::find_if(seq->drafts.begin(), seq->drafts.end(), [&](TokenId id) {
-      return id < 0 || id >= runner_->spec().vocab_size;
-    });
-    seq->drafts.erase(outside, seq->drafts.end());
-  }
+EngineCounts Engine::counts() const {
+  EngineCounts counts = counts_;
+  counts.drafted_tokens = speculation_.drafted();
+  counts.accepted_tokens = speculation_.accepted();
+  return counts;
 }
 
 Result<Engine::Sampled> Engine::read_sampled(const StepInputs& inputs, bool top) const {
@@ -219,9 +241,11 @@ Result<bool> Engine::starts_finite(const ScheduledRows& part, int64_t row) const
 }
 
 void Engine::accept(const ScheduledRows& part, int64_t first_row, const Sampled& sampled,
-                    std::vector<TokenEvent>& events) const {
+                    std::vector<TokenEvent>& events) {
   Sequence& seq = *part.seq;
+  if (part.sampled_rows == 0) return;
   const std::vector<TokenId> drafts = std::exchange(seq.drafts, {});
+  const int64_t size = seq.size();
   for (int64_t i = 0; i < part.sampled_rows; ++i) {
     TokenEvent event = event_of(seq, first_row + i, sampled);
     const auto& dead_ends = builder_.dead_ends();
@@ -234,20 +258,38 @@ void Engine::accept(const ScheduledRows& part, int64_t first_row, const Sampled&
       event.finish = FinishReason::kError;
     } else {
       seq.tokens.push_back(event.token);
-      if (seq.request.sampling.has_penalties()) ++seq.counts[event.token].second;
+      if (seq.request.sampling.has_penalties()) ++seq.entries[event.token].in_output;
+      if (seq.constraint) seq.constraint->accept(event.token);
       event.finish = finish_of(seq);
+      ++counts_.new_tokens;
     }
     events.push_back(std::move(event));
-    if (events.back().finish != FinishReason::kNone) return;
+    if (events.back().finish != FinishReason::kNone) break;
     if (i == static_cast<int64_t>(drafts.size()) ||
         drafts[static_cast<size_t>(i)] != seq.tokens.back())
-      return;
+      break;
   }
+  speculation_.verified(seq, static_cast<int64_t>(drafts.size()),
+                        std::max<int64_t>(0, seq.size() - size - 1));
+}
+
+void Engine::end_expired(std::vector<TokenEvent>& events) {
+  for (const SeqId id : scheduler_.expired(now()))
+    events.push_back({.seq = id, .finish = FinishReason::kDeadline, .stats = retire(id)});
+}
+
+/// Takes a request out and counts what it was.
+RequestStats Engine::retire(SeqId id) {
+  const std::unique_ptr<Sequence> seq = scheduler_.remove(id);
+  if (!seq) return {};
+  counts_.prompt_tokens += seq->prompt_size();
+  counts_.cached_tokens += seq->stats.cached_tokens;
+  return seq->stats;
 }
 
 void Engine::cancel(SeqId id) {
   if (ahead_) (void)settle(runner_->sync());  // an error takes back what was ahead, no more
-  scheduler_.remove(id);
+  (void)retire(id);
 }
 
 bool Engine::may_run_ahead(std::span<const ScheduledRows> step) const {
@@ -285,16 +327,22 @@ Status Engine::settle(Status waited) {
 
 Result<std::vector<TokenEvent>> Engine::step() {
   std::vector<TokenEvent> events;
-  if (ahead_ && !scheduler_.waiting().empty()) HADAL_TRY(settle(runner_->sync()));
-  scheduler_.admit();
-  propose_drafts();
-  const std::vector<ScheduledRows> step = scheduler_.next();
+  if (ahead_ && !(scheduler_.waiting().empty() && scheduler_.expired(now()).empty()))
+    HADAL_TRY(settle(runner_->sync()));
+  end_expired(events);
+  scheduler_.admit(now());
+  const StepLimits& limits = runner_->layout().limits;
+  speculation_.propose(scheduler_.running(), times_, longest_, limits.logit_rows - 1,
+                       runner_->spec().vocab_size);
+  const std::vector<ScheduledRows> step = scheduler_.next(times_);
   if (step.empty()) return events;
   StepInputs& inputs = builder_.build(step);
   const bool top = std::any_of(step.begin(), step.end(), [](const ScheduledRows& part) {
     return part.sampled_rows > 0 && part.seq->request.top_logprobs > 0;
   });
   runner_->fill_extra(builder_.extra_rows(step), inputs);
+  const bool waited_for = !ahead_;
+  const double start = now();
   Status queued = runner_->run(inputs, {.mask = inputs.masked, .top = top});
   if (queued && may_run_ahead(step)) {
     run_ahead(step[0]);
@@ -304,6 +352,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
   Result<Sampled> read = queued ? read_sampled(inputs, top) : queued.error();
   HADAL_TRY(settle(read ? Status() : read.error()));
   Sampled sampled = *std::move(read);
+  if (waited_for) measure(step, now() - start);
 
   int64_t row = 0;
   std::vector<int64_t> verified;  // a part: rows whose tokens are right
@@ -319,14 +368,41 @@ Result<std::vector<TokenEvent>> Engine::step() {
     HADAL_TRY(deliver_logits(part, row, verified.back()));
     row += part.logit_rows;
   }
+  HADAL_TRY(after_step(step, verified, inputs, events));
+  return events;
+}
+
+/// Counts the step, and learns how long it took.
+void Engine::measure(std::span<const ScheduledRows> step, double seconds) {
+  StepTimes::Load load;
+  for (const ScheduledRows& part : step) {
+    load.rows += part.rows;
+    load.context += part.context();
+  }
+  times_.measured(load.rows, load.context, seconds);
+}
+
+/// Everything behind the tokens of a step: caches, samples that waited for a prompt, ends.
+Status Engine::after_step(std::span<const ScheduledRows> step, std::span<const int64_t> verified,
+                          const StepInputs& inputs, std::vector<TokenEvent>& events) {
   for (TokenEvent& event : events)
     if (event.finish == FinishReason::kError && !event.error)
       event.error = runner_->explain_not_finite(inputs);
   if (runner_->options().draft) HADAL_TRY(draft(step));
-  for (size_t i = 0; i < step.size(); ++i) advance(step[i], verified[i], events);
-  for (const TokenEvent& event : events)
-    if (event.finish != FinishReason::kNone) scheduler_.remove(event.seq);
-  return events;
+  ++counts_.steps;
+  for (size_t i = 0; i < step.size(); ++i) {
+    Sequence& seq = *step[i].seq;
+    const bool in_prompt = step[i].begin < seq.prompt_size();
+    advance(step[i], verified[i], events);
+    if (!in_prompt || seq.computed < seq.prompt_size()) continue;
+    HADAL_TRY(scheduler_.start_followers(
+        seq, [&](std::span<const BlockCopy> copies) { return runner_->copy_blocks(copies); }));
+  }
+  for (TokenEvent& event : events) {
+    if (event.finish == FinishReason::kNone) continue;
+    event.stats = retire(event.seq);
+  }
+  return {};
 }
 
 /// What a step leaves of a sequence; a request that generates nothing ends here.

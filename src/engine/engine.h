@@ -6,6 +6,7 @@
 // step() itself fails only where the device does.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -16,18 +17,35 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
+#include "engine/speculation.h"
 #include "engine/step_builder.h"
+#include "engine/step_times.h"
 
 namespace hadal {
+
+struct EngineOptions {
+  /// A step should take no longer, so that whoever comes is served soon and tokens come evenly; 0:
+  /// as long as its rows take, which is fastest where nobody waits.
+  double step_seconds = 0;
+  /// The clock of deadlines, in seconds; none: the machine's steady clock.
+  std::function<double()> now;
+};
+
+/// What an engine did since it was made.
+struct EngineCounts {
+  int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, new_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;
+};
 
 class Engine {
  public:
   /// Opens, checks memory, loads. The checkpoint must outlive the engine.
   static Result<std::unique_ptr<Engine>> load(const Checkpoint& checkpoint,
                                               const RunnerOptions& options,
-                                              const LoadProgress& progress = {});
+                                              const LoadProgress& progress = {},
+                                              EngineOptions engine = {});
   /// Around a runner that is already loaded.
-  explicit Engine(std::unique_ptr<ModelRunner> runner);
+  explicit Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options = {});
 
   [[nodiscard]] ModelRunner& runner() { return *runner_; }
   [[nodiscard]] const ModelSpec& spec() const { return runner_->spec(); }
@@ -37,6 +55,9 @@ class Engine {
   /// Takes a request in. Errors: kUsage (an id outside the vocabulary, an empty prompt, a sampling
   /// parameter out of its range), kMemory (the prompt can never fit: both numbers).
   Result<SeqId> add(Request request);
+  /// The same for n answers to one prompt, which is computed once: those of the sample numbers from
+  /// the request's own on, each the same as by a request of its own.
+  Result<std::vector<SeqId>> add_samples(const Request& request, int64_t n);
   /// Forgets a request; what it computed may stay in the prefix cache.
   void cancel(SeqId id);
   [[nodiscard]] bool idle() const {
@@ -53,6 +74,10 @@ class Engine {
   /// Makes a running step() give up with kInterrupted. Safe in a signal handler.
   void interrupt() { runner_->interrupt(); }
 
+  [[nodiscard]] EngineCounts counts() const;
+  /// The clock of deadlines.
+  [[nodiscard]] double now() const { return options_.now(); }
+  [[nodiscard]] const StepTimes& times() const { return times_; }
   [[nodiscard]] const Scheduler& scheduler() const { return scheduler_; }
   [[nodiscard]] const BlockManager& blocks() const { return blocks_; }
 
@@ -73,7 +98,12 @@ class Engine {
     std::vector<int32_t> tokens, top_tokens;
     std::vector<float> logprobs, top_logprobs;
   };
-  void propose_drafts();
+  SeqId enqueue(Request request, SeqId leader);
+  void measure(std::span<const ScheduledRows> step, double seconds);
+  RequestStats retire(SeqId id);
+  void end_expired(std::vector<TokenEvent>& events);
+  Status after_step(std::span<const ScheduledRows> step, std::span<const int64_t> verified,
+                    const StepInputs& inputs, std::vector<TokenEvent>& events);
   Result<Sampled> read_sampled(const StepInputs& inputs, bool top) const;
   Result<Sampled> sample_on_host(const StepInputs& inputs, bool top) const;
   Status read_logits(int64_t row, std::vector<float>& logits) const;
@@ -83,15 +113,19 @@ class Engine {
   void advance(const ScheduledRows& part, int64_t verified, std::vector<TokenEvent>& events);
   /// Appends the tokens that the rows of `part` verified: one, and one for each right draft.
   void accept(const ScheduledRows& part, int64_t first_row, const Sampled& sampled,
-              std::vector<TokenEvent>& events) const;
+              std::vector<TokenEvent>& events);
   TokenEvent event_of(const Sequence& seq, int64_t row, const Sampled& sampled) const;
   [[nodiscard]] FinishReason finish_of(const Sequence& seq) const;
 
+  EngineOptions options_;
   std::unique_ptr<ModelRunner> runner_;
   BlockManager blocks_;
   int64_t longest_;
   Scheduler scheduler_;
   StepBuilder builder_;
+  StepTimes times_;
+  Speculation speculation_;
+  EngineCounts counts_;
   std::optional<Ahead> ahead_;
   int64_t next_id_ = 0;
 };

@@ -11,109 +11,12 @@
 #include <random>
 
 #include "checkpoint/testing.h"
+#include "engine/testing.h"
 
 namespace hadal {
 namespace {
 
-std::filesystem::path golden(const std::string& name) {
-  return std::filesystem::path(HADAL_GOLDEN_MODELS) / name;
-}
-
-/// A model of tests/golden, loaded.
-struct Loaded {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<Engine> engine;
-};
-
-RunnerOptions small_options() {
-  return {.device = {.threads = 1},
-          .context = 320,
-          .max_tokens = 64,
-          .max_sequences = 4,
-          .max_logit_rows = 8};
-}
-
-Loaded load(const std::filesystem::path& path, const RunnerOptions& options = small_options()) {
-  Loaded l;
-  auto checkpoint = Checkpoint::open(path);
-  EXPECT_TRUE(checkpoint) << checkpoint.error().message;
-  l.checkpoint = *std::move(checkpoint);
-  RunnerOptions complete = options;
-  complete.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
-    // Any map of the right size does: only Engram's rows depend on it.
-    const Config& config = l.checkpoint->config();
-    HADAL_TRY(const int64_t count, config.integer("engram_compressed_vocab_size", 1, 1 << 24));
-    HADAL_TRY(const int64_t vocab, config.integer("vocab_size", 1, 1 << 24));
-    CompressedVocabulary vocabulary{.id_of_token = {}, .count = count};
-    for (int64_t i = 0; i < vocab; ++i)
-      vocabulary.id_of_token.push_back(static_cast<int32_t>(i % count));
-    return vocabulary;
-  };
-  auto engine = Engine::load(*l.checkpoint, complete);
-  EXPECT_TRUE(engine) << engine.error().message;
-  l.engine = *std::move(engine);
-  return l;
-}
-
-std::vector<TokenId> random_tokens(uint32_t seed, int64_t count, int64_t vocab) {
-  std::mt19937 random(seed);
-  std::vector<TokenId> ids;
-  for (int64_t i = 0; i < count; ++i)
-    ids.push_back(static_cast<TokenId>(random() % static_cast<uint64_t>(vocab)));
-  return ids;
-}
-
-/// What one request got: tokens, and every row of logits by position.
-struct Got {
-  std::vector<TokenId> tokens;
-  std::map<int64_t, std::vector<float>> logits;
-  std::vector<TokenEvent> events;
-  bool operator==(const Got& other) const {
-    return tokens == other.tokens && logits == other.logits;
-  }
-};
-
-/// Runs requests together; each gets its own result. Logits are kept where `with_logits` says.
-std::vector<Got> run(Engine& engine, std::vector<Request> requests, bool with_logits = true) {
-  std::vector<Got> got(requests.size());
-  std::vector<SeqId> ids;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (with_logits) {
-      requests[i].logits_from = static_cast<int64_t>(requests[i].prompt.size()) - 1;
-      requests[i].on_logits = [&got, i](int64_t position, std::span<const float> row) {
-        const bool fresh =
-            got[i].logits.emplace(position, std::vector<float>(row.begin(), row.end())).second;
-        EXPECT_TRUE(fresh) << "position " << position << " came twice";
-      };
-    }
-    const auto id = engine.add(std::move(requests[i]));
-    EXPECT_TRUE(id) << id.error().message;
-    ids.push_back(*id);
-  }
-  for (int steps = 0; !engine.idle() && steps < 5000; ++steps) {
-    const auto events = engine.step();
-    EXPECT_TRUE(events) << events.error().message;
-    if (!events) break;
-    for (const TokenEvent& event : *events)
-      for (size_t i = 0; i < ids.size(); ++i)
-        if (event.seq == ids[i]) {
-          got[i].events.push_back(event);
-          if (event.token >= 0) got[i].tokens.push_back(event.token);
-        }
-  }
-  EXPECT_TRUE(engine.idle());
-  return got;
-}
-
-Request request(uint32_t seed, int64_t prompt, int64_t new_tokens, int64_t vocab,
-                bool reuse = true) {
-  Request r;
-  r.prompt = random_tokens(seed, prompt, vocab);
-  r.max_new_tokens = new_tokens;
-  r.sampling = {.temperature = 1, .seed = seed};
-  r.reuse_prefix = reuse;
-  return r;
-}
+using namespace hadal::testing;  // NOLINT: the tests' own words
 
 class Families : public ::testing::TestWithParam<const char*> {};
 
@@ -179,9 +82,9 @@ TEST(Engine, EveryRowHasItsOwnMask) {
   const int64_t vocab = l.engine->spec().vocab_size;
   Request r = request(1, 10, 20, vocab);
   // Only tokens that are as even as the length of what stands before them.
-  r.mask = [](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
+  restrict(r, [](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
     for (uint32_t& word : allowed) word &= tokens.size() % 2 == 0 ? 0x55555555U : 0xaaaaaaaaU;
-  };
+  });
   const std::vector<TokenId> expected = run(*l.engine, {r})[0].tokens;
   for (size_t i = 0; i < expected.size(); ++i)
     EXPECT_EQ(expected[i] % 2, static_cast<TokenId>((10 + i) % 2)) << i;
@@ -361,9 +264,9 @@ TEST(Engine, AMaskThatAllowsNothingEndsItsRequestAlone) {
   const Loaded l = load(golden("llama"));
   const int64_t vocab = l.engine->spec().vocab_size;
   Request dead = request(1, 10, 20, vocab);
-  dead.mask = [](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
+  restrict(dead, [](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
     if (tokens.size() == 13) std::fill(allowed.begin(), allowed.end(), 0U);
-  };
+  });
   const Got neighbour = run(*l.engine, {request(2, 10, 20, vocab)})[0];
   const auto got = run(*l.engine, {dead, request(2, 10, 20, vocab)});
   EXPECT_EQ(got[0].tokens.size(), 3U);

@@ -5,7 +5,6 @@
 
 #include "base/cpu_info.h"
 #include "base/disk.h"
-#include "engine/block_manager.h"
 #include "engine/not_finite.h"
 #include "engine/request.h"
 
@@ -256,6 +255,20 @@ Status ModelRunner::record(Pass& pass) {
   pass.tape.seal(*layout_, scratch_bytes_, step_planes_->count());
   if (!device_->has_program()) return {};
   HADAL_TRY(pass.program, device_->prepare(pass.tape.head));
+  return {};
+}
+
+Status ModelRunner::copy_blocks(std::span<const BlockCopy> copies) const {
+  const ModelSpec& spec = model_->spec();
+  size_t memory = 0;
+  for (size_t p = 0; p < spec.planes.size(); ++p)
+    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++memory)
+      for (const BlockCopy& copy : copies) {
+        if (copy.group != spec.planes[p].group) continue;
+        const uint64_t bytes = block_bytes_[p];
+        HADAL_TRY(device_->copy(planes_[memory], static_cast<uint64_t>(copy.to) * bytes,
+                                planes_[memory], static_cast<uint64_t>(copy.from) * bytes, bytes));
+      }
   return {};
 }
 

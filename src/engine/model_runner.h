@@ -13,6 +13,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "device/device.h"
+#include "engine/block_manager.h"
 #include "engine/step_inputs.h"
 #include "models/model.h"
 #include "ops/sink.h"
@@ -110,6 +111,8 @@ class ModelRunner {
   /// Runs the draft on the hidden rows of the last step. It is short, and the step's tokens are
   /// known already: it does not stop.
   Status run_draft(StepInputs& inputs) { return run(draft_, inputs, false); }
+  /// Copies whole blocks within the planes of their groups, in the order of the queue.
+  Status copy_blocks(std::span<const BlockCopy> copies) const;
   /// The chip declines `sample`: tokens are chosen from the logits by the host.
   [[nodiscard]] bool host_samples() const { return host_samples_; }
   /// Bytes of inputs that the last step copied to the device.

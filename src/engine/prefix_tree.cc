@@ -7,20 +7,31 @@
 namespace hadal {
 
 PrefixTree::PrefixTree(std::vector<BlockPool> pools)
-    : pools_(std::move(pools)),
-      root_(new CachedUnit),
-      idle_blocks_(pools_.size()),
-      idle_count_(pools_.size(), 0) {}
+    : pools_(std::move(pools)), idle_blocks_(pools_.size()), idle_count_(pools_.size(), 0) {}
 
 PrefixTree::~PrefixTree() {
   // Chains are as long as contexts: take the tree apart without recursion.
   std::vector<std::unique_ptr<CachedUnit>> pending;
-  pending.push_back(std::move(root_));
+  for (auto& [key, root] : roots_) pending.push_back(std::move(root));
   while (!pending.empty()) {
     const std::unique_ptr<CachedUnit> unit = std::move(pending.back());
     pending.pop_back();
     for (auto& [tokens, child] : unit->children) pending.push_back(std::move(child));
   }
+}
+
+CachedUnit* PrefixTree::find_root(const std::string& key) {
+  const auto found = roots_.find(key);
+  return found == roots_.end() ? nullptr : found->second.get();
+}
+
+CachedUnit& PrefixTree::root(const std::string& key) {
+  const auto [place, fresh] = roots_.try_emplace(key);
+  if (fresh) {
+    place->second = std::make_unique<CachedUnit>();
+    place->second->key = &place->first;
+  }
+  return *place->second;
 }
 
 CachedUnit* PrefixTree::find(CachedUnit& parent, std::span<const TokenId> tokens) {
@@ -135,7 +146,9 @@ bool PrefixTree::evict_unit() {
     free_blocks(g, oldest);
   }
   --units_;
-  oldest.parent->children.erase(oldest.self);
+  CachedUnit& parent = *oldest.parent;
+  parent.children.erase(oldest.self);
+  if (parent.key && parent.children.empty()) roots_.erase(roots_.find(*parent.key));
   return true;
 }
 

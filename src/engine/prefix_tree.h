@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/block_pool.h"
@@ -37,7 +38,8 @@ struct CachedUnit {
   using Place = std::list<CachedUnit*>::iterator;
 
   CachedUnit* parent = nullptr;
-  Children::iterator self;  ///< its place among the parent's children
+  const std::string* key = nullptr;  ///< of a root
+  Children::iterator self;           ///< its place among the parent's children
   Children children;
   std::vector<std::vector<int32_t>> blocks;  ///< a group; empty: none here
   std::vector<int64_t> held;  ///< a group: how many of its blocks a sequence holds beside the tree
@@ -54,7 +56,11 @@ class PrefixTree {
   PrefixTree& operator=(const PrefixTree&) = delete;
 
   [[nodiscard]] const std::vector<BlockPool>& pools() const { return pools_; }
-  [[nodiscard]] CachedUnit& root() { return *root_; }
+  /// Where the prefixes of one key begin; prefixes of different keys never meet. Null while there
+  /// are none.
+  [[nodiscard]] CachedUnit* find_root(const std::string& key);
+  /// The same, made if it is not there. It is gone with the last of its units: the caller adds one.
+  CachedUnit& root(const std::string& key);
   /// The child that these tokens lead to, or null.
   [[nodiscard]] CachedUnit* find(CachedUnit& parent, std::span<const TokenId> tokens);
   CachedUnit& find_or_add(CachedUnit& parent, std::span<const TokenId> tokens);
@@ -70,6 +76,7 @@ class PrefixTree {
   /// Blocks that take() can hand out.
   [[nodiscard]] int64_t available(size_t group) const;
   [[nodiscard]] int64_t units() const { return units_; }
+  [[nodiscard]] int64_t keys() const { return static_cast<int64_t>(roots_.size()); }
 
  private:
   bool evict_unit();
@@ -83,7 +90,7 @@ class PrefixTree {
   [[nodiscard]] bool by_itself(size_t group) const { return pools_[group].keep > 0; }
 
   std::vector<BlockPool> pools_;
-  std::unique_ptr<CachedUnit> root_;
+  std::map<std::string, std::unique_ptr<CachedUnit>, std::less<>> roots_;
   int64_t units_ = 0;
   std::list<CachedUnit*> idle_;                      // oldest first
   std::vector<std::list<CachedUnit*>> idle_blocks_;  // a group that gives up blocks by itself

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -47,14 +50,39 @@ struct SeqId {
   friend bool operator==(SeqId, SeqId) = default;
 };
 
+/// What may come next in one answer, such as a grammar's state. Used by the engine's thread alone.
+class Constraint {
+ public:
+  virtual ~Constraint() = default;
+  /// The answer goes on with this token.
+  virtual void accept(TokenId token) = 0;
+  /// Clears the bits of the tokens that may not follow all accepted ones and then `drafts`: token t
+  /// is bit t mod 32 of word t div 32, all are set before. false: anything may follow, and no bit
+  /// was touched.
+  virtual bool restrict(std::span<const TokenId> drafts, std::span<uint32_t> allowed) = 0;
+};
+
 struct Request {
   std::vector<TokenId> prompt;  ///< at least one id, each inside the vocabulary
   SamplingParams sampling;
   int64_t max_new_tokens = 0;   ///< 0: only the prompt is run
   std::vector<TokenId> ending;  ///< generation stops after one of these
   int64_t top_logprobs = 0;     ///< so many of the most likely tokens come with each event
+  std::vector<std::pair<TokenId, float>> logit_bias;  ///< added to logits before anything else
+  std::vector<std::vector<TokenId>> bad_words;        ///< runs of tokens that never come
+  /// Makes the state of what may come next, one for each sample; none: anything.
+  std::function<std::unique_ptr<Constraint>()> constraint;
+
+  int32_t priority = 0;            ///< smaller ones run first and may take the place of larger ones
+  std::optional<double> deadline;  ///< by the engine's clock, in seconds; then the request ends
   bool reuse_prefix =
       true;  ///< look for the prompt's beginning in the prefix cache, and leave it there
+  /// Prefixes are shared among requests of one key: an API key, a salt.
+  std::string cache_key;
+  /// Guesses what follows from what followed the same tokens earlier in the sequence, where that
+  /// pays. The answer is the same without it.
+  bool prompt_lookup = false;
+
   std::vector<int64_t>
       chunks;  ///< cuts the prompt so (the last number repeats); empty: the engine chooses
   /// Called for every prompt position from logits_from on (and every generated one) with the head's
@@ -64,20 +92,18 @@ struct Request {
   /// With RunnerOptions::draft: the draft's logits at a position, which predict the token two on.
   /// Every position with a known next token, in order.
   std::function<void(int64_t position, std::span<const float> logits)> on_draft_logits;
-  /// Guesses what follows `tokens`, at most `most` tokens. They are verified in one step; those up
-  /// to the first wrong one are kept. The answer is the same without them.
+  /// Guesses what follows `tokens`, at most `most` tokens. They are verified in one step whether it
+  /// pays or not; those up to the first wrong one are kept. The answer is the same without them.
   std::function<std::vector<TokenId>(std::span<const TokenId> tokens, int64_t most)> propose;
-  /// Restricts the token that follows `tokens` (guesses included): clears the bits of what may not
-  /// come. Token t is bit t mod 32 of word t div 32; all are set before.
-  std::function<void(std::span<const TokenId> tokens, std::span<uint32_t> allowed)> mask;
 };
 
 enum class FinishReason {
-  kNone,     ///< goes on
-  kEnding,   ///< an ending token was generated
-  kLength,   ///< max_new_tokens reached
-  kContext,  ///< the context, or the cache, is full
-  kError,    ///< TokenEvent::error says why
+  kNone,      ///< goes on
+  kEnding,    ///< an ending token was generated
+  kLength,    ///< max_new_tokens reached
+  kContext,   ///< the context, or the cache, is full
+  kDeadline,  ///< Request::deadline has passed
+  kError,     ///< TokenEvent::error says why
 };
 
 struct TokenLogprob {
@@ -85,13 +111,22 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-/// One generated token, or the end of a request that generates none.
+/// How a request was served.
+struct RequestStats {
+  int64_t cached_tokens = 0;    ///< of the prompt: taken from the prefix cache
+  int64_t drafted_tokens = 0;   ///< guesses that were verified
+  int64_t accepted_tokens = 0;  ///< of those: right
+  int64_t preemptions = 0;      ///< how often it lost its place
+};
+
+/// One generated token, or the end of a request.
 struct TokenEvent {
   SeqId seq;
   TokenId token = -1;  ///< -1: only the finish is told
   float logprob = 0;
   std::vector<TokenLogprob> top;  ///< Request::top_logprobs of them, most likely first
   FinishReason finish = FinishReason::kNone;
+  RequestStats stats;  ///< with the finish
   std::optional<Error> error;
 };
 

@@ -20,7 +20,7 @@ TEST(Scheduler, DecodesFirstThenCutsPromptsInOrderOfArrival) {
   std::vector<std::unique_ptr<Sequence>> seqs;
   seqs.push_back(sequence(20, 0));
   seqs.push_back(sequence(5, 5, 1));
-  const auto step = choose_rows(seqs, kLimits);
+  const auto step = choose_rows(seqs, {.limits = kLimits}, {});
   ASSERT_EQ(step.size(), 2U);
   EXPECT_EQ(step[0].seq, seqs[1].get());
   EXPECT_EQ(step[0].rows, 1);
@@ -34,12 +34,12 @@ TEST(Scheduler, KeepsTheCutThatTheRequestAskedFor) {
   std::vector<std::unique_ptr<Sequence>> seqs;
   seqs.push_back(sequence(20, 0));
   seqs[0]->request.chunks = {3, 20};
-  auto step = choose_rows(seqs, kLimits);
+  auto step = choose_rows(seqs, {.limits = kLimits}, {});
   ASSERT_EQ(step.size(), 1U);
   EXPECT_EQ(step[0].rows, 3);
   seqs[0]->computed = 3;
   seqs[0]->chunk_left = 0;
-  step = choose_rows(seqs, kLimits);
+  step = choose_rows(seqs, {.limits = kLimits}, {});
   EXPECT_EQ(step[0].rows, 16);  // the limit of a step cuts a chunk
 }
 
@@ -47,13 +47,15 @@ TEST(Scheduler, WantsNoMoreLogitsThanAStepHolds) {
   std::vector<std::unique_ptr<Sequence>> seqs;
   seqs.push_back(sequence(20, 0));
   seqs[0]->request.on_logits = [](int64_t, std::span<const float>) {};
-  const auto step = choose_rows(seqs, kLimits);
+  const auto step = choose_rows(seqs, {.limits = kLimits}, {});
   ASSERT_EQ(step.size(), 1U);
   EXPECT_EQ(step[0].rows, 4);
   EXPECT_EQ(step[0].logit_rows, 4);
 }
 
-TEST(Scheduler, HasNothingToDoWithoutSequences) { EXPECT_TRUE(choose_rows({}, kLimits).empty()); }
+TEST(Scheduler, HasNothingToDoWithoutSequences) {
+  EXPECT_TRUE(choose_rows({}, {.limits = kLimits}, {}).empty());
+}
 
 }  // namespace
 }  // namespace hadal

@@ -4,22 +4,37 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <vector>
 
+#include "engine/prompt_lookup.h"
 #include "engine/request.h"
 
 namespace hadal {
 
+/// What `sample` must know of a token beside its logit.
+struct SamplingEntry {
+  int32_t in_prompt = 0, in_output = 0;  ///< times, kept only if penalties need them
+  float bias = 0;
+};
+
 struct Sequence {
   SeqId id;
   Request request;
-  std::vector<TokenId> tokens;  ///< prompt, then what was generated
-  std::vector<TokenId> drafts;  ///< guesses at what follows, verified by the next step
-  int64_t slot = -1;            ///< its row in the block tables of a step; -1: it waits
-  int64_t computed = 0;         ///< tokens whose rows are in the planes
-  int64_t delivered = 0;        ///< positions below had their logits handed out
-  int64_t chunk_index = 0;      ///< which of request.chunks comes next
-  int64_t chunk_left = 0;       ///< rows left of the chunk under way
+  std::unique_ptr<Constraint> constraint;
+  double arrival = 0;  ///< by the engine's clock
+  SeqId leader;        ///< of several samples: the one whose prompt this one waits for
+  RequestStats stats;
+  std::vector<TokenId> tokens;         ///< prompt, then what was generated
+  std::vector<TokenId> drafts;         ///< guesses at what follows, verified by the next step
+  std::optional<PromptLookup> lookup;  ///< of Request::prompt_lookup
+  int64_t draft_match = 0;             ///< of PromptLookup::Guess, for the drafts
+  int64_t slot = -1;                   ///< its row in the block tables of a step; -1: it waits
+  int64_t computed = 0;                ///< tokens whose rows are in the planes
+  int64_t delivered = 0;               ///< positions below had their logits handed out
+  int64_t chunk_index = 0;             ///< which of request.chunks comes next
+  int64_t chunk_left = 0;              ///< rows left of the chunk under way
   /// A plane group: block numbers by index; -1: given back, or never needed.
   std::vector<std::vector<int32_t>> blocks;
   int64_t shared_tokens =
@@ -29,8 +44,7 @@ struct Sequence {
   int64_t tail_first = 0;  ///< positions below are not seen by it
   int64_t tail_right_from =
       0;  ///< at positions from here on, the rows before are those of a whole run
-  std::map<TokenId, std::pair<int32_t, int32_t>>
-      counts;  ///< (times in prompt, in output), kept only if penalties need it
+  std::map<TokenId, SamplingEntry> entries;
 
   [[nodiscard]] int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
   [[nodiscard]] int64_t size() const { return static_cast<int64_t>(tokens.size()); }
@@ -39,6 +53,12 @@ struct Sequence {
   [[nodiscard]] int64_t pending() const { return size() - computed; }
   /// A prompt, or what a preempted sequence lost, is under way.
   [[nodiscard]] bool prefilling() const { return pending() > 1; }
+  /// Entries of a row that samples behind so many drafts, at most.
+  [[nodiscard]] int64_t entries_behind(int64_t draft_count) const {
+    const auto count = static_cast<int64_t>(entries.size());
+    const int64_t drafted = request.sampling.has_penalties() ? draft_count : 0;
+    return count + drafted + static_cast<int64_t>(request.bad_words.size());
+  }
   /// The first position whose logits were asked for.
   [[nodiscard]] int64_t logits_from() const {
     return request.on_logits         ? request.logits_from

@@ -1,6 +1,7 @@
 #include "engine/step_builder.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace hadal {
 
@@ -45,26 +46,52 @@ void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, int64_t drafts
   params[HADAL_PARAM_REPETITION] = s.repetition_penalty;
   params[HADAL_PARAM_PRESENCE] = s.presence_penalty;
   params[HADAL_PARAM_FREQUENCY] = s.frequency_penalty;
-  if (s.has_penalties()) {
-    auto counts = seq.counts;
-    for (int64_t i = 0; i < drafts; ++i) ++counts[seq.drafts[static_cast<size_t>(i)]].second;
-    for (const auto& [token, count] : counts)
-      inputs_.add_entry(token, count.first, count.second, 0);
-  }
+  fill_entries(seq, drafts);
   inputs_.at<int32_t>(layout_.entry_start)[row * 2 + 1] = static_cast<int32_t>(inputs_.entries());
-  if (seq.request.mask) fill_mask(seq, row, drafts);
+  if (seq.constraint) fill_mask(seq, row, drafts);
+}
+
+void StepBuilder::fill_entries(const Sequence& seq, int64_t drafts) {
+  const auto add = [&](const std::map<TokenId, SamplingEntry>& entries) {
+    for (const auto& [token, entry] : entries)
+      inputs_.add_entry(token, entry.in_prompt, entry.in_output, entry.bias);
+  };
+  if (drafts > 0 && seq.request.sampling.has_penalties()) {
+    auto entries = seq.entries;
+    for (int64_t i = 0; i < drafts; ++i) ++entries[seq.drafts[static_cast<size_t>(i)]].in_output;
+    add(entries);
+  } else {
+    add(seq.entries);
+  }
+  for (const TokenId token : banned(seq, drafts))
+    inputs_.add_entry(token, 0, 0, -std::numeric_limits<float>::infinity());
+}
+
+/// Tokens that would complete a bad word behind the answer and so many drafts.
+std::vector<TokenId> StepBuilder::banned(const Sequence& seq, int64_t drafts) {
+  std::vector<TokenId> tokens;
+  const int64_t size = seq.size() + drafts;
+  for (const std::vector<TokenId>& word : seq.request.bad_words) {
+    const int64_t from = size - static_cast<int64_t>(word.size()) + 1;
+    bool begun = from >= seq.prompt_size();
+    for (size_t i = 0; begun && i + 1 < word.size(); ++i)
+      begun = seq.token_at(from + static_cast<int64_t>(i)) == word[i];
+    if (begun) tokens.push_back(word.back());
+  }
+  return tokens;
 }
 
 void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
   const int64_t words = layout_.mask.extents[1];
   uint32_t* mask = inputs_.at<uint32_t>(layout_.mask);
-  if (!inputs_.masked)  // rows without a mask allow everything
-    std::fill_n(mask, layout_.limits.logit_rows * words, ~uint32_t{0});
-  inputs_.masked = true;
-  std::vector<TokenId> tokens = seq.tokens;
-  tokens.insert(tokens.end(), seq.drafts.begin(), seq.drafts.begin() + drafts);
   const std::span<uint32_t> allowed(mask + row * words, static_cast<size_t>(words));
-  seq.request.mask(tokens, allowed);
+  std::fill(allowed.begin(), allowed.end(), ~uint32_t{0});
+  if (!seq.constraint->restrict(std::span(seq.drafts).first(static_cast<size_t>(drafts)), allowed))
+    return;
+  masked_rows_.push_back(row);
+  // Where few tokens are left, a bad word may be all of them.
+  for (const TokenId token : banned(seq, drafts))
+    allowed[static_cast<size_t>(token / 32)] &= ~(uint32_t{1} << (token % 32));
   // Bits beyond the vocabulary stand for no token.
   if (const int64_t rest = layout_.limits.vocab % 32; rest > 0)
     allowed.back() &= (uint32_t{1} << rest) - 1;
@@ -72,10 +99,26 @@ void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
     dead_ends_.push_back(row);
 }
 
+/// Where one row has a mask, the step's other rows allow everything.
+void StepBuilder::finish_masks(int64_t rows) {
+  inputs_.masked = !masked_rows_.empty();
+  if (!inputs_.masked) return;
+  const int64_t words = layout_.mask.extents[1];
+  uint32_t* mask = inputs_.at<uint32_t>(layout_.mask);
+  size_t next = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (next < masked_rows_.size() && masked_rows_[next] == row)
+      ++next;
+    else
+      std::fill_n(mask + row * words, words, ~uint32_t{0});
+  }
+}
+
 StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
   int64_t t = 0, u = 0, r = 0, slots = 0;
   inputs_.clear();
   dead_ends_.clear();
+  masked_rows_.clear();
   for (const ScheduledRows& part : step) {
     const Sequence& seq = *part.seq;
     for (int64_t i = 0; i < part.rows; ++i, ++t) {
@@ -101,6 +144,7 @@ StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
     fill_sequence(seq);
     slots = std::max(slots, seq.slot + 1);
   }
+  finish_masks(r);
   inputs_.rows = {1, t, slots, r, u};
   return inputs_;
 }

@@ -39,12 +39,16 @@ class StepBuilder {
   void fill_sequence(const Sequence& seq);
   void fill_logit_row(const Sequence& seq, int64_t row, int64_t position);
   void fill_sampling(const Sequence& seq, int64_t row, int64_t drafts);
+  void fill_entries(const Sequence& seq, int64_t drafts);
   void fill_mask(const Sequence& seq, int64_t row, int64_t drafts);
+  void finish_masks(int64_t rows);
+  [[nodiscard]] static std::vector<TokenId> banned(const Sequence& seq, int64_t drafts);
 
   const std::vector<PlaneGroup>& groups_;
   const StepLayout& layout_;
   StepInputs inputs_;
   std::vector<int64_t> dead_ends_;
+  std::vector<int64_t> masked_rows_;              // of the step's rows of logits, ascending
   std::deque<std::vector<TokenId>> with_drafts_;  // tokens and drafts of those that have any
 };
 
