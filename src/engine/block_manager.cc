@@ -93,7 +93,76 @@ bool BlockManager::usable(const Path& path, size_t units, bool tail) const {
   return true;
 }
 
+void BlockManager::use_store(PageStore& store) {
+  store_ = &store;
+  tree_.before_eviction = [this](CachedUnit& unit) {
+    store_->save(PrefixTree::digest_of(unit), unit.blocks);
+  };
+}
+
+void BlockManager::save_all() {
+  if (!store_) return;
+  tree_.each_unit(
+      [&](CachedUnit& unit) { store_->save(PrefixTree::digest_of(unit), unit.blocks); });
+}
+
+/// The unit of these tokens with what the store has of it; null if neither tree nor store know it,
+/// or memory is short. What the tree holds of it is held once more and noted in `held`.
+CachedUnit* BlockManager::restore_unit(CachedUnit* parent, const std::string& key,
+                                       const Digest& digest, std::span<const TokenId> tokens,
+                                       std::vector<std::pair<size_t, int32_t>>& held) {
+  CachedUnit* unit = parent ? tree_.find(*parent, tokens) : nullptr;
+  const size_t groups = tree_.pools().size(), before = held.size();
+  for (size_t g = 0; unit && g < groups; ++g)
+    for (const int32_t block : unit->blocks[g]) {
+      tree_.hold(g, block);
+      held.emplace_back(g, block);
+    }
+  const uint64_t stored = store_->groups(digest);
+  UnitBlocks fresh(groups);
+  bool wanted = false, room = true;
+  for (size_t g = 0; g < groups; ++g) {
+    if ((stored >> g & 1) == 0 || (unit && !unit->blocks[g].empty())) continue;
+    wanted = true;
+    for (int64_t i = 0; room && i < blocks_of_unit(tree_.pools()[g]); ++i) {
+      const int32_t block = tree_.take(g);
+      room = block >= 0;
+      if (room) fresh[g].push_back(block);
+    }
+  }
+  if (wanted && room && store_->load(digest, fresh)) {
+    if (!unit) unit = &tree_.find_or_add(parent ? *parent : tree_.root(key), tokens);
+    for (size_t g = 0; g < groups; ++g) {
+      if (!fresh[g].empty()) tree_.store(*unit, g, fresh[g]);
+      for (const int32_t block : fresh[g]) held.emplace_back(g, block);
+    }
+  } else {
+    for (size_t g = 0; g < groups; ++g)
+      for (const int32_t block : fresh[g]) tree_.drop(g, block);
+  }
+  // A unit that nobody holds could be given up while the next one is looked for.
+  return held.size() > before ? unit : nullptr;
+}
+
+/// Brings what the store has of the sequence's prefix into the tree.
+void BlockManager::restore(const Sequence& seq) {
+  if (!store_ || !seq.request.reuse_prefix) return;
+  const std::string& key = key_of(seq);
+  CachedUnit* unit = tree_.find_root(key);
+  Digest digest = PrefixTree::digest_of_root(key);
+  std::vector<std::pair<size_t, int32_t>> held;
+  for (int64_t at = 0; at + reuse_unit_ < seq.size(); at += reuse_unit_) {
+    const auto tokens =
+        std::span(seq.tokens).subspan(static_cast<size_t>(at), static_cast<size_t>(reuse_unit_));
+    digest = PrefixTree::digest_behind(digest, tokens);
+    unit = restore_unit(unit, key, digest, tokens, held);
+    if (!unit) break;
+  }
+  for (; !held.empty(); held.pop_back()) tree_.drop(held.back().first, held.back().second);
+}
+
 void BlockManager::attach_prefix(Sequence& seq) {
+  restore(seq);
   seq.blocks.assign(tree_.pools().size(), {});
   Path path;
   CachedUnit* unit = tree_.find_root(key_of(seq));

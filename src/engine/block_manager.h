@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/page_store.h"
 #include "engine/prefix_tree.h"
 #include "engine/sequence.h"
 #include "models/spec.h"
@@ -36,6 +37,11 @@ class BlockManager {
   /// capacity[g]: blocks of group g.
   BlockManager(const ModelSpec& spec, const std::vector<int64_t>& capacity);
 
+  /// Units that memory gives up go to the store, and come back from there. It must outlive the
+  /// manager.
+  void use_store(PageStore& store);
+  /// Hands every cached unit to the store.
+  void save_all();
   /// Gives the sequence the longest cached prefix that leaves at least one token to run, in whole
   /// units of reuse, and settles where its tail starts.
   void attach_prefix(Sequence& seq);
@@ -65,6 +71,10 @@ class BlockManager {
  private:
   using Path = std::vector<CachedUnit*>;
   void trim(Sequence& seq);
+  void restore(const Sequence& seq);
+  CachedUnit* restore_unit(CachedUnit* parent, const std::string& key, const Digest& digest,
+                           std::span<const TokenId> tokens,
+                           std::vector<std::pair<size_t, int32_t>>& held);
   void remember_unit(Sequence& seq, CachedUnit& unit, int64_t at, int64_t last, bool finished);
   [[nodiscard]] bool is_kept(const Sequence& seq, const BlockPool& pool, int64_t at, int64_t last,
                              bool finished) const;
@@ -78,6 +88,7 @@ class BlockManager {
   int64_t tail_halo_;
   bool tail_exact_;
   bool trims_ = false;  ///< a group keeps only the last rows
+  PageStore* store_ = nullptr;
   PrefixTree tree_;
 };
 

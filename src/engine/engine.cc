@@ -117,6 +117,15 @@ SeqId Engine::enqueue(Request request, SeqId leader) {
   return id;
 }
 
+Status Engine::swap_to(const SwapOptions& options) {
+  HADAL_CHECK(idle() && !swap_);
+  HADAL_TRY(swap_, PageSwap::open(*runner_, options));
+  blocks_.use_store(*swap_);
+  return {};
+}
+
+void Engine::save_pages() { blocks_.save_all(); }
+
 EngineCounts Engine::counts() const {
   EngineCounts counts = counts_;
   counts.drafted_tokens = speculation_.drafted();

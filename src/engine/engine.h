@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "engine/block_manager.h"
 #include "engine/model_runner.h"
+#include "engine/page_swap.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
@@ -71,6 +72,13 @@ class Engine {
   /// A step was queued and not waited for.
   [[nodiscard]] bool runs_ahead() const { return ahead_.has_value(); }
 
+  /// Keeps what memory has no room for in a file, and takes from it what an engine of the same
+  /// model left there. Before the first request. Errors: of PageFile::open.
+  Status swap_to(const SwapOptions& options);
+  /// Writes all that is cached to that file, for the next engine. Nothing may be running.
+  void save_pages();
+  [[nodiscard]] const PageSwap* swap() const { return swap_.get(); }
+
   /// Makes a running step() give up with kInterrupted. Safe in a signal handler.
   void interrupt() { runner_->interrupt(); }
 
@@ -119,6 +127,7 @@ class Engine {
 
   EngineOptions options_;
   std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<PageSwap> swap_;
   BlockManager blocks_;
   int64_t longest_;
   Scheduler scheduler_;

@@ -5,8 +5,10 @@
 
 #include "base/cpu_info.h"
 #include "base/disk.h"
+#include "checkpoint/digest.h"
 #include "engine/not_finite.h"
 #include "engine/request.h"
+#include "hadal/version.h"
 
 namespace hadal {
 namespace {
@@ -270,6 +272,79 @@ Status ModelRunner::copy_blocks(std::span<const BlockCopy> copies) const {
                                 planes_[memory], static_cast<uint64_t>(copy.from) * bytes, bytes));
       }
   return {};
+}
+
+uint64_t ModelRunner::unit_bytes(uint64_t groups) const {
+  const ModelSpec& spec = model_->spec();
+  uint64_t bytes = 0;
+  for (size_t p = 0; p < spec.planes.size(); ++p) {
+    const PlaneGroup& group = spec.groups[spec.planes[p].group];
+    if (groups >> spec.planes[p].group & 1)
+      bytes += static_cast<uint64_t>(spec.planes[p].layers * spec.reuse_unit /
+                                     (group.block_slots * group.ratio)) *
+               block_bytes_[p];
+  }
+  return bytes;
+}
+
+Status ModelRunner::each_part(const UnitBlocks& blocks, uint64_t groups,
+                              const PagePart& body) const {
+  const ModelSpec& spec = model_->spec();
+  uint64_t at = 0;
+  size_t memory = 0;
+  for (size_t p = 0; p < spec.planes.size(); ++p)
+    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++memory) {
+      const size_t g = spec.planes[p].group;
+      if ((groups >> g & 1) == 0) continue;
+      const PlaneGroup& group = spec.groups[g];
+      const auto count = static_cast<size_t>(spec.reuse_unit / (group.block_slots * group.ratio));
+      for (size_t i = 0; i < count; ++i, at += block_bytes_[p])
+        if (!blocks[g].empty())
+          HADAL_TRY(body(planes_[memory], static_cast<uint64_t>(blocks[g][i]) * block_bytes_[p], at,
+                         block_bytes_[p]));
+    }
+  return {};
+}
+
+Status ModelRunner::read_unit(const UnitBlocks& blocks, uint64_t groups,
+                              std::span<std::byte> bytes) const {
+  const Status queued = each_part(
+      blocks, groups, [&](const DeviceMemory& plane, uint64_t offset, uint64_t at, uint64_t size) {
+        return device_->copy_out(bytes.subspan(at, size), plane, offset);
+      });
+  HADAL_TRY(device_->sync());  // even if one was refused: those before it are on their way
+  return queued;
+}
+
+Status ModelRunner::write_unit(const UnitBlocks& blocks, uint64_t groups,
+                               std::span<const std::byte> bytes) const {
+  return each_part(blocks, groups,
+                   [&](const DeviceMemory& plane, uint64_t offset, uint64_t at, uint64_t size) {
+                     return device_->copy_in(plane, offset, bytes.subspan(at, size));
+                   });
+}
+
+const Digest& ModelRunner::identity() {
+  if (identity_) return *identity_;
+  const ModelSpec& spec = model_->spec();
+  const hadal_device_info& info = device_->info();
+  Sha256 sha;
+  sha.add("hadal").add(HADAL_VERSION).add(model_digest(*checkpoint_));
+  sha.add(device_->chip_name()).add(info.kernels).add(uint64_t{info.kernels_version});
+  sha.add(uint64_t{options_.device.exact}).add(static_cast<uint64_t>(options_.weights));
+  sha.add(static_cast<uint64_t>(options_.tail_rows.value_or(-1))).add(uint64_t{options_.draft});
+  sha.add(static_cast<uint64_t>(spec.reuse_unit));
+  for (const auto& [name, value] : options_.device.chip_options) sha.add(name).add(value);
+  for (size_t p = 0; p < spec.planes.size(); ++p) {
+    const Plane& plane = spec.planes[p];
+    const PlaneGroup& group = spec.groups[plane.group];
+    for (const int64_t number : {static_cast<int64_t>(plane.role), plane.layers, plane.width,
+                                 plane.heads, group.ratio, group.block_slots, group.keep})
+      sha.add(static_cast<uint64_t>(number));
+    sha.add(static_cast<uint64_t>(plane_dtype(plane.role, options_.kv_cache_dtype)));
+    sha.add(block_bytes_[p]);
+  }
+  return identity_.emplace(sha.finish());
 }
 
 hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "base/hash.h"
 #include "checkpoint/checkpoint.h"
 #include "device/device.h"
 #include "engine/block_manager.h"
@@ -113,6 +114,16 @@ class ModelRunner {
   Status run_draft(StepInputs& inputs) { return run(draft_, inputs, false); }
   /// Copies whole blocks within the planes of their groups, in the order of the queue.
   Status copy_blocks(std::span<const BlockCopy> copies) const;
+  /// What changes the bits of a page beside tokens, adapter and key: model, chip, kernels, types,
+  /// options. Reads a part of every tensor when it is first asked.
+  [[nodiscard]] const Digest& identity();
+  /// Bytes of the blocks of one unit of reuse, of the groups whose bit is set.
+  [[nodiscard]] uint64_t unit_bytes(uint64_t groups) const;
+  /// Copies the blocks of one unit out of all planes of its groups, one after another, and back in.
+  /// groups: those that lie in `bytes`; of those, the ones that `blocks` has none of are left out.
+  Status read_unit(const UnitBlocks& blocks, uint64_t groups, std::span<std::byte> bytes) const;
+  Status write_unit(const UnitBlocks& blocks, uint64_t groups,
+                    std::span<const std::byte> bytes) const;
   /// The chip declines `sample`: tokens are chosen from the logits by the host.
   [[nodiscard]] bool host_samples() const { return host_samples_; }
   /// Bytes of inputs that the last step copied to the device.
@@ -147,6 +158,9 @@ class ModelRunner {
   Status record(Pass& pass);
   Status run(Pass& pass, StepInputs& inputs, bool stoppable);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
+  /// Calls body(memory of a plane's layer, offset in it, offset in the page, bytes) for each block.
+  using PagePart = std::function<Status(const DeviceMemory&, uint64_t, uint64_t, uint64_t)>;
+  Status each_part(const UnitBlocks& blocks, uint64_t groups, const PagePart& body) const;
   [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
 
   const Checkpoint* checkpoint_ = nullptr;
@@ -161,6 +175,7 @@ class ModelRunner {
   uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
   std::atomic<int32_t> stop_{0};
   uint64_t input_bytes_copied_ = 0;
+  std::optional<Digest> identity_;
   mutable bool host_samples_ = false;  // found while a pass is recorded
 
   // Device objects: destroyed in reverse order, the program before the weights before the memories

@@ -133,9 +133,42 @@ void PrefixTree::free_blocks(size_t group, CachedUnit& unit) {
   unit.blocks[group].clear();
 }
 
+Digest PrefixTree::digest_of_root(const std::string& key) { return Sha256().add(key).finish(); }
+
+Digest PrefixTree::digest_behind(const Digest& parent, std::span<const TokenId> tokens) {
+  return Sha256().add(parent).add(std::as_bytes(tokens)).finish();
+}
+
+const Digest& PrefixTree::digest_of(CachedUnit& unit) {
+  // Chains are as long as contexts: no recursion.
+  std::vector<CachedUnit*> chain;
+  for (CachedUnit* at = &unit; !at->digest; at = at->parent) {
+    chain.push_back(at);
+    if (!at->parent) break;
+  }
+  for (; !chain.empty(); chain.pop_back()) {
+    CachedUnit& at = *chain.back();
+    at.digest =
+        at.key ? digest_of_root(*at.key) : digest_behind(*at.parent->digest, at.self->first);
+  }
+  return *unit.digest;
+}
+
+void PrefixTree::each_unit(const std::function<void(CachedUnit& unit)>& body) {
+  std::vector<CachedUnit*> pending;
+  for (auto& [key, root] : roots_) pending.push_back(root.get());
+  while (!pending.empty()) {
+    CachedUnit* unit = pending.back();
+    pending.pop_back();
+    for (auto& [tokens, child] : unit->children) pending.push_back(child.get());
+    if (!unit->key) body(*unit);
+  }
+}
+
 bool PrefixTree::evict_unit() {
   if (idle_.empty()) return false;
   CachedUnit& oldest = *idle_.front();
+  if (before_eviction) before_eviction(oldest);
   HADAL_CHECK(oldest.children.empty());
   unlist_unit(oldest);
   for (size_t g = 0; g < pools_.size(); ++g) {
@@ -155,6 +188,7 @@ bool PrefixTree::evict_unit() {
 bool PrefixTree::evict_blocks(size_t group) {
   if (idle_blocks_[group].empty()) return false;
   CachedUnit& oldest = *idle_blocks_[group].front();
+  if (before_eviction) before_eviction(oldest);
   idle_blocks_[group].pop_front();
   idle_count_[group] -= static_cast<int64_t>(oldest.blocks[group].size());
   free_blocks(group, oldest);

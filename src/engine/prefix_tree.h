@@ -13,13 +13,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "engine/block_pool.h"
 #include "engine/request.h"
 
@@ -39,6 +42,7 @@ struct CachedUnit {
 
   CachedUnit* parent = nullptr;
   const std::string* key = nullptr;  ///< of a root
+  std::optional<Digest> digest;      ///< of the key and all tokens up to its end, once it is asked
   Children::iterator self;           ///< its place among the parent's children
   Children children;
   std::vector<std::vector<int32_t>> blocks;  ///< a group; empty: none here
@@ -70,6 +74,14 @@ class PrefixTree {
   /// A block with one reference; what nobody holds is given up for it, the oldest first. -1: every
   /// block is held.
   int32_t take(size_t group);
+  /// Told before a unit gives up blocks that only the tree holds, all of them or those of a group.
+  std::function<void(CachedUnit& unit)> before_eviction;
+  /// Names a unit by its key and its tokens; no two have the same digest.
+  static const Digest& digest_of(CachedUnit& unit);
+  static Digest digest_of_root(const std::string& key);
+  static Digest digest_behind(const Digest& parent, std::span<const TokenId> tokens);
+  /// Every unit that has blocks.
+  void each_unit(const std::function<void(CachedUnit& unit)>& body);
   /// One reference more to a block that is in use or cached.
   void hold(size_t group, int32_t block);
   void drop(size_t group, int32_t block);
