@@ -22,6 +22,7 @@ enum class ErrorCode : int32_t {
   kUsage = 2,          ///< wrong option or argument, an id outside the vocabulary
   kMemory = 3,         ///< memory or context too small
   kNotFound = 4,       ///< path or name not found
+  kBusy = 5,           ///< too much is waiting: try again later
   kInterrupted = 130,  ///< stopped by the user
 };
 

@@ -1,0 +1,180 @@
+#include "engine/engine_thread.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace hadal {
+
+EngineThread::EngineThread(Engine& engine, const Limits& limits)
+    : engine_(engine), limits_(limits), thread_([this] { loop(); }) {}
+
+EngineThread::~EngineThread() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stop_ = true;
+  }
+  engine_.interrupt();
+  work_.notify_one();
+  thread_.join();
+  engine_.runner().clear_interrupt();
+}
+
+Result<EngineThread::Ticket> EngineThread::submit(Request request, int64_t n, Listener listener) {
+  const auto tokens = static_cast<int64_t>(request.prompt.size());
+  Ticket ticket;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stop_) return Error{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
+    const int64_t waiting = snapshot_.waiting + static_cast<int64_t>(submitted_.size());
+    if (waiting >= limits_.waiting_requests || waiting_tokens_ + tokens > limits_.waiting_tokens)
+      return Error{.code = ErrorCode::kBusy,
+                   .message = std::to_string(waiting) + " requests wait, with " +
+                              std::to_string(waiting_tokens_) + " tokens; at most " +
+                              std::to_string(limits_.waiting_requests) + " requests and " +
+                              std::to_string(limits_.waiting_tokens) +
+                              " tokens may: try again later"};
+    ticket = {next_ticket_++};
+    waiting_tokens_ += tokens;
+    submitted_.push_back({.ticket = ticket,
+                          .request = std::move(request),
+                          .n = n,
+                          .listener = std::make_shared<const Listener>(std::move(listener))});
+    busy_ = true;
+  }
+  work_.notify_one();
+  return ticket;
+}
+
+void EngineThread::cancel(Ticket ticket) {
+  {
+    const std::scoped_lock lock(mutex_);
+    cancelled_.push_back(ticket);
+    busy_ = true;
+  }
+  work_.notify_one();
+}
+
+EngineThread::Snapshot EngineThread::snapshot() const {
+  const std::scoped_lock lock(mutex_);
+  return snapshot_;
+}
+
+void EngineThread::drain() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [&] { return !busy_; });
+}
+
+void EngineThread::loop() {
+  const auto has_work = [&] {
+    return stop_ || !submitted_.empty() || !cancelled_.empty() || !engine_.idle();
+  };
+  while (true) {
+    std::vector<Submitted> submitted;
+    std::vector<Ticket> cancelled;
+    {
+      std::unique_lock lock(mutex_);
+      if (!has_work()) {
+        busy_ = false;
+        idle_.notify_all();
+        work_.wait(lock, has_work);
+      }
+      if (stop_) break;
+      submitted.swap(submitted_);
+      cancelled.swap(cancelled_);
+    }
+    try {
+      take(std::move(submitted));
+      drop(cancelled);
+      if (!engine_.idle()) step();
+    } catch (const std::exception& e) {
+      // A fault of ours, or no memory: whoever waits is told, and the process lives.
+      end_all(failed(std::string("internal error: ") + e.what()));
+    }
+    publish();
+  }
+  std::vector<Submitted> late;
+  {
+    const std::scoped_lock lock(mutex_);
+    late.swap(submitted_);
+    busy_ = false;
+  }
+  const Error stops{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
+  end_all(stops);
+  for (const Submitted& s : late)
+    for (int64_t i = 0; i < s.n; ++i)
+      (*s.listener)(i, {.finish = FinishReason::kError, .stats = {}, .error = stops});
+  idle_.notify_all();
+}
+
+void EngineThread::take(std::vector<Submitted> submitted) {
+  for (Submitted& s : submitted) {
+    const auto ids = engine_.add_samples(s.request, s.n);
+    for (int64_t i = 0; i < s.n; ++i) {
+      if (ids)
+        live_[(*ids)[static_cast<size_t>(i)].value] = {s.ticket, i, s.listener};
+      else
+        (*s.listener)(i, {.finish = FinishReason::kError, .stats = {}, .error = ids.error()});
+    }
+  }
+}
+
+void EngineThread::drop(const std::vector<Ticket>& cancelled) {
+  for (const Ticket ticket : cancelled)
+    for (auto it = live_.begin(); it != live_.end();) {
+      if (it->second.ticket.value != ticket.value) {
+        ++it;
+        continue;
+      }
+      engine_.cancel({it->first});
+      it = live_.erase(it);
+    }
+}
+
+void EngineThread::step() {
+  auto events = engine_.step();
+  if (!events) {
+    engine_.runner().clear_interrupt();
+    if (events.error().code != ErrorCode::kInterrupted) end_all(events.error());
+    return;
+  }
+  for (const TokenEvent& event : *events) tell(event);
+}
+
+void EngineThread::tell(const TokenEvent& event) {
+  const auto live = live_.find(event.seq.value);
+  if (live == live_.end()) return;
+  (*live->second.listener)(live->second.sample, event);
+  if (event.finish != FinishReason::kNone) live_.erase(live);
+}
+
+void EngineThread::end_all(const Error& error) {
+  for (const auto& [id, live] : live_) {
+    engine_.cancel({id});
+    (*live.listener)(live.sample,
+                     {.seq = {id}, .finish = FinishReason::kError, .stats = {}, .error = error});
+  }
+  live_.clear();
+}
+
+void EngineThread::publish() {
+  Snapshot now{.counts = engine_.counts(),
+               .waiting = static_cast<int64_t>(engine_.scheduler().waiting().size()),
+               .running = static_cast<int64_t>(engine_.scheduler().running().size()),
+               .preemptions = engine_.scheduler().preemptions()};
+  const PrefixTree& tree = engine_.blocks().tree();
+  for (size_t g = 0; g < tree.pools().size(); ++g) {
+    const auto capacity = static_cast<double>(tree.pools()[g].capacity());
+    if (capacity > 0)
+      now.cache_used =
+          std::max(now.cache_used, 1 - static_cast<double>(tree.available(g)) / capacity);
+  }
+  int64_t tokens = 0;
+  for (const auto& seq : engine_.scheduler().waiting()) tokens += seq->prompt_size();
+  const std::scoped_lock lock(mutex_);
+  for (const Submitted& s : submitted_) tokens += static_cast<int64_t>(s.request.prompt.size());
+  waiting_tokens_ = tokens;
+  snapshot_ = now;
+}
+
+}  // namespace hadal

@@ -1,0 +1,96 @@
+// EngineThread: the one thread that drives an engine, and the door for all others.
+//
+// Any thread submits requests and cancels them; what comes of a request is told to its listener,
+// in order, on the engine's thread. Bounded: beyond so many requests or prompt tokens that wait,
+// submit() refuses, so that nobody waits in a queue without end. An error of the device ends every
+// request with its text; the thread lives on, and the next request may find the device well again.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace hadal {
+
+class EngineThread {
+ public:
+  struct Limits {
+    int64_t waiting_requests = 1024;
+    int64_t waiting_tokens = int64_t{4} << 20;  ///< of their prompts
+  };
+  /// One event of sample `sample` of a request. The last one of each sample has a finish. Called by
+  /// the engine's thread: it must not wait, nor throw.
+  using Listener = std::function<void(int64_t sample, const TokenEvent& event)>;
+  /// A request as its submitter knows it.
+  struct Ticket {
+    int64_t value = -1;
+  };
+  /// What the engine looks like from outside.
+  struct Snapshot {
+    EngineCounts counts;
+    int64_t waiting = 0, running = 0, preemptions = 0;
+    double cache_used = 0;  ///< 0 … 1, blocks that running requests hold, of the fullest group
+  };
+
+  /// The engine must outlive the thread, and nobody else may use it meanwhile.
+  explicit EngineThread(Engine& engine) : EngineThread(engine, Limits{}) {}
+  EngineThread(Engine& engine, const Limits& limits);
+  /// Ends every request with kInterrupted.
+  ~EngineThread();
+  EngineThread(const EngineThread&) = delete;
+  EngineThread& operator=(const EngineThread&) = delete;
+
+  /// Takes n answers to one prompt in. Errors: kBusy (too much waits), kInterrupted (it stops).
+  /// What is wrong with the request itself is told to the listener, as the end of each sample.
+  Result<Ticket> submit(Request request, int64_t n, Listener listener);
+  /// Ends a request within one step; its listener hears nothing more once this is done.
+  void cancel(Ticket ticket);
+  [[nodiscard]] Snapshot snapshot() const;
+  /// Waits until nothing is left to do.
+  void drain();
+
+ private:
+  struct Live {
+    Ticket ticket;
+    int64_t sample = 0;
+    std::shared_ptr<const Listener> listener;
+  };
+  struct Submitted {
+    Ticket ticket;
+    Request request;
+    int64_t n = 1;
+    std::shared_ptr<const Listener> listener;
+  };
+  void loop();
+  void take(std::vector<Submitted> submitted);
+  void drop(const std::vector<Ticket>& cancelled);
+  void step();
+  void end_all(const Error& error);
+  void tell(const TokenEvent& event);
+  void publish();
+
+  Engine& engine_;
+  Limits limits_;
+  // Of the engine's thread alone:
+  std::map<int64_t, Live> live_;  ///< by the number of the sequence
+  // Of all threads, under the mutex:
+  mutable std::mutex mutex_;
+  std::condition_variable work_, idle_;
+  std::vector<Submitted> submitted_;
+  std::vector<Ticket> cancelled_;
+  int64_t next_ticket_ = 0;
+  int64_t waiting_tokens_ = 0;  ///< prompts submitted and not yet running
+  bool stop_ = false, busy_ = false;
+  Snapshot snapshot_;
+  std::thread thread_;
+};
+
+}  // namespace hadal

@@ -1,0 +1,117 @@
+// The engine's thread: requests from many threads at once, cancelled, refused, ended; each hears of
+// its own tokens alone, to its end.
+#include "engine/engine_thread.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+
+#include "engine/testing.h"
+
+namespace hadal {
+namespace {
+
+using namespace hadal::testing;  // NOLINT: the tests' own words
+
+/// Collects the tokens of a request's samples, and when all have ended.
+class Collector {
+ public:
+  explicit Collector(int64_t n) : got_(static_cast<size_t>(n)), left_(n) {}
+  EngineThread::Listener listener() {
+    return [this](int64_t sample, const TokenEvent& event) {
+      Got& got = got_[static_cast<size_t>(sample)];
+      got.events.push_back(event);
+      if (event.token >= 0) got.tokens.push_back(event.token);
+      if (event.finish != FinishReason::kNone && --left_ == 0) done_.set_value();
+    };
+  }
+  std::vector<Got>& wait() {
+    done_.get_future().wait();
+    return got_;
+  }
+
+ private:
+  std::vector<Got> got_;
+  std::atomic<int64_t> left_;
+  std::promise<void> done_;
+};
+
+TEST(EngineThread, ManyThreadsGetWhatEachGetsAlone) {
+  const Loaded l = load(golden("llama"));
+  const int64_t vocab = l.engine->spec().vocab_size;
+  std::vector<Request> requests;
+  std::vector<Got> expected;
+  for (uint32_t i = 0; i < 12; ++i) {
+    requests.push_back(request(i, 5 + 7 * i, 10, vocab));
+    expected.push_back(run(*l.engine, {requests.back()}, false)[0]);
+  }
+  EngineThread engine(*l.engine);
+  std::vector<std::thread> users;
+  for (size_t i = 0; i < requests.size(); ++i)
+    users.emplace_back([&, i] {
+      Collector collector(1);
+      ASSERT_TRUE(engine.submit(requests[i], 1, collector.listener()));
+      EXPECT_EQ(collector.wait()[0].tokens, expected[i].tokens) << i;
+    });
+  for (std::thread& user : users) user.join();
+  engine.drain();
+  const auto snapshot = engine.snapshot();
+  EXPECT_EQ(snapshot.waiting, 0);
+  EXPECT_EQ(snapshot.running, 0);
+  EXPECT_EQ(snapshot.cache_used, 0);
+}
+
+TEST(EngineThread, WhatIsCancelledIsHeardOfNoMore) {
+  const Loaded l = load(golden("llama"));
+  const int64_t vocab = l.engine->spec().vocab_size;
+  EngineThread engine(*l.engine);
+  std::atomic<int64_t> heard = 0;
+  const auto ticket =
+      engine.submit(request(1, 10, 300, vocab), 2, [&](int64_t, const TokenEvent&) { ++heard; });
+  ASSERT_TRUE(ticket);
+  while (heard < 3) std::this_thread::yield();
+  engine.cancel(*ticket);
+  engine.drain();
+  const int64_t then = heard;
+  Collector other(1);
+  ASSERT_TRUE(engine.submit(request(2, 10, 20, vocab), 1, other.listener()));
+  EXPECT_EQ(other.wait()[0].tokens.size(), 20U);
+  EXPECT_EQ(heard, then);
+  EXPECT_LT(then, 600);
+}
+
+TEST(EngineThread, RefusesWhatCannotBeServedOrMustWaitTooLong) {
+  const Loaded l = load(golden("llama"));
+  const int64_t vocab = l.engine->spec().vocab_size;
+  EngineThread engine(*l.engine, {.waiting_requests = 1000, .waiting_tokens = 300});
+  Collector wrong(2);
+  ASSERT_TRUE(engine.submit({}, 2, wrong.listener()));
+  for (const Got& got : wrong.wait()) {
+    ASSERT_EQ(got.events.size(), 1U);
+    EXPECT_EQ(got.events[0].error->code, ErrorCode::kUsage);
+  }
+  const auto refused = engine.submit(request(1, 301, 1, vocab), 1, {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kBusy);
+}
+
+TEST(EngineThread, TheEndOfTheThreadIsToldToAll) {
+  const Loaded l = load(golden("llama"));
+  const int64_t vocab = l.engine->spec().vocab_size;
+  Collector collector(1), waits(1);
+  {
+    EngineThread engine(*l.engine);
+    ASSERT_TRUE(engine.submit(request(1, 10, 300, vocab), 1, collector.listener()));
+    ASSERT_TRUE(engine.submit(request(2, 10, 300, vocab), 1, waits.listener()));
+  }
+  for (Collector* c : {&collector, &waits}) {
+    const TokenEvent& last = c->wait()[0].events.back();
+    ASSERT_TRUE(last.error || last.finish == FinishReason::kLength);
+  }
+  // The engine itself is whole.
+  EXPECT_EQ(run(*l.engine, {request(3, 10, 5, vocab)}, false)[0].tokens.size(), 5U);
+}
+
+}  // namespace
+}  // namespace hadal
