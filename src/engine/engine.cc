@@ -5,17 +5,11 @@
 #include <cmath>
 #include <utility>
 
+#include "base/limits.h"
 #include "contract/sample.h"
 
 namespace hadal {
 namespace {
-
-Status check_range(const char* name, double value, double low, double high) {
-  if (value >= low && value <= high) return {};
-  std::string text = std::to_string(value);
-  return usage_error(std::string(name) + " is " + text + ", expected a number from " +
-                     std::to_string(low) + " to " + std::to_string(high));
-}
 
 Status check_whole(const char* name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return {};
@@ -33,14 +27,13 @@ Status check_request(const Request& request, int64_t vocab_size) {
     return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " +
                        std::to_string(vocab_size));
   const SamplingParams& s = request.sampling;
-  HADAL_TRY(check_range("temperature", static_cast<double>(s.temperature), 0, 100));
-  HADAL_TRY(check_whole("top_k", s.top_k, 0, INT32_MAX));
-  HADAL_TRY(check_range("top_p", static_cast<double>(s.top_p), 0, 1));
-  HADAL_TRY(check_range("min_p", static_cast<double>(s.min_p), 0, 1));
-  HADAL_TRY(
-      check_range("repetition_penalty", static_cast<double>(s.repetition_penalty), 0.01, 100));
-  HADAL_TRY(check_range("presence_penalty", static_cast<double>(s.presence_penalty), -100, 100));
-  HADAL_TRY(check_range("frequency_penalty", static_cast<double>(s.frequency_penalty), -100, 100));
+  HADAL_TRY(check_limit(limit("temperature"), s.temperature));
+  HADAL_TRY(check_limit(limit("top_k"), int64_t{s.top_k}));
+  HADAL_TRY(check_limit(limit("top_p"), s.top_p));
+  HADAL_TRY(check_limit(limit("min_p"), s.min_p));
+  HADAL_TRY(check_limit(limit("repetition_penalty"), s.repetition_penalty));
+  HADAL_TRY(check_limit(limit("presence_penalty"), s.presence_penalty));
+  HADAL_TRY(check_limit(limit("frequency_penalty"), s.frequency_penalty));
   for (const int64_t rows : request.chunks) HADAL_TRY(check_whole("a chunk", rows, 1, INT32_MAX));
   HADAL_TRY(check_whole("logits_from", request.logits_from, 0,
                         static_cast<int64_t>(request.prompt.size()) - 1));

@@ -10,13 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/result.h"
 #include "base/token_id.h"
 
 namespace hadal {
 
 /// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
-constexpr int64_t kMaxTopLogprobs = 20;
+constexpr int64_t kMaxTopLogprobs = limit("top_logprobs").most;
 
 /// How the next token is chosen. The defaults are greedy decoding without penalties; what a model's
 /// makers recommend is filled in by the session (text/chat/recommended.h).

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "checkpoint/printable.h"
+#include "text/chat/json_reader.h"
 
 namespace hadal::chat {
 namespace {
@@ -60,20 +60,7 @@ void write(const OrderedJson& value, int indent, int level, std::string& out) {
 }  // namespace
 
 Result<OrderedJson> parse_json(std::string_view text, std::string_view what) {
-  bool deep = false;
-  const auto limit = [&deep](int depth, OrderedJson::parse_event_t, OrderedJson&) {
-    deep = deep || depth > kMaxDepth;
-    return !deep;
-  };
-  try {
-    OrderedJson value = OrderedJson::parse(text, limit);
-    if (deep)
-      return usage_error(std::string(what) + ": JSON nested deeper than " +
-                         std::to_string(kMaxDepth) + " levels");
-    return value;
-  } catch (const OrderedJson::exception& e) {
-    return usage_error(std::string(what) + ": no valid JSON: " + printable(e.what(), 200));
-  }
+  return read_json(text, what, JsonKeys::kLastCounts);
 }
 
 std::string python_json(const OrderedJson& value, int indent) {

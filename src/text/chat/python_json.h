@@ -14,8 +14,8 @@ namespace hadal::chat {
 
 using OrderedJson = nlohmann::ordered_json;
 
-/// JSON text with at most kMaxDepth levels; errors say what is wrong, `what` names it.
-inline constexpr int kMaxDepth = 64;
+/// JSON text; `what` names it. Of a key that occurs twice the last value counts, as in Python.
+/// Errors: see read_json (json_reader.h).
 Result<OrderedJson> parse_json(std::string_view text, std::string_view what);
 
 /// `indent` < 0: one line with ", " and ": ".

@@ -146,6 +146,10 @@ Status read_response_format(const OrderedJson& root, ChatRequest& request) {
 
 Result<ChatRequest> parse_chat_request(std::string_view json) {
   HADAL_TRY(const OrderedJson root, chat::parse_json(json, "request"));
+  return read_chat_request(root);
+}
+
+Result<ChatRequest> read_chat_request(const OrderedJson& root) {
   if (!root.is_object()) return wrong("request", "an object", root);
   ChatRequest request;
   const OrderedJson* messages = member(root, "messages");

@@ -11,6 +11,7 @@
 // the APIs have many more.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
 #include "base/result.h"
@@ -20,5 +21,8 @@ namespace hadal {
 
 /// Errors: kUsage with the path of the field, "messages[3].content: …".
 Result<ChatRequest> parse_chat_request(std::string_view json);
+
+/// The same of JSON that was read already.
+Result<ChatRequest> read_chat_request(const nlohmann::ordered_json& root);
 
 }  // namespace hadal
