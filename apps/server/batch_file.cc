@@ -21,6 +21,8 @@ constexpr std::string_view kIdStart = "batch_req_";
 constexpr std::string_view kLineStart = R"({"id":"batch_req_)";
 /// A result may be as long as its answers: n of them, with log-probabilities.
 constexpr int64_t kMostResultBytes = int64_t{4} << 30;
+/// A line is a body and a little around it.
+constexpr int64_t kMostLineBytes = limit("body").most + 4096;
 constexpr size_t kPiece = size_t{1} << 18;
 
 std::string system_says(const std::string& name, const char* what) {
@@ -149,8 +151,7 @@ Request call_of(Result<Call> call) {
 }  // namespace
 
 Result<BatchReader> BatchReader::open(const std::filesystem::path& path) {
-  // A line is a body and a little around it.
-  HADAL_TRY(LineReader lines, LineReader::open(path, limit("body").most + 4096));
+  HADAL_TRY(LineReader lines, LineReader::open(path, kMostLineBytes));
   return BatchReader(std::move(lines));
 }
 
@@ -161,17 +162,17 @@ Result<std::optional<BatchItem>> BatchReader::next() {
     constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
     if (line->number == 1 && line->text.starts_with(kByteOrderMark))
       line->text.erase(0, kByteOrderMark.size());
-    if (blank(line->text)) continue;
+    if (line->bytes <= kMostLineBytes && blank(line->text)) continue;
     return std::optional<BatchItem>(item_of(*line));
   }
 }
 
 BatchItem BatchReader::item_of(const LineReader::Line& line) {
   BatchItem item{.line = line.number};
-  if (static_cast<int64_t>(line.text.size()) < line.bytes) {
+  if (line.bytes > kMostLineBytes) {
     item.request = fault(line.number, "line_too_long",
                          std::to_string(line.bytes) + " bytes were found, at most " +
-                             std::to_string(limit("body").most + 4096) + " are read");
+                             std::to_string(kMostLineBytes) + " are read");
     return item;
   }
   const Result<Json> root =

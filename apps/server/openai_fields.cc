@@ -196,7 +196,7 @@ Status read_logit_bias(Fields& fields, AnswerOptions& options) {
   HADAL_TRY(check_limit(limit("logit_bias"), static_cast<int64_t>(value->size()), path));
   std::set<int64_t> seen;
   for (const auto& [key, bias] : value->items()) {
-    const std::string where = path + "[" + quote(key, 40) + "]";
+    const std::string where = path + chat::json_step(key);
     int64_t id = 0;
     const auto read = std::from_chars(key.data(), key.data() + key.size(), id);
     if (read.ec != std::errc() || read.ptr != key.data() + key.size())

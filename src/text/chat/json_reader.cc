@@ -10,16 +10,15 @@
 #include "checkpoint/printable.h"
 
 namespace hadal::chat {
-namespace {
-
-/// ".key" or, where it is no plain name, ["key"].
-std::string step_to(const std::string& key) {
+std::string json_step(const std::string& key) {
   const bool plain =
       !key.empty() && key.size() <= 80 && std::all_of(key.begin(), key.end(), [](unsigned char c) {
         return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '$';
       });
   return plain ? "." + key : "[" + quote(key, 40) + "]";
 }
+
+namespace {
 
 /// Receives the parser's events and builds the value; the first fault ends it.
 class Builder final : public nlohmann::json_sax<OrderedJson> {
@@ -80,7 +79,7 @@ class Builder final : public nlohmann::json_sax<OrderedJson> {
         const size_t at = level.value->size() - (&level != &levels_.back() ? 1 : 0);
         path += "[" + std::to_string(at) + "]";
       } else if (!level.places.empty()) {
-        const std::string step = step_to(level.key);
+        const std::string step = json_step(level.key);
         path += path.empty() && step[0] == '.' ? step.substr(1) : step;
       }
     }

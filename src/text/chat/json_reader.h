@@ -23,6 +23,9 @@ enum class JsonKeys : uint8_t {
   kUnique,      ///< refused: readers that differ in what they take would see two requests
 };
 
+/// How a path goes on into an object: ".key", or ["key"] where the key is no plain name.
+std::string json_step(const std::string& key);
+
 /// Where a request's body stands in a text.
 enum class JsonBody : uint8_t {
   kRoot,    ///< it is all of it
