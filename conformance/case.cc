@@ -372,6 +372,7 @@ constexpr std::pair<uint32_t, MakeCases> kMakers[] = {
     {HADAL_OP_HC_POST, hc_post_cases},
     {HADAL_OP_INDEX_BLOCKS, index_blocks_cases},
     {HADAL_OP_ENGRAM_GATE, engram_gate_cases},
+    {HADAL_OP_LORA_ADD, lora_add_cases},
     {HADAL_OP_SAMPLE, sample_cases},
 };
 

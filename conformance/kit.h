@@ -241,6 +241,7 @@ void compress_cases(Random& random, bool quick, std::vector<Case>& cases);
 void hc_pre_cases(Random& random, bool quick, std::vector<Case>& cases);
 void hc_post_cases(Random& random, bool quick, std::vector<Case>& cases);
 void engram_gate_cases(Random& random, bool quick, std::vector<Case>& cases);
+void lora_add_cases(Random& random, bool quick, std::vector<Case>& cases);
 
 // ---- running a case
 

@@ -40,6 +40,7 @@ constexpr std::pair<uint32_t, Operator> kOperators[] = {
     {HADAL_OP_HC_PRE, ref::hc_pre},
     {HADAL_OP_HC_POST, ref::hc_post},
     {HADAL_OP_ENGRAM_GATE, ref::engram_gate},
+    {HADAL_OP_LORA_ADD, ref::lora_add},
 };
 
 Operator find_operator(uint32_t id) {

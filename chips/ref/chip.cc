@@ -56,6 +56,7 @@ constexpr std::pair<uint32_t, Operator> kOperators[] = {
     {HADAL_OP_HC_POST, hc_post},
     {HADAL_OP_INDEX_BLOCKS, index_blocks},
     {HADAL_OP_ENGRAM_GATE, engram_gate},
+    {HADAL_OP_LORA_ADD, lora_add},
 };
 
 Operator find_operator(uint32_t id) {

@@ -112,5 +112,6 @@ hadal_status compress(const Call& call);
 hadal_status hc_pre(const Call& call);
 hadal_status hc_post(const Call& call);
 hadal_status engram_gate(const Call& call);
+hadal_status lora_add(const Call& call);
 
 }  // namespace hadal::ref

@@ -245,6 +245,8 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return router_bounds(c, operand, expected);
     case HADAL_OP_GROUPED_MATMUL:
       return grouped_bounds(c, expected, numerics);
+    case HADAL_OP_LORA_ADD:
+      return lora_bounds(c, expected, numerics);
     case HADAL_OP_COMPRESS:
       return compress_bounds(c);
     case HADAL_OP_HC_PRE:

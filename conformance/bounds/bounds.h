@@ -63,6 +63,7 @@ struct Product {
 std::vector<double> matmul_bounds(const Case& c, const Bytes& expected, const Numerics& numerics);
 std::vector<double> grouped_bounds(const Case& c, const Bytes& expected, const Numerics& numerics);
 std::vector<double> gated_matmul_bounds(const Case& c, const Numerics& numerics);
+std::vector<double> lora_bounds(const Case& c, const Bytes& expected, const Numerics& numerics);
 std::vector<double> moe_experts_bounds(const Case& c, const Numerics& numerics);
 std::vector<double> attention_bounds(const Case& c, const Bytes& expected,
                                      const Numerics& numerics);

@@ -187,6 +187,44 @@ std::vector<double> grouped_bounds(const Case& c, const Bytes& expected, const N
   return bound;
 }
 
+/// The product with A and its rounding to fp32 go through B; a row without an adapter keeps its
+/// bits.
+std::vector<double> lora_bounds(const Case& c, const Bytes& expected, const Numerics& numerics) {
+  const Operand& x = c.operands[HADAL_LORA_ADD_X];
+  const Operand& out = c.operands[HADAL_LORA_ADD_OUT];
+  const auto* adapter = c.operands[HADAL_LORA_ADD_ADAPTER].values<int32_t>();
+  const auto* row_seq = c.operands[HADAL_LORA_ADD_ROW_SEQ].values<int32_t>();
+  const Product a(x, c.operands[HADAL_LORA_ADD_A], numerics);
+  const int64_t rank = a.n, rows = x.shape[0];
+  std::vector<float> y(static_cast<size_t>(rows * rank));
+  std::vector<double> error(y.size());
+  for (int64_t t = 0; t < rows; ++t)
+    for (int64_t r = 0; r < rank && adapter[row_seq[t]] >= 0; ++r) {
+      const double exact = a.exact(t, adapter[row_seq[t]], r);
+      const auto i = static_cast<size_t>(t * rank + r);
+      y[i] = static_cast<float>(exact);
+      error[i] = a.bound(t, adapter[row_seq[t]], r) + 2 * kEps * std::fabs(exact);
+    }
+  const Operand between = floats({rows, rank}, HADAL_DIM_T, y);
+  const Product b(between, c.operands[HADAL_LORA_ADD_B], numerics);
+  std::vector<double> bound;
+  for (int64_t t = 0; t < rows; ++t)
+    for (int64_t n = 0; n < b.n; ++n) {
+      const int32_t of = adapter[row_seq[t]];
+      const auto i = static_cast<int64_t>(bound.size());
+      double sum = 0;
+      if (of >= 0) {
+        sum = b.bound(t, of, n) +
+              2 * kEps * (std::fabs(value(expected, i)) + std::fabs(value(out.data, i)));
+        for (int64_t r = 0; r < rank; ++r)
+          sum += std::fabs(static_cast<double>(b.w[(of * b.n + n) * rank + r])) *
+                 error[static_cast<size_t>(t * rank + r)];
+      }
+      bound.push_back(sum);
+    }
+  return bound;
+}
+
 namespace {
 
 double silu(double g) { return g / (1 + std::exp(-g)); }

@@ -304,6 +304,11 @@ void after(Call& call) {
           call.fault == kForgetsKeyWeight || call.fault == kForgetsRootWidth)
         gate_streams(call);
       break;
+    case HADAL_OP_LORA_ADD: {
+      const View out = call.view(HADAL_LORA_ADD_OUT);
+      if (call.fault == kDependsOnLoraRows && out.extents[0] > 1) each(out, next_bit);
+      break;
+    }
     case HADAL_OP_GATHER_ROWS:
       if (call.fault == kFlushesWholeNumbers) flush_whole_numbers(call.view(HADAL_GATHER_ROWS_OUT));
       break;

@@ -501,6 +501,33 @@ void before_sample(Call& call) {
   }
 }
 
+void before_lora(Call& call) {
+  const View adapter = call.view(HADAL_LORA_ADD_ADAPTER);
+  switch (call.fault) {
+    case kNoAdapterIsFirst:
+      change_ints(call, HADAL_LORA_ADD_ADAPTER, [](int32_t a, int64_t) { return a == -1 ? 0 : a; });
+      break;
+    case kOneAdapterForAll:
+      change_ints(call, HADAL_LORA_ADD_ROW_SEQ,
+                  [&](int32_t s, int64_t) { return s >= 0 && s < adapter.extents[0] ? 0 : s; });
+      break;
+    case kForgetsLora:
+      each(call.view(HADAL_LORA_ADD_OUT), [&](float* x) { call.keep(x); });
+      break;
+    case kRoundsRankToHalf:
+      clear_bits(call, HADAL_LORA_ADD_X, 0xffff0000u);
+      break;
+    case kClampsAdapter:
+      change_ints(call, HADAL_LORA_ADD_ADAPTER,
+                  [last = call.view(HADAL_LORA_ADD_A).extents[0] - 1](int32_t a, int64_t) {
+                    return std::clamp(a, -1, static_cast<int32_t>(last));
+                  });
+      break;
+    default:
+      break;
+  }
+}
+
 // Operators that only move numbers.
 void before_copy(Call& call) {
   switch (call.op.id) {
@@ -575,6 +602,9 @@ void before(Call& call) {
       if (call.fault == kForgetsEngramFloor) call.op.attr.engram.floor = 0;
       if (call.fault == kForgetsEngramEps) call.op.attr.engram.eps = 0;
       each(call.view(HADAL_ENGRAM_GATE_X), [&](float* x) { call.saved.push_back(*x); });
+      break;
+    case HADAL_OP_LORA_ADD:
+      before_lora(call);
       break;
     case HADAL_OP_COMPRESS:
       before_compress(call);

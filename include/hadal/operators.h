@@ -87,6 +87,7 @@ typedef enum hadal_op_id {
   HADAL_OP_HC_POST = 24,
   HADAL_OP_INDEX_BLOCKS = 25,
   HADAL_OP_ENGRAM_GATE = 26,
+  HADAL_OP_LORA_ADD = 27,
   HADAL_OP_ID_FORCE_32BIT = 0x7fffffff
 } hadal_op_id;
 
@@ -401,6 +402,19 @@ typedef enum hadal_operands_ENGRAM_GATE {
   HADAL_ENGRAM_GATE_K_WEIGHT = 4, /* weight, [n * d], F32, use: vector */
   HADAL_ENGRAM_GATE_OPERANDS = 5
 } hadal_operands_ENGRAM_GATE;
+
+/* out[t] <- out[t] + B_a (A_a x[t]), a = ADAPTER[ROW_SEQ[t]]; rows with a = -1 keep their bits */
+typedef enum hadal_operands_LORA_ADD {
+  HADAL_LORA_ADD_X = 0, /* in, [M, K], F32, what the matmul multiplied */
+  /* weight, [E, R, K], any, of E adapters, the lower ranks padded with zeros; use: matmul */
+  HADAL_LORA_ADD_A = 1,
+  /* weight, [E, N, R], any, factors of the adapters multiplied in; use: matmul */
+  HADAL_LORA_ADD_B = 2,
+  HADAL_LORA_ADD_ADAPTER = 3, /* in, [S], I32, a sequence's adapter, -1: none */
+  HADAL_LORA_ADD_ROW_SEQ = 4, /* in, [M], I32 */
+  HADAL_LORA_ADD_OUT = 5, /* inout, [M, N], F32, the matmul's result */
+  HADAL_LORA_ADD_OPERANDS = 6
+} hadal_operands_LORA_ADD;
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,8 @@ namespace hadal::cpu {
 
 extern const Operator kAdd, kCompress, kConvert, kCopyBlocks, kEmbed, kEngramGate, kGatedMatmul,
     kGatherRows, kGqaAttention, kGroupedMatmul, kHcPost, kHcPre, kIndexBlocks, kIndexTopk, kKvWrite,
-    kLatentAttention, kMatmul, kMoeCombine, kMoeSort, kNorm, kRope, kRouter, kSample, kSwiglu;
+    kLatentAttention, kLoraAdd, kMatmul, kMoeCombine, kMoeSort, kNorm, kRope, kRouter, kSample,
+    kSwiglu;
 
 /// By id; null where this chip does not have the operator.
 std::span<const Operator* const> operators();
