@@ -49,6 +49,7 @@ Request random_request(const Engine& engine, std::mt19937& random, int64_t promp
     r.prompt.push_back(
         static_cast<TokenId>(random() % static_cast<uint64_t>(engine.spec().vocab_size)));
   r.max_new_tokens = new_tokens;
+  if (!engine.runner().adapters().empty()) r.adapter = 0;  // what one costs
   return r;
 }
 

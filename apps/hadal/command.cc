@@ -29,6 +29,25 @@ void print_chip_line(std::string_view line) {
   if (!text.empty()) print_note("hadal: chip: " + text);
 }
 
+namespace {
+
+constexpr const char* kNoAdapter = "none";
+
+/// "a=b" to (a, b); without a '=' the value is empty, and who takes it says what it makes of that.
+std::pair<std::string, std::string> split_option(const std::string& option) {
+  const size_t at = std::min(option.find('='), option.size());
+  return {option.substr(0, at), option.substr(std::min(at + 1, option.size()))};
+}
+
+/// What is wrong with an argument of --lora.
+std::string check_lora(const std::string& argument) {
+  const auto [name, folder] = split_option(argument);
+  if (name.empty() || folder.empty()) return "expected NAME=FOLDER, found " + argument;
+  return name == kNoAdapter ? "an adapter cannot be called none" : "";
+}
+
+}  // namespace
+
 void ModelFlags::declare(CLI::App& command) {
   command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
       ->required();
@@ -73,19 +92,33 @@ void ModelFlags::declare(CLI::App& command) {
                   "default as many as exactness needs")
       ->group("Advanced")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command
+      .add_option("--lora", lora,
+                  "NAME=FOLDER, a low-rank adapter as peft writes it (may be repeated)")
+      ->check(check_lora)
+      ->allow_extra_args(false);
   declare_pre_tokenizer(command, pre_tokenizer);
+}
+
+void ModelFlags::declare_adapter(CLI::App& command) {
+  command.add_option("--adapter", adapter,
+                     "the adapter of --lora to use, or none; by default the only one there is");
+}
+
+Result<std::string> ModelFlags::chosen_adapter() const {
+  if (adapter) return *adapter == kNoAdapter ? std::string() : *adapter;
+  if (lora.size() > 1)
+    return usage_error(
+        "several adapters are loaded: say which one by --adapter NAME, or --adapter none");
+  return lora.empty() ? std::string() : split_option(lora[0]).first;
 }
 
 namespace {
 
-/// "a=b" to (a, b); without a '=' the value is empty, and the chip says what it makes of that.
 std::vector<std::pair<std::string, std::string>> split_options(
     const std::vector<std::string>& options) {
   std::vector<std::pair<std::string, std::string>> pairs;
-  for (const std::string& option : options) {
-    const size_t at = std::min(option.find('='), option.size());
-    pairs.emplace_back(option.substr(0, at), option.substr(std::min(at + 1, option.size())));
-  }
+  for (const std::string& option : options) pairs.push_back(split_option(option));
   return pairs;
 }
 
@@ -106,6 +139,10 @@ RunnerOptions ModelFlags::runner(int64_t needed) const {
   o.context = ctx.value_or(needed);
   o.cache_tokens = cache_tokens.value_or(0);
   o.tail_rows = v41_tail;
+  for (const std::string& option : lora) {
+    const auto [name, folder] = split_option(option);
+    o.adapters.push_back({.name = name, .folder = folder});
+  }
   return o;
 }
 

@@ -60,8 +60,15 @@ struct ModelFlags {
   std::string weights = "native";
   std::string pre_tokenizer;
   std::optional<int64_t> ctx, cache_tokens, v41_tail;
+  std::vector<std::string> lora;       ///< "NAME=FOLDER"
+  std::optional<std::string> adapter;  ///< --adapter, where it is declared
 
   void declare(CLI::App& command);
+  /// Declares --adapter: of a command that runs one request.
+  void declare_adapter(CLI::App& command);
+  /// The name of the adapter that the request uses, "" for none: the one that was named, else the
+  /// only one there is.
+  [[nodiscard]] Result<std::string> chosen_adapter() const;
   [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const {
     return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
   }

@@ -53,6 +53,7 @@ Status run(const Options& o, Output& out) {
                         std::to_string(limit));
   AnswerOptions wanted = o.answer.answer();
   wanted.ignore_ending = o.ignore_eos;
+  HADAL_TRY(wanted.adapter, o.model.chosen_adapter());
   const int64_t most = wanted.max_new_tokens > 0 ? wanted.max_new_tokens : limit;
   SessionOptions options = o.model.session(std::min(limit, n + most));
   options.runner.max_sequences = options.runner.max_logit_rows = 1;
@@ -94,6 +95,7 @@ void add_generate(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("generate", "continue raw ids or text, without a chat format");
   o->model.declare(*c);
+  o->model.declare_adapter(*c);
   c->add_option("--ids", o->ids, "the prompt as token ids, commas between; -: from standard input");
   c->add_option(
       "--text", o->text,

@@ -37,6 +37,9 @@ Status add_neighbours(Engine& engine, int64_t count, int64_t length) {
       other.prompt.push_back(
           static_cast<TokenId>(random() % static_cast<uint64_t>(engine.spec().vocab_size)));
     other.max_new_tokens = 1 + static_cast<int64_t>(random() % 8);
+    // Neighbours have no adapter, or each another one.
+    other.adapter =
+        static_cast<int32_t>(i % (static_cast<int64_t>(engine.runner().adapters().size()) + 1)) - 1;
     HADAL_TRY(engine.add(std::move(other)));
   }
   return {};
@@ -55,6 +58,7 @@ Status run(const Options& o) {
     return usage_error("--from " + std::to_string(o.from) +
                        (o.mtp ? ": goes with the main model's logits alone"
                               : ": the last position is " + std::to_string(n - 1)));
+  HADAL_TRY(const std::string adapter, o.model.chosen_adapter());
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   RunnerOptions runner = o.model.runner(*checkpoint, n + 16);
   HADAL_TRY(const int64_t model_limit,
@@ -77,6 +81,9 @@ Status run(const Options& o) {
   Request request;
   request.prompt.assign(ids.begin(), ids.end());
   request.chunks = chunks;
+  if (!adapter.empty()) {
+    HADAL_TRY(request.adapter, engine->runner().adapter_number(adapter));
+  }
   request.reuse_prefix = o.reuse > 0;
   request.logits_from = o.from;
   for (const int64_t id : ids)
@@ -119,6 +126,7 @@ void add_logits(CLI::App& app, Run& chosen) {
   CLI::App* c =
       app.add_subcommand("logits", "write the logits of every prompt position to a .npy file");
   o->model.declare(*c);
+  o->model.declare_adapter(*c);
   c->add_option("--ids", o->ids, "the prompt's token ids, commas between; -: from standard input")
       ->required();
   c->add_option("--out", o->out,

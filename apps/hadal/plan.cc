@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/printable.h"
 #include "command.h"
 #include "session/session.h"
 
@@ -31,6 +32,7 @@ struct Verdict {
   MemoryPlan memory;
   StepCost decode, prefill;
   FileTableTotals tables;
+  std::vector<std::string> adapters;  ///< their names
   double parameters = 0, active = 0;
   std::optional<Device::Peaks> peaks;
   double decode_rate = 0, prefill_rate = 0;  ///< tokens a second, at best
@@ -47,6 +49,8 @@ Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
       runner.step_cost({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(depth) + kPrompt / 2.0);
   v.disk = runner.from_disk(static_cast<double>(depth));
   v.tables = runner.file_tables();
+  for (const NamedAdapter& adapter : runner.adapters())
+    v.adapters.push_back(printable(adapter.name));
   v.parameters = v.tables.parameters;
   v.active = v.tables.used_by_a_token;
   bool quantised = false;
@@ -73,6 +77,7 @@ Json to_json(const Verdict& v, int64_t context) {
   j["context"] = context;
   j["bytes"] = {{"weights", v.memory.weights},
                 {"mapped", v.memory.mapped},
+                {"adapters", v.memory.adapters},
                 {"cache", v.memory.cache},
                 {"cache_per_token", v.memory.cache_per_token},
                 {"cache_kept", v.memory.cache_kept},
@@ -114,6 +119,9 @@ void print(Output& out, const Verdict& v, int64_t context) {
   if (v.tables.bytes > 0)
     out.print("  {:<18} {:10.1f} MiB, read from the file a few rows at a time\n", "tables",
               mib(v.tables.bytes));
+  if (v.memory.adapters > 0)
+    out.print("  {:<18} {:10.1f} MiB: {}\n", "adapters", mib(v.memory.adapters),
+              fmt::join(v.adapters, ", "));
   line("cache", v.memory.cache);
   out.print("  {:<18} {:10} tokens, {:.1f} KiB each", "  context", context,
             static_cast<double>(v.memory.cache_per_token) / 1024);

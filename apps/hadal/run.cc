@@ -80,6 +80,7 @@ class Chat {
   static Result<std::unique_ptr<Chat>> open(const Options& o, Output& out) {
     std::unique_ptr<Chat> chat(new Chat(o, out));
     HADAL_TRY(chat->start());
+    HADAL_TRY(o.model.chosen_adapter());  // a question too late to ask otherwise
     HADAL_TRY(std::unique_ptr<Checkpoint> checkpoint, o.model.open());
     HADAL_TRY(const int64_t limit, model_context(*checkpoint));
     SessionOptions options = o.model.session(limit);
@@ -99,8 +100,9 @@ class Chat {
     asked.messages.push_back({.role = "user", .content = question});
     ChatRequest request{
         .messages = asked.messages, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
-    HADAL_TRY(PreparedRequest prepared,
-              session_->prepare_chat(std::move(request), o_.answer.answer()));
+    AnswerOptions wanted = o_.answer.answer();
+    HADAL_TRY(wanted.adapter, o_.model.chosen_adapter());
+    HADAL_TRY(PreparedRequest prepared, session_->prepare_chat(std::move(request), wanted));
     HADAL_TRY(const Answer answer, print_answer(std::move(prepared)));
     HADAL_TRY(out_.flush());
     if (answer.end == AnswerEnd::kInterrupted && answer.usage.new_tokens == 0)
@@ -274,6 +276,7 @@ void add_run(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("run", "ask a model one question, or chat with it");
   o->model.declare(*c);
+  o->model.declare_adapter(*c);
   c->add_option(
       "PROMPT", o->prompt,
       "the question; a pipe or a file at standard input is read to its end and goes before it.\n"

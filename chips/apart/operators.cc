@@ -97,6 +97,8 @@ hadal_status check_support(Kind kind, const hadal_op& op, const hadal_tensor* te
                       : chip + " fuses nothing: it runs the parts of " + contract::op_name(op.id));
   if (kind == Kind::kRow8 && op.id == HADAL_OP_SAMPLE)
     return report(error, HADAL_UNSUPPORTED, chip + " leaves sampling to the host");
+  if (kind == Kind::kRow8 && op.id == HADAL_OP_LORA_ADD)
+    return report(error, HADAL_UNSUPPORTED, chip + " knows no adapters");
   if (const hadal_status s = contract::check_operands(op, tensors, error); s != HADAL_OK) return s;
   for (uint32_t i = 0; i < contract::operand_count(op.id); ++i) {
     if (!contract::present(tensors[i])) continue;

@@ -108,8 +108,10 @@ class CaseCheck {
     bool plain_weights = true;
     for (const Operand& o : c_.operands)
       plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
-    // What a chip has no form for is lowered, or done by the host: `sample` from 1.1 on.
+    // What a chip has no form for is lowered, or done by the host: `sample` from 1.1 on. Without
+    // lora_add there are no adapters.
     const bool optional = c_.id == HADAL_OP_GATED_MATMUL || has_parts(c_.id) ||
+                          c_.id == HADAL_OP_LORA_ADD ||
                           (c_.id == HADAL_OP_SAMPLE && chip_.is_1_1());
     if (!optional && plain_weights && !found.declined_weight && !found.declined_plane)
       return "declined, though no lowering exists: " + found.text;

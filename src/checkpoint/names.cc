@@ -203,6 +203,42 @@ std::string published_name(std::string_view model_type, std::string_view name) {
   return std::string(name);
 }
 
+namespace {
+
+/// Within a layer: transformers' modules of DeepSeek-V4, and the names of the published files.
+constexpr auto kV4Modules = std::to_array<NameRow>({
+    {"self_attn.q_a_proj", "attn.wq_a"},
+    {"self_attn.q_b_proj", "attn.wq_b"},
+    {"self_attn.kv_proj", "attn.wkv"},
+    {"self_attn.o_a_proj", "attn.wo_a"},
+    {"self_attn.o_b_proj", "attn.wo_b"},
+    {"self_attn.compressor.kv_proj", "attn.compressor.wkv"},
+    {"self_attn.compressor.gate_proj", "attn.compressor.wgate"},
+    {"self_attn.compressor.indexer.kv_proj", "attn.indexer.compressor.wkv"},
+    {"self_attn.compressor.indexer.gate_proj", "attn.indexer.compressor.wgate"},
+    {"self_attn.compressor.indexer.q_b_proj", "attn.indexer.wq_b"},
+    {"self_attn.compressor.indexer.scorer.weights_proj", "attn.indexer.weights_proj"},
+    {"mlp.gate", "ffn.gate"},
+    {"mlp.shared_experts.gate_proj", "ffn.shared_experts.w1"},
+    {"mlp.shared_experts.down_proj", "ffn.shared_experts.w2"},
+    {"mlp.shared_experts.up_proj", "ffn.shared_experts.w3"},
+});
+
+}  // namespace
+
+std::string adapted_name(std::string_view model_type, std::string_view module) {
+  constexpr std::string_view kModel = "model.", kLayers = "layers.";
+  const bool v4 = model_type.starts_with("deepseek_v4");
+  if (!v4) return (module.starts_with(kLayers) ? "model." : "") + std::string(module) + ".weight";
+  std::string name(module.substr(module.starts_with(kModel) ? kModel.size() : 0));
+  const size_t number = name.find('.', kLayers.size());
+  if (name.starts_with(kLayers) && number != std::string::npos)
+    for (const NameRow& row : kV4Modules)
+      if (std::string_view(name).substr(number + 1) == row.gguf)
+        name = name.substr(0, number + 1) + std::string(row.official);
+  return name + ".weight";
+}
+
 // --- the way back, for writing
 
 std::string gguf_name(const Architecture& architecture, std::string_view official) {

@@ -27,6 +27,12 @@ std::string official_name(std::string_view architecture, std::string_view gguf_n
 /// that transformers saved begins with "model." and calls a few tensors differently.
 std::string published_name(std::string_view model_type, std::string_view name);
 
+/// The official name of the matrix that an adapter's module adapts, in a model of this type.
+/// "model.layers.0.self_attn.q_proj", or without "model." as transformers' headless models call it,
+/// → "model.layers.0.self_attn.q_proj.weight". V4's modules are called otherwise in transformers
+/// than in the published files: either name is understood.
+std::string adapted_name(std::string_view model_type, std::string_view module);
+
 /// What the tensors say about the model, for keys that a file may leave out.
 struct GgufTensorFacts {
   bool has_output = false;     ///< output.weight is there: the head is not tied to the embedding

@@ -79,6 +79,10 @@ Result<SeqId> Engine::add(Request request) {
 
 Result<std::vector<SeqId>> Engine::add_samples(const Request& request, int64_t n) {
   HADAL_TRY(check_request(request, runner_->spec().vocab_size));
+  if (request.adapter != -1 && !runner_->has_adapter(request.adapter))
+    return usage_error("adapter " + std::to_string(request.adapter) + " is not loaded; -1 is none");
+  // The prefix tree does not know adapters: rows computed with one are not shared.
+  if (request.adapter != -1) request.reuse_prefix = false;
   const auto size = static_cast<int64_t>(request.prompt.size());
   if (size > longest_)
     return memory_error("the prompt has " + std::to_string(size) + " tokens, the " +

@@ -21,8 +21,17 @@ Error context_error(std::string message, int64_t fits) {
   return error;
 }
 
-/// What a chip declines, in one line: each operator, how often, and the first reason.
-Error declines(const std::string& chip, const std::map<std::string, std::string>& declined) {
+std::string gib(uint64_t bytes) {
+  const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30);
+  char text[32];
+  std::snprintf(text, sizeof text, value < 0.1 ? "%.3f GiB" : "%.2f GiB", value);
+  return text;
+}
+
+}  // namespace
+
+Error declined_operators(const std::string& chip,
+                         const std::map<std::string, std::string>& declined) {
   std::map<std::string, std::pair<int, std::string>> groups;
   for (const auto& [what, why] : declined) {
     auto& [count, reason] = groups[what.substr(0, what.find('('))];
@@ -36,15 +45,6 @@ Error declines(const std::string& chip, const std::map<std::string, std::string>
   }
   return failed(std::move(text));
 }
-
-std::string gib(uint64_t bytes) {
-  const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << 30);
-  char text[32];
-  std::snprintf(text, sizeof text, value < 0.1 ? "%.3f GiB" : "%.2f GiB", value);
-  return text;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
                                                        const RunnerOptions& options) {
@@ -83,6 +83,7 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
+  limits.adapters = options.more_adapters || !options.adapters.empty();
   const int64_t positions = r->context_ + (options.draft ? 1 : 0);  // a draft stands one further
   r->blocks_ =
       blocks_of_groups(spec, positions, limits.sequences, limits.tokens, options.cache_tokens);
@@ -110,14 +111,15 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
             WeightLoader::plan(*r->device_, r->model_->weights(), options.weights));
   r->loader_ = std::make_unique<WeightLoader>(std::move(weights));
 
-  const StepCost worst = r->step_cost(limits.dims(), static_cast<double>(r->context_));
-  if (!worst.declined.empty()) return declines(options.device.chip, worst.declined);
-  r->scratch_bytes_ = worst.scratch_bytes;
-  r->workspace_bytes_ = worst.workspace_bytes;
+  HADAL_TRY(Adapters adapters, r->plan_adapters(options.adapters));
+  r->scratch_bytes_ = adapters.cost.scratch_bytes;
+  r->workspace_bytes_ = adapters.cost.workspace_bytes;
+  r->use_adapters(options.adapters, std::move(adapters));
   return r;
 }
 
-void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const {
+void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
+                          std::set<const AdapterBank*>* adapters) const {
   const auto limits = layout_->limits.dims();
   // Handles are left out, so that the answer is the same before and after the load.
   const auto takes = [&](const hadal_op& op, std::span<const Tensor> tensors) {
@@ -130,6 +132,7 @@ void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes)
   };
   Ops ops(sink, *layout_, takes, pass.sample);
   ((*model_).*pass.forward)(ops, *step_planes_);
+  if (adapters) adapters->insert(ops.adapters_used().begin(), ops.adapters_used().end());
   if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
 }
 
@@ -153,6 +156,7 @@ MemoryPlan ModelRunner::memory_plan() const {
   MemoryPlan m;
   m.weights = loader_->bytes();
   m.mapped = loader_->mapped_bytes();
+  m.adapters = banks_->bytes();
   const ModelSpec& spec = model_->spec();
   for (size_t p = 0; p < spec.planes.size(); ++p) {
     const PlaneGroup& group = spec.groups[spec.planes[p].group];
@@ -178,6 +182,7 @@ Status ModelRunner::check_memory() const {
   const uint64_t made = m.weights - m.mapped;
   std::string text = checkpoint_->path().string() + " needs " + gib(m.needed()) + " of memory (";
   if (made > 0) text += "weights " + gib(made) + ", ";
+  if (m.adapters > 0) text += "adapters " + gib(m.adapters) + ", ";
   text += "cache " + gib(m.cache) + ", working memory " + gib(m.scratch + m.step + m.workspace) +
           "), " + gib(m.available) + " are free";
   const uint64_t fixed = m.needed() - m.cache + m.cache_kept;
@@ -229,6 +234,7 @@ Status ModelRunner::load(const LoadProgress& progress) {
     HADAL_TRY(check_memory());
   }
   HADAL_TRY(loader_->load(checkpoint_->files(), progress));
+  HADAL_TRY(banks_->load());
   HADAL_TRY(inputs_, device_->allocate(layout_->input_bytes));
   HADAL_TRY(outputs_, device_->allocate(layout_->output_bytes));
   HADAL_TRY(scratch_, device_->allocate(scratch_bytes_));
@@ -240,15 +246,16 @@ Status ModelRunner::load(const LoadProgress& progress) {
       plane_handles_.push_back(memory.get());
       planes_.push_back(std::move(memory));
     }
-  const bool tape = !options_.eager;
-  if (!tape || !device_->has_program()) {
+  if (options_.eager || !device_->has_program()) {
     HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
   }
-  if (tape) {
-    HADAL_TRY(record(main_[0]));
-    if (draft_.forward) HADAL_TRY(record(draft_));
-  }
-  return {};
+  return record_all();
+}
+
+Status ModelRunner::record_all() {
+  if (options_.eager) return {};
+  HADAL_TRY(record(main_[0]));
+  return draft_.forward ? record(draft_) : Status();
 }
 
 Status ModelRunner::record(Pass& pass) {
@@ -256,7 +263,12 @@ Status ModelRunner::record(Pass& pass) {
   forward(pass, sink, nullptr);
   pass.tape.seal(*layout_, scratch_bytes_, step_planes_->count());
   if (!device_->has_program()) return {};
-  HADAL_TRY(pass.program, device_->prepare(pass.tape.head));
+  auto program = device_->prepare(pass.tape.head);
+  if (!program) {
+    pass.tape = {};  // the next step tries again
+    return std::move(program).error();
+  }
+  pass.program = *std::move(program);
   return {};
 }
 

@@ -5,10 +5,15 @@
 
 #include <array>
 #include <atomic>
+#include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/hash.h"
@@ -18,9 +23,19 @@
 #include "engine/step_inputs.h"
 #include "models/model.h"
 #include "ops/sink.h"
+#include "weights/adapters.h"
 #include "weights/loader.h"
 
 namespace hadal {
+
+/// An adapter that requests may use: how they call it, and where it lies. An empty one keeps a
+/// place free, so that those behind it keep their numbers.
+struct NamedAdapter {
+  std::string name;
+  std::filesystem::path folder;
+  [[nodiscard]] bool empty() const { return name.empty(); }
+  friend bool operator==(const NamedAdapter&, const NamedAdapter&) = default;
+};
 
 struct RunnerOptions {
   DeviceOptions device;
@@ -35,18 +50,22 @@ struct RunnerOptions {
   std::optional<int64_t> tail_rows;  ///< of FamilyOptions
   bool eager = false;                ///< run each operator at once instead of the tape
   bool check_memory = true;
+  std::vector<NamedAdapter> adapters;  ///< loaded with the model; a request names their places
+  bool more_adapters = false;          ///< set_adapters will be called, if there are none yet
   /// Asked if the model needs it: who opens the model knows the tokenizer.
   std::function<Result<CompressedVocabulary>()> compressed_vocabulary;
 };
 
 /// Memory that a model takes, in bytes, and what the machine has.
 struct MemoryPlan {
-  uint64_t weights = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
+  uint64_t weights = 0, adapters = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
   uint64_t mapped = 0;  ///< of the weights: read where the file is mapped
   uint64_t available = 0;
   uint64_t cache_per_token = 0;  ///< of groups that keep all rows
   uint64_t cache_kept = 0;       ///< of those that keep only the last rows
-  [[nodiscard]] uint64_t total() const { return weights + cache + scratch + step + workspace; }
+  [[nodiscard]] uint64_t total() const {
+    return weights + adapters + cache + scratch + step + workspace;
+  }
   /// What must be in memory.
   [[nodiscard]] uint64_t needed() const { return total() - mapped; }
   [[nodiscard]] bool fits() const { return needed() <= available; }
@@ -64,6 +83,10 @@ struct FromDisk {
   std::optional<double> tokens_per_second;  ///< at best
   [[nodiscard]] std::string text() const;
 };
+
+/// What a chip declines, in one line: each operator, how often, and the first reason.
+Error declined_operators(const std::string& chip,
+                         const std::map<std::string, std::string>& declined);
 
 class ModelRunner {
  public:
@@ -97,6 +120,25 @@ class ModelRunner {
 
   /// Hands the weights to the device, allocates, records the tape.
   Status load(const LoadProgress& progress = {});
+
+  /// The adapters by their numbers; a place may be empty.
+  [[nodiscard]] const std::vector<NamedAdapter>& adapters() const { return options_.adapters; }
+  /// The number of the adapter that is called so; an error of code kUsage that lists those there
+  /// are.
+  [[nodiscard]] Result<int32_t> adapter_number(std::string_view name) const;
+  [[nodiscard]] bool has_adapter(int32_t number) const {
+    return number >= 0 && static_cast<size_t>(number) < options_.adapters.size() &&
+           !options_.adapters[static_cast<size_t>(number)].empty();
+  }
+  /// What tells the adapter at a place from every other that ever was there; 0: none. Rows that
+  /// were computed with one are of no use with another.
+  [[nodiscard]] uint64_t adapter_identity(int32_t number) const {
+    return has_adapter(number) ? adapter_ids_[static_cast<size_t>(number)] : 0;
+  }
+  /// Other adapters from the next step on, for a loaded runner that was opened for them. Waits for
+  /// the queue. What stays in its place with its name and folder is not read again. After an error
+  /// everything is as before.
+  Status set_adapters(std::vector<NamedAdapter> adapters);
 
   /// Blocks of each plane group.
   [[nodiscard]] const std::vector<int64_t>& blocks() const { return blocks_; }
@@ -153,9 +195,20 @@ class ModelRunner {
     DeviceProgram program;
   };
   ModelRunner() = default;
-  void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes) const;
+  /// scratch_bytes and adapters may be null; else they grow by what the pass uses.
+  void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
+               std::set<const AdapterBank*>* adapters = nullptr) const;
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
+  Status record_all();
+  /// Reads what is not there yet and finds what the banks need; they are attached afterwards.
+  struct Adapters {
+    std::vector<std::shared_ptr<const AdapterFile>> files;
+    std::unique_ptr<AdapterBanks> banks;
+    StepCost cost;  ///< of the largest step with them
+  };
+  Result<Adapters> plan_adapters(const std::vector<NamedAdapter>& adapters);
+  void use_adapters(std::vector<NamedAdapter> named, Adapters adapters);
   Status run(Pass& pass, StepInputs& inputs, bool stoppable);
   [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
   /// Calls body(memory of a plane's layer, offset in it, offset in the page, bytes) for each block.
@@ -184,6 +237,10 @@ class ModelRunner {
   std::vector<DeviceMemory> planes_;  // a layer of a plane each
   std::vector<hadal_memory*> plane_handles_;
   std::unique_ptr<WeightLoader> loader_;
+  std::unique_ptr<AdapterBanks> banks_;  // never null
+  std::vector<std::shared_ptr<const AdapterFile>> adapter_files_;
+  std::vector<uint64_t> adapter_ids_;
+  uint64_t adapters_seen_ = 0;
   // The main pass in each form of sampling, recorded when first used: a mask and a list of the most
   // likely tokens cost every row of a step that has them. draft_ is without a forward where nothing
   // drafts.

@@ -66,6 +66,7 @@ class Constraint {
 struct Request {
   std::vector<TokenId> prompt;  ///< at least one id, each inside the vocabulary
   SamplingParams sampling;
+  int32_t adapter = -1;         ///< of ModelRunner::adapters, -1: none
   int64_t max_new_tokens = 0;   ///< 0: only the prompt is run
   std::vector<TokenId> ending;  ///< generation stops after one of these
   int64_t top_logprobs = 0;     ///< so many of the most likely tokens come with each event

@@ -10,12 +10,17 @@ StepBuilder::StepBuilder(const ModelSpec& spec, const StepLayout& layout)
 
 /// What the step says of the sequence as a whole.
 void StepBuilder::fill_sequence(const Sequence& seq) {
+  fill_adapter(seq);
   for (size_t g = 0; g < groups_.size(); ++g) {
     inputs_.at<int32_t>(layout_.write_from[g])[seq.slot] = static_cast<int32_t>(seq.shared_tokens);
     inputs_.at<int32_t>(layout_.first[g])[seq.slot] =
         groups_[g].tail ? static_cast<int32_t>(seq.tail_first) : 0;
     inputs_.set_blocks(g, seq.slot, seq.blocks[g]);
   }
+}
+
+void StepBuilder::fill_adapter(const Sequence& seq) {
+  if (layout_.limits.adapters) inputs_.at<int32_t>(layout_.adapter)[seq.slot] = seq.request.adapter;
 }
 
 /// A row whose logits are read and nothing else: greedy, without penalties.
@@ -183,6 +188,7 @@ StepInputs& StepBuilder::build_draft(std::span<const ScheduledRows> step,
       }
       ++t;
     }
+    fill_adapter(seq);
     // No slot 0 ever exists in the draft layer's cache.
     for (const hadal_tensor& first : layout_.first) inputs_.at<int32_t>(first)[seq.slot] = 1;
     slots = std::max(slots, seq.slot + 1);

@@ -37,6 +37,7 @@ class StepBuilder {
 
  private:
   void fill_sequence(const Sequence& seq);
+  void fill_adapter(const Sequence& seq);
   void fill_logit_row(const Sequence& seq, int64_t row, int64_t position);
   void fill_sampling(const Sequence& seq, int64_t row, int64_t drafts);
   void fill_entries(const Sequence& seq, int64_t drafts);

@@ -60,6 +60,9 @@ void StepInputs::add_entry(int32_t token, int32_t in_prompt, int32_t in_output, 
 }
 
 void StepInputs::clear() {
+  // A place of a sequence that the step lacks may name an adapter that is gone.
+  if (layout_.limits.adapters)
+    std::fill_n(at<int32_t>(layout_.adapter), layout_.limits.sequences, -1);
   entries_ = 0;
   masked = false;
 }

@@ -4,7 +4,8 @@
 
 namespace hadal {
 
-void Ops::lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp) {
+void Ops::lower_gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out,
+                             double clamp) {
   Scratch scratch(*this);
   Tensor u = scratch.like(out);
   matmul(x, gate, out);

@@ -55,9 +55,18 @@ bool Ops::emit_if_taken(uint32_t id, std::initializer_list<std::optional<Tensor>
 
 void Ops::embed(Tensor table, Tensor out) { emit(HADAL_OP_EMBED, {inputs_.token, table, out}); }
 
-void Ops::matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias,
+void Ops::matmul(Tensor x, const Matrix& w, Tensor out, std::optional<Tensor> bias,
                  std::optional<Tensor> add) {
-  emit(HADAL_OP_MATMUL, {x, w, bias, add, out});
+  emit(HADAL_OP_MATMUL, {x, w.tensor, bias, add, out});
+  lora_add(x, w.adapters, out);
+}
+
+void Ops::lora_add(Tensor x, const AdapterBank* adapters, Tensor out) {
+  if (!adapters) return;
+  // Rows of logits belong to no sequence that a step input names.
+  HADAL_CHECK(x.row_dim != HADAL_DIM_R && inputs_.limits.adapters);
+  emit(HADAL_OP_LORA_ADD, {x, adapters->a, adapters->b, inputs_.adapter, row_seq_of(x), out});
+  adapters_.insert(adapters);
 }
 
 void Ops::rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out) {
@@ -91,10 +100,12 @@ void Ops::swiglu(Tensor gate, Tensor up, Tensor out, double clamp,
   emit(HADAL_OP_SWIGLU, {gate, up, row_weight, out}, attr);
 }
 
-void Ops::gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp) {
+void Ops::gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out, double clamp) {
   hadal_attributes attr{};
   attr.swiglu.clamp = static_cast<float>(clamp);
-  if (!emit_if_taken(HADAL_OP_GATED_MATMUL, {x, gate, up, out}, attr))
+  // Adapters stand between the products and what is made of them.
+  const bool plain = !gate.adapters && !up.adapters;
+  if (!plain || !emit_if_taken(HADAL_OP_GATED_MATMUL, {x, gate.tensor, up.tensor, out}, attr))
     lower_gated_matmul(x, gate, up, out, clamp);
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -70,6 +71,19 @@ struct CandidateBlocks {
   int64_t block_size = 0;  ///< entries a block
 };
 
+/// The adapters that a step's sequences may use beside one matrix: out += B (A x), for each row
+/// with those of its sequence.
+struct AdapterBank {
+  Tensor a{}, b{};  ///< [E, R, K] and [E, N, R]
+};
+
+/// A matrix that rows are multiplied by, and the adapters beside it. Whatever takes one adds them.
+struct Matrix {
+  Matrix(Tensor t, const AdapterBank* bank = nullptr) : tensor(t), adapters(bank) {}  // NOLINT
+  Tensor tensor;
+  const AdapterBank* adapters;  ///< null: none
+};
+
 /// What `sample` reads and reports beside the logits and the token.
 struct SampleForm {
   bool mask = false;  ///< only tokens whose bits of the step's mask are set
@@ -89,11 +103,14 @@ class Ops {
   /// The most scratch that was in use at once: exact, since scratch is a stack.
   [[nodiscard]] uint64_t scratch_bytes() const { return scratch_high_; }
 
+  /// The banks of adapters that were added to something.
+  [[nodiscard]] const std::set<const AdapterBank*>& adapters_used() const { return adapters_; }
+
   /// out[t] = table[token[t]].   table [V, d], out [T, d]
   void embed(Tensor table, Tensor out);
   /// out = x wᵀ (+ bias) (+ add).   x [M, K], w [N, K], bias [N], out [M, N]; batched: x [M, B, K],
-  /// w [B, N, K], out [M, B, N]
-  void matmul(Tensor x, Tensor w, Tensor out, std::optional<Tensor> bias = {},
+  /// w [B, N, K], out [M, B, N]. Adapters of w are added behind it.
+  void matmul(Tensor x, const Matrix& w, Tensor out, std::optional<Tensor> bias = {},
               std::optional<Tensor> add = {});
   /// out = rms_norm(x) ⊙ w over the last extent; w may be absent. x may be out.
   void rms_norm(Tensor x, std::optional<Tensor> w, double eps, Tensor out);
@@ -105,7 +122,7 @@ class Ops {
   void swiglu(Tensor gate, Tensor up, Tensor out, double clamp = 0,
               std::optional<Tensor> row_weight = {});
   /// out = silu(x gateᵀ) ⊙ (x upᵀ).   x [M, K], gate and up [N, K], out [M, N]
-  void gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp = 0);
+  void gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out, double clamp = 0);
   /// x += y
   void add(Tensor x, Tensor y);
   /// Writes the rows x [T, width] to the plane; of a plane with a ratio, only those that end a
@@ -191,7 +208,8 @@ class Ops {
                    std::optional<Tensor> scale, const HyperConnection& how,
                    std::optional<Tensor> out, std::optional<Tensor> post,
                    std::optional<Tensor> comb, std::optional<Tensor> pre);
-  void lower_gated_matmul(Tensor x, Tensor gate, Tensor up, Tensor out, double clamp);
+  void lora_add(Tensor x, const AdapterBank* adapters, Tensor out);
+  void lower_gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out, double clamp);
   void lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up,
                          Tensor down, Tensor out, double clamp, std::optional<Tensor> shared,
                          std::optional<Tensor> add);
@@ -205,6 +223,7 @@ class Ops {
   uint64_t scratch_top_ = 0;
   uint64_t scratch_high_ = 0;
   uint64_t emitted_ = 0;
+  std::set<const AdapterBank*> adapters_;
 };
 
 /// A scope of temporaries: hands them out, and returns them and marks their last use when it

@@ -36,6 +36,7 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   token = in.part(HADAL_I32, HADAL_DIM_T, {1});
   position = in.part(HADAL_I32, HADAL_DIM_T, {1});
   row_seq = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  if (l.adapters) adapter = in.part(HADAL_I32, HADAL_DIM_S, {1});
   if (l.hidden > 0) draft_row = in.part(HADAL_I32, HADAL_DIM_T, {1});
   if (l.tail) {
     tail_row = in.part(HADAL_I32, HADAL_DIM_U, {1});
@@ -68,8 +69,8 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
 }
 
 std::vector<hadal_tensor> StepLayout::small_inputs() const {
-  std::vector<hadal_tensor> parts = {token,    position,      row_seq,     draft_row,
-                                     tail_row, tail_position, tail_row_seq};
+  std::vector<hadal_tensor> parts = {token,     position, row_seq,       adapter,
+                                     draft_row, tail_row, tail_position, tail_row_seq};
   for (const auto& groups : {write_from, first})
     parts.insert(parts.end(), groups.begin(), groups.end());
   parts.insert(parts.end(), {logit_row, sample_params, sample_seed, sample_position, entry_start});

@@ -26,6 +26,7 @@ struct StepLimits {
   int64_t vocab = 0;
   int64_t hidden = 0;               ///< width of the hidden rows that a draft is made of; 0: none
   bool tail = false;                ///< the model has a tail: U rows of its own
+  bool adapters = false;            ///< sequences may use adapters
   int64_t extra = 0;                ///< numbers a token row that the model fills itself; 0: none
   int64_t top = 0;                  ///< most likely tokens reported a row
   std::vector<int64_t> max_blocks;  ///< a plane group: blocks of the longest sequence
@@ -50,6 +51,7 @@ struct StepLayout {
   hadal_tensor token{}, position{}, row_seq{};  // [T] I32
   std::vector<hadal_tensor> write_from, first;  // a group: [S] I32
   std::vector<hadal_tensor> block_table;        // a group: [S, max blocks] I32
+  hadal_tensor adapter{};                       // [S] I32, -1: none
   hadal_tensor draft_row{};                     // [T] I32, of a draft: rows of `hidden`
   // of a tail: which rows of T it computes, and their positions and sequences
   hadal_tensor tail_row{}, tail_position{}, tail_row_seq{};  // [U] I32

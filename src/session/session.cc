@@ -118,6 +118,9 @@ Result<Request> Session::request_of(std::vector<TokenId> ids, const AnswerOption
                                     std::string_view chat_format) const {
   Request request;
   request.prompt = std::move(ids);
+  if (!options.adapter.empty()) {
+    HADAL_TRY(request.adapter, engine_->runner().adapter_number(options.adapter));
+  }
   request.max_new_tokens = options.max_new_tokens > 0 ? options.max_new_tokens : INT32_MAX;
   HADAL_TRY(request.sampling, sampling_params(options.sampling, checkpoint_->tokenizer(),
                                               chat_format, checkpoint_->path().string()));

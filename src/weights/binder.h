@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 #include "checkpoint/checkpoint.h"
-#include "ops/tensor.h"
+#include "ops/ops.h"
 #include "weights/file_table.h"
 #include "weights/source.h"
 
@@ -28,8 +28,13 @@ struct Weight {
   Tensor tensor{};           ///< space WEIGHT; its handle is filled when the device holds it
   std::vector<float> table;  ///< values of a derived table; the source's only piece lies here
   double active = 1;         ///< the part of it that one token uses: k of E experts
+  /// Rows of a head, of which the file has pairs (2i, 2i + 1) where the official checkpoint has
+  /// (i, i + half); 0: they are in the official order.
+  int64_t paired_rows = 0;
+  const AdapterBank* adapters = nullptr;  ///< AdapterBanks attaches them
 
-  operator const Tensor&() const { return tensor; }  // NOLINT: a weight is used as an operand
+  operator const Tensor&() const { return tensor; }       // NOLINT: a weight is an operand
+  operator Matrix() const { return {tensor, adapters}; }  // NOLINT
 };
 
 /// An operand that may be absent.
@@ -73,6 +78,8 @@ class WeightBinder {
   /// A table that is computed, not stored.
   Weight* table(const std::string& name, std::vector<float> values);
 
+  /// The checkpoint is a GGUF.
+  [[nodiscard]] bool of_gguf() const { return checkpoint_.format() == CheckpointFormat::kGguf; }
   [[nodiscard]] bool has(const std::string& name) const {
     return checkpoint_.find(name) != nullptr;
   }

@@ -46,6 +46,11 @@ GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int
   w.k_proj = b.matrix(p + "k_proj.weight", kv_width, hidden);
   w.v_proj = b.matrix(p + "v_proj.weight", kv_width, hidden);
   w.o_proj = b.matrix(p + "o_proj.weight", hidden, q_width);
+  // Whoever turns pairs of neighbours in grouped attention has a GGUF, whose writer has put them
+  // so.
+  if (s.rope.interleaved && b.of_gguf())
+    for (Weight* turned : {w.q_proj, w.k_proj})
+      if (turned) turned->paired_rows = s.head_dim;
   if (s.attention_bias) {
     w.q_bias = b.vector(p + "q_proj.bias", q_width);
     w.k_bias = b.vector(p + "k_proj.bias", kv_width);
