@@ -132,6 +132,7 @@ oracle: venv release model
 
 golden: venv
 	@$(VENV) tools/generate/make_golden.py
+	@$(VENV) tools/generate/make_adapters.py
 
 peer: venv
 	@CMAKE_ARGS=-DGGML_NATIVE=ON $(VENV) -m pip install -q --no-binary llama-cpp-python llama-cpp-python==0.3.36

@@ -55,6 +55,13 @@ void add_segments(OpShape& s, const hadal_op& op, std::span<const Tensor> tensor
   }
 }
 
+/// A row goes through R · K numbers of A and N · R of B; of E adapters, a sequence uses one.
+void shape_lora(OpShape& s, const Tensor& a, const Tensor& b, const Rows& rows) {
+  s.n = static_cast<double>(a.extents[1]);
+  s.k = static_cast<double>(a.extents[2] + b.extents[1]);
+  s.w_bytes *= touched(static_cast<double>(rows[HADAL_DIM_S]), static_cast<double>(a.extents[0]));
+}
+
 OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,
                  double context) {
   OpShape s;
@@ -84,15 +91,9 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows
       s.w_bytes *= touched(s.m, static_cast<double>(w.extents[0]));
       break;
     }
-    case HADAL_OP_LORA_ADD: {
-      // A row goes through R · K numbers of A and N · R of B; of E adapters, a sequence uses one.
-      const Tensor &a = tensors[HADAL_LORA_ADD_A], &b = tensors[HADAL_LORA_ADD_B];
-      s.n = static_cast<double>(a.extents[1]);
-      s.k = static_cast<double>(a.extents[2] + b.extents[1]);
-      s.w_bytes *=
-          touched(static_cast<double>(rows[HADAL_DIM_S]), static_cast<double>(a.extents[0]));
+    case HADAL_OP_LORA_ADD:
+      shape_lora(s, tensors[HADAL_LORA_ADD_A], tensors[HADAL_LORA_ADD_B], rows);
       break;
-    }
     case HADAL_OP_MOE_EXPERTS: {
       const Tensor& w = tensors[HADAL_MOE_EXPERTS_GATE];
       s.m *= static_cast<double>(op.attr.experts.fan);

@@ -77,6 +77,44 @@ TEST(Tape, LowersTheGatedMatmulThatAChipDeclines) {
   EXPECT_EQ(tape.ops[3].id, static_cast<uint32_t>(HADAL_OP_GATED_MATMUL));
 }
 
+/// The operators that a product by each of these gives.
+std::vector<uint32_t> operators_of(const AdapterBank* first, const AdapterBank* second) {
+  StepLimits limits = layout().limits;
+  limits.adapters = true;
+  const StepLayout inputs(limits);
+  Tape tape;
+  TapeSink sink(tape);
+  Ops ops(sink, inputs, kTakesAll);
+  Scratch scratch(ops);
+  const Tensor x = scratch.rows(HADAL_DIM_T, 8), y = scratch.rows(HADAL_DIM_T, 6);
+  ops.matmul(x, {weight({6, 8}), first}, y);
+  ops.gated_matmul(x, {weight({6, 8}), first}, {weight({6, 8}), second}, y);
+  std::vector<uint32_t> ids;
+  for (const hadal_op& op : tape.ops) ids.push_back(op.id);
+  EXPECT_EQ(ops.adapters_used().size(), (first ? 1U : 0U) + (second ? 1U : 0U));
+  return ids;
+}
+
+TEST(Tape, AdaptersStandBehindEveryProductOfTheirMatrix) {
+  const AdapterBank one{weight({2, 3, 8}), weight({2, 6, 3})}, two{weight({2, 1, 8}), weight({2, 6, 1})};
+  using Ids = std::vector<uint32_t>;
+  EXPECT_EQ(operators_of(nullptr, nullptr), (Ids{HADAL_OP_MATMUL, HADAL_OP_GATED_MATMUL}));
+  EXPECT_EQ(operators_of(nullptr, &two), (Ids{HADAL_OP_MATMUL, HADAL_OP_MATMUL, HADAL_OP_MATMUL,
+                                              HADAL_OP_LORA_ADD, HADAL_OP_SWIGLU}));
+  EXPECT_EQ(operators_of(&one, &two),
+            (Ids{HADAL_OP_MATMUL, HADAL_OP_LORA_ADD, HADAL_OP_MATMUL, HADAL_OP_LORA_ADD,
+                 HADAL_OP_MATMUL, HADAL_OP_LORA_ADD, HADAL_OP_SWIGLU}));
+}
+
+TEST(StepInputs, AdaptersHaveAPartOnlyWhereThereAreAny) {
+  EXPECT_EQ(layout().adapter.space, static_cast<uint32_t>(HADAL_SPACE_NONE));
+  StepLimits limits = layout().limits;
+  limits.adapters = true;
+  const StepLayout with(limits);
+  EXPECT_EQ(with.small_inputs().size(), layout().small_inputs().size() + 1);
+  EXPECT_GT(with.input_bytes, layout().input_bytes);
+}
+
 TEST(StepInputs, PartsDoNotOverlapAndLargeOnesComeLast) {
   const StepLayout l = layout();
   EXPECT_LT(l.token.offset, l.position.offset);

@@ -45,7 +45,9 @@ def run(binary: str, name: str, base: str, chip: str) -> tuple[str, bool]:
     types = ["--weights", "f32", "--kv-cache-dtype", "f32", "--chip", chip]
     lora = ["--lora", f"it={HERE / name}"]
     # A second one, of another rank, on the same model where there is one.
-    other = next((f.parent for f in sorted(HERE.glob("*/golden.json")) if f.parent.name != name and base in json.loads(f.read_text())["bases"]), None)
+    other = next(
+        (f.parent for f in sorted(HERE.glob("*/golden.json")) if f.parent.name != name and base in json.loads(f.read_text())["bases"]), None
+    )
     two = ["--lora", f"other={other}", *lora, "--adapter", "it"] if other else [*lora, "--lora", f"it2={HERE / name}", "--adapter", "it"]
     ways = {
         "--chunk 1": [*lora, "--chunk", "1"],

@@ -83,9 +83,7 @@ ADAPTERS = {
     ),
     "deepseek-v2-lite": Adapter("deepseek-v2-lite", ("q_proj", "kv_a_proj_with_mqa", "o_proj"), rank=2, twins=("deepseek-v2-lite-gguf",)),
     "deepseek-v3": Adapter(
-        "deepseek-v3",
-        (*LATENT, *(f"mlp.{m}" for m in MLP), *(f"shared_experts.{m}" for m in MLP)),
-        twins=("deepseek-v3-gguf",),
+        "deepseek-v3", (*LATENT, *(f"mlp.{m}" for m in MLP), *(f"shared_experts.{m}" for m in MLP)), twins=("deepseek-v3-gguf",)
     ),
     "deepseek-v4": Adapter("deepseek-v4", tuple(V4), rank=3, alpha=6, dtype=torch.bfloat16, twins=("deepseek-v4-gguf",)),
 }
