@@ -1,6 +1,7 @@
 #include "checkpoint/adapter_file.h"
 
 #include <fmt/format.h>
+#include <bit>
 
 #include <algorithm>
 #include <array>
@@ -261,6 +262,16 @@ Result<std::shared_ptr<const AdapterFile>> AdapterFile::open(const fs::path& fol
   adapter->path_ = folder;
   HADAL_TRY(adapter->read_config(config));
   HADAL_TRY(adapter->read_modules(config));
+  Sha256 sha;
+  for (const AdapterModule& m : adapter->modules_) {
+    sha.add(m.module).add(std::bit_cast<uint64_t>(m.scale));
+    for (const AdapterMatrix* matrix : {&m.a, &m.b})
+      sha.add(static_cast<uint64_t>(matrix->dtype))
+          .add(static_cast<uint64_t>(matrix->rows))
+          .add(static_cast<uint64_t>(matrix->cols))
+          .add(matrix->data);
+  }
+  adapter->digest_ = sha.finish();
   return std::shared_ptr<const AdapterFile>(std::move(adapter));
 }
 

@@ -18,6 +18,7 @@
 
 #include "base/dtype.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/result.h"
 #include "checkpoint/config.h"
 
@@ -51,6 +52,8 @@ class AdapterFile {
   /// base_model_name_or_path, as written; "" if it is not said. Told to people, never checked.
   [[nodiscard]] const std::string& base_model() const { return base_model_; }
   [[nodiscard]] int64_t largest_rank() const;
+  /// Of everything that the adapter adds to a model.
+  [[nodiscard]] const Digest& digest() const { return digest_; }
 
  private:
   explicit AdapterFile(MappedFile file) : file_(std::move(file)) {}
@@ -61,6 +64,7 @@ class AdapterFile {
   MappedFile file_;
   std::vector<AdapterModule> modules_;
   std::string base_model_;
+  Digest digest_{};
 };
 
 }  // namespace hadal

@@ -163,8 +163,7 @@ TEST(Adapters, ComeAndGoWhileRequestsRunAndKeepTheirNumbers) {
     ASSERT_TRUE(runner.set_adapters({named("llama"), named("llama-few")}));
     EXPECT_GT(runner.memory_plan().adapters, 0U);
     EXPECT_EQ(*runner.adapter_number("llama-few"), 1);
-    const uint64_t kept = runner.adapter_identity(1), gone = runner.adapter_identity(0);
-    EXPECT_NE(kept, 0U);
+    const Digest kept = *runner.adapter_digest(1), gone = *runner.adapter_digest(0);
     EXPECT_NE(kept, gone);
     Asked none(1, -1), few(2, 1);
     add(*loaded.engine, none);
@@ -172,12 +171,12 @@ TEST(Adapters, ComeAndGoWhileRequestsRunAndKeepTheirNumbers) {
     ASSERT_TRUE(loaded->step());
     ASSERT_TRUE(loaded->step());
     ASSERT_TRUE(runner.set_adapters({{}, named("llama-few")}));  // one goes
-    EXPECT_EQ(runner.adapter_identity(1), kept);
-    EXPECT_EQ(runner.adapter_identity(0), 0U);
+    EXPECT_EQ(*runner.adapter_digest(1), kept);
+    EXPECT_EQ(runner.adapter_digest(0), nullptr);
     ASSERT_TRUE(loaded->step());
     ASSERT_TRUE(runner.set_adapters({named("llama"), named("llama-few")}));  // and comes back
-    EXPECT_EQ(runner.adapter_identity(1), kept);
-    EXPECT_NE(runner.adapter_identity(0), gone);
+    EXPECT_EQ(*runner.adapter_digest(1), kept);
+    EXPECT_EQ(*runner.adapter_digest(0), gone);
     drain(*loaded.engine);
     EXPECT_EQ(none.rows, plain);
     EXPECT_EQ(few.rows, expected);

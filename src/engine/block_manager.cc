@@ -21,7 +21,7 @@ std::vector<BlockPool> pools_of(const ModelSpec& spec, const std::vector<int64_t
 }
 
 /// What a prefix depends on beside its tokens.
-const std::string& key_of(const Sequence& seq) { return seq.request.cache_key; }
+const std::string& key_of(const Sequence& seq) { return seq.prefix_key; }
 
 }  // namespace
 

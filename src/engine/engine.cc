@@ -81,8 +81,6 @@ Result<std::vector<SeqId>> Engine::add_samples(const Request& request, int64_t n
   HADAL_TRY(check_request(request, runner_->spec().vocab_size));
   if (request.adapter != -1 && !runner_->has_adapter(request.adapter))
     return usage_error("adapter " + std::to_string(request.adapter) + " is not loaded; -1 is none");
-  // The prefix tree does not know adapters: rows computed with one are not shared.
-  if (request.adapter != -1) request.reuse_prefix = false;
   const auto size = static_cast<int64_t>(request.prompt.size());
   if (size > longest_)
     return memory_error("the prompt has " + std::to_string(size) + " tokens, the " +
@@ -103,6 +101,10 @@ SeqId Engine::enqueue(Request request, SeqId leader) {
   seq->leader = leader;
   seq->arrival = now();
   seq->tokens = request.prompt;
+  // Rows that were computed with an adapter are of no use without it. A digest has no line break:
+  // no key of a caller's can be that of another adapter.
+  const Digest* adapter = runner_->adapter_digest(request.adapter);
+  seq->prefix_key = (adapter ? hex(*adapter) : "") + "\n" + request.cache_key;
   if (request.constraint) seq->constraint = request.constraint();
   if (request.prompt_lookup) seq->lookup.emplace();
   seq->request = std::move(request);

@@ -130,10 +130,10 @@ class ModelRunner {
     return number >= 0 && static_cast<size_t>(number) < options_.adapters.size() &&
            !options_.adapters[static_cast<size_t>(number)].empty();
   }
-  /// What tells the adapter at a place from every other that ever was there; 0: none. Rows that
-  /// were computed with one are of no use with another.
-  [[nodiscard]] uint64_t adapter_identity(int32_t number) const {
-    return has_adapter(number) ? adapter_ids_[static_cast<size_t>(number)] : 0;
+  /// Of all that the adapter at a place adds; null: none is there. Rows that were computed with one
+  /// are of no use with another.
+  [[nodiscard]] const Digest* adapter_digest(int32_t number) const {
+    return has_adapter(number) ? &adapter_files_[static_cast<size_t>(number)]->digest() : nullptr;
   }
   /// Other adapters from the next step on, for a loaded runner that was opened for them. Waits for
   /// the queue. What stays in its place with its name and folder is not read again. After an error
@@ -239,8 +239,6 @@ class ModelRunner {
   std::unique_ptr<WeightLoader> loader_;
   std::unique_ptr<AdapterBanks> banks_;  // never null
   std::vector<std::shared_ptr<const AdapterFile>> adapter_files_;
-  std::vector<uint64_t> adapter_ids_;
-  uint64_t adapters_seen_ = 0;
   // The main pass in each form of sampling, recorded when first used: a mask and a list of the most
   // likely tokens cost every row of a step that has them. draft_ is without a forward where nothing
   // drafts.

@@ -74,12 +74,6 @@ Result<ModelRunner::Adapters> ModelRunner::plan_adapters(const std::vector<Named
 }
 
 void ModelRunner::use_adapters(std::vector<NamedAdapter> named, Adapters adapters) {
-  std::vector<uint64_t> ids;
-  for (size_t i = 0; i < adapters.files.size(); ++i) {
-    const bool same = i < adapter_files_.size() && adapters.files[i] == adapter_files_[i];
-    ids.push_back(!adapters.files[i] ? 0 : same ? adapter_ids_[i] : ++adapters_seen_);
-  }
-  adapter_ids_ = std::move(ids);
   if (banks_) banks_->detach();
   banks_ = std::move(adapters.banks);
   banks_->attach();

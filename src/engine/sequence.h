@@ -23,8 +23,9 @@ struct Sequence {
   SeqId id;
   Request request;
   std::unique_ptr<Constraint> constraint;
-  double arrival = 0;  ///< by the engine's clock
-  SeqId leader;        ///< of several samples: the one whose prompt this one waits for
+  double arrival = 0;      ///< by the engine's clock
+  std::string prefix_key;  ///< prefixes are shared among sequences of one key: adapter, cache_key
+  SeqId leader;            ///< of several samples: the one whose prompt this one waits for
   RequestStats stats;
   std::vector<TokenId> tokens;         ///< prompt, then what was generated
   std::vector<TokenId> drafts;         ///< guesses at what follows, verified by the next step
