@@ -67,6 +67,7 @@ model: packages-run
 
 packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle: packages-%:
 	$(INSTALL) run $(filter-out run,$*)
+	@python3 tools/dev/fetch_sources.py
 
 # --- test
 
