@@ -32,6 +32,7 @@ void add_parse(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);
+void add_batch(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_chips(CLI::App& app, Run& run);
 void add_conversations(CLI::App& app, Run& run);

@@ -19,4 +19,18 @@ class InterruptGuard {
   struct sigaction before_;
 };
 
+/// Set by Ctrl-C, and by SIGTERM: work that can be gone on with ends in order. A second Ctrl-C ends
+/// the program at once.
+class StopFlag {
+ public:
+  StopFlag();
+  ~StopFlag();
+  StopFlag(const StopFlag&) = delete;
+  StopFlag& operator=(const StopFlag&) = delete;
+  [[nodiscard]] bool set() const;
+
+ private:
+  struct sigaction interrupt_, terminate_;
+};
+
 }  // namespace hadal::app

@@ -35,6 +35,12 @@ ApiError api_error(const Error& error) {
       api.status = 404;
       api.code = "not_found";
       return api;
+    case ErrorCode::kBusy:
+      api.status = 429;
+      api.type = "rate_limit_error";
+      api.code = "rate_limit_exceeded";
+      api.param.clear();
+      return api;
     case ErrorCode::kInterrupted:
       api.status = 503;
       api.type = api.code = "server_error";

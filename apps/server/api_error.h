@@ -22,7 +22,7 @@ struct ApiError {
 };
 
 /// kUsage is 400, kMemory (longer than the context) 400 with the code context_length_exceeded,
-/// kNotFound 404, kInterrupted 503, kFailed 500.
+/// kNotFound 404, kBusy 429, kInterrupted 503, kFailed 500.
 ApiError api_error(const Error& error);
 
 /// 413, of a body whose bytes pass the table's row "body".

@@ -149,6 +149,7 @@ Status read_tools(Fields& fields, ChatCall& call) {
     HADAL_TRY(ToolSpec spec, read_tool((*tools)[i], path));
     if (!names.insert(spec.name).second)
       return usage_error(path + ".function.name: " + quote(spec.name) + " occurs twice");
+    call.options.strict_tools = call.options.strict_tools || spec.strict;
     call.tools.push_back(std::move(spec));
   }
   return {};

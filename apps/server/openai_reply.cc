@@ -58,6 +58,7 @@ std::string_view finish_reason(AnswerEnd end, bool calls_tools) {
     case AnswerEnd::kLength:
     case AnswerEnd::kContext:
       return "length";
+    case AnswerEnd::kDeadline:
     case AnswerEnd::kInterrupted:
       break;
   }

@@ -51,6 +51,8 @@ class AnswerStream {
   OutputDelta finish();
   /// A stop string is complete: nothing that follows belongs to the answer.
   [[nodiscard]] bool stopped() const { return stops_.hit(); }
+  /// What comes next belongs to a thought, as far as is known.
+  [[nodiscard]] bool in_thought() const { return parser_ && parser_->in_thought(); }
 
  private:
   OutputDelta parse(const std::string& text);

@@ -1,7 +1,6 @@
 #include "session/session.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "session/vocabulary.h"
 
@@ -11,6 +10,22 @@ namespace {
 /// The least context that is worth opening a model for when memory does not hold its limit.
 constexpr int64_t kLeastContext = 512;
 
+/// Opens the runner again with a smaller cache where the free memory does not hold every context.
+Status fit_cache(const Checkpoint& checkpoint, const SessionOptions& options,
+                 std::unique_ptr<ModelRunner>& runner) {
+  const MemoryPlan m = runner->memory_plan();
+  const uint64_t fixed = m.total() - m.cache + m.cache_kept;
+  // What the machine needs for other things.
+  const uint64_t free = m.available - m.available / 8;
+  if (m.total() <= free || m.cache_per_token == 0) return {};
+  RunnerOptions smaller = options.runner;
+  smaller.cache_tokens =
+      free > fixed ? static_cast<int64_t>((free - fixed) / m.cache_per_token) / 64 * 64 : 0;
+  smaller.cache_tokens = std::max(smaller.cache_tokens, std::min(runner->context(), kLeastContext));
+  HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
+  return {};
+}
+
 /// Opens and loads an engine; where memory does not hold the context and the caller named none,
 /// with the longest that it holds.
 Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
@@ -18,6 +33,7 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const LoadProgress& progress,
                                             std::vector<std::string>& notes) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
+  if (options.fit_cache) HADAL_TRY(fit_cache(checkpoint, options, runner));
   if (options.fit_context) {
     if (const Status fits = runner->check_memory(); !fits &&
                                                     fits.error().setting == Setting::kContext &&
@@ -32,32 +48,12 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
   }
   if (const auto disk = runner->from_disk(0)) notes.push_back(disk->text());
   HADAL_TRY(runner->load(progress));
-  return std::make_unique<Engine>(std::move(runner));
-}
-
-void append(Answer& answer, const OutputDelta& delta) {
-  answer.reasoning += delta.reasoning;
-  answer.content += delta.content;
-  answer.tool_calls.insert(answer.tool_calls.end(), delta.tool_calls.begin(),
-                           delta.tool_calls.end());
-}
-
-AnswerEnd end_of(FinishReason reason) {
-  if (reason == FinishReason::kLength) return AnswerEnd::kLength;
-  return reason == FinishReason::kContext ? AnswerEnd::kContext : AnswerEnd::kStop;
+  auto engine = std::make_unique<Engine>(std::move(runner), options.engine);
+  if (!options.swap.file.empty()) HADAL_TRY(engine->swap_to(options.swap));
+  return engine;
 }
 
 }  // namespace
-
-double Usage::tokens_per_second() const {
-  const double seconds = total_seconds - first_token_seconds;
-  return new_tokens > 1 && seconds > 0 ? static_cast<double>(new_tokens - 1) / seconds : 0;
-}
-
-std::string_view name_of(AnswerEnd end) {
-  constexpr std::string_view kNames[] = {"stop", "length", "context full", "interrupted"};
-  return kNames[static_cast<size_t>(end)];
-}
 
 Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& name,
                                              const Checkpoint& checkpoint) {
@@ -98,6 +94,7 @@ Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> check
     if (opened->tokenizer_) return compressed_vocabulary(*opened->tokenizer_);
     return compressed_vocabulary(*opened->checkpoint_);
   };
+  session->prompt_lookup_ = options.prompt_lookup;
   HADAL_TRY(session->engine_, load_engine(c, complete, progress, session->memory_notes_));
   return session;
 }
@@ -114,98 +111,37 @@ Result<const ChatFormat*> Session::chat_format() const {
   return failed(checkpoint_->path().string() + ": has no tokenizer to be used, so no chat format");
 }
 
-Result<Request> Session::request_of(std::vector<TokenId> ids, const AnswerOptions& options,
-                                    std::string_view chat_format) const {
-  Request request;
-  request.prompt = std::move(ids);
-  if (!options.adapter.empty()) {
-    HADAL_TRY(request.adapter, engine_->runner().adapter_number(options.adapter));
-  }
-  request.max_new_tokens = options.max_new_tokens > 0 ? options.max_new_tokens : INT32_MAX;
-  HADAL_TRY(request.sampling, sampling_params(options.sampling, checkpoint_->tokenizer(),
-                                              chat_format, checkpoint_->path().string()));
-  if (tokenizer_ && !options.ignore_ending) request.ending = tokenizer_->ending();
-  return request;
-}
-
-Result<PreparedRequest> Session::prepare_chat(ChatRequest chat,
-                                              const AnswerOptions& options) const {
-  HADAL_TRY(const ChatFormat* format, chat_format());
-  chat.chat_template = checkpoint_->tokenizer().chat_template;
-  HADAL_TRY(const Prompt prompt, format->render(chat, tokenizer_.get()));
-  std::vector<TokenId> ids = encode_prompt(prompt, *tokenizer_);
-  if (const auto size = static_cast<int64_t>(ids.size()); size >= engine_->longest())
-    return memory_error("the conversation has " + std::to_string(size) +
-                        " tokens, the context holds " + std::to_string(engine_->longest()) +
-                        ": no room for an answer");
-  PreparedRequest prepared;
-  HADAL_TRY(prepared.request, request_of(std::move(ids), options, format->name));
-  std::vector<TokenId>& ending = prepared.request.ending;
-  if (!options.ignore_ending)
-    for (const std::string_view stop : format->stops)
-      if (const auto id = tokenizer_->id_of(stop)) ending.push_back(*id);
-  HADAL_TRY(std::unique_ptr<OutputParser> parser,
-            make_output_parser(format->output_parser, prompt.thinking,
-                               prompt.continues ? AnswerStart::kContinued : AnswerStart::kNew));
-  prepared.stream.emplace(
-      *tokenizer_, std::move(parser),
-      AnswerStreamOptions{.stop = options.stop, .ending = ending, .show_special = true});
-  return prepared;
-}
-
-Result<PreparedRequest> Session::prepare_ids(std::vector<TokenId> ids,
-                                             const AnswerOptions& options) const {
-  PreparedRequest prepared;
-  HADAL_TRY(prepared.request, request_of(std::move(ids), options, ""));
-  if (tokenizer_)
-    prepared.stream.emplace(
-        *tokenizer_, nullptr,
-        AnswerStreamOptions{.stop = options.stop, .ending = prepared.request.ending});
-  return prepared;
-}
+std::string Session::fingerprint() { return "hadal-" + hex(engine_->runner().identity(), 8); }
 
 Result<Answer> Session::answer(PreparedRequest prepared, const OnDelta& on_delta) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  Answer answer;
-  answer.usage.prompt_tokens = static_cast<int64_t>(prepared.request.prompt.size());
+  HADAL_CHECK(prepared.answers.size() == 1);
+  AnswerBuilder& builder = prepared.answers[0];
   bool wanted = true;
-  const auto give = [&](const OutputDelta& delta) {
-    append(answer, delta);
-    wanted = wanted && on_delta(delta);
-  };
+  const auto give = [&](const OutputDelta& delta) { wanted = wanted && on_delta(delta); };
   engine_->runner().clear_interrupt();  // one that came after the last answer was over
   HADAL_TRY(const SeqId id, engine_->add(std::move(prepared.request)));
-  bool over = false;
-  while (!over) {
+  while (!builder.over()) {
     auto events = engine_->step();
     if (!events) {
       engine_->cancel(id);
       if (events.error().code != ErrorCode::kInterrupted) return std::move(events).error();
       engine_->runner().clear_interrupt();
-      answer.end = AnswerEnd::kInterrupted;
+      builder.stop(AnswerEnd::kInterrupted);
       break;
     }
-    for (TokenEvent& event : *events) {
-      if (event.seq != id) continue;
-      if (event.error) return *std::move(event.error);
-      if (event.token >= 0) {
-        if (answer.usage.new_tokens++ == 0) answer.usage.first_token_seconds = seconds();
-        answer.ids.push_back(event.token);
-        if (prepared.stream) give(prepared.stream->push(event.token));
-      }
-      answer.end = end_of(event.finish);
-      over = event.finish != FinishReason::kNone;
-      if (over || (wanted && !(prepared.stream && prepared.stream->stopped()))) continue;
-      over = true;
-      engine_->cancel(id);
+    for (const TokenEvent& event : *events) {
+      if (event.seq != id || builder.over()) continue;
+      const OutputDelta delta = builder.push(event);
+      if (builder.error()) return *builder.error();
+      if (event.token >= 0) give(delta);
+      const bool goes_on = event.finish == FinishReason::kNone;
+      if (!wanted && goes_on) builder.stop(AnswerEnd::kStop);
+      if (goes_on && builder.over()) engine_->cancel(id);
     }
   }
-  if (prepared.stream && wanted) give(prepared.stream->finish());
-  if (prepared.stream && prepared.stream->stopped()) answer.end = AnswerEnd::kStop;
-  answer.usage.total_seconds = seconds();
-  return answer;
+  const OutputDelta last = builder.finish();
+  if (wanted) give(last);
+  return builder.take();
 }
 
 }  // namespace hadal

@@ -2,102 +2,51 @@
 // request in text becomes an answer in text. `run`, `generate`, a server and the C library share
 // it.
 //
-// prepare_…() turn messages or text into an engine's request and the stream that reads its tokens;
-// whoever serves many users adds the requests to the engine and hands its events to the streams.
-// answer() drives one request to its end. Not thread-safe: one thread uses a session.
+// prepare_…() turn messages or text into an engine's request and what reads its tokens; any thread
+// may call them, also while another one drives the engine. Whoever serves many users hands the
+// requests to the engine's thread (engine/engine_thread.h) and its events to the answers. answer()
+// drives one request to its end, where nobody else uses the engine.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "engine/engine.h"
-#include "session/answer_stream.h"
-#include "session/sampling.h"
+#include "session/answer.h"
+#include "session/answer_options.h"
 #include "text/chat/chat.h"
+#include "text/grammar/grammar.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace hadal {
 
 struct SessionOptions {
   RunnerOptions runner;
+  EngineOptions engine;
+  SwapOptions swap;           ///< where the prefix cache goes that memory has no room for
+  bool prompt_lookup = true;  ///< where a request does not say
   std::optional<std::string> chat_format;  ///< instead of the one recognised
   /// Without a context of the caller's: as much of the model's limit as memory holds.
   bool fit_context = false;
+  /// Without a number of the caller's: the cache of all sequences together takes the memory that is
+  /// free beside the weights, and no more than the sequences' contexts.
+  bool fit_cache = false;
   bool needs_tokenizer = true;  ///< false: a broken one is no error, ids are all that is asked
 };
 
-/// The shape that an answer must have; in a model that thinks, behind its thought.
-struct AnswerShape {
-  enum class Kind : uint8_t { kJsonObject, kJsonSchema, kRegex, kEbnf };
-  Kind kind = Kind::kJsonObject;
-  std::string text = {};  ///< the schema, the pattern, the grammar; "" of kJsonObject
-  bool strict = true;     ///< false: the caller wished for the shape and did not insist
-};
-
-/// Whether the model must call a tool, beside what tools its prompt declares.
-enum class ToolUse : uint8_t {
-  kAuto,      ///< as the model likes
-  kNone,      ///< no call
-  kRequired,  ///< at least one
-  kNamed,     ///< a call of AnswerOptions::tool_name
-};
-
-/// What a caller wants of an answer. Ranges are the rows of base/limits.h.
-struct AnswerOptions {
-  SamplingChoice sampling;
-  int64_t max_new_tokens = 0;     ///< 0: until the context is full
-  std::vector<std::string> stop;  ///< texts before which the answer ends
-  bool ignore_ending = false;     ///< goes on behind ending tokens
-
-  int64_t n = 1;                 ///< answers to the one prompt, by sample numbers 0 to n - 1
-  bool logprobs = false;         ///< each token comes with its log-probability
-  int64_t top_logprobs = 0;      ///< and with so many of the most likely ones
-  bool prompt_logprobs = false;  ///< the prompt's tokens too (echo with logprobs)
-  std::vector<TokenId> stop_tokens = {};  ///< ids that end the answer, beside the model's own
-  std::vector<std::pair<TokenId, float>> logit_bias = {};  ///< added to logits; one entry a token
-  std::vector<std::string> bad_words = {};  ///< texts that must not occur in the answer
-  std::optional<AnswerShape> shape = {};
-  ToolUse tool_use = ToolUse::kAuto;
-  std::string tool_name = {};       ///< of ToolUse::kNamed
-  bool parallel_tool_calls = true;  ///< false: the answer ends behind its first call
-  std::optional<int64_t> thinking_budget =
-      {};                ///< most tokens of the thought, which is then closed
-  int32_t priority = 0;  ///< the smaller runs first
-  std::optional<double> deadline_seconds = {};  ///< from now, waiting included
-  std::string cache_salt = {};                  ///< prefixes are shared only among equal salts
-  std::string adapter = {};                     ///< name of a loaded adapter; "": the model alone
-  std::optional<bool> prompt_lookup = {};  ///< speculation from the text so far; unset: as opened
-};
-
-/// Tokens and times of one answer.
-struct Usage {
-  int64_t prompt_tokens = 0, new_tokens = 0;
-  double first_token_seconds = 0, total_seconds = 0;
-  /// Of the tokens behind the first.
-  [[nodiscard]] double tokens_per_second() const;
-};
-
-enum class AnswerEnd { kStop, kLength, kContext, kInterrupted };
-/// "stop", "length", "context full", "interrupted"
-std::string_view name_of(AnswerEnd end);
-
-struct Answer {
-  std::string reasoning = {}, content = {};
-  std::vector<ToolCall> tool_calls = {};
-  std::vector<TokenId> ids = {};  ///< as generated, the ending one included
-  AnswerEnd end = AnswerEnd::kStop;
-  Usage usage = {};
-};
-
-/// A request on its way to the engine, and what reads its tokens.
+/// A request on its way to the engine, and what reads the tokens of each of its answers.
 struct PreparedRequest {
   Request request;
-  std::optional<AnswerStream> stream;  ///< none where the model has no tokenizer: ids alone
+  std::vector<AnswerBuilder> answers;  ///< AnswerOptions::n of them
+  std::vector<TokenId> prompt;         ///< the request's
+  /// With AnswerOptions::prompt_logprobs: the prompt's tokens, filled while the request runs; the
+  /// first has no log-probability.
+  std::shared_ptr<std::vector<AnswerToken>> prompt_scores;
 };
 
 /// What the answer's next part is; false ends the answer there.
@@ -124,11 +73,14 @@ class Session {
   [[nodiscard]] std::vector<std::string> notes() const;
   /// The chat format, or why there is none.
   [[nodiscard]] Result<const ChatFormat*> chat_format() const;
+  /// Names everything that an answer's bits depend on beside the request: the model, the chip with
+  /// its kernels, types and versions. Under one fingerprint the same request has the same answer.
+  [[nodiscard]] std::string fingerprint();
 
-  /// Errors: kUsage (what the format cannot express), kMemory (longer than the context: both
-  /// numbers).
+  /// Errors: kUsage (what the format cannot express, a grammar that is refused, an adapter that is
+  /// not there), kMemory (longer than the context: both numbers).
   Result<PreparedRequest> prepare_chat(ChatRequest chat, const AnswerOptions& options) const;
-  /// Raw continuation of ids; special tokens are not shown.
+  /// Raw continuation of ids; special tokens are not shown, there is no thought.
   Result<PreparedRequest> prepare_ids(std::vector<TokenId> ids, const AnswerOptions& options) const;
 
   /// Runs one request to its end. An interrupt of the engine ends it and is told in the answer.
@@ -138,12 +90,19 @@ class Session {
   Session() = default;
   Result<Request> request_of(std::vector<TokenId> ids, const AnswerOptions& options,
                              std::string_view chat_format) const;
+  /// The state of an answer's grammar and thought, where options ask for one.
+  Status constrain(Request& request, const AnswerOptions& options, const ChatRequest* chat,
+                   const Prompt* prompt) const;
+  Result<std::shared_ptr<const CompiledGrammar>> compile(const GrammarSource& source) const;
 
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::optional<Result<const ChatFormat*>> format_;
   std::unique_ptr<Engine> engine_;
+  bool prompt_lookup_ = true;
   std::vector<std::string> memory_notes_;  ///< what memory did not allow
+  mutable std::mutex compiler_mutex_;      // of its making
+  mutable std::unique_ptr<GrammarCompiler> compiler_;
 };
 
 }  // namespace hadal

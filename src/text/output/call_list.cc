@@ -29,6 +29,8 @@ class CallListParser final : public OutputParser {
     return delta;
   }
 
+  [[nodiscard]] bool in_thought() const override { return text_->in_thought(); }
+
  private:
   /// Reads on until more text is needed. `over`: no more comes.
   OutputDelta read(bool over) {

@@ -26,6 +26,8 @@ class OutputParser {
   virtual ~OutputParser() = default;
   virtual OutputDelta push(std::string_view piece) = 0;
   virtual OutputDelta finish() = 0;
+  /// Whether the text so far ends in a thought that was opened.
+  [[nodiscard]] virtual bool in_thought() const = 0;
 };
 
 /// What an answer goes on with; of a continued prefix, newlines at its start count.

@@ -37,8 +37,6 @@ extern const CallSyntax kDsmlV32Calls, kDsmlV4Calls, kDsmlV41Calls;
 /// Splits what is no call into reasoning and content.
 class TextParser : public OutputParser {
  public:
-  /// Whether the text so far ends in a thought that was opened.
-  [[nodiscard]] virtual bool in_thought() const = 0;
   /// A call stands here: settles what was held back, and ends a thought.
   virtual OutputDelta call_follows() = 0;
 };

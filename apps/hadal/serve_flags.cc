@@ -1,0 +1,59 @@
+#include "serve_flags.h"
+
+namespace hadal::app {
+namespace {
+
+/// Rows of logits of a step beside one for each request: for guesses that are verified.
+constexpr int64_t kGuessRows = 16;
+
+}  // namespace
+
+void ServeFlags::declare(CLI::App& command, double default_step_ms) {
+  step_ms = default_step_ms;
+  model.declare(command);
+  const char* group = "Many requests";
+  command
+      .add_option("--parallel", parallel,
+                  "requests that run at once; others wait for a place. Each is answered as if it "
+                  "were alone")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option(
+          "--step-ms", step_ms,
+          "prompts are cut so that a step takes no longer: tokens come evenly, new requests "
+          "start soon; 0: whole prompts, the fastest where nobody waits")
+      ->check(CLI::Range(0.0, 60000.0))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--kv-file", kv_file,
+                  "a file for computed prefixes that memory has no room for; the next run goes on "
+                  "from it")
+      ->group(group);
+  command.add_option("--kv-file-size", kv_file_gb, "its largest size, in GB")
+      ->check(CLI::Range(0.001, 100000.0))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_flag("--no-prompt-lookup", no_prompt_lookup,
+                "do not guess tokens from the text so far (guesses change no answer; they are left "
+                "out by themselves where they do not pay)")
+      ->group(group);
+}
+
+SessionOptions ServeFlags::session(int64_t limit) const {
+  SessionOptions options = model.session(limit);
+  options.runner.max_sequences = parallel;
+  options.runner.max_logit_rows = parallel + (no_prompt_lookup ? 0 : kGuessRows);
+  options.engine.step_seconds = step_ms / 1000;
+  options.fit_cache = !model.cache_tokens;
+  options.prompt_lookup = !no_prompt_lookup;
+  options.swap = {.file = kv_file,
+                  .max_bytes = static_cast<uint64_t>(kv_file_gb * 1e9),
+                  .log = [](std::string_view line) { print_note("hadal: " + std::string(line)); }};
+  return options;
+}
+
+}  // namespace hadal::app
