@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[float, tuple[str, ...]]] = {
     "src/session": (6, ("hadal/version.h",)),
     "src/api": (7, PUBLIC),
     "apps": (8, PUBLIC),
-    "tests": (8, PUBLIC),
+    "tests": (9, PUBLIC),  # fuzzers of what apps read
     "bench": (8, PUBLIC),
 }
 SEES_ONLY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # other side of the contract: (folders, public headers)
@@ -60,7 +60,7 @@ def room_of(path: str) -> str | None:
 def target_of(root: Path, path: str, name: str) -> str | None:
     """The file, relative to the root, that an include means; None if no such file is found."""
     room = room_of(path) or ""
-    for base in (os.path.dirname(path), room, "src", "include", "chips", "."):
+    for base in (os.path.dirname(path), room, "src", "include", "chips", "apps", "."):
         candidate = os.path.normpath(os.path.join(base, name))
         if (root / candidate).is_file():
             return candidate
