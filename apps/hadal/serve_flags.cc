@@ -11,6 +11,8 @@ constexpr int64_t kGuessRows = 16;
 void ServeFlags::declare(CLI::App& command, double default_step_ms) {
   step_ms = default_step_ms;
   model.declare(command);
+  command.add_option("--chat-format", chat_format, chat_format_help())
+      ->envname("HADAL_CHAT_FORMAT");
   const char* group = "Many requests";
   command
       .add_option("--parallel", parallel,
@@ -45,6 +47,7 @@ void ServeFlags::declare(CLI::App& command, double default_step_ms) {
 
 SessionOptions ServeFlags::session(int64_t limit) const {
   SessionOptions options = model.session(limit);
+  options.chat_format = chat_format;
   options.runner.max_sequences = parallel;
   options.runner.max_logit_rows = parallel + (no_prompt_lookup ? 0 : kGuessRows);
   options.engine.step_seconds = step_ms / 1000;

@@ -49,6 +49,7 @@ class Engine {
   explicit Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options = {});
 
   [[nodiscard]] ModelRunner& runner() { return *runner_; }
+  [[nodiscard]] const ModelRunner& runner() const { return *runner_; }
   [[nodiscard]] const ModelSpec& spec() const { return runner_->spec(); }
   /// The longest sequence, prompt and answer together: what the context and the cache hold.
   [[nodiscard]] int64_t longest() const { return longest_; }

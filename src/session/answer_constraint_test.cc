@@ -204,7 +204,9 @@ TEST_F(Constraints, HoldInEveryChatFormat) {
                                   ", cut " + std::to_string(cut);
         EXPECT_EQ(answer.end, AnswerEnd::kStop) << where;
         EXPECT_LE(answer.usage.thought_tokens, budget + 1) << where;  // the mark counts
-        EXPECT_EQ(answer.content.substr(0, 1), "{") << where << ": " << answer.content;
+        const size_t first = answer.content.find_first_not_of(" \n\t");
+        ASSERT_NE(first, std::string::npos) << where;
+        EXPECT_EQ(answer.content[first], '{') << where << ": " << answer.content;
         EXPECT_EQ(answer.content.back(), '}') << where;
         if (cut == script.size()) {
           EXPECT_EQ(answer.content, json) << where;

@@ -67,6 +67,7 @@ class Session {
                                                const LoadProgress& progress = {});
 
   [[nodiscard]] Engine& engine() { return *engine_; }
+  [[nodiscard]] const Engine& engine() const { return *engine_; }
   [[nodiscard]] const Checkpoint& checkpoint() const { return *checkpoint_; }
   [[nodiscard]] const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   /// Sentences for people: what checkpoint and tokenizer leave out or hold in vain.
