@@ -186,7 +186,7 @@ std::string CallRunner::completion_body(Running& running, UsageCounts& usage) co
                               .text = std::move(answer.content),
                               .end = answer.end};
       if (call.echo) {
-        choice.text.insert(0, tokenizer.decode(part.prepared.prompt));
+        choice.text.insert(0, tokenizer.decode(part.prepared.prompt, true));
         if (part.prepared.prompt_scores)
           choice.tokens = scored_tokens(tokenizer, *part.prepared.prompt_scores);
         if (!choice.tokens.empty()) choice.tokens[0].logprob.reset();

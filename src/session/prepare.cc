@@ -152,6 +152,7 @@ Result<PreparedRequest> Session::prepare_chat(ChatRequest chat,
                                               const AnswerOptions& options) const {
   HADAL_TRY(const ChatFormat* format, chat_format());
   chat.chat_template = checkpoint_->tokenizer().chat_template;
+  chat.shape_is_held = options.shape.has_value();
   HADAL_TRY(const Prompt prompt, format->render(chat, tokenizer_.get()));
   std::vector<TokenId> ids = encode_prompt(prompt, *tokenizer_);
   const auto size = static_cast<int64_t>(ids.size());

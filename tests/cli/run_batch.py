@@ -157,7 +157,7 @@ class Batch(unittest.TestCase):
         self.assertEqual(process.returncode, 130, stderr)
         self.assertIn("goes on where it was", stderr)
         done = self.results()
-        self.assertGreater(len(done), 3)
+        self.assertGreater(len(done), 0)
         self.assertLess(len(done), 400)
 
     def test_prefixes_on_disk_are_found_again(self) -> None:

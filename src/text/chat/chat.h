@@ -43,6 +43,8 @@ struct ChatRequest {
   std::string effort = {};            ///< "low", "high", … or a number; "" = the format's default
   ResponseFormat response_format = ResponseFormat::kText;
   std::string response_schema = {};  ///< of kJsonSchema: a JSON object
+  /// A grammar holds the answer to that shape: a format that has no words for it leaves it unsaid.
+  bool shape_is_held = false;
   bool add_generation_prompt = true;
   std::string chat_template =
       {};  ///< the checkpoint's own template: some hold a default system message; may be ""

@@ -72,7 +72,8 @@ Status check_request(const ChatRequest& request, const Abilities& can) {
   if (!request.effort.empty() && !can.effort)
     return usage_error("effort: the chat format " + format + " knows no effort, " +
                        quote(request.effort) + " was asked for");
-  if (request.response_format != ResponseFormat::kText && !can.response_format)
+  if (request.response_format != ResponseFormat::kText && !can.response_format &&
+      !request.shape_is_held)
     return usage_error("response_format: the chat format " + format +
                        " has no words for it; ask for the shape in a message");
   for (size_t i = 0; i < request.messages.size(); ++i)
