@@ -52,7 +52,16 @@ constexpr auto kRefused = std::to_array<Refusal>({
 });
 
 /// Initialisations that take a part out of the model's own weights.
-constexpr std::array<std::string_view, 4> kMovesWeights = {"pissa", "olora", "corda", "loftq"};
+constexpr std::array<std::string_view, 5> kMovesWeights = {"pissa", "olora", "corda", "loftq",
+                                                           "lora_ga"};
+
+/// Whether a key that is on makes the adapter another one. Those left out change training alone.
+bool names_variant(std::string_view key) {
+  constexpr std::array<std::string_view, 5> kHarmless = {
+      "use_rslora", "eva_config", "loftq_config", "megatron_config", "runtime_config"};
+  return (key.starts_with("use_") || key.ends_with("_config")) &&
+         std::find(kHarmless.begin(), kHarmless.end(), key) == kHarmless.end();
+}
 
 Status check_kind(const Config& config) {
   HADAL_TRY(const std::string type, config.text("peft_type", "LORA"));
@@ -63,7 +72,7 @@ Status check_kind(const Config& config) {
     if (const std::string value = config.value_text(r.key, 60); !is_off(value))
       return failed(fmt::format("{}: {} is {}: {}", config.origin(), r.key, value, r.why));
   for (const std::string& key : config.keys())
-    if (key.starts_with("use_") && key != "use_rslora" && !is_off(config.value_text(key)))
+    if (names_variant(key) && !is_off(config.value_text(key, 60)))
       return failed(fmt::format("{}: {} is {}: that variant of LoRA is not known", config.origin(),
                                 printable(key), config.value_text(key, 60)));
   if (const std::string init = config.value_text("init_lora_weights", 60); !is_off(init))

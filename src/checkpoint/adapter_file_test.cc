@@ -96,6 +96,8 @@ TEST(AdapterFile, OtherKindsAreRefusedByTheirKeys) {
   EXPECT_TRUE(says(refused("layer_replication", "[[0, 2]]"), {"layer_replication"}));
   EXPECT_TRUE(says(refused("trainable_token_indices", "[7]"), {"trainable_token_indices"}));
   EXPECT_TRUE(says(refused("use_something_new", "true"), {"use_something_new is true"}));
+  EXPECT_TRUE(says(refused("kasa_config", R"({"a": 1})"), {"kasa_config is {"}));
+  EXPECT_EQ(refused("eva_config", R"({"rho": 2.0})"), "");
   EXPECT_TRUE(says(refused("init_lora_weights", "\"pissa_niter_4\""), {"pissa_niter_4"}));
   EXPECT_EQ(refused("init_lora_weights", "\"gaussian\""), "");
   EXPECT_TRUE(says(refused("alpha_pattern", R"({".*q_proj": 3})"), {"alpha_pattern", ".*q_proj"}));
