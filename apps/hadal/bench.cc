@@ -41,8 +41,7 @@ double median(std::vector<double> v) {
   return v.size() % 2 == 1 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
 }
 
-Request random_request(const Engine& engine, std::mt19937& random, int64_t prompt,
-                       int64_t new_tokens) {
+Request random_request(Engine& engine, std::mt19937& random, int64_t prompt, int64_t new_tokens) {
   Request r;
   r.reuse_prefix = false;
   for (int64_t i = 0; i < prompt; ++i)

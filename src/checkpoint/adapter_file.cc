@@ -57,8 +57,8 @@ constexpr std::array<std::string_view, 5> kMovesWeights = {"pissa", "olora", "co
 
 /// Whether a key that is on makes the adapter another one. Those left out change training alone.
 bool names_variant(std::string_view key) {
-  constexpr std::array<std::string_view, 5> kHarmless = {
-      "use_rslora", "eva_config", "loftq_config", "megatron_config", "runtime_config"};
+  constexpr std::array<std::string_view, 5> kHarmless = {"use_rslora", "eva_config", "loftq_config",
+                                                         "megatron_config", "runtime_config"};
   return (key.starts_with("use_") || key.ends_with("_config")) &&
          std::find(kHarmless.begin(), kHarmless.end(), key) == kHarmless.end();
 }

@@ -170,7 +170,12 @@ TEST(Adapters, ComeAndGoWhileRequestsRunAndKeepTheirNumbers) {
     add(*loaded.engine, few.with({16}));
     ASSERT_TRUE(loaded->step());
     ASSERT_TRUE(loaded->step());
-    ASSERT_TRUE(runner.set_adapters({{}, named("llama-few")}));  // one goes
+    const auto used = loaded->set_adapters({named("llama")});
+    ASSERT_FALSE(used);
+    EXPECT_EQ(used.error().code, ErrorCode::kUsage);
+    EXPECT_NE(used.error().message.find("llama-few"), std::string::npos) << used.error().message;
+    EXPECT_FALSE(loaded->set_adapters({named("llama-few"), named("llama")}));  // another number
+    ASSERT_TRUE(loaded->set_adapters({{}, named("llama-few")}));               // one goes
     EXPECT_EQ(*runner.adapter_digest(1), kept);
     EXPECT_EQ(runner.adapter_digest(0), nullptr);
     ASSERT_TRUE(loaded->step());
@@ -182,7 +187,7 @@ TEST(Adapters, ComeAndGoWhileRequestsRunAndKeepTheirNumbers) {
     EXPECT_EQ(few.rows, expected);
     EXPECT_EQ(alone(loaded, Asked(3, 0)), other);
 
-    ASSERT_TRUE(runner.set_adapters({}));
+    ASSERT_TRUE(loaded->set_adapters({}));
     EXPECT_EQ(runner.memory_plan().adapters, 0U);
     EXPECT_EQ(alone(loaded, Asked(1, -1)), plain);
   }
@@ -253,7 +258,7 @@ TEST(Adapters, OnAChipWithMemoryOfItsOwn) {
   Asked x(1, 1), y(2, 0), none(3, -1);
   for (Asked* asked : {&x, &y, &none}) add(*loaded.engine, *asked);
   ASSERT_TRUE(loaded->step());
-  ASSERT_TRUE(loaded->runner().set_adapters({named("llama"), named("llama-few"), {}}));
+  ASSERT_TRUE(loaded->set_adapters({named("llama"), named("llama-few"), {}}));
   drain(*loaded.engine);
   EXPECT_EQ(x.rows, expected);
 }

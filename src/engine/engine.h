@@ -62,6 +62,9 @@ class Engine {
   Result<std::vector<SeqId>> add_samples(const Request& request, int64_t n);
   /// Forgets a request; what it computed may stay in the prefix cache.
   void cancel(SeqId id);
+  /// Other adapters from the next step on (ModelRunner::set_adapters). kUsage where a request uses
+  /// one that would go or be another: nothing has changed then.
+  Status set_adapters(std::vector<NamedAdapter> adapters);
   [[nodiscard]] bool idle() const {
     return scheduler_.waiting().empty() && scheduler_.running().empty();
   }

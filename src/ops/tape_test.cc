@@ -96,7 +96,8 @@ std::vector<uint32_t> operators_of(const AdapterBank* first, const AdapterBank* 
 }
 
 TEST(Tape, AdaptersStandBehindEveryProductOfTheirMatrix) {
-  const AdapterBank one{weight({2, 3, 8}), weight({2, 6, 3})}, two{weight({2, 1, 8}), weight({2, 6, 1})};
+  const AdapterBank one{weight({2, 3, 8}), weight({2, 6, 3})},
+      two{weight({2, 1, 8}), weight({2, 6, 1})};
   using Ids = std::vector<uint32_t>;
   EXPECT_EQ(operators_of(nullptr, nullptr), (Ids{HADAL_OP_MATMUL, HADAL_OP_GATED_MATMUL}));
   EXPECT_EQ(operators_of(nullptr, &two), (Ids{HADAL_OP_MATMUL, HADAL_OP_MATMUL, HADAL_OP_MATMUL,
