@@ -17,6 +17,12 @@ namespace {
 /// The last part of a module's name, which people know it by.
 std::string_view last_of(std::string_view name) { return name.substr(name.rfind('.') + 1); }
 
+/// A matrix that rows of sequences are multiplied by.
+bool is_adaptable(const Weight& w) {
+  return w.source.uses == HADAL_USE_MATMUL && w.source.batch == 1 && !w.source.transposed &&
+         !w.source.name.ends_with("head.weight");
+}
+
 /// Why an adapter cannot adapt what it names.
 std::string why_not(const std::string& name, const std::deque<Weight>& weights) {
   const std::string_view n = name;
@@ -30,20 +36,13 @@ std::string why_not(const std::string& name, const std::deque<Weight>& weights) 
   if (n.ends_with("head.weight")) return "the head, which is multiplied once for many sequences";
   std::vector<std::string> known;
   for (const Weight& w : weights)
-    if (w.source.uses == HADAL_USE_MATMUL && w.source.batch == 1 &&
-        w.source.name.ends_with(".weight")) {
+    if (is_adaptable(w) && w.source.name.ends_with(".weight")) {
       const std::string stem = w.source.name.substr(0, w.source.name.size() - 7);
       if (std::string last(last_of(stem));
           std::find(known.begin(), known.end(), last) == known.end())
         known.push_back(std::move(last));
     }
   return "which the model does not have; it has, for instance, " + listed(known);
-}
-
-/// A matrix that rows of sequences are multiplied by.
-bool is_adaptable(const Weight& w) {
-  return w.source.uses == HADAL_USE_MATMUL && w.source.batch == 1 && !w.source.transposed &&
-         !w.source.name.ends_with("head.weight");
 }
 
 /// Encodes a number if the type holds it exactly.

@@ -72,7 +72,7 @@ class Lora(unittest.TestCase):
         generate = ("generate", MODEL, *IDS, "--print-ids", "--lora")
         self.assertIn("nowhere", self.expect(NOT_FOUND, *generate, "a=/nowhere"))
         self.assertIn("adapter_config.json", self.expect(FAILED, *generate, f"a={MODEL}"))
-        self.assertIn("q_a_proj", self.expect(FAILED, *generate, f"a={TESTS / 'adapters' / 'deepseek-v3'}"))
+        self.assertIn("kv_a_proj_with_mqa", self.expect(FAILED, *generate, f"a={TESTS / 'adapters' / 'deepseek-v3'}"))
         self.assertIn("q_proj", self.expect(FAILED, "generate", V3, *IDS, "--print-ids", "--lora", f"a={TWO}"))
         with tempfile.TemporaryDirectory(prefix="hadal-lora-") as folder:
             broken = Path(folder) / "broken"
