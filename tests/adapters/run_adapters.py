@@ -90,7 +90,7 @@ def main() -> int:
     a.add_argument("binary")
     a.add_argument("names", nargs="*", metavar="NAME")
     a.add_argument("--chips", default="ref,cpu")
-    args = a.parse_args()
+    args = a.parse_intermixed_args()
     names = args.names or sorted(f.parent.name for f in HERE.glob("*/golden.json"))
     if not names:
         print("no adapters found")
