@@ -143,12 +143,26 @@ Automaton Automaton::words(std::span<const std::string> words) {
     }
     ends[at] = true;
   }
-  Automaton out;
-  for (size_t i = 0; i < trie.size(); ++i) {
-    out.states_.push_back({.accepts = ends[i], .edges = {}});
-    for (const auto& [c, to] : trie[i]) out.states_.back().edges.push_back({{c, c}, to});
+  // Equal ends of words become one, from the last state on: none leads to one before it.
+  using Signature = std::pair<bool, std::vector<std::pair<char32_t, size_t>>>;
+  std::map<Signature, size_t> known;
+  std::vector<size_t> place(trie.size());
+  std::vector<State> reversed;
+  for (size_t i = trie.size(); i-- > 0;) {
+    Signature signature{ends[i], {}};
+    for (const auto& [c, to] : trie[i]) signature.second.emplace_back(c, place[to]);
+    const auto [entry, added] = known.emplace(std::move(signature), reversed.size());
+    place[i] = entry->second;
+    if (!added) continue;
+    reversed.push_back({.accepts = ends[i], .edges = {}});
+    for (const auto& [c, to] : entry->first.second) reversed.back().edges.push_back({{c, c}, to});
   }
-  out.reduce();
+  Automaton out;
+  if (words.empty()) return out;
+  const size_t last = reversed.size() - 1;
+  out.states_.assign(reversed.rbegin(), reversed.rend());
+  for (State& state : out.states_)
+    for (Edge& edge : state.edges) edge.to = last - edge.to;
   return out;
 }
 
@@ -276,7 +290,10 @@ void Automaton::merge_equal() {
   using Signature = std::vector<std::tuple<char32_t, char32_t, size_t>>;
   std::vector<size_t> group(states_.size());
   for (size_t i = 0; i < states_.size(); ++i) group[i] = states_[i].accepts;
-  for (size_t groups = 0;;) {
+  // Long chains of states take a round each, and are seldom equal.
+  constexpr int kRounds = 64;
+  size_t groups = 0;
+  for (int round = 0; round < kRounds; ++round) {
     std::map<std::pair<size_t, Signature>, size_t> known;
     std::vector<size_t> next(states_.size());
     for (size_t i = 0; i < states_.size(); ++i) {

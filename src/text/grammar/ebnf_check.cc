@@ -41,6 +41,9 @@ class Reader {
       if (rules_[rule].body != SIZE_MAX)
         return refused(fmt::format("the rule {} is given twice", quote(name)));
       blanks();
+      if (limits_.ours && text_.substr(at_).starts_with("[max_chars="))
+        at_ = std::min(text_.find(']', at_), text_.size() - 1) + 1;
+      blanks();
       if (text_.substr(at_).starts_with("["))
         return refused("rule options such as name[…] are not supported");
       if (!take("::=")) return refused("expected ::= behind a rule's name");
@@ -122,6 +125,7 @@ class Reader {
     size_t at = at_;
     while (at < text_.size() && name_char(text_[at], at == at_)) ++at;
     if (at == at_) return false;
+    if (limits_.ours && text_.substr(at).starts_with("[max_chars=")) return true;
     at = std::min(text_.find_first_not_of(" \t\r\n", at), text_.size());
     return text_.substr(at).starts_with("::=");
   }

@@ -25,6 +25,7 @@ using FirstBytes = std::array<int64_t, 256>;
 
 struct EbnfLimits {
   size_t bytes = 0, rules = 0;
+  bool ours = false;  ///< a grammar of our own making, in which rules may have `[max_chars=N]`
 };
 
 /// Errors begin with "grammar: ".

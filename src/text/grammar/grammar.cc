@@ -44,7 +44,8 @@ class Compiler final : public GrammarCompiler {
     }
     HADAL_TRY(const std::string ebnf, ebnf_of(source));
     const EbnfLimits limits{.bytes = grammar_limits::kGrammarBytes,
-                            .rules = grammar_limits::kRules};
+                            .rules = grammar_limits::kRules,
+                            .ours = source.kind != GrammarKind::kEbnf};
     HADAL_TRY(check_ebnf(ebnf, core_->first_bytes(), limits));
     HADAL_TRY(Compiled grammar, core_->compile(ebnf));
     keep({source, grammar, grammar->bytes() + source.text.size()});

@@ -29,7 +29,8 @@ bool names_members(const SchemaJson& schema) {
          (schema.contains("properties") || schema.contains("patternProperties"));
 }
 
-std::string quoted_json(const SchemaJson& value) { return EbnfWriter::literal(value.dump()); }
+/// A character of a JSON string that is written as it is.
+constexpr std::string_view kPlainChar = "[^\"\\\\\\u0000-\\u001f]";
 
 std::string times(int64_t min, int64_t max) {
   return max < 0 ? fmt::format("{{{},}}", min) : fmt::format("{{{},{}}}", min, max);
@@ -40,11 +41,14 @@ std::string times(int64_t min, int64_t max) {
 void SchemaWriter::write_basics(EbnfWriter& out) {
   out.rule("json-ws",
            fmt::format("(\" \" | \"\\n\" [ \\t]{{0,{}}})?", grammar_limits::kBlanksInRow));
-  // Surrogates come as the characters that they stand for: half of one is no text.
-  out.rule("json-char",
-           "[^\"\\\\\\u0000-\\u001f] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" ([0-9a-ce-fA-CE-F] "
-           "[0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))");
-  out.rule("json-string", "\"\\\"\" json-char* \"\\\"\"");
+  // One rule from the first character to the closing quote: where a character were a rule of its
+  // own, each step of a string would cost a walk through the vocabulary. Surrogates come as the
+  // characters that they stand for: half of one is no text.
+  out.rule("json-escape",
+           "[\"\\\\/bfnrt] | \"u\" ([0-9a-ce-fA-CE-F] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2})");
+  out.rule("json-rest",
+           fmt::format("\"\\\"\" | {} json-rest | \"\\\\\" json-escape json-rest", kPlainChar));
+  out.rule("json-string", "\"\\\"\" json-rest");
   out.rule("json-integer", "\"-\"? (\"0\" | [1-9] [0-9]{0,17})");
   out.rule("json-number", "json-integer (\".\" [0-9]{1,17})? ([eE] [+\\-]? [0-9]{1,2})?");
   out.rule("json-member", "json-string \":\" json-ws json-value");
@@ -128,11 +132,13 @@ Result<std::string> SchemaWriter::value_list(const SchemaSet& set, const SchemaS
     if (!choice.empty()) body += (body.empty() ? "" : " | ") + choice;
   };
   if (shape.values) {
+    std::vector<std::string> texts;
     for (const SchemaJson* value : *shape.values) {
       HADAL_TRY(const bool holds, tree_.admits(set, *value));
-      if (holds) add(quoted_json(*value));
+      if (holds) texts.push_back(value->dump());
     }
-    return body;
+    if (texts.empty()) return std::string();
+    return out_.automaton(Automaton::words(texts), Spelling::kPlain, "e");
   }
   if ((shape.types & kNullType) != 0) add("\"null\"");
   if ((shape.types & kBoolType) != 0) add("\"true\" | \"false\"");
@@ -164,11 +170,11 @@ Result<std::string> SchemaWriter::value_list(const SchemaSet& set, const SchemaS
 Result<std::string> SchemaWriter::string(const SchemaShape& shape) {
   if (shape.patterns.empty()) {
     if (shape.max_length >= 0 && shape.max_length < shape.min_length) return std::string();
-    if (std::max(shape.min_length, shape.max_length) > grammar_limits::kRepeats)
-      return usage_error(fmt::format("schema: minLength and maxLength may be up to {} (at {})",
-                                     grammar_limits::kRepeats, place(shape)));
-    if (shape.min_length == 0 && shape.max_length < 0) return std::string("json-string");
-    return fmt::format("\"\\\"\" json-char{} \"\\\"\"", times(shape.min_length, shape.max_length));
+    if (shape.min_length > grammar_limits::kRepeats || shape.max_length > grammar_limits::kLength)
+      return usage_error(
+          fmt::format("schema: minLength may be up to {} and maxLength up to {} (at {})",
+                      grammar_limits::kRepeats, grammar_limits::kLength, place(shape)));
+    return any_string(shape.min_length, shape.max_length);
   }
   Result<Automaton> texts = tree_.strings(shape);
   if (!texts)
@@ -176,6 +182,27 @@ Result<std::string> SchemaWriter::string(const SchemaShape& shape) {
                           "with the lengths beside it " + texts.error().message);
   if (texts->empty()) return std::string();
   return fmt::format("\"\\\"\" {} \"\\\"\"", out_.automaton(*texts, Spelling::kInJsonString, "s"));
+}
+
+std::string SchemaWriter::any_string(int64_t min, int64_t max) {
+  if (max < 0) {
+    // The closing quote may come behind `min` characters.
+    std::string rest = "json-rest";
+    const std::string name = out_.name("l");
+    for (int64_t i = 1; i <= min; ++i) {
+      const std::string longer = name + "r" + std::to_string(i);
+      out_.rule(longer, fmt::format("{} {} | \"\\\\\" json-escape {}", kPlainChar, rest, rest));
+      rest = longer;
+    }
+    return "\"\\\"\" " + rest;
+  }
+  // Escapes are left out: they would be one character by the schema and several by the count.
+  if (max <= grammar_limits::kCountedLength)
+    return fmt::format("\"\\\"\" {}{} \"\\\"\"", kPlainChar, times(min, max));
+  const std::string name = out_.name("l");
+  out_.rule(fmt::format("{}[max_chars={}]", name, max),
+            fmt::format("{}{} {}*", kPlainChar, times(min, min), kPlainChar));
+  return fmt::format("\"\\\"\" {} \"\\\"\"", name);
 }
 
 Result<std::string> SchemaWriter::array(const SchemaShape& shape) {

@@ -31,6 +31,7 @@ class SchemaWriter {
   Result<std::string> choices(const SchemaShape& shape);
   Result<std::string> value_list(const SchemaSet& set, const SchemaShape& shape);
   Result<std::string> string(const SchemaShape& shape);
+  std::string any_string(int64_t min, int64_t max);
   Result<std::string> array(const SchemaShape& shape);
   Result<std::string> array_items(const SchemaShape& shape, const std::vector<std::string>& first,
                                   const std::string& further);

@@ -164,8 +164,8 @@ class Reader {
     const size_t behind = at_;
     if (times->max >= 0 && times->max < times->min)
       return refused("a repetition's bounds are the wrong way round");
-    if (std::max(times->min, times->max) > grammar_limits::kRepeats)
-      return refused("a repetition goes beyond " + std::to_string(grammar_limits::kRepeats));
+    if (std::max(times->min, times->max) > grammar_limits::kRegexRepeats)
+      return refused("a repetition goes beyond " + std::to_string(grammar_limits::kRegexRepeats));
     HADAL_TRY(const Piece all, copies(one, begin, end, *times, depth));
     at_ = behind;
     if (peek() == U'+') return refused("possessive quantifiers are not supported");
