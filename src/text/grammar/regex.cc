@@ -237,12 +237,13 @@ class Reader {
     switch (c) {
       case U'd':
         return kDigits;
-      case U'D':
-        return kDigits.complement();
       case U'w':
         return kWord;
+      case U'D':
       case U'W':
-        return kWord.complement();
+        return refused(
+            "\\D and \\W are not supported, since readers of regexes differ in them "
+            "beyond ASCII; [^0-9] and [^0-9A-Za-z_] say which is meant");
       case U's':
         return kBlanks;
       case U'S':
@@ -261,8 +262,6 @@ class Reader {
         return hex(2);
       case U'u':
         return peek() == U'{' ? braced_hex() : hex(4);
-      case U'c':
-        return control();
       case U'0':
         return CharSet::one(0);
       case U'b':
@@ -282,14 +281,6 @@ class Reader {
     if (kWord.has(c))
       return refused(std::string("the escape \\") + static_cast<char>(c) + " is unknown");
     return CharSet::one(c);
-  }
-
-  Result<CharSet> control() {
-    const char32_t c = peek();
-    if (!((c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z')))
-      return refused("\\c wants a letter");
-    ++at_;
-    return CharSet::one(c & 0x1F);
   }
 
   static int digit(char32_t c) {

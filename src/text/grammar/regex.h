@@ -1,10 +1,11 @@
 // Regexes, as JSON Schema and requests write them: the common part of ECMA-262's and Python's.
 //
-// Literals, `.`, classes, \d \w \s and their capitals (ASCII, but \s and \S know all of Unicode's
-// blanks), \t \n \r \f \v \0 \xHH \uHHHH \u{H…} \cX, groups with or without a name, alternatives,
-// `* + ? {m} {m,} {m,n}` with or without a second `?`, `^` and `$` anywhere. Refused by name: look-
-// around, references to groups, \b, \B, \p{…}, flags, possessive quantifiers; and what is too
-// large.
+// Literals, `.`, classes, \d \w (ASCII), \s \S (which knows all of Unicode's blanks), \t \n \r \f
+// \v \0
+// \xHH \uHHHH \u{H…}, groups with or without a name, alternatives, `* + ? {m} {m,} {m,n}` with or
+// without a second `?`, `^` and `$` anywhere. Refused by name: \D and \W, which readers take
+// differently beyond ASCII; look-around, references to groups, \b, \B, \cX, \p{…}, flags,
+// possessive quantifiers; and what is too large.
 #pragma once
 
 #include <string_view>
