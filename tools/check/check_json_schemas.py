@@ -83,7 +83,26 @@ def run(program: Path, model: Path, tasks: list[dict[str, Any]]) -> list[dict[st
     return answers
 
 
-def main() -> int:
+def fault(validator: Any, schema: Any, answer: dict[str, Any]) -> str | None:
+    """What is wrong with an accepted schema's samples; None if nothing."""
+    if "died" in answer:
+        return "died: " + answer["died"]
+    if not answer["samples"]:
+        return "no sample came to its end"
+    for text in answer["samples"]:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return f"{text!r} is no JSON"
+        try:
+            if not validator(schema).is_valid(value):
+                return f"{text!r} does not validate"
+        except Exception as error:  # references that only the suite's own server resolves
+            return f"the validator fails: {type(error).__name__}"
+    return None
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path)
     parser.add_argument("model")
@@ -94,7 +113,11 @@ def main() -> int:
     parser.add_argument("--times", action="store_true", help="also how long a mask takes")
     parser.add_argument("--no-plain", action="store_true", help="without xgrammar by itself")
     parser.add_argument("--out", type=Path, help="a line of JSON for each schema")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
     try:
         from jsonschema import validators
     except ImportError:
@@ -118,31 +141,13 @@ def main() -> int:
         "draft2020-12": validators.Draft202012Validator,
     }
 
-    def fault(draft: str, schema: Any, answer: dict[str, Any]) -> str | None:
-        """What is wrong with an accepted schema's samples; None if nothing."""
-        if "died" in answer:
-            return "died: " + answer["died"]
-        if not answer["samples"]:
-            return "no sample came to its end"
-        for text in answer["samples"]:
-            try:
-                value = json.loads(text)
-            except ValueError:
-                return f"{text!r} is no JSON"
-            try:
-                if not classes[draft](schema).is_valid(value):
-                    return f"{text!r} does not validate"
-            except Exception as error:  # references that only the suite's own server resolves
-                return f"the validator fails: {type(error).__name__}"
-        return None
-
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     bad = []
     lines = []
     for i, (draft, where, schema) in enumerate(todo):
         refused = ours[i].get("refused")
-        wrong = None if refused is not None else fault(draft, schema, ours[i])
+        wrong = None if refused is not None else fault(classes[draft], schema, ours[i])
         counts["accepted"] += refused is None
         counts["accepted and valid"] += refused is None and wrong is None
         counts["unfinished"] += ours[i].get("unfinished", 0)
@@ -151,7 +156,7 @@ def main() -> int:
         if wrong:
             bad.append(f"{where}\n    {json.dumps(schema)[:300]}\n    {wrong}")
         if plain:
-            good = "refused" not in plain[i] and fault(draft, schema, plain[i]) is None
+            good = "refused" not in plain[i] and fault(classes[draft], schema, plain[i]) is None
             counts["xgrammar accepts"] += "refused" not in plain[i]
             counts["xgrammar accepts and its samples validate"] += good
             counts["of those refused by us"] += good and refused is not None

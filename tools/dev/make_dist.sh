@@ -24,6 +24,10 @@ for package in libcli11-dev libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8pr
     "gcc-$(gcc -dumpversion)-base"; do
   cp "/usr/share/doc/$package/copyright" "$scratch/$name/licences/$package"
 done
+sources=.deps/xgrammar-0.2.8
+cat "$sources/NOTICE" "$sources/LICENSE" >"$scratch/$name/licences/xgrammar"
+sed -n '1,/\*\//p' "$sources/3rdparty/picojson/picojson.h" >"$scratch/$name/licences/picojson"
+cp "$sources/3rdparty/dlpack/LICENSE" "$scratch/$name/licences/dlpack"
 (cd / && env -i "$scratch/$name/hadal" --version >/dev/null)
 
 tar -C "$scratch" --owner=0 --group=0 --sort=name -czf "$build/$name.tar.gz" "$name"

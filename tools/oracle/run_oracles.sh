@@ -20,5 +20,6 @@ check "what rounding explains of every type's distance" "$python" tools/check/ch
 for script in tools/oracle/check_tokenizers.py tools/oracle/check_compressed_ids.py tools/oracle/check_chat.py tools/oracle/check_recipe.py; do
   [ -f "$script" ] && check "$(basename "$script" .py)" "$python" "$script" "$hadal"
 done
+check "JSON-Schema-Test-Suite through grammars" "$python" tools/check/check_json_schemas.py "$(dirname "$hadal")/sample_grammars" tiny
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
