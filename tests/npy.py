@@ -1,4 +1,4 @@
-"""Reads float32 .npy files of two dimensions and compares rows of logits, with the standard library alone."""
+"""Reads float32 .npy files of one or two dimensions and compares rows of logits, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def load(path: Path) -> list[array[float]]:
-    """The rows of a little-endian float32 array in C order."""
+    """The rows of a little-endian float32 array in C order; of one dimension: that row."""
     data = path.read_bytes()
     if data[:6] != b"\x93NUMPY":
         raise ValueError(f"{path} is no .npy file")
@@ -18,9 +18,9 @@ def load(path: Path) -> list[array[float]]:
     size = struct.unpack_from("<I" if wide else "<H", data, 8)[0]
     start = (12 if wide else 10) + size
     header = ast.literal_eval(data[start - size : start].decode("latin1"))
-    shape = header["shape"]
+    shape = header["shape"] if len(header["shape"]) != 1 else (1, *header["shape"])
     if header["descr"] != "<f4" or header["fortran_order"] or len(shape) != 2:
-        raise ValueError(f"{path}: expected '<f4' in two dimensions and C order, found {header}")
+        raise ValueError(f"{path}: expected '<f4' in one or two dimensions and C order, found {header}")
     if len(data) - start != 4 * shape[0] * shape[1]:
         raise ValueError(f"{path}: {len(data) - start} bytes of data do not fit the shape {shape}")
     values = array("f")

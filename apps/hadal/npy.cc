@@ -1,5 +1,6 @@
 #include "npy.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -39,7 +40,7 @@ NpyWriter::~NpyWriter() {
 Status NpyWriter::write_header() {
   // Format version 1.0; padded, so that the final number of rows fits in the same place.
   std::string dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(rows_) +
-                     ", " + std::to_string(cols_) + "), }";
+                     ", " + (cols_ > 0 ? std::to_string(cols_) : "") + "), }";
   dict.resize(kHeaderBytes - 10 - 1, ' ');
   dict += '\n';
   const std::string head =
@@ -60,10 +61,10 @@ Status NpyWriter::append(std::span<const float> row) {
 Status NpyWriter::truncate(int64_t rows) {
   HADAL_CHECK(rows <= rows_);
   rows_ = rows;
-  if (std::fseek(
-          file_,
-          kHeaderBytes + static_cast<long>(rows * cols_ * static_cast<int64_t>(sizeof(float))),
-          SEEK_SET) != 0)
+  if (std::fseek(file_,
+                 kHeaderBytes + static_cast<long>(rows * std::max<int64_t>(cols_, 1) *
+                                                  static_cast<int64_t>(sizeof(float))),
+                 SEEK_SET) != 0)
     return write_error(path_);
   return {};
 }

@@ -13,7 +13,8 @@ namespace hadal::app {
 
 class NpyWriter {
  public:
-  /// Creates (or empties) `path` for rows of `cols` numbers.
+  /// Creates (or empties) `path` for rows of `cols` numbers; 0: for single numbers, of one
+  /// dimension.
   static Result<NpyWriter> create(const std::string& path, int64_t cols);
   NpyWriter(NpyWriter&& other) noexcept;
   NpyWriter& operator=(NpyWriter&&) = delete;

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "contract/sample.h"
 
 namespace hadal {
 namespace {
@@ -55,16 +54,17 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options)
     : options_(std::move(options)),
       runner_(std::move(runner)),
       blocks_(runner_->spec(), runner_->blocks()),
-      // A draft layer writes one position further than the tokens reach.
+      // A layer of multi-token prediction writes one position further than the tokens reach.
       longest_(
-          std::min(runner_->context(), blocks_.longest() - (runner_->options().draft ? 1 : 0))),
+          std::min(runner_->context(), blocks_.longest() - (spec().draft.is_mtp() ? 1 : 0))),
       scheduler_(
           blocks_, runner_->layout().limits,
-          {.draft = runner_->options().draft,
+          {.draft = spec().draft.is_mtp(),
            .step_seconds = options_.step_seconds,
            .fixed_chunk =
                runner_->device().info().row_invariant ? 0 : runner_->layout().limits.tokens}),
       builder_(runner_->spec(), runner_->layout()) {
+  if (runner_->options().draft) drafter_ = std::make_unique<Drafter>(*runner_, builder_);
   if (!options_.now)
     options_.now = [] {
       return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
@@ -132,78 +132,54 @@ EngineCounts Engine::counts() const {
   return counts;
 }
 
-Result<Engine::Sampled> Engine::read_sampled(const StepInputs& inputs, bool top) const {
-  if (runner_->host_samples()) return sample_on_host(inputs, top);
-  const StepLayout& l = runner_->layout();
-  const int64_t rows = inputs.rows[HADAL_DIM_R];
-  Sampled s;
-  s.tokens.resize(static_cast<size_t>(rows));
-  s.logprobs.resize(static_cast<size_t>(rows));
-  if (top) {
-    s.top_tokens.resize(static_cast<size_t>(rows * l.limits.top));
-    s.top_logprobs.resize(static_cast<size_t>(rows * l.limits.top));
+/// Asks for drafts behind a step: those that requests want to see, and those that pay.
+Result<std::vector<DraftWish>> Engine::wishes(std::span<const ScheduledRows> step,
+                                              std::span<const TokenEvent> events) {
+  std::vector<DraftWish> wishes;
+  std::vector<Sequence*> generating;
+  double context = 0;
+  for (const ScheduledRows& part : step) {
+    Sequence& seq = *part.seq;
+    const Request& request = seq.request;
+    if (request.on_draft && !seq.draft_shown && part.begin + part.rows >= seq.size() - 1) {
+      seq.draft_shown = true;
+      if (!blocks_.reserve(seq, drafter_->positions(seq, request.draft_tokens)))
+        return memory_error("the cache has no room for " + std::to_string(request.draft_tokens) +
+                            " drafts behind a prompt of " + std::to_string(seq.prompt_size()) +
+                            " tokens");
+      wishes.push_back({.seq = &seq, .count = request.draft_tokens, .on_row = request.on_draft});
+    }
+    const bool ends = std::any_of(events.begin(), events.end(), [&](const TokenEvent& event) {
+      return event.seq == seq.id && event.finish != FinishReason::kNone;
+    });
+    if (part.sampled_rows == 0 || ends || request.propose || request.on_draft) continue;
+    generating.push_back(&seq);
+    context += static_cast<double>(seq.size());
   }
-  const Status queued = [&]() -> Status {
-    HADAL_TRY(runner_->read(l.sampled, 0, rows, s.tokens.data()));
-    HADAL_TRY(runner_->read(l.logprob, 0, rows, s.logprobs.data()));
-    if (!top) return {};
-    HADAL_TRY(runner_->read(l.top_token, 0, rows, s.top_tokens.data()));
-    return runner_->read(l.top_logprob, 0, rows, s.top_logprobs.data());
-  }();
-  // Even if one was refused: those before it are on their way into `s`.
-  HADAL_TRY(runner_->sync());
-  HADAL_TRY(queued);
-  return s;
-}
-
-/// By the formula of the operator, from the same inputs: the same tokens.
-Result<Engine::Sampled> Engine::sample_on_host(const StepInputs& inputs, bool top) const {
-  const StepLayout& l = runner_->layout();
-  const auto rows = static_cast<size_t>(inputs.rows[HADAL_DIM_R]);
-  const auto width = static_cast<size_t>(top ? l.limits.top : 0);
-  Sampled s;
-  s.top_tokens.resize(rows * width);
-  s.top_logprobs.resize(rows * width);
-  std::vector<float> logits(static_cast<size_t>(l.limits.vocab));
-  for (size_t r = 0; r < rows; ++r) {
-    HADAL_TRY(read_logits(static_cast<int64_t>(r), logits));
-    const int32_t* range = inputs.at<int32_t>(l.entry_start) + r * 2;
-    const auto first = static_cast<size_t>(range[0]),
-               count = static_cast<size_t>(std::max(0, range[1] - range[0]));
-    const contract::SampledToken sampled = contract::sample_row(
-        {.logits = logits,
-         .params = inputs.at<float>(l.sample_params) + r * HADAL_PARAM_COUNT,
-         .key = inputs.at<uint32_t>(l.sample_seed) + r * 2,
-         .position = inputs.at<int32_t>(l.sample_position)[r],
-         .entries = {inputs.at<int32_t>(l.entry) + first * 3, count * 3},
-         .bias = inputs.at<float>(l.entry_bias) + first,
-         .mask = inputs.masked
-                     ? inputs.at<uint32_t>(l.mask) + r * static_cast<size_t>(l.mask.extents[1])
-                     : nullptr},
-        std::span(s.top_tokens).subspan(r * width, width),
-        std::span(s.top_logprobs).subspan(r * width, width));
-    s.tokens.push_back(sampled.token);
-    s.logprobs.push_back(sampled.logprob);
+  const auto sequences = static_cast<int64_t>(generating.size());
+  const int64_t rows = runner_->layout().limits.logit_rows - sequences;
+  const int64_t most = sequences > 0 ? rows / sequences : 0;
+  const int64_t count = speculation_.wanted(times_, sequences, context, most);
+  for (Sequence* seq : generating) {
+    const int64_t room = std::min(
+        {count, seq->request.max_new_tokens - seq->generated() - 1, longest_ - seq->size()});
+    if (room > 0 && blocks_.reserve(*seq, drafter_->positions(*seq, room)))
+      wishes.push_back({.seq = seq, .count = room});
   }
-  if (rows == 0) HADAL_TRY(runner_->sync());
-  return s;
+  return wishes;
 }
 
-Status Engine::read_logits(int64_t row, std::vector<float>& logits) const {
-  HADAL_TRY(runner_->read(runner_->layout().logits, row, 1, logits.data()));
-  return runner_->sync();
-}
-
-Status Engine::draft(std::span<const ScheduledRows> step) {
-  std::vector<StepBuilder::DraftRow> wanted;
-  StepInputs& inputs = builder_.build_draft(step, wanted);
-  if (inputs.rows[HADAL_DIM_T] == 0) return {};
-  HADAL_TRY(runner_->run_draft(inputs));
-  std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
+Status Engine::draft(std::span<const ScheduledRows> step, std::span<const TokenEvent> events) {
+  HADAL_TRY(const std::vector<DraftWish> wanted, wishes(step, events));
+  const double start = now();
+  HADAL_TRY(std::vector<Drafts> made, drafter_->draft(step, wanted));
+  int64_t tokens = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    HADAL_TRY(read_logits(static_cast<int64_t>(i), logits));
-    wanted[i].first->request.on_draft_logits(wanted[i].second, logits);
+    tokens += static_cast<int64_t>(made[i].tokens.size());
+    if (!wanted[i].on_row)
+      speculation_.drafted(*wanted[i].seq, std::move(made[i].tokens), made[i].confidences);
   }
+  speculation_.drafting_took(now() - start, static_cast<int64_t>(wanted.size()), tokens);
   return {};
 }
 
@@ -214,7 +190,7 @@ Status Engine::deliver_logits(const ScheduledRows& part, int64_t first_row,
   std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
   const int64_t first = part.begin + part.rows - part.logit_rows;
   for (int64_t i = 0; i < part.logit_rows && first + i < part.begin + verified; ++i) {
-    HADAL_TRY(read_logits(first_row + i, logits));
+    HADAL_TRY(read_row(*runner_, runner_->layout().logits, first_row + i, logits));
     part.seq->request.on_logits(first + i, logits);
   }
   return {};
@@ -244,7 +220,7 @@ TokenEvent Engine::event_of(const Sequence& seq, int64_t row, const Sampled& sam
 Result<bool> Engine::starts_finite(const ScheduledRows& part, int64_t row) const {
   if (part.sampled_rows == 0 || part.seq->generated() > 0) return true;
   std::vector<float> logits(static_cast<size_t>(runner_->layout().limits.vocab));
-  HADAL_TRY(read_logits(row, logits));
+  HADAL_TRY(read_row(*runner_, runner_->layout().logits, row, logits));
   return std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
 }
 
@@ -308,8 +284,7 @@ bool Engine::may_run_ahead(std::span<const ScheduledRows> step) const {
                                      [](const PlaneGroup& group) { return group.keep == 0; });
   return keeps_all && runner_->device().copies_at_once() && !ahead_ && step.size() == 1 &&
          scheduler_.running().size() == 1 && scheduler_.waiting().empty() &&
-         step[0].logit_rows == 0 && step[0].begin + step[0].rows < step[0].seq->size() &&
-         !runner_->options().draft;
+         step[0].logit_rows == 0 && step[0].begin + step[0].rows < step[0].seq->size() && !drafter_;
 }
 
 void Engine::run_ahead(const ScheduledRows& part) {
@@ -357,7 +332,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
     return events;
   }
   if (!queued) (void)runner_->sync();  // what runs still must not tell its failure to a later step
-  Result<Sampled> read = queued ? read_sampled(inputs, top) : queued.error();
+  Result<Sampled> read = queued ? read_sampled(*runner_, inputs, top) : queued.error();
   HADAL_TRY(settle(read ? Status() : read.error()));
   Sampled sampled = *std::move(read);
   if (waited_for) measure(step, now() - start);
@@ -396,7 +371,7 @@ Status Engine::after_step(std::span<const ScheduledRows> step, std::span<const i
   for (TokenEvent& event : events)
     if (event.finish == FinishReason::kError && !event.error)
       event.error = runner_->explain_not_finite(inputs);
-  if (runner_->options().draft) HADAL_TRY(draft(step));
+  if (drafter_) HADAL_TRY(draft(step, events));
   ++counts_.steps;
   for (size_t i = 0; i < step.size(); ++i) {
     Sequence& seq = *step[i].seq;

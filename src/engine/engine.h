@@ -13,9 +13,11 @@
 
 #include "base/result.h"
 #include "engine/block_manager.h"
+#include "engine/drafter.h"
 #include "engine/model_runner.h"
 #include "engine/page_swap.h"
 #include "engine/request.h"
+#include "engine/sampled.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/speculation.h"
@@ -105,21 +107,15 @@ class Engine {
   void run_ahead(const ScheduledRows& part);
   /// The queue was waited for: what was queued counts for good, or not at all.
   Status settle(Status waited);
-  /// What the device chose for the rows of a step, [R] each; top: [R, limits.top].
-  struct Sampled {
-    std::vector<int32_t> tokens, top_tokens;
-    std::vector<float> logprobs, top_logprobs;
-  };
   SeqId enqueue(Request request, SeqId leader);
   void measure(std::span<const ScheduledRows> step, double seconds);
   RequestStats retire(SeqId id);
   void end_expired(std::vector<TokenEvent>& events);
   Status after_step(std::span<const ScheduledRows> step, std::span<const int64_t> verified,
                     const StepInputs& inputs, std::vector<TokenEvent>& events);
-  Result<Sampled> read_sampled(const StepInputs& inputs, bool top) const;
-  Result<Sampled> sample_on_host(const StepInputs& inputs, bool top) const;
-  Status read_logits(int64_t row, std::vector<float>& logits) const;
-  Status draft(std::span<const ScheduledRows> step);
+  Result<std::vector<DraftWish>> wishes(std::span<const ScheduledRows> step,
+                                        std::span<const TokenEvent> events);
+  Status draft(std::span<const ScheduledRows> step, std::span<const TokenEvent> events);
   Status deliver_logits(const ScheduledRows& part, int64_t first_row, int64_t verified) const;
   Result<bool> starts_finite(const ScheduledRows& part, int64_t row) const;
   void advance(const ScheduledRows& part, int64_t verified, std::vector<TokenEvent>& events);
@@ -139,6 +135,7 @@ class Engine {
   StepTimes times_;
   Speculation speculation_;
   EngineCounts counts_;
+  std::unique_ptr<Drafter> drafter_;  ///< with RunnerOptions::draft
   std::optional<Ahead> ahead_;
   int64_t next_id_ = 0;
 };

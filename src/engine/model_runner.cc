@@ -57,7 +57,6 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     r->main_[i].forward = &Model::forward;
     r->main_[i].sample = {.mask = (i & 1) != 0, .top = (i & 2) != 0};
   }
-  if (options.draft) r->draft_.forward = &Model::draft;
   HADAL_TRY(r->model_->bind(checkpoint));
   if (r->model_->needs_compressed_vocabulary()) {
     HADAL_CHECK(options.compressed_vocabulary);
@@ -79,14 +78,20 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.logit_rows = std::max<int64_t>(1, options.max_logit_rows);
   limits.vocab = spec.vocab_size;
   limits.top = std::min(kMaxTopLogprobs, spec.vocab_size);
-  if (options.draft) limits.hidden = spec.hidden_size;
+  limits.hidden = spec.draft.hidden;
+  limits.blocks = spec.draft.is_dspark();
+  limits.logit_rows = std::max(limits.logit_rows, spec.draft.block);
+  // A draft's rows whose logits are wanted leave their states where rows of tokens have them.
+  if (limits.hidden > 0) limits.tokens = std::max(limits.tokens, limits.logit_rows);
   limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
   limits.adapters = options.more_adapters || !options.adapters.empty();
-  const int64_t positions = r->context_ + (options.draft ? 1 : 0);  // a draft stands one further
-  r->blocks_ =
-      blocks_of_groups(spec, positions, limits.sequences, limits.tokens, options.cache_tokens);
+  r->set_drafts();
+  // What a draft writes behind the last token has a place at the end of the context, too.
+  const int64_t positions = r->context_ + spec.draft.reach();
+  r->blocks_ = blocks_of_groups(spec, positions, limits.sequences,
+                                limits.tokens + spec.draft.reach(), options.cache_tokens);
   for (const PlaneGroup& group : spec.groups) {
     const int64_t block_tokens = group.block_slots * group.ratio;
     limits.max_blocks.push_back((positions + block_tokens - 1) / block_tokens);
@@ -118,6 +123,18 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   return r;
 }
 
+void ModelRunner::set_drafts() {
+  const DraftSpec& draft = model_->spec().draft;
+  for (size_t mask = 0; mask < 2; ++mask) {
+    for (auto& pass : draft_) pass[mask].sample.mask = mask == 1;
+    if (draft.kind == DraftSpec::Kind::kNone) continue;
+    draft_[static_cast<size_t>(DraftPass::kRows)][mask].forward = &Model::draft;
+    if (!draft.is_dspark()) continue;
+    draft_[static_cast<size_t>(DraftPass::kBlock)][mask].forward = &Model::draft_block;
+    draft_[static_cast<size_t>(DraftPass::kNext)][mask].forward = &Model::draft_next;
+  }
+}
+
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
                           std::set<const AdapterBank*>* adapters) const {
   const auto limits = layout_->limits.dims();
@@ -138,7 +155,8 @@ void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
 
 void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const {
   body(main_.back());  // the form of sampling that does most
-  if (draft_.forward) body(draft_);
+  for (const auto& pass : draft_)
+    if (pass[1].forward) body(pass[1]);
 }
 
 StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const {
@@ -255,7 +273,9 @@ Status ModelRunner::load(const LoadProgress& progress) {
 Status ModelRunner::record_all() {
   if (options_.eager) return {};
   HADAL_TRY(record(main_[0]));
-  return draft_.forward ? record(draft_) : Status();
+  for (auto& pass : draft_)
+    if (pass[0].forward) HADAL_TRY(record(pass[0]));
+  return {};
 }
 
 Status ModelRunner::record(Pass& pass) {

@@ -46,7 +46,7 @@ struct RunnerOptions {
   int64_t max_tokens = 512;  ///< rows a step
   int64_t max_sequences = 8;
   int64_t max_logit_rows = 8;
-  bool draft = false;  ///< load the layer of multi-token prediction and run it behind every step
+  bool draft = false;  ///< load what the model has for drafts and run it behind every step
   std::optional<int64_t> tail_rows;  ///< of FamilyOptions
   bool eager = false;                ///< run each operator at once instead of the tape
   bool check_memory = true;
@@ -151,9 +151,13 @@ class ModelRunner {
   Status run(StepInputs& inputs, SampleForm sample);
   /// Waits for what was queued. kInterrupted if the stop flag was set; then nothing counts as done.
   Status sync() const { return device_->sync(); }
-  /// Runs the draft on the hidden rows of the last step. It is short, and the step's tokens are
-  /// known already: it does not stop.
-  Status run_draft(StepInputs& inputs) { return run(draft_, inputs, false); }
+  /// The passes of a draft: Model::draft, draft_block, draft_next.
+  enum class DraftPass { kRows, kBlock, kNext };
+  /// Queues one behind the last step. It is short, and the step's tokens are known already: it does
+  /// not stop.
+  Status run_draft(DraftPass pass, StepInputs& inputs) {
+    return run(draft_[static_cast<size_t>(pass)][inputs.masked ? 1 : 0], inputs, false);
+  }
   /// Copies whole blocks within the planes of their groups, in the order of the queue.
   Status copy_blocks(std::span<const BlockCopy> copies) const;
   /// What changes the bits of a page beside tokens, adapter and key: model, chip, kernels, types,
@@ -198,6 +202,7 @@ class ModelRunner {
   /// scratch_bytes and adapters may be null; else they grow by what the pass uses.
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
                std::set<const AdapterBank*>* adapters = nullptr) const;
+  void set_drafts();
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
   Status record_all();
@@ -240,10 +245,10 @@ class ModelRunner {
   std::unique_ptr<AdapterBanks> banks_;  // never null
   std::vector<std::shared_ptr<const AdapterFile>> adapter_files_;
   // The main pass in each form of sampling, recorded when first used: a mask and a list of the most
-  // likely tokens cost every row of a step that has them. draft_ is without a forward where nothing
-  // drafts.
+  // likely tokens cost every row of a step that has them. The passes of a draft, without a mask and
+  // with one, have no forward where the model has no such pass.
   std::array<Pass, 4> main_;
-  Pass draft_;
+  std::array<std::array<Pass, 2>, 3> draft_;
 };
 
 }  // namespace hadal

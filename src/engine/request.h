@@ -63,6 +63,13 @@ class Constraint {
   virtual bool restrict(std::span<const TokenId> drafts, std::span<uint32_t> allowed) = 0;
 };
 
+/// A drafted token, as it was chosen.
+struct DraftRow {
+  std::span<const float> logits;
+  std::span<const float> base;  ///< of DSpark: without what the token before adds
+  float confidence = 1;         ///< of DSpark: that it is right if those before it are
+};
+
 struct Request {
   std::vector<TokenId> prompt;  ///< at least one id, each inside the vocabulary
   SamplingParams sampling;
@@ -94,6 +101,9 @@ struct Request {
   /// With RunnerOptions::draft: the draft's logits at a position, which predict the token two on.
   /// Every position with a known next token, in order.
   std::function<void(int64_t position, std::span<const float> logits)> on_draft_logits;
+  /// With RunnerOptions::draft: called for each of draft_tokens drafts behind the prompt, in order.
+  std::function<void(const DraftRow& row)> on_draft;
+  int64_t draft_tokens = 0;
   /// Guesses what follows `tokens`, at most `most` tokens. They are verified in one step whether it
   /// pays or not; those up to the first wrong one are kept. The answer is the same without them.
   std::function<std::vector<TokenId>(std::span<const TokenId> tokens, int64_t most)> propose;

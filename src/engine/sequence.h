@@ -30,10 +30,14 @@ struct Sequence {
   std::vector<TokenId> tokens;         ///< prompt, then what was generated
   std::vector<TokenId> drafts;         ///< guesses at what follows, verified by the next step
   std::optional<PromptLookup> lookup;  ///< of Request::prompt_lookup
-  int64_t draft_match = 0;             ///< of PromptLookup::Guess, for the drafts
+  /// Of each draft, how likely it is right if those before it are; empty: Request::propose made
+  /// them.
+  std::vector<double> draft_odds;
+  int64_t draft_match = 0;  ///< of PromptLookup::Guess; 0: a draft model made the drafts
   int64_t slot = -1;                   ///< its row in the block tables of a step; -1: it waits
   int64_t computed = 0;                ///< tokens whose rows are in the planes
   int64_t delivered = 0;               ///< positions below had their logits handed out
+  bool draft_shown = false;            ///< request.on_draft was called
   int64_t chunk_index = 0;             ///< which of request.chunks comes next
   int64_t chunk_left = 0;              ///< rows left of the chunk under way
   /// A plane group: block numbers by index; -1: given back, or never needed.
@@ -62,9 +66,9 @@ struct Sequence {
   }
   /// The first position whose logits were asked for.
   [[nodiscard]] int64_t logits_from() const {
-    return request.on_logits         ? request.logits_from
-           : request.on_draft_logits ? 0
-                                     : prompt_size() - 1;
+    return request.on_logits                             ? request.logits_from
+           : request.on_draft_logits || request.on_draft ? 0
+                                                         : prompt_size() - 1;
   }
   /// The first position whose logits are still wanted.
   [[nodiscard]] int64_t next_logits() const { return std::max(logits_from(), delivered); }

@@ -8,7 +8,6 @@ namespace hadal {
 StepBuilder::StepBuilder(const ModelSpec& spec, const StepLayout& layout)
     : groups_(spec.groups), layout_(layout), inputs_(layout) {}
 
-/// What the step says of the sequence as a whole.
 void StepBuilder::fill_sequence(const Sequence& seq) {
   fill_adapter(seq);
   for (size_t g = 0; g < groups_.size(); ++g) {
@@ -23,7 +22,6 @@ void StepBuilder::fill_adapter(const Sequence& seq) {
   if (layout_.limits.adapters) inputs_.at<int32_t>(layout_.adapter)[seq.slot] = seq.request.adapter;
 }
 
-/// A row whose logits are read and nothing else: greedy, without penalties.
 void StepBuilder::fill_logit_row(const Sequence& seq, int64_t row, int64_t position) {
   float* params = inputs_.at<float>(layout_.sample_params) + row * HADAL_PARAM_COUNT;
   std::fill_n(params, HADAL_PARAM_COUNT, 0.0F);
@@ -38,8 +36,7 @@ void StepBuilder::fill_logit_row(const Sequence& seq, int64_t row, int64_t posit
   range[0] = range[1] = static_cast<int32_t>(inputs_.entries());
 }
 
-/// How the row chooses a token, `drafts` of the sequence's drafts before it.
-void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, int64_t drafts) {
+void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, std::span<const TokenId> drafts) {
   const SamplingParams& s = seq.request.sampling;
   float* params = inputs_.at<float>(layout_.sample_params) + row * HADAL_PARAM_COUNT;
   // So low a temperature would divide logits into infinities; the largest wins anyhow.
@@ -56,14 +53,14 @@ void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, int64_t drafts
   if (seq.constraint) fill_mask(seq, row, drafts);
 }
 
-void StepBuilder::fill_entries(const Sequence& seq, int64_t drafts) {
+void StepBuilder::fill_entries(const Sequence& seq, std::span<const TokenId> drafts) {
   const auto add = [&](const std::map<TokenId, SamplingEntry>& entries) {
     for (const auto& [token, entry] : entries)
       inputs_.add_entry(token, entry.in_prompt, entry.in_output, entry.bias);
   };
-  if (drafts > 0 && seq.request.sampling.has_penalties()) {
+  if (!drafts.empty() && seq.request.sampling.has_penalties()) {
     auto entries = seq.entries;
-    for (int64_t i = 0; i < drafts; ++i) ++entries[seq.drafts[static_cast<size_t>(i)]].in_output;
+    for (const TokenId draft : drafts) ++entries[draft].in_output;
     add(entries);
   } else {
     add(seq.entries);
@@ -72,28 +69,35 @@ void StepBuilder::fill_entries(const Sequence& seq, int64_t drafts) {
     inputs_.add_entry(token, 0, 0, -std::numeric_limits<float>::infinity());
 }
 
-/// Tokens that would complete a bad word behind the answer and so many drafts.
-std::vector<TokenId> StepBuilder::banned(const Sequence& seq, int64_t drafts) {
+/// Tokens that would complete a bad word behind the answer and these drafts.
+std::vector<TokenId> StepBuilder::banned(const Sequence& seq, std::span<const TokenId> drafts) {
   std::vector<TokenId> tokens;
-  const int64_t size = seq.size() + drafts;
+  const int64_t size = seq.size() + static_cast<int64_t>(drafts.size());
+  const auto token_at = [&](int64_t position) {
+    return position < seq.size() ? seq.tokens[static_cast<size_t>(position)]
+                                 : drafts[static_cast<size_t>(position - seq.size())];
+  };
   for (const std::vector<TokenId>& word : seq.request.bad_words) {
     const int64_t from = size - static_cast<int64_t>(word.size()) + 1;
     bool begun = from >= seq.prompt_size();
     for (size_t i = 0; begun && i + 1 < word.size(); ++i)
-      begun = seq.token_at(from + static_cast<int64_t>(i)) == word[i];
+      begun = token_at(from + static_cast<int64_t>(i)) == word[i];
     if (begun) tokens.push_back(word.back());
   }
   return tokens;
 }
 
-void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
+void StepBuilder::fill_mask(const Sequence& seq, int64_t row, std::span<const TokenId> drafts) {
   const int64_t words = layout_.mask.extents[1];
   uint32_t* mask = inputs_.at<uint32_t>(layout_.mask);
   const std::span<uint32_t> allowed(mask + row * words, static_cast<size_t>(words));
   std::fill(allowed.begin(), allowed.end(), ~uint32_t{0});
-  if (!seq.constraint->restrict(std::span(seq.drafts).first(static_cast<size_t>(drafts)), allowed))
-    return;
-  masked_rows_.push_back(row);
+  if (!seq.constraint->restrict(drafts, allowed)) return;
+  if (!inputs_.masked) {  // where one row has a mask, the others allow everything
+    std::fill(mask, allowed.data(), ~uint32_t{0});
+    std::fill(allowed.data() + words, mask + layout_.limits.logit_rows * words, ~uint32_t{0});
+  }
+  inputs_.masked = true;
   // Where few tokens are left, a bad word may be all of them.
   for (const TokenId token : banned(seq, drafts))
     allowed[static_cast<size_t>(token / 32)] &= ~(uint32_t{1} << (token % 32));
@@ -104,26 +108,15 @@ void StepBuilder::fill_mask(const Sequence& seq, int64_t row, int64_t drafts) {
     dead_ends_.push_back(row);
 }
 
-/// Where one row has a mask, the step's other rows allow everything.
-void StepBuilder::finish_masks(int64_t rows) {
-  inputs_.masked = !masked_rows_.empty();
-  if (!inputs_.masked) return;
-  const int64_t words = layout_.mask.extents[1];
-  uint32_t* mask = inputs_.at<uint32_t>(layout_.mask);
-  size_t next = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    if (next < masked_rows_.size() && masked_rows_[next] == row)
-      ++next;
-    else
-      std::fill_n(mask + row * words, words, ~uint32_t{0});
-  }
+StepInputs& StepBuilder::begin() {
+  inputs_.clear();
+  dead_ends_.clear();
+  return inputs_;
 }
 
 StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
   int64_t t = 0, u = 0, r = 0, slots = 0;
-  inputs_.clear();
-  dead_ends_.clear();
-  masked_rows_.clear();
+  begin();
   for (const ScheduledRows& part : step) {
     const Sequence& seq = *part.seq;
     for (int64_t i = 0; i < part.rows; ++i, ++t) {
@@ -134,7 +127,9 @@ StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
       if (left <= part.logit_rows) {
         inputs_.at<int32_t>(layout_.logit_row)[r] = static_cast<int32_t>(u);
         fill_logit_row(seq, r, position + 1);
-        if (left <= part.sampled_rows) fill_sampling(seq, r, part.sampled_rows - left);
+        if (left <= part.sampled_rows)
+          fill_sampling(seq, r,
+                        std::span(seq.drafts).first(static_cast<size_t>(part.sampled_rows - left)));
         ++r;
       }
       if (!layout_.limits.tail) {
@@ -149,7 +144,6 @@ StepInputs& StepBuilder::build(std::span<const ScheduledRows> step) {
     fill_sequence(seq);
     slots = std::max(slots, seq.slot + 1);
   }
-  finish_masks(r);
   inputs_.rows = {1, t, slots, r, u};
   return inputs_;
 }
@@ -167,34 +161,6 @@ std::vector<SequenceRows> StepBuilder::extra_rows(std::span<const ScheduledRows>
     rows.push_back({.tokens = tokens, .begin = part.begin, .rows = part.rows});
   }
   return rows;
-}
-
-StepInputs& StepBuilder::build_draft(std::span<const ScheduledRows> step,
-                                     std::vector<DraftRow>& wanted) {
-  int64_t hidden_row = 0, t = 0, r = 0, slots = 0;
-  inputs_.clear();
-  for (const ScheduledRows& part : step) {
-    const Sequence& seq = *part.seq;
-    for (int64_t i = part.begin; i < part.begin + part.rows; ++i, ++hidden_row) {
-      if (i + 1 >= seq.size()) continue;
-      inputs_.at<int32_t>(layout_.token)[t] = seq.tokens[static_cast<size_t>(i + 1)];
-      inputs_.at<int32_t>(layout_.position)[t] = static_cast<int32_t>(i + 1);
-      inputs_.at<int32_t>(layout_.row_seq)[t] = static_cast<int32_t>(seq.slot);
-      inputs_.at<int32_t>(layout_.draft_row)[t] = static_cast<int32_t>(hidden_row);
-      if (seq.request.on_draft_logits && i >= seq.next_logits()) {
-        inputs_.at<int32_t>(layout_.logit_row)[r] = static_cast<int32_t>(t);
-        fill_logit_row(seq, r++, i + 2);
-        wanted.emplace_back(&seq, i);
-      }
-      ++t;
-    }
-    fill_adapter(seq);
-    // No slot 0 ever exists in the draft layer's cache.
-    for (const hadal_tensor& first : layout_.first) inputs_.at<int32_t>(first)[seq.slot] = 1;
-    slots = std::max(slots, seq.slot + 1);
-  }
-  inputs_.rows = {1, t, slots, r, t};
-  return inputs_;
 }
 
 }  // namespace hadal

@@ -1,12 +1,12 @@
 // StepBuilder: scheduled rows into the flat block of a step's inputs.
 //
 // Each row whose logits are wanted has its own sampling parameters, penalty counts and mask; those
-// of a row behind drafts count the drafts as if they were true.
+// of a row behind drafts count the drafts as if they were true. The drafter fills its passes with
+// the same parts.
 #pragma once
 
 #include <deque>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "engine/scheduler.h"
@@ -29,27 +29,27 @@ class StepBuilder {
   /// Rows of logits of the main pass whose mask allows no token at all.
   [[nodiscard]] const std::vector<int64_t>& dead_ends() const { return dead_ends_; }
 
-  /// A row of the draft pass whose logits are wanted: whose, and the position of the hidden row.
-  using DraftRow = std::pair<const Sequence*, int64_t>;
-  /// The inputs of the draft pass behind the step: row i of it drafts at position i + 1, where the
-  /// token is known. No rows: there is nothing to draft.
-  StepInputs& build_draft(std::span<const ScheduledRows> step, std::vector<DraftRow>& wanted);
+  /// Empty inputs, to be filled by hand.
+  StepInputs& begin();
+  /// What the step says of the sequence as a whole.
+  void fill_sequence(const Sequence& seq);
+  /// A row whose logits are read and nothing else: greedy, without penalties. position: that of the
+  /// token that it would choose.
+  void fill_logit_row(const Sequence& seq, int64_t row, int64_t position);
+  /// Then: how the row chooses a token, with these drafts before it.
+  void fill_sampling(const Sequence& seq, int64_t row, std::span<const TokenId> drafts);
 
  private:
-  void fill_sequence(const Sequence& seq);
   void fill_adapter(const Sequence& seq);
-  void fill_logit_row(const Sequence& seq, int64_t row, int64_t position);
-  void fill_sampling(const Sequence& seq, int64_t row, int64_t drafts);
-  void fill_entries(const Sequence& seq, int64_t drafts);
-  void fill_mask(const Sequence& seq, int64_t row, int64_t drafts);
-  void finish_masks(int64_t rows);
-  [[nodiscard]] static std::vector<TokenId> banned(const Sequence& seq, int64_t drafts);
+  void fill_entries(const Sequence& seq, std::span<const TokenId> drafts);
+  void fill_mask(const Sequence& seq, int64_t row, std::span<const TokenId> drafts);
+  [[nodiscard]] static std::vector<TokenId> banned(const Sequence& seq,
+                                                   std::span<const TokenId> drafts);
 
   const std::vector<PlaneGroup>& groups_;
   const StepLayout& layout_;
   StepInputs inputs_;
   std::vector<int64_t> dead_ends_;
-  std::vector<int64_t> masked_rows_;              // of the step's rows of logits, ascending
   std::deque<std::vector<TokenId>> with_drafts_;  // tokens and drafts of those that have any
 };
 

@@ -19,7 +19,7 @@ namespace hadal {
 
 /// What a caller asks of a family beside its logits.
 struct FamilyOptions {
-  bool draft = false;  ///< load the layer of multi-token prediction
+  bool draft = false;  ///< load what the checkpoint has for drafts
   /// Rows of a prompt that the model's tail runs, instead of as many as exactness needs.
   std::optional<int64_t> tail_rows;
 };
@@ -65,9 +65,16 @@ class Model {
 
   /// The main forward pass: token ids to the step output `logits`, sampling included.
   virtual void forward(Ops& ops, const StepPlanes& planes) const = 0;
-  /// With FamilyOptions::draft: hidden rows of the main pass and the tokens behind them to the step
-  /// output `logits`. Row r stands at the position of its token and takes hidden row draft_row[r].
+  // The passes of a draft, with FamilyOptions::draft. Row t takes hidden row draft_row[t].
+  /// MTP: hidden rows and the tokens behind them to the step output `logits`. A row stands at the
+  /// position of its token. What a further row is made of goes in front of `hidden`, in the order
+  /// of the logits. DSpark: caches what the blocks need to know of the rows; no logits.
   virtual void draft(Ops& /*ops*/, const StepPlanes& /*planes*/) const {}
+  /// DSpark: the block's rows (R is T) to the step output `base`; a row sees up to `horizon`.
+  virtual void draft_block(Ops& /*ops*/, const StepPlanes& /*planes*/) const {}
+  /// DSpark: behind draft_block, whose rows have their tokens as far as they are known: logits,
+  /// tokens and confidences of the block's rows logit_row[r].
+  virtual void draft_next(Ops& /*ops*/, const StepPlanes& /*planes*/) const {}
 
  protected:
   std::deque<Weight> weights_;

@@ -80,8 +80,10 @@ Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOpti
   read.set_text("model_type", family->model_type);
   HADAL_TRY(std::unique_ptr<Model> model, family->make(read, options));
   if (typed == kFamilies.end() && !type.empty()) HADAL_TRY(refuse_unread(read, type, architecture));
-  if (options.draft && !model->spec().drafts)
-    return failed(config.origin() + ": no layer of multi-token prediction that Hadal can run");
+  if (options.draft && model->spec().draft.kind == DraftSpec::Kind::kNone)
+    return failed(config.origin() +
+                  ": the model has nothing for drafts (multi-token prediction, DSpark) that Hadal "
+                  "can run");
   if (options.tail_rows && model->spec().tail_halo == 0) {
     Error error =
         usage_error(config.origin() + ": the model has no tail, and rows of one are given");

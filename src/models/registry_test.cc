@@ -144,6 +144,57 @@ TEST(Registry, SlidingWindows) {
             std::string::npos);
 }
 
+TEST(Registry, WhatIsThereForDrafts) {
+  constexpr std::string_view kV4 = R"("model_type": "deepseek_v4", "vocab_size": 32,
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
+    "max_position_embeddings": 512, "qk_rope_head_dim": 8, "q_lora_rank": 16, "o_groups": 2,
+    "o_lora_rank": 8, "sliding_window": 16, "index_n_heads": 4, "index_head_dim": 16,
+    "index_topk": 8, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24)";
+  constexpr std::string_view kBlock = R"("dspark_block_size": 5, "dspark_markov_rank": 4,
+    "dspark_noise_token_id": 31, "dspark_target_layer_ids": [0, 1])";
+  const auto draft_of = [](std::string_view keys, std::string more) -> Result<DraftSpec> {
+    HADAL_TRY(Config config, Config::parse("{" + std::string(keys) + ", " + more + "}", "c.json"));
+    HADAL_TRY(const std::unique_ptr<Model> model, make_model(config, {.draft = true}));
+    return model->spec().draft;
+  };
+  const auto v3 = draft_of(kV3, R"("model_type": "deepseek_v3", "num_nextn_predict_layers": 1)");
+  ASSERT_TRUE(v3) << v3.error().message;
+  EXPECT_TRUE(v3->is_mtp());
+  EXPECT_EQ(v3->hidden, 64);
+  const auto mtp = draft_of(kV4, R"("compress_ratios": [0, 4], "num_nextn_predict_layers": 1)");
+  ASSERT_TRUE(mtp) << mtp.error().message;
+  EXPECT_TRUE(mtp->is_mtp());
+  EXPECT_EQ(mtp->hidden, 4 * 64);
+  EXPECT_EQ(mtp->reach(), 1);
+  // The published file counts the preview's one layer, and has as many stages as ratios.
+  const auto block = draft_of(kV4, std::string(kBlock) + R"(, "compress_ratios": [0, 4, 0, 0, 0],
+                              "num_nextn_predict_layers": 1)");
+  ASSERT_TRUE(block) << block.error().message;
+  EXPECT_TRUE(block->is_dspark());
+  EXPECT_EQ(block->hidden, 2 * 64);
+  EXPECT_EQ(block->reach(), 5);
+  EXPECT_EQ(block->noise_token, 31);
+
+  const auto refused = [&](std::string more, const char* why) {
+    const auto spec = draft_of(kV4, R"("compress_ratios": [0, 4], )" + std::move(more));
+    ASSERT_FALSE(spec) << why;
+    EXPECT_NE(spec.error().message.find(why), std::string::npos) << spec.error().message;
+  };
+  refused(R"("num_nextn_predict_layers": 0)", "nothing for drafts");
+  refused(std::string(kBlock), "0 stages");
+  const std::string one = R"("num_nextn_predict_layers": 1, "dspark_block_size": 5, )";
+  refused(one + R"("dspark_markov_rank": 4, "dspark_noise_token_id": 32)", "dspark_noise_token_id");
+  refused(one + R"("dspark_markov_rank": 4, "dspark_noise_token_id": 1,
+                   "dspark_target_layer_ids": [1, 0])",
+          "dspark_target_layer_ids");
+  refused(one + R"("dspark_markov_rank": 4, "dspark_noise_token_id": 1,
+                   "dspark_target_layer_ids": [0, 2])",
+          "dspark_target_layer_ids");
+  refused(one + R"("dspark_noise_token_id": 1, "dspark_target_layer_ids": [0])",
+          "dspark_markov_rank");
+  refused(R"("num_nextn_predict_layers": 1, "dspark_block_size": 0)", "dspark_block_size");
+}
+
 TEST(Registry, ActivationsAndPartsOfHeads) {
   const auto llama = [](std::string_view more) {
     return error_of(kLlama, R"("model_type": "llama", )" + std::string(more));

@@ -16,6 +16,24 @@
 
 namespace hadal {
 
+/// The part of a model that guesses what follows (docs/drafts.md), if it is loaded.
+struct DraftSpec {
+  enum class Kind {
+    kNone,
+    kMtp,     ///< multi-token prediction: a layer that is run again for each token
+    kDspark,  ///< DSpark: one pass for a block of tokens, which a cheap chain then settles
+  };
+  Kind kind = Kind::kNone;
+  int64_t hidden = 0;       ///< numbers that the main pass hands over for a row
+  int64_t block = 0;        ///< DSpark: tokens that a pass drafts
+  int32_t noise_token = 0;  ///< DSpark: what stands for those that are not known yet
+
+  [[nodiscard]] bool is_mtp() const { return kind == Kind::kMtp; }
+  [[nodiscard]] bool is_dspark() const { return kind == Kind::kDspark; }
+  /// Positions behind the last known token at which the draft writes although none was drafted.
+  [[nodiscard]] int64_t reach() const { return is_mtp() ? 1 : block; }
+};
+
 struct ModelSpec {
   std::string family;      ///< "llama", "qwen2", …: config.json's model_type
   int64_t vocab_size = 0;  ///< rows of the head
@@ -34,7 +52,7 @@ struct ModelSpec {
   int64_t tail_halo = 0;
   bool tail_exact = true;   ///< false: the user asked for fewer rows than exactness needs
   int64_t extra_width = 0;  ///< numbers a token row that Model::fill_extra fills
-  bool drafts = false;      ///< Model::draft is there and its layer loaded
+  DraftSpec draft;          ///< what is loaded of it
   /// The family's own fields for people and programs: (name as in config.json, value), in reading
   /// order.
   std::vector<std::pair<std::string, std::string>> fields;

@@ -111,6 +111,8 @@ void Ops::gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor ou
 
 void Ops::add(Tensor x, Tensor y) { emit(HADAL_OP_ADD, {x, y}); }
 
+void Ops::copy(Tensor x, Tensor out) { emit(HADAL_OP_CONVERT, {x, out}); }
+
 void Ops::kv_write(Tensor x, const PlaneLayer& plane) {
   hadal_attributes attr{};
   attr.kv_write.ratio = static_cast<uint32_t>(plane.ratio);
@@ -177,8 +179,9 @@ void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSeg
   }
   const PlaneLayer& plane = segment.plane;
   emit(HADAL_OP_LATENT_ATTENTION,
-       {q, tail, position_of(q), row_seq_of(q), plane.tensor, inputs_.block_table[plane.group],
-        inputs_.first[plane.group], segment.list, plane2, table2, first2, list2, sink, out},
+       {q, tail, segment.to_horizon ? inputs_.horizon : position_of(q), row_seq_of(q), plane.tensor,
+        inputs_.block_table[plane.group], inputs_.first[plane.group], segment.list, plane2, table2,
+        first2, list2, sink, out},
        attr);
 }
 
@@ -268,12 +271,26 @@ void Ops::mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
     lower_mla_attention(q_nope, q_rope, w_uk, w_uv, segment, scale, out);
 }
 
+/// All rows of a step output that an earlier pass filled: that one had its own number of them.
+Tensor Ops::every_row(Tensor rows) const {
+  rows.extents[0] *= inputs_.limits.dims()[rows.row_dim];
+  rows.row_dim = HADAL_DIM_CONST;
+  return rows;
+}
+
 void Ops::gather_hidden(Tensor out) {
-  // The rows of the step before: that one had its own number of them.
-  Tensor all = inputs_.hidden;
-  all.row_dim = HADAL_DIM_CONST;
-  all.extents[0] *= inputs_.limits.tokens;
-  emit(HADAL_OP_GATHER_ROWS, {all, inputs_.draft_row, out});
+  emit(HADAL_OP_GATHER_ROWS, {every_row(inputs_.hidden), inputs_.draft_row, out});
+}
+
+Tensor Ops::hidden_front() const {
+  HADAL_CHECK(inputs_.limits.logit_rows <= inputs_.limits.tokens);
+  Tensor front = inputs_.hidden;
+  front.row_dim = HADAL_DIM_R;
+  return front;
+}
+
+void Ops::gather_earlier_rows(Tensor rows, Tensor out) {
+  emit(HADAL_OP_GATHER_ROWS, {every_row(rows), inputs_.logit_row, out});
 }
 
 void Ops::gather_tail_rows(Tensor x, Tensor out) {

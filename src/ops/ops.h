@@ -63,6 +63,8 @@ struct LatentSegment {
   PlaneLayer plane;
   int64_t window = 0;               ///< positions that are seen, the query's own included; 0: all
   std::optional<Tensor> list = {};  ///< [T, listed] I32: these slots alone
+  bool to_horizon =
+      false;  ///< a row sees up to its `horizon`, not to its own position; all segments
 };
 
 /// Runs of entries among which index_topk searches.
@@ -125,6 +127,8 @@ class Ops {
   void gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out, double clamp = 0);
   /// x += y
   void add(Tensor x, Tensor y);
+  /// out = x.   [M, n]
+  void copy(Tensor x, Tensor out);
   /// Writes the rows x [T, width] to the plane; of a plane with a ratio, only those that end a
   /// slot.
   void kv_write(Tensor x, const PlaneLayer& plane);
@@ -179,6 +183,12 @@ class Ops {
                      const LatentSegment& segment, double scale, Tensor out);
   /// out[t] = hidden[draft_row[t]], the main pass's rows.   out [T, hidden]
   void gather_hidden(Tensor out);
+  /// The front of `hidden` as a place for the rows of a draft whose logits are wanted.   [R,
+  /// hidden]
+  [[nodiscard]] Tensor hidden_front() const;
+  /// out[r] = rows[logit_row[r]], a step output as an earlier pass of the draft left it.   rows
+  /// [R, n], out [R, n]
+  void gather_earlier_rows(Tensor rows, Tensor out);
   /// out[u] = x[tail_row[u]], the rows that go on into the model's tail.   x [T, n], out [U, n]
   void gather_tail_rows(Tensor x, Tensor out);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
@@ -201,6 +211,7 @@ class Ops {
   [[nodiscard]] const Tensor& row_seq_of(const Tensor& x) const {
     return of_tail(x) ? inputs_.tail_row_seq : inputs_.row_seq;
   }
+  [[nodiscard]] Tensor every_row(Tensor rows) const;
   [[nodiscard]] bool of_tail(const Tensor& x) const {
     return inputs_.limits.tail && x.row_dim == HADAL_DIM_U;
   }

@@ -38,6 +38,7 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   row_seq = in.part(HADAL_I32, HADAL_DIM_T, {1});
   if (l.adapters) adapter = in.part(HADAL_I32, HADAL_DIM_S, {1});
   if (l.hidden > 0) draft_row = in.part(HADAL_I32, HADAL_DIM_T, {1});
+  if (l.blocks) horizon = in.part(HADAL_I32, HADAL_DIM_T, {1});
   if (l.tail) {
     tail_row = in.part(HADAL_I32, HADAL_DIM_U, {1});
     tail_position = in.part(HADAL_I32, HADAL_DIM_U, {1});
@@ -62,6 +63,10 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
   Block out(HADAL_SPACE_OUTPUT, l, output_bytes);
   logits = out.part(HADAL_F32, HADAL_DIM_R, {1, l.vocab});
   if (l.hidden > 0) hidden = out.part(HADAL_F32, HADAL_DIM_T, {1, l.hidden});
+  if (l.blocks) {
+    base = out.part(HADAL_F32, HADAL_DIM_R, {1, l.vocab});
+    confidence = out.part(HADAL_F32, HADAL_DIM_R, {1, 1});
+  }
   sampled = out.part(HADAL_I32, HADAL_DIM_R, {1});
   logprob = out.part(HADAL_F32, HADAL_DIM_R, {1});
   top_token = out.part(HADAL_I32, HADAL_DIM_R, {1, std::max<int64_t>(l.top, 1)});
@@ -69,8 +74,8 @@ StepLayout::StepLayout(const StepLimits& l) : limits(l) {
 }
 
 std::vector<hadal_tensor> StepLayout::small_inputs() const {
-  std::vector<hadal_tensor> parts = {token,     position, row_seq,       adapter,
-                                     draft_row, tail_row, tail_position, tail_row_seq};
+  std::vector<hadal_tensor> parts = {token,   position, row_seq,       adapter,     draft_row,
+                                     horizon, tail_row, tail_position, tail_row_seq};
   for (const auto& groups : {write_from, first})
     parts.insert(parts.end(), groups.begin(), groups.end());
   parts.insert(parts.end(), {logit_row, sample_params, sample_seed, sample_position, entry_start});

@@ -25,6 +25,7 @@ struct StepLimits {
   int64_t entries = 0;     ///< penalty entries of all rows together
   int64_t vocab = 0;
   int64_t hidden = 0;               ///< width of the hidden rows that a draft is made of; 0: none
+  bool blocks = false;              ///< drafts are made by blocks of rows (DSpark)
   bool tail = false;                ///< the model has a tail: U rows of its own
   bool adapters = false;            ///< sequences may use adapters
   int64_t extra = 0;                ///< numbers a token row that the model fills itself; 0: none
@@ -53,6 +54,7 @@ struct StepLayout {
   std::vector<hadal_tensor> block_table;        // a group: [S, max blocks] I32
   hadal_tensor adapter{};                       // [S] I32, -1: none
   hadal_tensor draft_row{};                     // [T] I32, of a draft: rows of `hidden`
+  hadal_tensor horizon{};  // [T] I32, of a draft's block: the last position that a row sees
   // of a tail: which rows of T it computes, and their positions and sequences
   hadal_tensor tail_row{}, tail_position{}, tail_row_seq{};  // [U] I32
   hadal_tensor extra{};                                      // [T, extra] F32, by Model::fill_extra
@@ -65,7 +67,9 @@ struct StepLayout {
   uint64_t input_bytes = 0;
   // outputs
   hadal_tensor logits{};  // [R, V] F32
-  hadal_tensor hidden{};  // [T, hidden] F32, of the main pass, where drafts are made
+  // of the main pass, where drafts are made, one a row of U; then, in front, of the draft's rows
+  hadal_tensor hidden{};              // [T, hidden] F32
+  hadal_tensor base{}, confidence{};  // of blocks: [R, V] F32, their logits; [R, 1] F32
   hadal_tensor sampled{}, logprob{}, top_token{}, top_logprob{};
   uint64_t output_bytes = 0;
 };

@@ -56,6 +56,16 @@ inline Tensor heads_view(Tensor t, int64_t heads) {
   return t;
 }
 
+/// [rows, parts * width], contiguous, seen as [parts rows, width].
+inline Tensor parts_as_rows(Tensor t, int64_t parts) {
+  HADAL_CHECK(t.rank == 2 && t.extents[1] % parts == 0);
+  HADAL_CHECK(t.strides[0] == t.extents[1] * t.strides[1]);
+  t.extents[0] *= parts;
+  t.extents[1] /= parts;
+  t.strides[0] = t.extents[1] * t.strides[1];
+  return t;
+}
+
 /// Numbers [first, first + count) of each head of a [rows, heads, width] tensor.
 inline Tensor inner(Tensor t, int64_t first, int64_t count) {
   HADAL_CHECK(t.rank == 3 && first >= 0 && first + count <= t.extents[2]);

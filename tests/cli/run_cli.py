@@ -438,6 +438,39 @@ class Generation(Program):
             rows = npy.load(out)
             self.assertEqual((len(rows), len(rows[0])), (3, 320))
 
+    def test_logits_of_drafts(self) -> None:
+        dspark = str(GOLDEN / "deepseek-v4-dspark")
+        with tempfile.TemporaryDirectory() as folder:
+            out, base, conf = (Path(folder) / f"{name}.npy" for name in ("out", "base", "conf"))
+            to = ["--ids", "1,2,3", "--out", str(out)]
+            self.expect(OK, "logits", MTP, *to, "--mtp")
+            self.assertEqual(len(npy.load(out)), 2)
+            first = npy.load(out)[-1]
+            self.expect(OK, "logits", MTP, *to, "--mtp", "--chain", "4")
+            rows = npy.load(out)
+            self.assertEqual(len(rows), 4)
+            self.assertEqual(rows[0], first, "a chain begins with the last row of --mtp")
+            self.expect(OK, "logits", dspark, *to, "--draft", "--base", str(base), "--conf", str(conf))
+            self.assertEqual([len(npy.load(file)) for file in (out, base, conf)], [5, 5, 1])
+            self.assertIn(b"'shape': (5, )", conf.read_bytes()[:128])
+            self.assertTrue(all(0 < c < 1 for c in npy.load(conf)[0]))
+            self.expect(OK, "logits", dspark, "--ids", "7", "--out", str(out), "--draft")
+            self.assertEqual(len(npy.load(out)), 5)
+            for code, model, options, why in (
+                (USAGE, MTP, ["--draft"], "--mtp shows that"),
+                (USAGE, dspark, ["--mtp"], "--draft shows that"),
+                (FAILED, QWEN3, ["--mtp"], "nothing for drafts"),
+                (FAILED, QWEN3, ["--draft"], "nothing for drafts"),
+                (USAGE, MTP, ["--chain", "3"], "goes with --mtp"),
+                (USAGE, MTP, ["--mtp", "--chain", "65"], "1 to 64"),
+                (USAGE, MTP, ["--mtp", "--draft"], "one of them"),
+                (USAGE, MTP, ["--mtp", "--from", "1"], "main model's"),
+                (USAGE, MTP, ["--mtp", "--conf", str(conf)], "go with --draft"),
+                (MEMORY, MTP, ["--mtp", "--chain", "4", "--ctx", "6"], "context of 6"),
+            ):
+                self.assertIn(why, self.expect(code, "logits", model, *to, *options).stderr)
+            self.assertIn("two ids", self.expect(USAGE, "logits", MTP, "--ids", "1", "--out", str(out), "--mtp").stderr)
+
     def test_interrupt(self) -> None:
         process = subprocess.Popen(
             [BINARY, "generate", QWEN3, "--ids", "5", "--max-new", "500", "--ignore-eos", "--print-ids", "--chip", "ref", "--ctx", "512"],

@@ -4,10 +4,11 @@
     run_golden.py BINARY [--chips ref,cpu] [--native] [NAME...]
 
 Each model runs whole, token by token and in chunks of 7; each position's KL to the reference must stay below 1e-6, the cuts
-must give the same bits, and the greedy continuation the same ids. By default weights and cache are float32. With --native the
-weights stay as they are stored: `ref` must meet the same bound, since it decodes exactly; other chips may quantise activations
-and must keep a mean KL of 5e-3 at most, or where a choice among experts or entries turns on it, of twice what `ref` gives with
-rounded activations (`--kernels int8`); the tokens are not compared.
+must give the same bits, and the greedy continuation the same ids. So do drafts, which also run behind a reused prefix and in a batch:
+multi-token prediction, its chain, and DSpark, with the same bound and confidences within 1e-5. By default weights and cache are
+float32. With --native the weights stay as they are stored: `ref` must meet the same bound, since it decodes exactly; other chips
+may quantise activations and must keep a mean KL of 5e-3 at most, or where a choice among experts or entries turns on it, of twice
+what `ref` gives with rounded activations (`--kernels int8`); neither tokens nor drafts that hang on a chosen token are compared.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ import npy  # noqa: E402
 
 EXACT, NATIVE = 1e-6, 5e-3
 CUTS = ([], ["--chunk", "1"], ["--chunk", "7"])
+DRAFT_CUTS = (*CUTS, ["--reuse", "REUSE"], ["--batch", "4"], ["--reuse", "REUSE", "--chunk", "5", "--batch", "3"])
+SURE = 1e-5  # of a confidence, which lies between 0 and 1
 
 
 class Refused(Exception):
@@ -54,6 +57,41 @@ def same_bits(command: list[str], out: Path, golden: dict[str, Any], what: str, 
     faults += [f"{' '.join(cut)} gives other bits {what}" for cut, found in zip(reversed(CUTS), bits) if found != bits[-1]]
 
 
+def drafts(command: list[str], p: dict[str, Any], source: Path, scratch: Path, rounds: bool, faults: list[str]) -> list[float]:
+    """Runs each kind of draft that a prompt has, cut in all ways, and gives the KLs to the reference.
+
+    rounds: not of those that hang on tokens which a chain chose.
+    """
+    n, found = len(p["ids"]), []
+    kinds = [("mtp", ["--mtp"])]
+    if "chain" in p:
+        kinds.append(("chain", ["--mtp", "--chain", str(len(npy.load(source / p["chain"])))]))
+    kinds.append(("draft", ["--draft", "--base", str(scratch / "base.npy"), "--conf", str(scratch / "conf.npy")]))
+    for kind, flags in kinds:
+        if kind not in p:
+            continue
+        parts = [k for k in (kind, "base", "conf") if k in p and (k == kind or kind == "draft")]
+        files = {k: scratch / f"{k}.npy" for k in parts}
+        bits = {}
+        for cut in reversed(DRAFT_CUTS):  # whole last
+            reuse = [str(n - 1) if c == "REUSE" else c for c in cut]
+            if n < 2 and "--reuse" in cut:
+                continue
+            call([*command, *flags, "--out", str(files[kind]), *reuse], {})
+            bits[" ".join(cut)] = [f.read_bytes() for f in files.values()]
+        faults += [f"{cut} gives other bits of {kind} on {n} tokens" for cut, found_bits in bits.items() if found_bits != bits[""]]
+        for part, file in files.items():
+            if rounds and part in ("chain", "draft", "conf"):
+                continue
+            reference, rows = npy.load(source / p[part]), npy.load(file)
+            if part == "conf":
+                off = max(abs(a - b) for a, b in zip(reference[0], rows[0], strict=True))
+                faults += [f"a confidence is {off:.1e} away on {n} tokens"] if not off < SURE else []
+            else:
+                found += npy.kls(reference, rows[p.get(f"{part}_first", 0) :])
+    return found
+
+
 def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
     """One line of the table, and whether it is good."""
     folder = HERE / name
@@ -78,9 +116,8 @@ def run(binary: str, name: str, chip: str, native: bool) -> tuple[str, bool]:
                 if mean_bound:
                     call([*logits, "--chip", "ref", "--kernels", "int8", "--out", str(other)], golden)
                     rounded += npy.kls(reference, npy.load(other)[first:])
-                if "mtp" in p and folder == source:
-                    same_bits([*logits, "--chip", chip, "--mtp"], out, golden, f"of drafts on {len(p['ids'])} tokens", faults)
-                    found += npy.kls(npy.load(source / p["mtp"]), npy.load(out))
+                if folder == source or golden.get("drafts"):
+                    found += drafts([*logits, "--chip", chip], p, source, Path(scratch), mean_bound, faults)
                 if not mean_bound:
                     limit = ["--max-new", str(len(p["greedy"])), "--greedy", "--ignore-eos", "--print-ids"]
                     said = call([binary, "generate", model, *ids, *limit, *types, "--chip", chip], golden).strip()

@@ -2,11 +2,12 @@
 """Makes the tiny checkpoints of tests/golden and their reference logits with transformers (run in the oracle venv).
 
     make_golden.py [--out tests/golden] [NAME...]     write them (all of them, or those named)
-    make_golden.py --check [NAME...]                  make them again elsewhere and compare the logits with what is stored
+    make_golden.py --check [NAME...]                  make them again elsewhere and compare logits and drafts with what is stored
+    make_golden.py --drafts [NAME...]                 write the drafts of those that are there, and the weights they need, anew
 
 Each folder holds a model and a golden.json: seed, versions, where the model lies, and prompts with their logits (float32 .npy,
 one row a position, `first` if only later ones are stored) and the greedy continuation. No greedy choice is closer than 0.01 to its
-runner-up.
+runner-up. Models with drafts have theirs: `mtp`, `chain`, or `draft` with `base` and `conf`, by deepseek_draft_reference.py.
 """
 
 from __future__ import annotations
@@ -453,6 +454,7 @@ CONFIGS |= {
         "sliding_window": 9,
     },
 }
+DSPARK = {"dspark_block_size": 5, "dspark_noise_token_id": 300, "dspark_markov_rank": 12}
 V41_TEXT = {k: v for k, v in V4.items() if k not in ("architectures", "num_hash_layers")} | {
     "model_type": "deepseek_v41_text",
     "num_hidden_layers": 7,
@@ -531,7 +533,22 @@ CONFIGS |= {
         engram_head_dim=64,
         engram_pad_id=314,
         num_nextn_predict_layers=2,
+        **DSPARK | {"dspark_block_size": 4},
+        dspark_target_layer_ids=[3, 5, 6],
+        dspark_n_routed_experts=3,
+        dspark_num_experts_per_tok=1,
     ),
+    "deepseek-v4-dspark": V4
+    | DSPARK
+    | {
+        "num_hidden_layers": 4,
+        "hc_mult": 2,
+        "compress_ratios": [0, 4, 128, 4, 0, 0],
+        "num_hash_layers": 1,
+        "sliding_window": 20,
+        "n_routed_experts": 6,
+        "dspark_target_layer_ids": [1, 3],
+    },
 }
 DEEPSEEK_TWINS: dict[
     str, tuple[str, Q, bool | str]
@@ -547,7 +564,9 @@ DEEPSEEK_TWINS: dict[
     "deepseek-v41-fp4-gguf": ("deepseek-v41-fp4", Q.F16, "numbers"),
     "deepseek-v41-fp4-official-gguf": ("deepseek-v41-fp4", Q.F16, "official"),
 }
-WITH_MTP = ("deepseek-v3",)  # whose drafts are compared as well
+WITH_DRAFTS = ("deepseek-v3", "deepseek-v32", "deepseek-v4", "deepseek-v4-dspark", "deepseek-v41-fp4")
+CHAIN = 6  # tokens of a chain of drafts
+ROWS = 64  # so many rows of drafts by multi-token prediction are stored, the last
 # GGUF files of a model above, in types that hold its weights exactly: they share its logits.
 TWINS: dict[str, tuple[str, Callable[[str], Q]]] = {
     "llama-linear-gguf": ("llama-linear", lambda n: Q.F16),
@@ -577,6 +596,7 @@ LAST = {"deepseek-v41": 80, "deepseek-v41-fp4": 48}  # only so many rows of logi
 LONG = {
     "deepseek-v4": 277,
     "deepseek-v4-fp4": 260,
+    "deepseek-v4-dspark": 150,
     "deepseek-v3": 100,
     "deepseek-v32": 100,
     "deepseek-v41": 150,
@@ -664,9 +684,11 @@ def write_reference(folder: Path, name: str, tiny: Tiny, seed: int, where: str) 
         first = max(0, length - LAST.get(name, length))
         np.save(folder / f"logits{i}.npy", logits[first:])
         prompts.append({"ids": ids} | ({"first": first} if first else {}) | {"logits": f"logits{i}.npy", "greedy": greedy})
-        if name in WITH_MTP and length > 1:
+        if name == "deepseek-v3" and length > 1:
             np.save(folder / f"mtp{i}.npy", tiny_deepseek.mtp_oracle(tiny)(ids))
             prompts[-1]["mtp"] = f"mtp{i}.npy"
+    if name in WITH_DRAFTS:
+        write_drafts(folder, tiny, prompts)
     golden = {
         "seed": seed,
         "versions": {p: version(p) for p in ("transformers", "torch", "numpy", "gguf")},
@@ -675,6 +697,52 @@ def write_reference(folder: Path, name: str, tiny: Tiny, seed: int, where: str) 
     }
     if name == "llama-bias":
         golden["may_refuse"] = "bias"
+    write_golden(folder, golden)
+
+
+def write_drafts(folder: Path, tiny: Tiny, prompts: list[dict[str, Any]]) -> None:
+    """Adds the drafts behind each prompt, and checks that the reference agrees with the logits that they start from."""
+    model = tiny_deepseek.drafts_of(tiny)
+    for i, p in enumerate(prompts):
+        ids, made = p["ids"], {}
+        if hasattr(model, "logits") and tiny.arch != "deepseek_v41":
+            off = np.abs(model.logits(ids)[p.get("first", 0) :] - np.load(folder / p["logits"])).max()
+            assert off < 1e-4, f"the reference of {folder.name} is {off} away on {len(ids)} tokens"
+        if "dspark_markov_rank" in tiny.config.get("text_config", tiny.config):
+            made = model.block(ids)
+            chained = made["draft"]
+        elif len(ids) > 1:
+            every, chained = model.drafts(ids, CHAIN)
+            made = {"chain": chained}
+            if "mtp" in p:
+                assert np.abs(every - np.load(folder / p["mtp"])).max() < 1e-4
+            else:
+                made["mtp"] = every[-ROWS:]
+                if len(every) > ROWS:
+                    p["mtp_first"] = len(every) - ROWS
+        else:
+            continue
+        tops = np.sort(chained, -1)
+        assert (tops[:, -1] - tops[:, -2]).min() > 0.01, f"{folder.name}, {len(ids)} tokens: a draft is chosen too closely"
+        for key, rows in made.items():
+            np.save(folder / f"{key}{i}.npy", rows.astype(np.float32))
+            p[key] = f"{key}{i}.npy"
+
+
+def add_drafts(name: str, folder: Path) -> None:
+    """The weights, with those of the drafts, and the drafts; what the model had before stays as it is."""
+    from safetensors.torch import load_file
+
+    tiny = tiny_of(name)
+    before = load_file(folder / "model.safetensors")
+    tiny_models.save_folder(tiny, folder, shards=1)
+    after = load_file(folder / "model.safetensors")
+    for tensor, value in before.items():
+        same = tensor in after and value.shape == after[tensor].shape
+        if not same or not torch.equal(value.view(torch.uint8), after[tensor].view(torch.uint8)):
+            assert tensor.startswith(("mtp.", "vision.", "aligner.", "image_")), f"{name}: {tensor} would change"
+    golden = json.loads((folder / "golden.json").read_text())
+    write_drafts(folder, tiny, golden["prompts"])
     write_golden(folder, golden)
 
 
@@ -689,6 +757,22 @@ def write_golden(folder: Path, golden: dict[str, Any]) -> None:
             lines.append(line)
             inside = line.rstrip().endswith(('"ids": [', '"greedy": ['))
     (folder / "golden.json").write_text("\n".join(lines) + "\n")
+
+
+def tiny_of(name: str) -> Tiny:
+    """The weights of a model in its published types."""
+    make_weights = tiny_deepseek.random_weights if CONFIGS[name]["model_type"] in tiny_deepseek.KINDS else tiny_models.random_weights
+    tiny = make_weights(dict(CONFIGS[name]), 100 + list(CONFIGS).index(name))
+    if name.endswith("-fp4"):
+        if tiny.arch == "deepseek_v41":
+            tiny_deepseek.to_v41_formats(tiny)
+        else:
+            tiny_deepseek.to_v4_formats(tiny, 128)
+    if name.endswith("-fp8"):
+        tiny_models.to_fp8(tiny, torch.bfloat16 if name == "qwen3-fp8" else torch.float32)
+    if tiny.arch == "deepseek_v41":
+        tiny.token_table = deepseek_v41_reference.token_table(tokenizer_v41())
+    return tiny
 
 
 def make(name: str, out: Path) -> None:
@@ -710,7 +794,8 @@ def make(name: str, out: Path) -> None:
             tiny_deepseek.save_v4_gguf(tiny, folder / "model.gguf", kind)
         else:
             tiny_deepseek.save_gguf(tiny, folder / "model.gguf", kind, bool(form))
-        write_golden(folder, {"model": "model.gguf", "same_as": base})
+        # llama.cpp's converter keeps multi-token prediction in this architecture alone.
+        write_golden(folder, {"model": "model.gguf", "same_as": base} | ({"drafts": True} if base == "deepseek-v32" else {}))
         return
     if kinds:
         tiny_models.save_gguf(tiny, folder / "model.gguf", kinds, tokenizer=gguf_tokenizer(tokenizer()) if base == "qwen3" else None)
@@ -720,18 +805,11 @@ def make(name: str, out: Path) -> None:
         tiny_models.save_gguf(tiny, folder / "model.gguf", quant_type_of(name), seed)
         write_reference(folder, name, tiny, seed, "model.gguf")
         return
-    if name.endswith("-fp4"):
-        if tiny.arch == "deepseek_v41":
-            tiny_deepseek.to_v41_formats(tiny)
-        else:
-            tiny_deepseek.to_v4_formats(tiny, 128)
-    if name.endswith("-fp8"):
-        tiny_models.to_fp8(tiny, torch.bfloat16 if name == "qwen3-fp8" else torch.float32)
+    tiny = tiny_of(name)
     tiny_models.save_folder(tiny, folder, shards=2 if name.endswith("-sharded") else 1)
     if name == "qwen3":
         save_tokenizer(folder, tokenizer())
     if tiny.arch == "deepseek_v41":
-        tiny.token_table = deepseek_v41_reference.token_table(tokenizer_v41())
         save_tokenizer(folder, tokenizer_v41())
     write_reference(folder, name, tiny, seed, ".")
 
@@ -741,8 +819,13 @@ def main() -> int:
     a.add_argument("names", nargs="*", metavar="NAME")
     a.add_argument("--out", type=Path, default=ROOT / "tests" / "golden")
     a.add_argument("--check", action="store_true")
+    a.add_argument("--drafts", action="store_true")
     args = a.parse_args()
     torch.set_num_threads(1)
+    if args.drafts:
+        for name in args.names or WITH_DRAFTS:
+            add_drafts(name, args.out / name)
+        return 0
     names = args.names or [*CONFIGS, *TWINS, *DEEPSEEK_TWINS]
     out = Path(tempfile.mkdtemp(prefix="golden-")) if args.check else args.out
     failed = 0
@@ -751,9 +834,9 @@ def main() -> int:
         size = sum(f.stat().st_size for f in (out / name).iterdir())
         said = f"{name:32} {size / 1024:7.0f} KiB"
         if args.check:
-            stored = sorted((args.out / name).glob("logits*.npy"))
+            stored = sorted((args.out / name).glob("*.npy"))
             worst = max((float(np.abs(np.load(f) - np.load(out / name / f.name)).max()) for f in stored), default=0.0)
-            same = worst < 1e-4 and {f.name for f in stored} == {f.name for f in (out / name).glob("logits*.npy")}
+            same = worst < 1e-4 and {f.name for f in stored} == {f.name for f in (out / name).glob("*.npy")}
             failed += not same
             said += f"   largest difference {worst:.1e}   {'ok' if same else 'DIFFERS'}"
         print(said, flush=True)

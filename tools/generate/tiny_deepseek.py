@@ -17,6 +17,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from deepseek_draft_reference import LatentDrafts, V4Drafts, V41Drafts
 from deepseek_v41_reference import Reference, hash_multipliers, hash_primes
 from gguf import GGMLQuantizationType as Q
 from safetensors.torch import save_file
@@ -125,6 +126,40 @@ def add_v4_experts(m: Maker, c: dict[str, Any], p: str) -> None:
     ffn(p + "shared_experts.", c["n_shared_experts"] * c["moe_intermediate_size"])
 
 
+def add_draft_layer(m: Maker, c: dict[str, Any], p: str, experts: int) -> None:
+    """A layer with a window alone, whose experts a bias helps to choose."""
+    add_sites(m, c, p)
+    add_v4_attention(m, c, p + "attn.")
+    m.matrix(p + "ffn.gate.weight", experts, c["hidden_size"], 2.0)
+    m.add(p + "ffn.gate.bias", 0.1 * m.rng.normal(0, 1, experts))
+    add_v4_experts(m, c | {"n_routed_experts": experts}, p + "ffn.")
+
+
+def add_v4_mtp(m: Maker, c: dict[str, Any]) -> None:
+    """The module of the preview: multi-token prediction."""
+    p, hidden = "mtp.0.", c["hidden_size"]
+    add_draft_layer(m, c, p, c["n_routed_experts"])
+    m.matrix(p + "e_proj.weight", hidden, hidden)
+    m.matrix(p + "h_proj.weight", hidden, hidden)
+    for name in ("enorm", "hnorm", "norm"):
+        m.norm(f"{p}{name}.weight", hidden)
+    add_hyper(m, c, p + "hc_head_", c["hc_mult"], 1)
+
+
+def add_dspark(m: Maker, c: dict[str, Any], stages: int, markov: tuple[str, str]) -> None:
+    """The stages of DSpark; what makes the drafts differ weighs enough to show."""
+    hidden, experts, rank = c["hidden_size"], c.get("dspark_n_routed_experts", c["n_routed_experts"]), c["dspark_markov_rank"]
+    last = f"mtp.{stages - 1}."
+    for i in range(stages):
+        add_draft_layer(m, c, f"mtp.{i}.", experts)
+    m.matrix("mtp.0.main_proj.weight", hidden, len(c["dspark_target_layer_ids"]) * hidden)
+    m.norm("mtp.0.main_norm.weight", hidden)
+    m.norm(last + "norm.weight", hidden)
+    m.matrix(f"{last}markov_head.{markov[0]}.weight", c["vocab_size"], rank, math.sqrt(rank))
+    m.matrix(f"{last}markov_head.{markov[1]}.weight", c["vocab_size"], rank)
+    m.matrix(last + "confidence_head.proj.weight", 1, hidden + rank)
+
+
 def random_v4(config: dict[str, Any], seed: int) -> Tiny:
     """DeepSeek-V4 under the names of the official files."""
     m, c = Maker(config, seed), config
@@ -161,6 +196,12 @@ def random_v4(config: dict[str, Any], seed: int) -> Tiny:
     add_hyper(m, c, "hc_head_", c["hc_mult"], 1)
     m.norm("norm.weight", hidden)
     m.matrix("head.weight", c["vocab_size"], hidden)
+    stages = len(c["compress_ratios"]) - c["num_hidden_layers"]
+    if "dspark_block_size" in c:
+        add_hyper(m, c, f"mtp.{stages - 1}.hc_head_", c["hc_mult"], 1)
+        add_dspark(m, c, stages, ("markov_w1", "markov_w2"))
+    elif stages > 0:
+        add_v4_mtp(m, c)
     return m.tiny
 
 
@@ -200,12 +241,11 @@ def random_v41(config: dict[str, Any], seed: int) -> Tiny:
                 m.add(e + name, 1 + 0.5 * m.rng.normal(0, 1, (n, hidden)))
     m.norm("norm.weight", hidden)
     m.matrix("head.weight", c["vocab_size"], hidden)
+    if "dspark_block_size" in c:
+        add_dspark(m, c, c["num_nextn_predict_layers"], ("embed", "head"))
+        for i in range(c["num_nextn_predict_layers"]):
+            m.add(f"mtp.{i}.ffn.gate.bias_vl", m.rng.normal(0, 1, c.get("dspark_n_routed_experts", experts)))
     if "vision_config" in config:
-        m.matrix("mtp.0.main_proj.weight", hidden, 2 * hidden)
-        m.norm("mtp.0.main_norm.weight", hidden)
-        m.norm("mtp.0.attn_norm.weight", hidden)
-        m.matrix("mtp.0.attn.wkv.weight", c["head_dim"], hidden)
-        m.matrix("mtp.0.ffn.experts.0.w1.weight", c["moe_intermediate_size"], hidden)
         m.matrix("vision.patch_embed.proj.weight", 16, 12)
         m.norm("vision.blocks.0.norm1.weight", 16)
         m.matrix("aligner.w1.weight", hidden, 16)
@@ -242,7 +282,7 @@ def blocks_to_fp8(tiny: Tiny, name: str, high: int, wide: int) -> None:
 def to_v4_formats(tiny: Tiny, block: int) -> None:
     """Experts in FP4 with one E8M0 scale for 32 numbers, the large dense matrices in FP8 with one for block x block."""
     codes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
-    dense = ("wq_a", "wq_b", "wkv", "wo_a", "wo_b", "w1", "w2", "w3")
+    dense = ("wq_a", "wq_b", "wkv", "wo_a", "wo_b", "w1", "w2", "w3", "main_proj")
     for name in list(tiny.weights):
         stem, value = name.removesuffix(".weight"), tiny.weights[name]
         if stem == name or stem.split(".")[-1] not in dense or ".compressor." in name or name.startswith("aligner."):
@@ -375,6 +415,13 @@ def oracle(tiny: Tiny) -> Callable[[list[int]], Array]:
         return model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
 
     return run
+
+
+def drafts_of(tiny: Tiny) -> LatentDrafts | V4Drafts | V41Drafts:
+    """The reference of a model's drafts."""
+    if tiny.arch == "deepseek_v41":
+        return V41Drafts(tiny.config["text_config"], tiny.weights, tiny.token_table)
+    return (V4Drafts if tiny.arch == "deepseek_v4" else LatentDrafts)(tiny.config, tiny.weights)
 
 
 class ReferenceV41:

@@ -10,6 +10,7 @@ check "generated files made again" "$python" tools/dev/check_generated.py --all
 check "golden checkpoints made again" "$python" tools/generate/make_golden.py --check
 check "adapters made again" "$python" tools/generate/make_adapters.py --check
 check "random shapes of every family" "$python" tools/oracle/check_shapes.py "$hadal" --minutes 5
+check "drafts on random shapes" "$python" tools/oracle/check_drafts.py "$hadal"
 check "SmolLM2 against transformers" "$python" tools/oracle/check_smollm2.py "$hadal" "$model"
 quant=$(mktemp -d)
 trap 'rm -rf "$quant"' EXIT

@@ -147,13 +147,12 @@ IndexQueries index_queries(Ops& ops, Scratch& scratch, const SharedKvSpec& s,
 }
 
 void shared_kv_output(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w, Rope rope,
-                      Tensor q, const PlaneLayer& window,
+                      Tensor q, const LatentSegment& window,
                       const std::optional<LatentSegment>& entries, Tensor f) {
   Scratch scratch(ops);
   const Tensor o = scratch.like(q);
   const Tensor heads = heads_view(o, s.num_attention_heads);
-  ops.latent_attention(heads_view(q, s.num_attention_heads), {},
-                       {.plane = window, .window = s.sliding_window},
+  ops.latent_attention(heads_view(q, s.num_attention_heads), {}, window,
                        1.0 / std::sqrt(static_cast<double>(s.head_dim)), heads, *w.attn_sink,
                        entries ? &*entries : nullptr);
   // The values carry the rotation of the keys: it is taken back at the query's position.
@@ -162,6 +161,19 @@ void shared_kv_output(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w,
   const Tensor u = scratch.rows(static_cast<hadal_dim>(q.row_dim), s.o_groups * s.o_lora_rank);
   ops.matmul(heads_view(o, s.o_groups), *w.wo_a, heads_view(u, s.o_groups));
   ops.matmul(u, *w.wo_b, f);
+}
+
+void shared_kv_window_attention(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w,
+                                const Rope& rope, const PlaneLayer& window, int64_t block, Tensor h,
+                                Tensor f) {
+  const auto rows = static_cast<hadal_dim>(h.row_dim);
+  Scratch scratch(ops);
+  const Tensor c_q = scratch.rows(rows, s.q_lora_rank), q = scratch.rows(rows, s.query_width());
+  shared_kv_queries(ops, s, w, rope, h, c_q, q);
+  shared_kv_window(ops, s, w, rope, window, h);
+  shared_kv_output(ops, s, w, rope, q,
+                   {.plane = window, .window = s.sliding_window + block, .to_horizon = block > 0},
+                   {}, f);
 }
 
 }  // namespace hadal

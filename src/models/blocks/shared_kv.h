@@ -85,7 +85,14 @@ IndexQueries index_queries(Ops& ops, Scratch& scratch, const SharedKvSpec& spec,
 
 /// f = the output projection of what q finds in the window and among the entries.   f [T, hidden]
 void shared_kv_output(Ops& ops, const SharedKvSpec& spec, const SharedKvWeights& w, Rope rope,
-                      Tensor q, const PlaneLayer& window,
+                      Tensor q, const LatentSegment& window,
                       const std::optional<LatentSegment>& entries, Tensor f);
+
+/// f = Attn(h) of a layer with a window alone, which the rows are written to. block: the rows are
+/// those of drafts, so many a sequence, each of which sees a whole window before the block, and all
+/// of the block (its `horizon` is the block's last position); 0: each row sees its own window.
+void shared_kv_window_attention(Ops& ops, const SharedKvSpec& spec, const SharedKvWeights& w,
+                                const Rope& rope, const PlaneLayer& window, int64_t block, Tensor h,
+                                Tensor f);
 
 }  // namespace hadal

@@ -8,6 +8,7 @@
 #include "models/blocks/ends.h"
 #include "models/blocks/mla.h"
 #include "models/blocks/moe.h"
+#include "models/blocks/mtp.h"
 #include "models/model.h"
 
 namespace hadal::deepseek_v3 {
@@ -29,15 +30,6 @@ struct LayerWeights {
   FeedForwardWeights mlp;
 };
 
-/// Multi-token prediction: the layer that predicts the token after the next one.
-struct MtpWeights {
-  Weight* enorm = nullptr;    // [hidden]
-  Weight* hnorm = nullptr;    // [hidden]
-  Weight* eh_proj = nullptr;  // [hidden, 2 hidden], the embedding's half first
-  LayerWeights layer;
-  Weight* norm = nullptr;  // [hidden], of shared_head
-};
-
 class DeepSeekV3Model final : public FamilyModel<DeepSeekV3Spec> {
  public:
   using FamilyModel::FamilyModel;
@@ -52,6 +44,7 @@ class DeepSeekV3Model final : public FamilyModel<DeepSeekV3Spec> {
   Weight* inv_freq_ = nullptr;  // [rope / 2]
   std::vector<LayerWeights> layers_;
   MtpWeights mtp_;
+  LayerWeights mtp_layer_;
   EndWeights ends_;
 };
 

@@ -20,28 +20,16 @@ void DeepSeekV3Model::forward(Ops& ops, const StepPlanes& planes) const {
   for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i)
     decoder_layer(ops, layers_[static_cast<size_t>(i)], planes.of(spec_.attention.latent_plane, i),
                   x);
-  if (spec_.model.drafts)
-    ops.rms_norm(x, *ends_.norm, spec_.model.rms_norm_eps, ops.inputs().hidden);
+  if (spec_.model.draft.is_mtp()) mtp_hand_over(ops, spec_.model, ends_, x);
   end_of_model(ops, spec_.model, ends_, x);
 }
 
-// x = W_eh [norm(Embed(t)); norm(h)], one decoder layer, the model's own head.   h: the main pass
-// after its last norm, one token before t
 void DeepSeekV3Model::draft(Ops& ops, const StepPlanes& planes) const {
-  const int64_t hidden = spec_.model.hidden_size;
-  const double eps = spec_.model.rms_norm_eps;
   Scratch scratch(ops);
-  Tensor x = scratch.rows(HADAL_DIM_T, hidden);
-  Tensor both = scratch.rows(HADAL_DIM_T, 2 * hidden);
-  ops.embed(*ends_.embed_tokens, x);
-  ops.rms_norm(x, *mtp_.enorm, eps, columns(both, 0, hidden));
-  ops.gather_hidden(x);
-  ops.rms_norm(x, *mtp_.hnorm, eps, columns(both, hidden, hidden));
-  ops.matmul(both, *mtp_.eh_proj, x);
-  decoder_layer(ops, mtp_.layer, planes.of(spec_.draft_plane, 0), x);
-  EndWeights ends = ends_;
-  ends.norm = mtp_.norm;
-  end_of_model(ops, spec_.model, ends, x);
+  const Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
+  mtp_begin(ops, spec_.model, ends_, mtp_, x);
+  decoder_layer(ops, mtp_layer_, planes.of(spec_.draft_plane, 0), x);
+  mtp_end(ops, spec_.model, ends_, mtp_, x);
 }
 
 }  // namespace hadal::deepseek_v3

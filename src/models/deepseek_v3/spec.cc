@@ -32,11 +32,12 @@ Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& given,
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
-  s.model.drafts = options.draft && s.num_nextn_predict_layers > 0;
   s.attention.add_planes(s.model);
-  if (s.model.drafts)
+  if (options.draft && s.num_nextn_predict_layers > 0) {
+    s.model.draft = {.kind = DraftSpec::Kind::kMtp, .hidden = s.model.hidden_size};
     s.draft_plane = s.model.add_plane(s.attention.latent_plane.group, PlaneRole::kLatent, 1,
                                       s.attention.cache_width());
+  }
   return s;
 }
 
@@ -58,13 +59,9 @@ Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   WeightBinder b(checkpoint, weights_);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < layers; ++i) layers_.push_back(bind_layer(b, i, s.moe.is_moe(i)));
-  if (s.model.drafts) {
-    const std::string p = layer_prefix(layers);
-    mtp_.enorm = b.vector(p + "enorm.weight", hidden);
-    mtp_.hnorm = b.vector(p + "hnorm.weight", hidden);
-    mtp_.eh_proj = b.matrix(p + "eh_proj.weight", hidden, 2 * hidden);
-    mtp_.layer = bind_layer(b, layers, true);
-    mtp_.norm = b.vector(p + "shared_head.norm.weight", hidden);
+  if (s.model.draft.is_mtp()) {
+    mtp_ = bind_mtp(b, layer_prefix(layers), hidden);
+    mtp_layer_ = bind_layer(b, layers, true);
   }
   // Without drafts, and the copies of embedding and head that the MTP layers bring.
   b.known_unused_layers("model.layers.", layers, s.num_nextn_predict_layers);

@@ -8,6 +8,7 @@
 #include "models/blocks/indexer.h"
 #include "models/blocks/mla.h"
 #include "models/blocks/moe.h"
+#include "models/blocks/mtp.h"
 #include "models/model.h"
 
 namespace hadal::deepseek_v32 {
@@ -19,7 +20,9 @@ struct DeepSeekV32Spec {
   MoeSpec moe;
   int64_t num_nextn_predict_layers = 0;  ///< MTP layers behind the others
 
-  static Result<DeepSeekV32Spec> from_config(const Config& config);
+  PlaneHandle draft_latents, draft_keys;  ///< of the first of them, at its tokens' positions
+
+  static Result<DeepSeekV32Spec> from_config(const Config& config, const FamilyOptions& options);
 };
 
 struct LayerWeights {
@@ -35,12 +38,17 @@ class DeepSeekV32Model final : public FamilyModel<DeepSeekV32Spec> {
   using FamilyModel::FamilyModel;
   Status bind(const Checkpoint& checkpoint) override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
+  void draft(Ops& ops, const StepPlanes& planes) const override;
 
  private:
-  void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, Tensor x) const;
+  LayerWeights bind_layer(WeightBinder& binder, int64_t layer, bool is_moe) const;
+  void decoder_layer(Ops& ops, const LayerWeights& w, const PlaneLayer& latents,
+                     const PlaneLayer& keys, Tensor x) const;
 
   Weight* inv_freq_ = nullptr;  // [rope / 2]
   std::vector<LayerWeights> layers_;
+  MtpWeights mtp_;
+  LayerWeights mtp_layer_;
   EndWeights ends_;
 };
 

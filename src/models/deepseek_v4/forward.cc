@@ -33,13 +33,12 @@ void DeepSeekV4Model::attention(Ops& ops, int64_t layer, const StepPlanes& plane
     ops.index_topk(index.q, index.weight, planes.of(s.index.entry_plane, number), list);
     entries->list = list;
   }
-  shared_kv_output(ops, s, w, rope, q, window, entries, f);
+  shared_kv_output(ops, s, w, rope, q, {.plane = window, .window = s.sliding_window}, entries, f);
 }
 
-void DeepSeekV4Model::decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes,
-                                    Tensor x) const {
+void DeepSeekV4Model::decoder_layer(Ops& ops, const LayerWeights& w, const MoeSpec& moe, Tensor x,
+                                    const std::function<void(Tensor h, Tensor f)>& attend) const {
   const DeepSeekV4Spec& s = spec_;
-  const LayerWeights& w = layers_[static_cast<size_t>(layer)];
   const int64_t n = s.hyper.streams;
   Scratch scratch(ops);
   Tensor h = scratch.rows(HADAL_DIM_T, s.model.hidden_size);
@@ -47,12 +46,18 @@ void DeepSeekV4Model::decoder_layer(Ops& ops, int64_t layer, const StepPlanes& p
   Tensor post = scratch.rows(HADAL_DIM_T, n), comb = scratch.rows(HADAL_DIM_T, n * n);
   hyper_collapse(ops, s.hyper, w.hc_attn, x, h, post, comb);
   ops.rms_norm(h, *w.attn_norm, s.model.rms_norm_eps, h);
-  attention(ops, layer, planes, h, f);
+  attend(h, f);
   hyper_merge(ops, s.hyper, x, f, post, comb);
   hyper_collapse(ops, s.hyper, w.hc_ffn, x, h, post, comb);
   ops.rms_norm(h, *w.ffn_norm, s.model.rms_norm_eps, h);
-  moe_ffn(ops, s.moe, w.ffn, h, f);
+  moe_ffn(ops, moe, w.ffn, h, f);
   hyper_merge(ops, s.hyper, x, f, post, comb);
+}
+
+void DeepSeekV4Model::embed_streams(Ops& ops, Tensor x) const {
+  const int64_t hidden = spec_.model.hidden_size;
+  for (int64_t i = 0; i < spec_.hyper.streams; ++i)
+    ops.embed(*ends_.embed_tokens, columns(x, i * hidden, hidden));
 }
 
 void DeepSeekV4Model::forward(Ops& ops, const StepPlanes& planes) const {
@@ -60,8 +65,13 @@ void DeepSeekV4Model::forward(Ops& ops, const StepPlanes& planes) const {
   const int64_t hidden = s.model.hidden_size, n = s.hyper.streams;
   Scratch scratch(ops);
   Tensor x = scratch.rows(HADAL_DIM_T, n * hidden);
-  for (int64_t i = 0; i < n; ++i) ops.embed(*ends_.embed_tokens, columns(x, i * hidden, hidden));
-  for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) decoder_layer(ops, i, planes, x);
+  embed_streams(ops, x);
+  for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
+    decoder_layer(ops, layers_[static_cast<size_t>(i)], s.moe, x,
+                  [&](Tensor h, Tensor f) { attention(ops, i, planes, h, f); });
+    if (s.model.draft.is_dspark()) dspark_tap(ops, s.dspark, i, s.hyper.streams, x);
+  }
+  if (s.model.draft.is_mtp()) ops.copy(x, ops.inputs().hidden);
   Tensor last = scratch.rows(HADAL_DIM_R, n * hidden), h = scratch.rows(HADAL_DIM_R, hidden);
   ops.gather_logit_rows(x, last);
   hyper_collapse(ops, s.hyper, hc_head_, last, h);

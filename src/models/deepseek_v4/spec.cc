@@ -74,6 +74,31 @@ void add_planes(DeepSeekV4Spec& s) {
   const GroupHandle heavy_rows = group("rows of 128", 1, kHeavy, 0),
                     heavy = group("entries of 128", kHeavy, 0, 0);
   s.heavy.add_planes(m, heavy_rows, heavy, PlaneRole::kEntry, count(kHeavy));
+  const GroupHandle windows = s.window_plane.group;
+  if (m.draft.is_mtp()) {
+    s.mtp_window = m.add_plane(windows, PlaneRole::kWindow, 1, s.head_dim);
+    // Behind a reused prefix its last row is run again, whose entry is complete there.
+    m.groups[sparse_rows.index].keep_at_boundary = 2 * kSparse;
+    m.groups[heavy_rows.index].keep_at_boundary = kHeavy;
+  }
+  if (m.draft.is_dspark())
+    s.dspark.window_plane = m.add_plane(windows, PlaneRole::kWindow, s.dspark.stages, s.head_dim);
+}
+
+/// MTP, or DSpark's stages: as many as compress_ratios goes on for, since num_nextn_predict_layers
+/// of published files counts the layer of the preview.
+Status read_drafts(const Config& config, DeepSeekV4Spec& s) {
+  ModelSpec& m = s.model;
+  if (!config.has("dspark_block_size")) {
+    if (s.num_nextn_predict_layers > 0)
+      m.draft = {.kind = DraftSpec::Kind::kMtp, .hidden = s.hyper.streams * m.hidden_size};
+    return {};
+  }
+  HADAL_TRY(const std::vector<int64_t> ratios, config.integers("compress_ratios"));
+  const int64_t behind = static_cast<int64_t>(ratios.size()) - m.num_hidden_layers;
+  HADAL_TRY(s.dspark, DsparkSpec::from_config(config, s.moe,
+                                              behind > 0 ? behind : s.num_nextn_predict_layers, m));
+  return {};
 }
 
 }  // namespace
@@ -83,7 +108,8 @@ int64_t DeepSeekV4Spec::number_of(int64_t layer) const {
                     compress_ratios[static_cast<size_t>(layer)]);
 }
 
-Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& given) {
+Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& given,
+                                                   const FamilyOptions& options) {
   DeepSeekV4Spec s;
   const Config config = with_defaults(given, kDefaults);
   ModelSpec& m = s.model;
@@ -117,6 +143,7 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& given) {
   experts.set("norm_topk_prob", "true");   // the published code knows no other way
   experts.set("mlp_layer_types", "null");  // of other kinds than those of a router's layers
   HADAL_TRY(s.moe, MoeSpec::from_config(experts, m));
+  if (options.draft) HADAL_TRY(read_drafts(config, s));
   add_planes(s);
   return s;
 }

@@ -20,6 +20,30 @@ AttentionWeights bind_attention(WeightBinder& b, const std::string& p, const Dee
 
 }  // namespace
 
+LayerWeights DeepSeekV41Model::bind_layer(WeightBinder& b, const std::string& p,
+                                          const LayerSpec& layer, const MoeSpec& moe) const {
+  const DeepSeekV41Spec& s = spec_;
+  const int64_t hidden = s.model.hidden_size;
+  LayerWeights w;
+  w.hc_attn = bind_hyper(b, p + "hc_attn_", s.hyper, hidden);
+  w.hc_ffn = bind_hyper(b, p + "hc_ffn_", s.hyper, hidden);
+  w.attn_norm = b.vector(p + "attn_norm.weight", hidden);
+  w.ffn_norm = b.vector(p + "ffn_norm.weight", hidden);
+  w.attn = bind_attention(b, p + "attn.", s, layer);
+  w.ffn = bind_moe(b, p + "ffn.", moe, s.model, kShortMoeNames);
+  b.known_unused(p + "ffn.gate.bias_vl");  // for image tokens
+  return w;
+}
+
+void DeepSeekV41Model::bind_drafts(WeightBinder& b) {
+  const DeepSeekV41Spec& s = spec_;
+  if (!s.model.draft.is_dspark()) return b.known_unused("mtp.*");
+  for (int64_t i = 0; i < s.dspark.stages; ++i)
+    stages_.push_back(bind_layer(b, "mtp." + std::to_string(i) + ".", LayerSpec(), s.dspark.moe));
+  dspark_ = bind_dspark(b, "mtp.0.", "mtp." + std::to_string(s.dspark.stages - 1) + ".", s.dspark,
+                        s.model, {.markov_embed = "embed", .markov_head = "head"});
+}
+
 Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV41Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
@@ -27,14 +51,7 @@ Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
   inv_freq_ = bind_inv_freq(b, s);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = "layers." + std::to_string(i) + ".";
-    LayerWeights w;
-    w.hc_attn = bind_hyper(b, p + "hc_attn_", s.hyper, hidden);
-    w.hc_ffn = bind_hyper(b, p + "hc_ffn_", s.hyper, hidden);
-    w.attn_norm = b.vector(p + "attn_norm.weight", hidden);
-    w.ffn_norm = b.vector(p + "ffn_norm.weight", hidden);
-    w.attn = bind_attention(b, p + "attn.", s, s.layers[static_cast<size_t>(i)]);
-    w.ffn = bind_moe(b, p + "ffn.", s.moe, s.model, kShortMoeNames);
-    b.known_unused(p + "ffn.gate.bias_vl");  // for image tokens
+    LayerWeights w = bind_layer(b, p, s.layers[static_cast<size_t>(i)], s.moe);
     for (size_t k = 0; k < s.engram.layers.size(); ++k)
       if (s.engram.layers[k] == i) {
         w.engram = k;
@@ -43,12 +60,12 @@ Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
     layers_.push_back(w);
   }
   ends_ = bind_ends(b, s.model, kShortEndNames);
-  // DSpark's stages (in a GGUF behind the layers) and the image encoder are not used yet.
+  bind_drafts(b);
+  // DSpark's stages as a GGUF has them, behind the layers, and the image encoder are not used.
   HADAL_TRY(const int64_t drafts,
             checkpoint.config().integer("num_nextn_predict_layers", 0, 4096, 0));
   b.known_unused_layers("layers.", s.model.num_hidden_layers, drafts);
-  for (const char* part :
-       {"mtp.*", "vision.*", "aligner.*", "image_start", "image_end", "image_newline"})
+  for (const char* part : {"vision.*", "aligner.*", "image_start", "image_end", "image_newline"})
     b.known_unused(part);
   return b.finish(unused_);
 }

@@ -6,9 +6,11 @@
 // files.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "models/blocks/dspark.h"
 #include "models/blocks/ends.h"
 #include "models/blocks/engram.h"
 #include "models/blocks/hyper_connection.h"
@@ -39,6 +41,7 @@ struct DeepSeekV41Spec : SharedKvSpec {
   HyperSpec hyper;
   MoeSpec moe;
   EngramSpec engram;
+  DsparkSpec dspark;
   std::vector<LayerSpec> layers;
   std::vector<SourcePlanes> sources;  ///< in the order of their layers
   int64_t tail_from = 0;              ///< layers from here on are behind the last source
@@ -85,8 +88,15 @@ class DeepSeekV41Model final : public FamilyModel<DeepSeekV41Spec> {
   Status take_vocabulary(const CompressedVocabulary& vocabulary) override;
   void fill_extra(std::span<const SequenceRows> step, float* extra) const override;
   void forward(Ops& ops, const StepPlanes& planes) const override;
+  void draft(Ops& ops, const StepPlanes& planes) const override;
+  void draft_block(Ops& ops, const StepPlanes& planes) const override;
+  void draft_next(Ops& ops, const StepPlanes& planes) const override;
 
  private:
+  LayerWeights bind_layer(WeightBinder& binder, const std::string& prefix, const LayerSpec& layer,
+                          const MoeSpec& moe) const;
+  void bind_drafts(WeightBinder& binder);
+  void tap(Ops& ops, int64_t layer, Tensor x) const;
   [[nodiscard]] Flow flow_of(Scratch& scratch, hadal_dim rows) const;
   [[nodiscard]] const SourcePlanes& source_of(const LayerSpec& layer) const {
     return spec_.sources[static_cast<size_t>(layer.source)];
@@ -98,12 +108,17 @@ class DeepSeekV41Model final : public FamilyModel<DeepSeekV41Spec> {
   void attention(Ops& ops, int64_t layer, const StepPlanes& planes, const Flow& flow, Tensor h,
                  Tensor f) const;
   void decoder_layer(Ops& ops, int64_t layer, const StepPlanes& planes, const Flow& flow) const;
+  /// Both sites of a layer, whose attention is f = attend(h). first: no site came before.
+  void sublayers(Ops& ops, const LayerWeights& w, const MoeSpec& moe, const Flow& flow, bool first,
+                 const std::function<void(Tensor h, Tensor f)>& attend) const;
 
   InvFreqWeights inv_freq_;
   std::vector<LayerWeights> layers_;
   std::vector<EngramWeights> engrams_;
   std::optional<EngramHash> hash_;
   EndWeights ends_;
+  std::vector<LayerWeights> stages_;  // of DSpark
+  DsparkWeights dspark_;
 };
 
 }  // namespace hadal::deepseek_v41

@@ -74,14 +74,13 @@ void DeepSeekV41Model::attention(Ops& ops, int64_t number, const StepPlanes& pla
   if (layer.chooses) choose(ops, layer, w, planes, h, c_q, flow);
   std::optional<LatentSegment> entries;
   if (reads) entries = {.plane = planes.of(source_of(layer).entries, 0), .list = flow.list};
-  shared_kv_output(ops, s, w, rope, q, window, entries, f);
+  shared_kv_output(ops, s, w, rope, q, {.plane = window, .window = s.sliding_window}, entries, f);
 }
 
 void DeepSeekV41Model::decoder_layer(Ops& ops, int64_t number, const StepPlanes& planes,
                                      const Flow& flow) const {
   const DeepSeekV41Spec& s = spec_;
   const LayerWeights& w = layers_[static_cast<size_t>(number)];
-  const int64_t n = s.hyper.streams, hidden = s.model.hidden_size;
   const auto rows = static_cast<hadal_dim>(flow.x.row_dim);
   Scratch scratch(ops);
   if (w.engram) {
@@ -92,20 +91,31 @@ void DeepSeekV41Model::decoder_layer(Ops& ops, int64_t number, const StepPlanes&
       looked_up = scratch.rows(rows, width);
       ops.gather_tail_rows(all, looked_up);
     }
-    engram(ops, engrams_[*w.engram], n, s.model.rms_norm_eps, looked_up, flow.x);
+    engram(ops, engrams_[*w.engram], s.hyper.streams, s.model.rms_norm_eps, looked_up, flow.x);
   }
+  tap(ops, number, flow.x);
+  sublayers(ops, w, s.moe, flow, number == 0,
+            [&](Tensor h, Tensor f) { attention(ops, number, planes, flow, h, f); });
+}
+
+void DeepSeekV41Model::sublayers(Ops& ops, const LayerWeights& w, const MoeSpec& moe,
+                                 const Flow& flow, bool first,
+                                 const std::function<void(Tensor h, Tensor f)>& attend) const {
+  const DeepSeekV41Spec& s = spec_;
+  const int64_t n = s.hyper.streams, hidden = s.model.hidden_size;
+  const auto rows = static_cast<hadal_dim>(flow.x.row_dim);
+  Scratch scratch(ops);
   Tensor h = scratch.rows(rows, hidden), f = scratch.like(h);
   Tensor post = scratch.rows(rows, n), comb = scratch.rows(rows, n * n);
   // Before the first site `pre` is 1 for the first stream and 0 for the others.
-  const bool first = number == 0;
   hyper_collapse_delayed(ops, s.hyper, w.hc_attn, flow.x, flow.pre,
                          first ? std::nullopt : std::optional(h), post, comb);
   ops.rms_norm(first ? columns(flow.x, 0, hidden) : h, *w.attn_norm, s.model.rms_norm_eps, h);
-  attention(ops, number, planes, flow, h, f);
+  attend(h, f);
   hyper_merge(ops, s.hyper, flow.x, f, post, comb);
   hyper_collapse_delayed(ops, s.hyper, w.hc_ffn, flow.x, flow.pre, h, post, comb);
   ops.rms_norm(h, *w.ffn_norm, s.model.rms_norm_eps, h);
-  moe_ffn(ops, s.moe, w.ffn, h, f);
+  moe_ffn(ops, moe, w.ffn, h, f);
   hyper_merge(ops, s.hyper, flow.x, f, post, comb);
 }
 

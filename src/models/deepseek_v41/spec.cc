@@ -115,6 +115,9 @@ void add_planes(DeepSeekV41Spec& s) {
   if (s.has_tail())
     s.tail_window_plane =
         s.add_window(m, {.name = "tail window", .tail = true}, m.num_hidden_layers - s.tail_from);
+  if (m.draft.is_dspark())
+    s.dspark.window_plane = m.add_plane((s.has_tail() ? s.tail_window_plane : s.window_plane).group,
+                                        PlaneRole::kWindow, s.dspark.stages, s.head_dim);
   struct Groups {
     GroupHandle rows, entries;
   };
@@ -173,6 +176,10 @@ Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& given,
     return failed(config.origin() + ": gate_temp " + std::to_string(temperature) +
                   " is not known; published models have 1");
   HADAL_TRY(s.moe, MoeSpec::from_config(config, m));
+  if (options.draft && config.has("dspark_block_size")) {
+    HADAL_TRY(const int64_t stages, config.integer("num_nextn_predict_layers", 0, 4096, 0));
+    HADAL_TRY(s.dspark, DsparkSpec::from_config(config, s.moe, stages, m));
+  }
   add_planes(s);
   if (s.has_tail()) {
     // Each layer of the tail reaches window - 1 rows further back.
