@@ -1,10 +1,10 @@
 // lora_add: low-rank adapters, each row with its own, by the float kernels of matmul.
 //
 // Two stages: y = A x of all rows, then out += B y. Rows that stand side by side and have one
-// adapter are multiplied together, at most a tile of them. A row's sums run along K and along the
-// rank as those of any float product do, by lanes that a column of zeros leaves alone: no bit
-// depends on the neighbours, nor on how far the bank pads a rank. A step without adapters runs
-// neither stage.
+// adapter are multiplied together, at most a tile of them. A row of A x is a float product like any
+// other; B is turned, 16 rows side by side, so that a sum along the short rank stays in its lane,
+// rank ascending. Zeros leave either sum alone: no bit depends on the neighbours, nor on how far
+// the bank pads a rank. A step without adapters runs neither stage.
 #include <algorithm>
 
 #include "ops/operators.h"
@@ -18,16 +18,18 @@ using host_chip::View;
 
 /// Rows of a matrix that the dot kernel takes at once, and fewest that are worth a task.
 constexpr int64_t kTogether = 4;
-/// What a tile's products are written to.
-constexpr int64_t kProductBytes = kTile * kPanel * static_cast<int64_t>(sizeof(float));
+/// Columns of OUT that are made at once: four panels of B.
+constexpr int64_t kWide = kAttentionTile;
+/// What a tile's products are written to, floats.
+constexpr int64_t kProduct = kTile * kWide;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// Floats from one row of A x to the next.
-int64_t rank_stride(int64_t rank) { return ceil_div(rank, kPanel) * kPanel; }
-
 /// The kernels read floats without scales as they lie; other rows are decoded first.
-bool in_place(const Weight& w) { return w.layout && !is_int(*w.layout) && w.scale_cols() == 0; }
+bool in_place(const Weight& w) {
+  return w.layout && !is_int(*w.layout) && *w.layout - kIntLayouts < kCacheLayouts &&
+         w.scale_cols() == 0;
+}
 
 /// The adapters of a step's rows.
 struct Adapters {
@@ -48,35 +50,77 @@ struct Adapters {
   }
 };
 
+/// Rows [first, first + count) of matrix `a`, at most kPanel, as a kernel of float layout
+/// `layout_of` reads them: where they lie, or decoded to `memory`.
+NativePanel panel_of(const Weight& w, int64_t a, int64_t first, int64_t count, float* memory) {
+  NativePanel panel{};
+  w.find_panel(a * w.desc.rows + first, count, &panel);
+  if (in_place(w)) return panel;
+  for (int64_t r = 0; r < kPanel; ++r, memory += r < count ? w.desc.cols : 0) {
+    if (r < count) w.decode(a * w.desc.rows + first + r, 0, w.desc.cols, memory);
+    panel.rows[r] = reinterpret_cast<const uint8_t*>(memory);
+  }
+  return panel;
+}
+int float_layout(const Weight& w) { return in_place(w) ? *w.layout - kIntLayouts : 0; }
+
 /// At most kPanel rows of a matrix of a bank, ready for the dot kernel.
 class Rows {
  public:
-  Rows(const Call& call, const Weight& w) : call_(call), w_(w) {}
-  /// Rows [first, first + count) of matrix `a`.
+  Rows(const Call& call, const Weight& w, float* memory) : call_(call), w_(w), memory_(memory) {}
   void take(int64_t a, int64_t first, int64_t count) {
     if (a == a_ && first == first_ && count == count_) return;
     a_ = a;
     first_ = first;
     count_ = count;
-    w_.find_panel(a * w_.desc.rows + first, count, &panel_);
-    if (in_place(w_)) return;
-    auto* to = reinterpret_cast<float*>(call_.worker.temp + kProductBytes);
-    for (int64_t r = 0; r < count; ++r, to += w_.desc.cols) {
-      w_.decode(a * w_.desc.rows + first + r, 0, w_.desc.cols, to);
-      panel_.rows[r] = reinterpret_cast<const uint8_t*>(to);
-    }
+    panel_ = panel_of(w_, a, first, count, memory_);
   }
   /// out[rows][kPanel] = rows of x times those that were taken.
   void multiply(const float* x, int64_t stride, int64_t rows, float* out) const {
-    call_.kernels().dot[in_place(w_) ? *w_.layout - kIntLayouts : 0](
-        panel_.rows, count_, nullptr, 0, w_.desc.cols, x, stride, rows, out);
+    call_.kernels().dot[float_layout(w_)](panel_.rows, count_, nullptr, 0, w_.desc.cols, x, stride,
+                                          rows, out);
   }
 
  private:
   const Call& call_;
   const Weight& w_;
+  float* memory_;
   NativePanel panel_{};
   int64_t a_ = -1, first_ = -1, count_ = 0;
+};
+
+/// At most kWide rows of a matrix of a bank, turned: [panel][rank][16].
+class Turned {
+ public:
+  Turned(const Call& call, const Weight& w, float* memory) : call_(call), w_(w), memory_(memory) {}
+  void take(int64_t a, int64_t first, int64_t count) {
+    if (a == a_ && first == first_) return;
+    a_ = a;
+    first_ = first;
+    panels_ = ceil_div(count, kPanel);
+    for (int64_t p = 0; p < panels_; ++p) {
+      const int64_t rows = std::min<int64_t>(kPanel, count - p * kPanel);
+      const NativePanel panel =
+          panel_of(w_, a, first + p * kPanel, rows, memory_ + kWide * w_.desc.cols);
+      call_.kernels().side_by_side[float_layout(w_)](panel.rows, nullptr, w_.desc.cols,
+                                                     memory_ + p * kPanel * w_.desc.cols);
+    }
+  }
+  /// out[rows][kWide] = rows of y, one behind the other, times those that were taken.
+  void multiply(const float* y, int64_t rows, float* out) const {
+    call_.kernels().scores({.q = y,
+                            .queries = rows,
+                            .dim = w_.desc.cols,
+                            .keys = memory_,
+                            .groups = panels_,
+                            .out = out});
+  }
+
+ private:
+  const Call& call_;
+  const Weight& w_;
+  float* memory_;
+  int64_t a_ = -1, first_ = -1, panels_ = 0;
 };
 
 /// y = A x.
@@ -84,7 +128,7 @@ void lower_rank(const Call& call) {
   const View x = call.view(HADAL_LORA_ADD_X);
   const Weight& w = call.weight(HADAL_LORA_ADD_A);
   const Adapters adapters(call);
-  const int64_t rank = w.desc.rows, stride = rank_stride(rank), rows = x.extents[0];
+  const int64_t rank = w.desc.rows, rows = x.extents[0];
   const int64_t tiles = ceil_div(rows, kTile);
   // Few rows are shared out by ranks as well.
   const int64_t run = tiles < int64_t{4} * call.run.workers ? kTogether : kPanel;
@@ -92,7 +136,7 @@ void lower_rank(const Call& call) {
   auto* y = call.buffer<float>(0);
   auto* product = reinterpret_cast<float*>(call.worker.temp);
   const int64_t x_stride = x.strides[0] / static_cast<int64_t>(sizeof(float));
-  Rows matrix(call, w);
+  Rows matrix(call, w, product + kProduct);
   call.share(tiles * runs, [&](int64_t task) {
     const int64_t tile = task / runs * kTile, first = task % runs * run;
     const int64_t count = std::min(run, rank - first);
@@ -101,7 +145,7 @@ void lower_rank(const Call& call) {
           matrix.take(a, first, count);
           matrix.multiply(x.row<float>(from), x_stride, to - from, product);
           for (int64_t m = from; m < to; ++m)
-            std::copy_n(product + (m - from) * kPanel, count, y + m * stride + first);
+            std::copy_n(product + (m - from) * kPanel, count, y + m * rank + first);
         });
   });
 }
@@ -111,25 +155,23 @@ void lora_add(const Call& call) {
   const View out = call.view(HADAL_LORA_ADD_OUT);
   const Weight& w = call.weight(HADAL_LORA_ADD_B);
   const Adapters adapters(call);
-  const int64_t stride = rank_stride(w.desc.cols), rows = out.extents[0];
-  const int64_t tiles = ceil_div(rows, kTile), panels = w.panels();
-  const int64_t wanted = int64_t{8} * call.run.workers;
-  const int64_t chunk = std::max<int64_t>(1, tiles * panels / wanted),
-                chunks = ceil_div(panels, chunk);
+  const int64_t rank = w.desc.cols, rows = out.extents[0];
+  const int64_t tiles = ceil_div(rows, kTile), wides = ceil_div(w.desc.rows, kWide);
+  const int64_t chunk = std::max<int64_t>(1, tiles * wides / (int64_t{8} * call.run.workers)),
+                chunks = ceil_div(wides, chunk);
   const auto* y = call.buffer<float>(0);
   auto* product = reinterpret_cast<float*>(call.worker.temp);
-  Rows matrix(call, w);
+  Turned matrix(call, w, product + kProduct);
   call.share(tiles * chunks, [&](int64_t task) {
-    const int64_t tile = task / chunks * kTile, chunk_first = task % chunks * chunk;
-    for (int64_t p = chunk_first; p < std::min(panels, chunk_first + chunk); ++p) {
-      const int64_t first = p * kPanel, count = std::min<int64_t>(kPanel, w.desc.rows - first);
+    const int64_t tile = task / chunks * kTile, from_wide = task % chunks * chunk;
+    for (int64_t i = from_wide; i < std::min(wides, from_wide + chunk); ++i) {
+      const int64_t first = i * kWide, count = std::min(kWide, w.desc.rows - first);
       adapters.for_each_run(
           tile, std::min(rows, tile + kTile), [&](int32_t a, int64_t from, int64_t to) {
             matrix.take(a, first, count);
-            matrix.multiply(y + from * stride, stride, to - from, product);
+            matrix.multiply(y + from * rank, to - from, product);
             for (int64_t m = from; m < to; ++m)
-              call.kernels().finish(product + (m - from) * kPanel, nullptr,
-                                    out.row<float>(m) + first, out.row<float>(m) + first, count);
+              call.kernels().add(out.row<float>(m) + first, product + (m - from) * kWide, count);
           });
     }
   });
@@ -144,10 +186,9 @@ bool any_adapter(const Call& call) {
 
 Needs lora_needs(const Query& query) {
   const int64_t k = query[HADAL_LORA_ADD_X].extents[1], rank = query[HADAL_LORA_ADD_A].extents[1];
-  return {.temp = static_cast<uint64_t>(kProductBytes) +
-                  static_cast<uint64_t>(kPanel * std::max(k, rank)) * sizeof(float),
-          .workspace = static_cast<uint64_t>(query.rows(HADAL_LORA_ADD_X) * rank_stride(rank)) *
-                       sizeof(float)};
+  const int64_t floats = kProduct + kWide * rank + kPanel * std::max(k, rank);
+  return {.temp = static_cast<uint64_t>(floats) * sizeof(float),
+          .workspace = static_cast<uint64_t>(query.rows(HADAL_LORA_ADD_X) * rank) * sizeof(float)};
 }
 
 std::string lora_indices(const Indices& at) {
