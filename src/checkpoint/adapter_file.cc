@@ -238,7 +238,7 @@ Status AdapterFile::read_modules(const Config& config) {
   }
   if (pairs.empty()) return failed(origin + ": holds no tensors");
   for (auto& [module, pair] : pairs) {
-    for (const size_t missing : {0, 1})
+    for (const size_t missing : {size_t{0}, size_t{1}})
       if (!pair[missing])
         return failed(fmt::format("{}: {} has {} and no lora_{}", origin, quote(module, 160),
                                   quote(pair[1 - missing]->name, 160), missing == 0 ? "A" : "B"));

@@ -62,7 +62,9 @@ NativePanel panel_of(const Weight& w, int64_t a, int64_t first, int64_t count, f
   }
   return panel;
 }
-int float_layout(const Weight& w) { return in_place(w) ? *w.layout - kIntLayouts : 0; }
+int float_layout(const Weight& w) {
+  return in_place(w) ? static_cast<int>(*w.layout - kIntLayouts) : 0;
+}
 
 /// At most kPanel rows of a matrix of a bank, ready for the dot kernel.
 class Rows {
