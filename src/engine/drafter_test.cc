@@ -14,6 +14,7 @@
 
 #include "contract/sample.h"
 #include "engine/block_manager.h"
+#include "engine/testing.h"
 
 namespace hadal {
 namespace {
@@ -143,18 +144,18 @@ TEST_P(Kinds, AreSampledAsTheVerifiedRowIs) {
   Bench b(GetParam());
   auto seq = b.sequence(0, 1, 30);
   seq->request.sampling = {.temperature = 1.3F, .top_p = 0.9F, .presence_penalty = 0.4F, .seed = 9};
-  for (const TokenId token : seq->tokens) ++seq->counts[token].first;
+  for (const TokenId token : seq->tokens) ++seq->entries[token].in_prompt;
   Sequence* const one[] = {seq.get()};
   const auto step = b.step(one);
   const int64_t count[] = {4};
   const auto got = b.draft(step, count)[0];
   ASSERT_EQ(got.tokens.size(), 4U);
   std::vector<int32_t> entries;
-  std::map<TokenId, std::pair<int32_t, int32_t>> counts = seq->counts;
+  auto counts = seq->entries;
   for (size_t i = 0; i < 4; ++i) {
     entries.clear();
     for (const auto& [token, times] : counts)
-      entries.insert(entries.end(), {token, times.first, times.second});
+      entries.insert(entries.end(), {token, times.in_prompt, times.in_output});
     const std::vector<float> bias(counts.size());
     float params[HADAL_PARAM_COUNT] = {};
     params[HADAL_PARAM_TEMPERATURE] = 1.3F;
@@ -171,7 +172,7 @@ TEST_P(Kinds, AreSampledAsTheVerifiedRowIs) {
          .bias = bias.data()},
         {}, {});
     EXPECT_EQ(got.tokens[i], expected.token) << "draft " << i;
-    ++counts[got.tokens[i]].second;
+    ++counts[got.tokens[i]].in_output;
   }
 }
 
@@ -230,10 +231,13 @@ TEST_P(Kinds, StopWhereAMaskAllowsNothing) {
   Bench b(GetParam());
   auto seq = b.sequence(0, 3, 12);
   const auto known = static_cast<size_t>(seq->size()) + 1;
-  seq->request.mask = [known](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
-    // Behind the first token even ones alone; behind two drafts none.
-    for (uint32_t& word : allowed) word = tokens.size() >= known + 2 ? 0 : 0x55555555U;
-  };
+  std::vector<TokenId> first = seq->tokens;
+  first.push_back(0);  // the bench tells a constraint of no token: this one stands for the first
+  seq->constraint = std::make_unique<testing::Restricted>(
+      first, [known](std::span<const TokenId> tokens, std::span<uint32_t> allowed) {
+        // Behind the first token even ones alone; behind two drafts none.
+        for (uint32_t& word : allowed) word = tokens.size() >= known + 2 ? 0 : 0x55555555U;
+      });
   Sequence* const one[] = {seq.get()};
   const auto step = b.step(one);
   const int64_t four[] = {4};

@@ -55,8 +55,7 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options)
       runner_(std::move(runner)),
       blocks_(runner_->spec(), runner_->blocks()),
       // A layer of multi-token prediction writes one position further than the tokens reach.
-      longest_(
-          std::min(runner_->context(), blocks_.longest() - (spec().draft.is_mtp() ? 1 : 0))),
+      longest_(std::min(runner_->context(), blocks_.longest() - (spec().draft.is_mtp() ? 1 : 0))),
       scheduler_(
           blocks_, runner_->layout().limits,
           {.draft = spec().draft.is_mtp(),

@@ -33,13 +33,13 @@ struct Sequence {
   /// Of each draft, how likely it is right if those before it are; empty: Request::propose made
   /// them.
   std::vector<double> draft_odds;
-  int64_t draft_match = 0;  ///< of PromptLookup::Guess; 0: a draft model made the drafts
-  int64_t slot = -1;                   ///< its row in the block tables of a step; -1: it waits
-  int64_t computed = 0;                ///< tokens whose rows are in the planes
-  int64_t delivered = 0;               ///< positions below had their logits handed out
-  bool draft_shown = false;            ///< request.on_draft was called
-  int64_t chunk_index = 0;             ///< which of request.chunks comes next
-  int64_t chunk_left = 0;              ///< rows left of the chunk under way
+  int64_t draft_match = 0;   ///< of PromptLookup::Guess; 0: a draft model made the drafts
+  int64_t slot = -1;         ///< its row in the block tables of a step; -1: it waits
+  int64_t computed = 0;      ///< tokens whose rows are in the planes
+  int64_t delivered = 0;     ///< positions below had their logits handed out
+  bool draft_shown = false;  ///< request.on_draft was called
+  int64_t chunk_index = 0;   ///< which of request.chunks comes next
+  int64_t chunk_left = 0;    ///< rows left of the chunk under way
   /// A plane group: block numbers by index; -1: given back, or never needed.
   std::vector<std::vector<int32_t>> blocks;
   int64_t shared_tokens =

@@ -156,9 +156,8 @@ void Speculation::drafted(Sequence& seq, std::vector<TokenId> tokens,
                           std::span<const float> confidences) const {
   seq.draft_odds.clear();
   for (size_t i = 0; i < tokens.size(); ++i)
-    seq.draft_odds.push_back(confidences.empty()
-                                 ? model_[std::min(i, model_.size() - 1)].value()
-                                 : static_cast<double>(confidences[i]));
+    seq.draft_odds.push_back(confidences.empty() ? model_[std::min(i, model_.size() - 1)].value()
+                                                 : static_cast<double>(confidences[i]));
   seq.drafts = std::move(tokens);
   seq.draft_match = 0;
 }

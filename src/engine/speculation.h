@@ -1,5 +1,5 @@
-// Speculation: how many guessed tokens of which sequences a step verifies, and how many a draft model
-// is asked for.
+// Speculation: how many guessed tokens of which sequences a step verifies, and how many a draft
+// model is asked for.
 //
 // A guess that is verified costs a row; it gives a token if it and all guesses before it are right.
 // How likely that is, is learned from what became of earlier guesses of the same kind, or told by
@@ -25,7 +25,8 @@ class Speculation {
  public:
   /// Looks for guesses of the sequences that are about to generate, and leaves each as many as pay
   /// in Sequence::drafts, those of a draft model included. Those that Request::propose gave stay as
-  /// they are.   longest: of a sequence; most: guesses of one sequence, by the step's rows of logits
+  /// they are.   longest: of a sequence; most: guesses of one sequence, by the step's rows of
+  /// logits
   void propose(std::span<const std::unique_ptr<Sequence>> running, const StepTimes& times,
                int64_t longest, int64_t most, int64_t vocab_size);
   /// So many of a sequence's guesses were verified, and so many of those were right.
@@ -37,7 +38,8 @@ class Speculation {
                                int64_t most);
   /// What a draft model drafted for a sequence: its guesses at the next step. confidences: how
   /// likely each is right if those before it are; empty: as often as others at its place were.
-  void drafted(Sequence& seq, std::vector<TokenId> tokens, std::span<const float> confidences) const;
+  void drafted(Sequence& seq, std::vector<TokenId> tokens,
+               std::span<const float> confidences) const;
   /// Drafting `tokens` of `sequences` took so long.
   void drafting_took(double seconds, int64_t sequences, int64_t tokens);
 
