@@ -262,6 +262,7 @@ TEST_F(Grammars, WhatCannotBeHonouredIsRefusedByName) {
           "cannot end");
   refused(R"({"required": ["a"], "properties": {"a": {"$ref": "#"}}, "type": "object"})",
           "cannot end");
+  refused(R"({"oneOf": [{"const": 1}, {"$ref": "#"}]})", "round and round");
   refused(R"({"oneOf": [{"minimum": 2}, {"minimum": 3}]})", "`oneOf` at the top is not supported");
   refused(R"({"pattern": "(?=a)b"})", "look-around");
   refused(R"({"enum": []})", "nothing satisfies");

@@ -336,6 +336,7 @@ Result<std::string> SchemaWriter::other_member(const SchemaShape& shape,
     return usage_error("schema: the names of properties at " + place(shape) + ": " + error.message);
   };
   const auto without = [&](const Automaton& from, const Automaton& what) -> Result<Automaton> {
+    HADAL_TRY(tree_.worked(2000));
     Result<Automaton> out = from.except(what);
     return out ? std::move(out) : Result<Automaton>(too_large(out.error()));
   };

@@ -9,9 +9,13 @@
 namespace hadal::grammar_limits {
 
 inline constexpr size_t kSourceBytes = size_t{1} << 18;  ///< of a schema, regex, EBNF or tools list
-inline constexpr int kNesting = 64;           ///< levels in a schema, groups in a regex or in EBNF
-inline constexpr size_t kSchemaKeys = 8192;   ///< keys in the whole schema
-inline constexpr size_t kEnumValues = 2000;   ///< of one enum
+inline constexpr int kNesting = 64;          ///< levels in a schema, groups in a regex or in EBNF
+inline constexpr size_t kSchemaKeys = 8192;  ///< keys in the whole schema
+inline constexpr size_t kEnumValues = 2000;  ///< of one enum
+inline constexpr size_t kPatterns = 64;      ///< different regexes of one schema
+/// Steps of comparing schemas and values with each other; of automata, a thousand each.
+inline constexpr int64_t kSchemaWork = 200000;
+inline constexpr int kComparedDepth = 128;    ///< of schemas within each other while comparing
 inline constexpr size_t kAlternatives = 256;  ///< that the anyOf and oneOf of one place multiply to
 inline constexpr int64_t kRepeats =
     128;  ///< the largest bound of a repetition, of items, of minLength; xgrammar errs beyond

@@ -191,6 +191,8 @@ Status SchemaTree::add(const SchemaJson& schema, SchemaShape& shape) {
       values.push_back(&schema["const"]);
     else
       for (const SchemaJson& value : schema["enum"]) values.push_back(&value);
+    const size_t pairs = values.size() * (shape.values ? shape.values->size() : 1);
+    HADAL_TRY(worked(static_cast<int64_t>(pairs / 64)));
     if (shape.values)
       std::erase_if(values, [&](const SchemaJson* value) {
         return std::none_of(shape.values->begin(), shape.values->end(),
@@ -269,6 +271,9 @@ Status SchemaTree::add_numbers(const SchemaJson& schema, SchemaShape& shape) {
 
 Result<const Automaton*> SchemaTree::pattern(const std::string& regex) {
   if (const auto found = patterns_.find(regex); found != patterns_.end()) return &found->second;
+  if (patterns_.size() >= grammar_limits::kPatterns)
+    return usage_error(
+        fmt::format("there are more than {} different regexes", grammar_limits::kPatterns));
   HADAL_TRY(Automaton automaton, read_regex(regex, RegexScope::kSomewhere));
   return &patterns_.emplace(regex, std::move(automaton)).first->second;
 }
@@ -320,6 +325,7 @@ Result<SchemaSet> SchemaTree::property(const SchemaShape& shape, const std::stri
     }
     if (schema.contains("patternProperties"))
       for (const auto& [regex, inner] : schema["patternProperties"].items()) {
+        HADAL_TRY(worked(1));
         HADAL_TRY(const Automaton* names, pattern(regex));
         if (!names->accepts(name)) continue;
         named = true;

@@ -80,11 +80,14 @@ class SchemaTree {
   static const SchemaJson* further_items(const SchemaJson& schema);
 
   static SchemaSet with(SchemaSet set, const SchemaJson* schema);
+  /// Counts `steps` of work; an error once a schema has taken too many.
+  Status worked(int64_t steps);
 
  private:
   Result<const SchemaJson*> target(const SchemaJson& schema);
   Status add(const SchemaJson& schema, SchemaShape& shape);
   Status add_numbers(const SchemaJson& schema, SchemaShape& shape);
+  Result<bool> admits_all(const SchemaSet& set, const SchemaJson& value);
   Result<bool> admits_structure(const SchemaShape& shape, const SchemaJson& value);
   Result<bool> admits_choices(const SchemaMember& member, const SchemaJson& value);
   void find_places(const SchemaJson& value, const std::string& place);
@@ -92,7 +95,8 @@ class SchemaTree {
   SchemaJson root_;
   std::map<const SchemaJson*, std::string> places_;
   std::map<std::string, Automaton> patterns_;
-  int64_t work_ = 0;  ///< of admits and disjoint, which may go round
+  int64_t work_ = 0;
+  int depth_ = 0;  ///< of admits, which references may lead round for ever
 };
 
 unsigned schema_type_of(const SchemaJson& value);

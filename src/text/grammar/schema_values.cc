@@ -2,17 +2,11 @@
 // other.
 #include <algorithm>
 
+#include "text/grammar/limits.h"
 #include "text/grammar/schema_shape.h"
 
 namespace hadal {
 namespace {
-
-/// Values and pairs of schemas that the compilation of one grammar looks at.
-constexpr int64_t kMaxWork = 200000;
-
-Error too_much() {
-  return usage_error("schema: its enum, const and oneOf take too much work to compare");
-}
 
 int64_t characters(const std::string& text) {
   return static_cast<int64_t>(code_points(text).size());
@@ -24,8 +18,24 @@ bool within(int64_t number, int64_t min, int64_t max) {
 
 }  // namespace
 
+Status SchemaTree::worked(int64_t steps) {
+  work_ += steps;
+  if (work_ <= grammar_limits::kSchemaWork) return {};
+  return usage_error("schema: its enum, const, oneOf and patterns take too much work to compare");
+}
+
 Result<bool> SchemaTree::admits(const SchemaSet& set, const SchemaJson& value) {
-  if (++work_ > kMaxWork) return too_much();
+  if (depth_ >= grammar_limits::kComparedDepth)
+    return usage_error(
+        "schema: its references lead round and round beside `enum`, `const` or `oneOf`");
+  ++depth_;
+  Result<bool> out = admits_all(set, value);
+  --depth_;
+  return out;
+}
+
+Result<bool> SchemaTree::admits_all(const SchemaSet& set, const SchemaJson& value) {
+  HADAL_TRY(worked(1));
   HADAL_TRY(const SchemaShape all, shape(set));
   if ((all.types & schema_type_of(value)) == 0) return false;
   if (all.values && std::none_of(all.values->begin(), all.values->end(),
@@ -106,7 +116,7 @@ Result<bool> SchemaTree::admits_structure(const SchemaShape& shape, const Schema
 }
 
 Result<bool> SchemaTree::disjoint(const SchemaSet& a, const SchemaSet& b, int depth) {
-  if (++work_ > kMaxWork) return too_much();
+  HADAL_TRY(worked(1));
   HADAL_TRY(const SchemaShape mine, shape(a));
   HADAL_TRY(const SchemaShape theirs, shape(b));
   for (const auto& [values, others] :
@@ -132,6 +142,7 @@ Result<bool> SchemaTree::disjoint(const SchemaSet& a, const SchemaSet& b, int de
       common &= ~kNumbers;
   }
   if ((common & kStringType) != 0) {
+    HADAL_TRY(worked(4000));
     Result<Automaton> first = strings(mine), second = strings(theirs);
     if (first && second)
       if (const auto both = first->both(*second); both && both->empty()) common &= ~kStringType;

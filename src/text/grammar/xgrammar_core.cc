@@ -88,7 +88,11 @@ class Matcher final : public GrammarMatcher {
     if (token < 0 || token >= tokens_ || matcher_.IsTerminated()) return false;
     const bool ends = (ending_[static_cast<size_t>(token) / 32] >> (token % 32) & 1) != 0;
     if (ends && !matcher_.IsCompleted()) return false;
-    if (!matcher_.AcceptToken(token)) return false;
+    try {
+      if (!matcher_.AcceptToken(token)) return false;
+    } catch (const std::exception&) {
+      return false;
+    }
     ++accepted_;
     return true;
   }
@@ -132,7 +136,12 @@ class Matcher final : public GrammarMatcher {
                     .shape = &shape,
                     .strides = nullptr,
                     .byte_offset = 0};
-    matcher_.FillNextTokenBitmask(&tensor);
+    try {
+      matcher_.FillNextTokenBitmask(&tensor);
+    } catch (const std::exception&) {
+      // Without a mask no token can be known to fit: the answer ends with what it has.
+      std::fill(mask_.begin(), mask_.end(), 0);
+    }
     // What lies behind the vocabulary in the last word is no token.
     if (tokens_ % 32 != 0)
       mask_.back() =
