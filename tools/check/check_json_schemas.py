@@ -44,12 +44,26 @@ def tiny_tokenizer(folder: Path) -> Path:
     others = [b for b in range(256) if b not in visible]
     names = {b: chr(b) for b in visible} | {b: chr(256 + i) for i, b in enumerate(others)}
     vocab = {names[b]: b for b in range(256)}
-    end = {"id": 256, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    end = {
+        "id": 256,
+        "content": "<|endoftext|>",
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     path = folder / "tokenizer.json"
     path.write_text(
         json.dumps(
-            {"version": "1.0", "added_tokens": [end], "pre_tokenizer": level, "decoder": level, "model": {"type": "BPE", "vocab": vocab, "merges": []}}
+            {
+                "version": "1.0",
+                "added_tokens": [end],
+                "pre_tokenizer": level,
+                "decoder": level,
+                "model": {"type": "BPE", "vocab": vocab, "merges": []},
+            }
         )
     )
     return path
@@ -71,7 +85,9 @@ def run(program: Path, model: Path, tasks: list[dict[str, Any]]) -> list[dict[st
     while len(answers) < len(tasks):
         lines = "".join(json.dumps(t) + "\n" for t in tasks[len(answers) :])
         try:
-            done = subprocess.run([program, model], input=lines, capture_output=True, text=True, timeout=30 * (len(tasks) - len(answers)) + 60)
+            done = subprocess.run(
+                [program, model], input=lines, capture_output=True, text=True, timeout=30 * (len(tasks) - len(answers)) + 60
+            )
             found = [json.loads(line) for line in done.stdout.split("\n")[:-1]]
             why = done.stderr.strip()[-300:] or f"exit {done.returncode}"
         except subprocess.TimeoutExpired as stopped:
@@ -170,7 +186,9 @@ def main() -> int:
         print(f"compiling: p50 {compile_ms[len(compile_ms) // 2]:.1f} ms, max {compile_ms[-1]:.1f} ms")
     fills = sorted(t for a in ours for t in a.get("fill_us", []))
     if fills:
-        print(f"masks: {len(fills)}, p50 {fills[len(fills) // 2]:.1f} us, p99 {fills[len(fills) * 99 // 100]:.1f} us, max {fills[-1]:.1f} us")
+        print(
+            f"masks: {len(fills)}, p50 {fills[len(fills) // 2]:.1f} us, p99 {fills[len(fills) * 99 // 100]:.1f} us, max {fills[-1]:.1f} us"
+        )
     for line in bad[:20]:
         print("WRONG " + line)
     print(f"{counts['accepted and valid']} right, {len(bad)} wrong")

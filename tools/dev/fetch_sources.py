@@ -93,8 +93,8 @@ def main() -> int:
         if fault := fetch(folder):
             print(
                 f"The sources of {PACKAGE} {VERSION}, without which Hadal cannot be built, are not here: {fault}\n"
-                f"They are the file {PACKAGE}-{VERSION}.tar.gz of that package on PyPI. With a network, `python3 tools/dev/fetch_sources.py` "
-                f"gets them; without one, copy {folder.name}/{PACKAGE}-{VERSION} from a machine on which that was done.",
+                f"They are the file {PACKAGE}-{VERSION}.tar.gz of that package on PyPI. With a network, "
+                f"`python3 tools/dev/fetch_sources.py` gets them; without one, copy {folder.name}/{PACKAGE}-{VERSION} from a machine on which that was done.",
                 file=sys.stderr,
             )
             return 1
