@@ -94,7 +94,7 @@ def main() -> int:
             print(
                 f"The sources of {PACKAGE} {VERSION}, without which Hadal cannot be built, are not here: {fault}\n"
                 f"They are the file {PACKAGE}-{VERSION}.tar.gz of that package on PyPI. With a network, "
-                f"`python3 tools/dev/fetch_sources.py` gets them; without one, copy {folder.name}/{PACKAGE}-{VERSION} from a machine on which that was done.",
+                f"`python3 tools/dev/fetch_sources.py` gets them; without one, copy {folder.name} from elsewhere.",
                 file=sys.stderr,
             )
             return 1

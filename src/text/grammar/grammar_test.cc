@@ -166,6 +166,8 @@ TEST_F(Grammars, SchemaNumbers) {
         std::to_string(n / 100) + "." + std::to_string(n / 10 % 10) + std::to_string(n % 10);
     EXPECT_EQ(schema(real, text), n > 25 && n <= 1250) << text;
   }
+  EXPECT_FALSE(schema({{"type", "integer"}, {"exclusiveMinimum", 5}}, "5"));
+  EXPECT_TRUE(schema({{"type", "integer"}, {"exclusiveMinimum", 5}}, "6"));
   const Json sevens = {{"type", "integer"}, {"multipleOf", 7}};
   for (int n = 0; n < 100; ++n) EXPECT_EQ(schema(sevens, std::to_string(n)), n % 7 == 0) << n;
   EXPECT_TRUE(schema({{"type", "number"}, {"minimum", 1e18}}, "1000000000000000001"));
@@ -196,6 +198,9 @@ TEST_F(Grammars, SchemaObjects) {
       "patternProperties": {"^x": {"type": "null"}}, "maxProperties": 2})");
   EXPECT_TRUE(schema(pattern, R"({"xy":null})"));
   EXPECT_FALSE(schema(pattern, R"({"y":null})"));
+  const Json beside = Json::parse(R"({"type": "object", "properties": {"y": {"type": "string"}},
+      "patternProperties": {"^x": {"type": "null"}}})");
+  EXPECT_TRUE(schema(beside, R"({"y":"a"})"));
   EXPECT_FALSE(schema(pattern, R"({"xa":null,"xb":null,"xc":null})"));
 }
 
