@@ -103,7 +103,8 @@ Status ModelRunner::set_adapters(std::vector<NamedAdapter> named) {
   }
   // Nothing is left that can fail but the programs: what was recorded reads the old banks.
   for (Pass& pass : main_) pass.program = {}, pass.tape = {};
-  draft_.program = {}, draft_.tape = {};
+  for (auto& forms : draft_)
+    for (Pass& pass : forms) pass.program = {}, pass.tape = {};
   if (scratch) {
     scratch_ = std::move(scratch);
     scratch_bytes_ = cost.scratch_bytes;
