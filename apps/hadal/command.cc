@@ -105,6 +105,22 @@ void ModelFlags::declare_adapter(CLI::App& command) {
                      "the adapter of --lora to use, or none; by default the only one there is");
 }
 
+void ModelFlags::declare_draft(CLI::App& command) {
+  command
+      .add_option(
+          "--draft", draft,
+          "guess tokens by the model's own layers for that (multi-token prediction, DSpark), "
+          "which are loaded then: off; auto, as\nmany as pay; or a number. Guesses change no "
+          "answer")
+      ->check([](const std::string& value) -> std::string {
+        const bool number = !value.empty() && value.size() < 3 &&
+                            value.find_first_not_of("0123456789") == std::string::npos;
+        return number || value == "off" || value == "auto" ? ""
+                                                           : "expected off, auto or a number to 99";
+      })
+      ->capture_default_str();
+}
+
 Result<std::string> ModelFlags::chosen_adapter() const {
   if (adapter) return *adapter == kNoAdapter ? std::string() : *adapter;
   if (lora.size() > 1)
@@ -153,7 +169,10 @@ RunnerOptions ModelFlags::runner(const Checkpoint& checkpoint, int64_t needed) c
 }
 
 SessionOptions ModelFlags::session(int64_t needed) const {
-  return {.runner = runner(needed), .fit_context = !ctx && !cache_tokens};
+  SessionOptions options{.runner = runner(needed), .fit_context = !ctx && !cache_tokens};
+  options.runner.draft = draft != "off" && draft != "0";
+  if (options.runner.draft && draft != "auto") options.engine.draft_tokens = std::stoll(draft);
+  return options;
 }
 
 Result<std::vector<int64_t>> parse_numbers(const std::string& text, const char* what, int64_t low,

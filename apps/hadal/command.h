@@ -49,6 +49,9 @@ void print_notes(const std::vector<std::string>& notes);
 /// Prints on stderr what a chip logs.
 void print_chip_line(std::string_view line);
 
+/// Rows of logits of a step beside one for each request: for guesses that are verified.
+constexpr int64_t kGuessRows = 16;
+
 /// Options of every command that runs a model.
 struct ModelFlags {
   std::string path;
@@ -62,11 +65,14 @@ struct ModelFlags {
   std::string pre_tokenizer;
   std::optional<int64_t> ctx, cache_tokens, v41_tail;
   std::vector<std::string> lora;       ///< "NAME=FOLDER"
+  std::string draft = "off";           ///< --draft, where it is declared: off, auto, or a number
   std::optional<std::string> adapter;  ///< --adapter, where it is declared
 
   void declare(CLI::App& command);
   /// Declares --adapter: of a command that runs one request.
   void declare_adapter(CLI::App& command);
+  /// Declares --draft: of a command that generates.
+  void declare_draft(CLI::App& command);
   /// The name of the adapter that the request uses, "" for none: the one that was named, else the
   /// only one there is.
   [[nodiscard]] Result<std::string> chosen_adapter() const;

@@ -56,7 +56,8 @@ Status run(const Options& o, Output& out) {
   HADAL_TRY(wanted.adapter, o.model.chosen_adapter());
   const int64_t most = wanted.max_new_tokens > 0 ? wanted.max_new_tokens : limit;
   SessionOptions options = o.model.session(std::min(limit, n + most));
-  options.runner.max_sequences = options.runner.max_logit_rows = 1;
+  options.runner.max_sequences = 1;
+  options.runner.max_logit_rows = kGuessRows;
   options.runner.max_tokens = std::max<int64_t>(1, std::min<int64_t>(512, n));
   // Ids in and ids out need no text; a broken tokenizer matters only for its ending tokens.
   options.needs_tokenizer = !o.print_ids || o.text || !o.ignore_eos;
@@ -96,6 +97,7 @@ void add_generate(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("generate", "continue raw ids or text, without a chat format");
   o->model.declare(*c);
   o->model.declare_adapter(*c);
+  o->model.declare_draft(*c);
   c->add_option("--ids", o->ids, "the prompt as token ids, commas between; -: from standard input");
   c->add_option(
       "--text", o->text,

@@ -85,7 +85,8 @@ class Chat {
     HADAL_TRY(const int64_t limit, model_context(*checkpoint));
     SessionOptions options = o.model.session(limit);
     options.chat_format = o.chat_format;
-    options.runner.max_sequences = options.runner.max_logit_rows = 1;
+    options.runner.max_sequences = 1;
+    options.runner.max_logit_rows = kGuessRows;
     HADAL_TRY(chat->session_, Session::open(std::move(checkpoint), options, progress_bar()));
     print_notes(chat->session_->notes());
     print_notes(chat->session_->engine().runner().conversions());
@@ -277,6 +278,7 @@ void add_run(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand("run", "ask a model one question, or chat with it");
   o->model.declare(*c);
   o->model.declare_adapter(*c);
+  o->model.declare_draft(*c);
   c->add_option(
       "PROMPT", o->prompt,
       "the question; a pipe or a file at standard input is read to its end and goes before it.\n"

@@ -1,16 +1,10 @@
 #include "serve_flags.h"
 
 namespace hadal::app {
-namespace {
-
-/// Rows of logits of a step beside one for each request: for guesses that are verified.
-constexpr int64_t kGuessRows = 16;
-
-}  // namespace
-
 void ServeFlags::declare(CLI::App& command, double default_step_ms) {
   step_ms = default_step_ms;
   model.declare(command);
+  model.declare_draft(command);
   command.add_option("--chat-format", chat_format, chat_format_help())
       ->envname("HADAL_CHAT_FORMAT");
   const char* group = "Many requests";

@@ -240,5 +240,54 @@ INSTANTIATE_TEST_SUITE_P(Golden, Bits,
                            return text;
                          });
 
+/// Drafts by the model's own layers.
+class ModelDrafts : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ModelDrafts, ChangeNoToken) {
+  RunnerOptions options{.device = {.threads = 1},
+                        .context = 384,
+                        .max_tokens = 256,
+                        .max_sequences = 6,
+                        .max_logit_rows = 40};
+  const Loaded plain = load(golden(GetParam()), options);
+  const int64_t vocab = plain.engine->spec().vocab_size;
+  const auto requests = [&] {
+    std::vector<Request> all;
+    for (uint32_t i = 0; i < 16; ++i) {
+      all.push_back(request(i, 3 + 17 * i, 40, vocab));
+      all[i].sampling.temperature = i % 2 == 0 ? 0.0F : 0.7F;
+      all[i].prompt_lookup = i % 4 == 3;
+    }
+    return all;
+  };
+  std::vector<Got> expected;
+  for (const Request& r : requests()) expected.push_back(run(*plain.engine, {r}, false)[0]);
+  options.draft = true;
+  for (const std::optional<int64_t> count :
+       {std::optional<int64_t>(4), std::optional<int64_t>(1), {}}) {
+    options.cache_tokens = count == 4 ? 3 * 384 : 0;  // and some lose their places
+    const Loaded drafting = load(golden(GetParam()), options, {.draft_tokens = count, .now = {}});
+    const std::vector<Got> got = run(*drafting.engine, requests(), false);
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_EQ(got[i].tokens, expected[i].tokens) << i << ", " << count.value_or(-1) << " drafts";
+    const EngineCounts counts = drafting.engine->counts();
+    if (count) {
+      EXPECT_GT(counts.drafted_tokens, 300);
+    }
+    RecordProperty(
+        "accepted_of_" + std::to_string(count.value_or(-1)),
+        std::to_string(counts.accepted_tokens) + " of " + std::to_string(counts.drafted_tokens));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, ModelDrafts,
+                         ::testing::Values("deepseek-v3", "deepseek-v32", "deepseek-v4",
+                                           "deepseek-v4-dspark", "deepseek-v41-fp4"),
+                         [](const auto& name) {
+                           std::string text = name.param;
+                           std::erase(text, '-');
+                           return text;
+                         });
+
 }  // namespace
 }  // namespace hadal

@@ -158,7 +158,9 @@ Result<std::vector<DraftWish>> Engine::wishes(std::span<const ScheduledRows> ste
   const auto sequences = static_cast<int64_t>(generating.size());
   const int64_t rows = runner_->layout().limits.logit_rows - sequences;
   const int64_t most = sequences > 0 ? rows / sequences : 0;
-  const int64_t count = speculation_.wanted(times_, sequences, context, most);
+  const int64_t count = options_.draft_tokens
+                            ? std::min(*options_.draft_tokens, most)
+                            : speculation_.wanted(times_, sequences, context, most);
   for (Sequence* seq : generating) {
     const int64_t room = std::min(
         {count, seq->request.max_new_tokens - seq->generated() - 1, longest_ - seq->size()});
@@ -175,8 +177,9 @@ Status Engine::draft(std::span<const ScheduledRows> step, std::span<const TokenE
   int64_t tokens = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
     tokens += static_cast<int64_t>(made[i].tokens.size());
-    if (!wanted[i].on_row)
-      speculation_.drafted(*wanted[i].seq, std::move(made[i].tokens), made[i].confidences);
+    if (wanted[i].on_row) continue;
+    speculation_.drafted(*wanted[i].seq, std::move(made[i].tokens), made[i].confidences);
+    if (options_.draft_tokens) wanted[i].seq->draft_odds.clear();
   }
   speculation_.drafting_took(now() - start, static_cast<int64_t>(wanted.size()), tokens);
   return {};

@@ -30,6 +30,9 @@ struct EngineOptions {
   /// A step should take no longer, so that whoever comes is served soon and tokens come evenly; 0:
   /// as long as its rows take, which is fastest where nobody waits.
   double step_seconds = 0;
+  /// With RunnerOptions::draft: so many tokens are drafted and verified, whether it pays or not;
+  /// none: as many as pay.
+  std::optional<int64_t> draft_tokens = {};
   /// The clock of deadlines, in seconds; none: the machine's steady clock.
   std::function<double()> now;
 };

@@ -33,6 +33,10 @@ Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const LoadProgress& progress,
                                             std::vector<std::string>& notes) {
   HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
+  if (options.runner.draft && runner->spec().draft.kind == DraftSpec::Kind::kNone)
+    return usage_error(checkpoint.path().string() +
+                       ": has no layers for drafts (multi-token prediction, DSpark); leave --draft "
+                       "out");
   if (options.fit_cache) HADAL_TRY(fit_cache(checkpoint, options, runner));
   if (options.fit_context) {
     if (const Status fits = runner->check_memory(); !fits &&
