@@ -64,7 +64,19 @@ class Batch(unittest.TestCase):
     def batch(self, lines: list[str], *args: str, out: str = "out.jsonl", code: int = 0) -> dict[str, Any]:
         requests = self.folder / "requests.jsonl"
         requests.write_text("\n".join(lines) + "\n")
-        command = [BINARY, "batch", MODEL, str(requests), "--out", str(self.folder / out), "--ctx", "512", "--chat-format", "deepseek-v3.1", *args]
+        command = [
+            BINARY,
+            "batch",
+            MODEL,
+            str(requests),
+            "--out",
+            str(self.folder / out),
+            "--ctx",
+            "512",
+            "--chat-format",
+            "deepseek-v3.1",
+            *args,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, code, done.stderr)
         self.stderr = done.stderr

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "generate"))
-import deepseek_v41_reference as r41  # noqa: E402
-import make_golden  # noqa: E402
-import tiny_deepseek  # noqa: E402
-import tiny_models  # noqa: E402
+import deepseek_v41_reference as r41
+import make_golden
+import tiny_deepseek
+import tiny_models
 
 LENGTHS = (2, 3, 30, 129, 140, 200, 290)
 CHAIN = 4
