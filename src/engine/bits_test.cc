@@ -102,17 +102,16 @@ class Bits : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Bits, AmongEightAmongSixtyFourColdAndCachedOneThreadAndTwo) {
-  for (const int64_t sequences : {8, 64})
-    for (const int32_t threads : {1, 2}) {
-      const Loaded l = load(golden(GetParam()), wide(sequences, threads));
-      std::vector<Request> cold = requests();
-      for (Request& r : cold) r.reuse_prefix = false;
-      expect_same(run_all(*l.engine, std::move(cold)), "cold");
-      (void)run_all(*l.engine, requests());
-      const auto cached = run_all(*l.engine, requests());
-      expect_same(cached, "cached");
-      EXPECT_GT(hits(cached), kPrompts * 16);
-    }
+  for (const auto& [sequences, threads] : {std::pair<int64_t, int32_t>(8, 1), {64, 2}}) {
+    const Loaded l = load(golden(GetParam()), wide(sequences, threads));
+    std::vector<Request> cold = requests();
+    for (Request& r : cold) r.reuse_prefix = false;
+    expect_same(run_all(*l.engine, std::move(cold)), "cold");
+    (void)run_all(*l.engine, requests());
+    const auto cached = run_all(*l.engine, requests());
+    expect_same(cached, "cached");
+    EXPECT_GT(hits(cached), kPrompts * 16);
+  }
 }
 
 TEST_P(Bits, PreemptedSwappedAndRestarted) {
