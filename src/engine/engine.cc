@@ -17,14 +17,35 @@ Status check_whole(const char* name, int64_t value, int64_t low, int64_t high) {
                      std::to_string(high));
 }
 
+Status check_ids(std::span<const TokenId> ids, int64_t vocab_size) {
+  const auto outside =
+      std::find_if(ids.begin(), ids.end(), [&](TokenId id) { return id < 0 || id >= vocab_size; });
+  if (outside == ids.end()) return {};
+  return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " +
+                     std::to_string(vocab_size));
+}
+
+/// A step has room for so many of them, and its operators trust their ids.
+Status check_biases(const Request& request, int64_t vocab_size) {
+  HADAL_TRY(check_limit(limit("logit_bias"), static_cast<int64_t>(request.logit_bias.size())));
+  for (const auto& [token, bias] : request.logit_bias) {
+    HADAL_TRY(check_ids(std::span(&token, 1), vocab_size));
+    HADAL_TRY(check_limit(limit("logit_bias[]"), bias));
+  }
+  HADAL_TRY(check_whole("bad words in tokens", static_cast<int64_t>(request.bad_words.size()), 0,
+                        kMostBadWords));
+  for (const std::vector<TokenId>& word : request.bad_words) {
+    if (word.empty()) return usage_error("a bad word has no tokens");
+    HADAL_TRY(check_ids(word, vocab_size));
+  }
+  return {};
+}
+
 Status check_request(const Request& request, int64_t vocab_size) {
   if (request.prompt.empty())
     return usage_error("the prompt is empty: at least one token is needed");
-  const auto outside = std::find_if(request.prompt.begin(), request.prompt.end(),
-                                    [&](TokenId id) { return id < 0 || id >= vocab_size; });
-  if (outside != request.prompt.end())
-    return usage_error("token id " + std::to_string(*outside) + " is outside the vocabulary of " +
-                       std::to_string(vocab_size));
+  HADAL_TRY(check_ids(request.prompt, vocab_size));
+  HADAL_TRY(check_biases(request, vocab_size));
   const SamplingParams& s = request.sampling;
   HADAL_TRY(check_limit(limit("temperature"), s.temperature));
   HADAL_TRY(check_limit(limit("top_k"), int64_t{s.top_k}));

@@ -157,12 +157,12 @@ TEST(Many, BiasesAndBadWordsChooseAmongTokens) {
   const int64_t vocab = l.engine->spec().vocab_size;
   const Request plain = request(1, 10, 20, vocab);
   Request biased = plain;
-  biased.logit_bias = {{5, 1000.0F}};
+  biased.logit_bias = {{5, 90.0F}};
   const Got fives = run(*l.engine, {biased}, false)[0];
   EXPECT_EQ(fives.tokens, std::vector<TokenId>(20, 5));
   // Never two fives in a row, not even among guesses; and no eight.
   biased.bad_words = {{5, 5}, {8}};
-  biased.logit_bias.emplace_back(8, 2000.0F);
+  biased.logit_bias.emplace_back(8, 100.0F);
   const std::vector<TokenId> tokens = run(*l.engine, {biased}, false)[0].tokens;
   biased.propose = [](std::span<const TokenId>, int64_t most) {
     return std::vector<TokenId>(static_cast<size_t>(std::min<int64_t>(most, 3)), 5);
@@ -182,6 +182,46 @@ TEST(Many, BiasesAndBadWordsChooseAmongTokens) {
   const Got got = run(*l.engine, {dead}, false)[0];
   EXPECT_EQ(got.events.back().finish, FinishReason::kError);
   EXPECT_TRUE(got.tokens.empty());
+}
+
+TEST(Many, BiasesBeyondTheTablesOrTheVocabularyAreRefused) {
+  RunnerOptions options = small_options();
+  options.context = 64;  // and as many of them as there may be have room
+  options.max_sequences = 1;
+  const Loaded l = load(golden("llama"), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  const auto said = [&](const std::function<void(Request&)>& set) {
+    Request r = request(1, 10, 3, vocab);
+    set(r);
+    const auto id = l.engine->add(r);
+    if (!id) return id.error().message;
+    std::vector<Got> got(1);
+    drive(*l.engine, std::span(&*id, 1), got);
+    return std::to_string(got[0].tokens.size()) + " tokens";
+  };
+  const auto biases = [&](int64_t count) {
+    return said([&](Request& r) {
+      for (int64_t i = 0; i < count; ++i)
+        r.logit_bias.emplace_back(static_cast<TokenId>(i % vocab), 0.5F);
+      r.sampling.presence_penalty = 0.5F;
+    });
+  };
+  EXPECT_EQ(biases(1024), "3 tokens");
+  EXPECT_EQ(biases(1025).find("logit_bias: 1025 entries were found"), 0U) << biases(1025);
+  const auto words = [&](int64_t count) {
+    return said([&](Request& r) { r.bad_words.assign(static_cast<size_t>(count), {1}); });
+  };
+  EXPECT_EQ(words(kMostBadWords), "3 tokens");
+  EXPECT_NE(words(kMostBadWords + 1).find("513"), std::string::npos);
+  for (const TokenId wrong : {static_cast<TokenId>(-1), static_cast<TokenId>(vocab)}) {
+    EXPECT_NE(said([&](Request& r) { r.logit_bias = {{wrong, 1}}; }).find("outside"),
+              std::string::npos);
+    EXPECT_NE(said([&](Request& r) { r.bad_words = {{1, wrong}}; }).find("outside"),
+              std::string::npos);
+  }
+  EXPECT_NE(said([](Request& r) { r.bad_words = {{}}; }).find("no tokens"), std::string::npos);
+  EXPECT_NE(said([](Request& r) { r.logit_bias = {{1, 101}}; }).find("logit_bias[]"),
+            std::string::npos);
 }
 
 TEST(Many, PromptLookupChangesNoToken) {

@@ -83,7 +83,9 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   limits.logit_rows = std::max(limits.logit_rows, spec.draft.block);
   // A draft's rows whose logits are wanted leave their states where rows of tokens have them.
   if (limits.hidden > 0) limits.tokens = std::max(limits.tokens, limits.logit_rows);
-  limits.entries = std::min(r->context_, spec.vocab_size) * limits.sequences;
+  limits.entries =
+      (std::min(r->context_, spec.vocab_size) + limit("logit_bias").most + kMostBadWords) *
+      limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
   limits.adapters = options.more_adapters || !options.adapters.empty();

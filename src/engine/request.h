@@ -18,6 +18,8 @@ namespace hadal {
 
 /// The most tokens with their log-probabilities that a request may ask for beside the sampled one.
 constexpr int64_t kMaxTopLogprobs = limit("top_logprobs").most;
+/// Runs of tokens that a request may forbid: a word has one with a blank before it and one without.
+constexpr int64_t kMostBadWords = 2 * limit("bad_words").most;
 
 /// How the next token is chosen. The defaults are greedy decoding without penalties; what a model's
 /// makers recommend is filled in by the session (text/chat/recommended.h).

@@ -42,7 +42,7 @@ void StepBuilder::fill_sampling(const Sequence& seq, int64_t row, std::span<cons
   // So low a temperature would divide logits into infinities; the largest wins anyhow.
   const bool greedy = s.temperature < 1e-6F;
   params[HADAL_PARAM_TEMPERATURE] = greedy ? 0 : s.temperature;
-  params[HADAL_PARAM_TOP_K] = static_cast<float>(greedy ? 1 : s.top_k);
+  params[HADAL_PARAM_TOP_K] = static_cast<float>(greedy ? 1 : std::max(0, s.top_k));
   params[HADAL_PARAM_TOP_P] = s.top_p;
   params[HADAL_PARAM_MIN_P] = s.min_p;
   params[HADAL_PARAM_REPETITION] = s.repetition_penalty;
