@@ -121,6 +121,19 @@ void ModelFlags::declare_draft(CLI::App& command) {
       ->capture_default_str();
 }
 
+void ModelFlags::declare_kv_file(CLI::App& command, const char* group) {
+  command
+      .add_option(
+          "--kv-file", kv_file,
+          "a file for computed prefixes: what memory has no room for, and at the end all; the "
+          "next run goes on from it")
+      ->group(group);
+  command.add_option("--kv-file-size", kv_file_gb, "its largest size, in GB")
+      ->check(CLI::Range(0.001, 100000.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
 Result<std::string> ModelFlags::chosen_adapter() const {
   if (adapter) return *adapter == kNoAdapter ? std::string() : *adapter;
   if (lora.size() > 1)
@@ -170,6 +183,9 @@ RunnerOptions ModelFlags::runner(const Checkpoint& checkpoint, int64_t needed) c
 
 SessionOptions ModelFlags::session(int64_t needed) const {
   SessionOptions options{.runner = runner(needed), .fit_context = !ctx && !cache_tokens};
+  options.swap = {.file = kv_file,
+                  .max_bytes = static_cast<uint64_t>(kv_file_gb * 1e9),
+                  .log = [](std::string_view line) { print_note("hadal: " + std::string(line)); }};
   options.runner.draft = draft != "off" && draft != "0";
   if (options.runner.draft && draft != "auto") options.engine.draft_tokens = std::stoll(draft);
   return options;

@@ -64,8 +64,10 @@ struct ModelFlags {
   std::string weights = "native";
   std::string pre_tokenizer;
   std::optional<int64_t> ctx, cache_tokens, v41_tail;
-  std::vector<std::string> lora;       ///< "NAME=FOLDER"
-  std::string draft = "off";           ///< --draft, where it is declared: off, auto, or a number
+  std::vector<std::string> lora;  ///< "NAME=FOLDER"
+  std::string draft = "off";      ///< --draft, where it is declared: off, auto, or a number
+  std::string kv_file;            ///< --kv-file, where it is declared
+  double kv_file_gb = 8;
   std::optional<std::string> adapter;  ///< --adapter, where it is declared
 
   void declare(CLI::App& command);
@@ -73,6 +75,8 @@ struct ModelFlags {
   void declare_adapter(CLI::App& command);
   /// Declares --draft: of a command that generates.
   void declare_draft(CLI::App& command);
+  /// Declares --kv-file and --kv-file-size.
+  void declare_kv_file(CLI::App& command, const char* group);
   /// The name of the adapter that the request uses, "" for none: the one that was named, else the
   /// only one there is.
   [[nodiscard]] Result<std::string> chosen_adapter() const;

@@ -21,6 +21,7 @@ struct Options {
   AnswerFlags answer;
   std::optional<std::string> prompt, system, chat_format, effort, save, resume;
   std::optional<bool> thinking;
+  std::optional<int64_t> thinking_budget;
   bool hide_thinking = false, json = false, quiet = false;
 };
 
@@ -102,6 +103,7 @@ class Chat {
     ChatRequest request{
         .messages = asked.messages, .thinking = o_.thinking, .effort = o_.effort.value_or("")};
     AnswerOptions wanted = o_.answer.answer();
+    wanted.thinking_budget = o_.thinking_budget;
     HADAL_TRY(wanted.adapter, o_.model.chosen_adapter());
     HADAL_TRY(PreparedRequest prepared, session_->prepare_chat(std::move(request), wanted));
     HADAL_TRY(const Answer answer, print_answer(std::move(prepared)));
@@ -132,6 +134,8 @@ class Chat {
     HADAL_TRY(save());
     return undone;
   }
+  /// What was computed stays in --kv-file.
+  void save_pages() { session_->engine().save_pages(); }
   [[nodiscard]] Output& output() { return out_; }
   [[nodiscard]] std::string greeting() const {
     Engine& engine = session_->engine();
@@ -204,6 +208,8 @@ class Chat {
         j["tool_calls"].push_back({{"name", call.name}, {"arguments", call.arguments}});
       j["finish"] = name_of(answer.end);
       j["prompt_tokens"] = answer.usage.prompt_tokens;
+      j["cached_tokens"] = answer.usage.cached_tokens;
+      j["thought_tokens"] = answer.usage.thought_tokens;
       j["new_tokens"] = answer.usage.new_tokens;
       j["tokens_per_second"] = answer.usage.tokens_per_second();
       j["first_token_seconds"] = answer.usage.first_token_seconds;
@@ -268,7 +274,9 @@ Status interact(Chat& chat) {
 Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::optional<std::string> question, whole_question(o.prompt));
   HADAL_TRY(const std::unique_ptr<Chat> chat, Chat::open(o, out));
-  return question ? chat->ask(*question, false) : interact(*chat);
+  const Status talked = question ? chat->ask(*question, false) : interact(*chat);
+  chat->save_pages();
+  return talked;
 }
 
 }  // namespace
@@ -279,6 +287,7 @@ void add_run(CLI::App& app, Run& chosen) {
   o->model.declare(*c);
   o->model.declare_adapter(*c);
   o->model.declare_draft(*c);
+  o->model.declare_kv_file(*c, "Advanced");
   c->add_option(
       "PROMPT", o->prompt,
       "the question; a pipe or a file at standard input is read to its end and goes before it.\n"
@@ -286,6 +295,10 @@ void add_run(CLI::App& app, Run& chosen) {
   c->add_option("--system", o->system, "system message");
   c->add_option("--thinking", o->thinking, "true or false, for models that know both");
   c->add_option("--effort", o->effort, "reasoning effort, for models that know it");
+  c->add_option("--thinking-budget", o->thinking_budget,
+                "most tokens of a thought: then it is closed, and the model answers")
+      ->check(
+          CLI::Range(limit("thinking_token_budget").least, limit("thinking_token_budget").most));
   c->add_flag("--hide-thinking", o->hide_thinking, "do not show the model's thoughts");
   c->add_option("--chat-format", o->chat_format, chat_format_help())->envname("HADAL_CHAT_FORMAT");
   c->add_option("--save", o->save,

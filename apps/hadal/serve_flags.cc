@@ -23,15 +23,7 @@ void ServeFlags::declare(CLI::App& command, double default_step_ms) {
       ->check(CLI::Range(0.0, 60000.0))
       ->capture_default_str()
       ->group(group);
-  command
-      .add_option("--kv-file", kv_file,
-                  "a file for computed prefixes that memory has no room for; the next run goes on "
-                  "from it")
-      ->group(group);
-  command.add_option("--kv-file-size", kv_file_gb, "its largest size, in GB")
-      ->check(CLI::Range(0.001, 100000.0))
-      ->capture_default_str()
-      ->group(group);
+  model.declare_kv_file(command, group);
   command
       .add_flag("--no-prompt-lookup", no_prompt_lookup,
                 "do not guess tokens from the text so far (guesses change no answer; they are left "
@@ -47,9 +39,6 @@ SessionOptions ServeFlags::session(int64_t limit) const {
   options.engine.step_seconds = step_ms / 1000;
   options.fit_cache = !model.cache_tokens;
   options.prompt_lookup = !no_prompt_lookup;
-  options.swap = {.file = kv_file,
-                  .max_bytes = static_cast<uint64_t>(kv_file_gb * 1e9),
-                  .log = [](std::string_view line) { print_note("hadal: " + std::string(line)); }};
   return options;
 }
 

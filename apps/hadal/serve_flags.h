@@ -14,9 +14,7 @@ struct ServeFlags {
   ModelFlags model;
   int64_t parallel = 16;
   double step_ms = 0;
-  std::string kv_file;
   std::optional<std::string> chat_format;
-  double kv_file_gb = 8;
   bool no_prompt_lookup = false;
 
   /// step_ms: the default of --step-ms.

@@ -521,6 +521,17 @@ class Conversations(Program):
         self.assertIn("--resume", self.run_in_home(USAGE, *self.ask, "--save", "talk", "other").stderr)
         self.assertEqual(self.saved("talk"), before)
 
+    def test_a_resumed_conversation_computes_nothing_again(self) -> None:
+        pages = str(Path(self.home.name) / "pages")
+        more = ["--kv-file", pages, "--json"]
+        said = self.run_in_home(OK, *self.ask, *more, "--save", "long", "a question " * 20)
+        self.assertEqual(json.loads(said.stdout)["cached_tokens"], 0)
+        first = json.loads(said.stdout)
+        said = self.run_in_home(OK, *self.ask, *more, "--resume", "long", "and another")
+        # Whole units of 64 tokens; so small a model's answer is spelled by other tokens when it is read again.
+        self.assertEqual(json.loads(said.stdout)["cached_tokens"], first["prompt_tokens"] // 64 * 64)
+        self.assertGreater(first["prompt_tokens"], 128)
+
     def test_a_resumed_conversation_overwrites_no_other(self) -> None:
         for name in ("one", "other"):
             self.run_in_home(OK, *self.ask, "--save", name, name)
