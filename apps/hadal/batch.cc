@@ -35,7 +35,8 @@ class Batch {
         reader_(std::move(reader)),
         writer_(std::move(writer)),
         done_(std::move(done)),
-        engine_(session.engine()),
+        // It is this command that keeps few waiting: nothing of a file is refused for others' sake.
+        engine_(session.engine(), {.waiting_requests = INT64_MAX, .waiting_tokens = INT64_MAX / 2}),
         calls_(session, engine_, o.serve.model.path) {}
 
   Status run(const StopFlag& stop) {

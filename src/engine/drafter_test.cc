@@ -34,16 +34,7 @@ class Bench {
                           .max_sequences = 4,
                           .max_logit_rows = 8,
                           .draft = true};
-    options.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
-      // Any map of the right size does: only Engram's rows depend on it.
-      const Config& config = checkpoint_->config();
-      HADAL_TRY(const int64_t count, config.integer("engram_compressed_vocab_size", 1, 1 << 24));
-      HADAL_TRY(const int64_t vocab, config.integer("vocab_size", 1, 1 << 24));
-      CompressedVocabulary vocabulary{.id_of_token = {}, .count = count};
-      for (int64_t i = 0; i < vocab; ++i)
-        vocabulary.id_of_token.push_back(static_cast<int32_t>(i % count));
-      return vocabulary;
-    };
+    options.compressed_vocabulary = [&] { return testing::any_vocabulary(checkpoint_->config()); };
     auto runner = ModelRunner::open(*checkpoint_, options);
     EXPECT_TRUE(runner) << runner.error().message;
     runner_ = *std::move(runner);

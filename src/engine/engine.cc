@@ -98,6 +98,7 @@ Result<SeqId> Engine::add(Request request) {
 }
 
 Result<std::vector<SeqId>> Engine::add_samples(const Request& request, int64_t n) {
+  HADAL_TRY(check_limit(limit("n"), n));
   HADAL_TRY(check_request(request, runner_->spec().vocab_size));
   if (request.adapter != -1 && !runner_->has_adapter(request.adapter))
     return usage_error("adapter " + std::to_string(request.adapter) + " is not loaded; -1 is none");
@@ -301,11 +302,12 @@ void Engine::cancel(SeqId id) {
 
 bool Engine::may_run_ahead(std::span<const ScheduledRows> step) const {
   // With others about, one might have to give up blocks that are not written yet; groups that keep
-  // the last rows have blocks for one step; and a chip of 1.0 may still read the inputs.
+  // the last rows have blocks for one step; pages are read from a device that has nothing to do;
+  // and a chip of 1.0 may still read the inputs.
   const auto& groups = runner_->spec().groups;
   const bool keeps_all = std::all_of(groups.begin(), groups.end(),
                                      [](const PlaneGroup& group) { return group.keep == 0; });
-  return keeps_all && runner_->device().copies_at_once() && !ahead_ && step.size() == 1 &&
+  return keeps_all && !swap_ && runner_->device().copies_at_once() && !ahead_ && step.size() == 1 &&
          scheduler_.running().size() == 1 && scheduler_.waiting().empty() &&
          step[0].logit_rows == 0 && step[0].begin + step[0].rows < step[0].seq->size() && !drafter_;
 }

@@ -94,7 +94,6 @@ class Engine {
   [[nodiscard]] EngineCounts counts() const;
   /// The clock of deadlines.
   [[nodiscard]] double now() const { return options_.now(); }
-  [[nodiscard]] const StepTimes& times() const { return times_; }
   [[nodiscard]] const Scheduler& scheduler() const { return scheduler_; }
   [[nodiscard]] const BlockManager& blocks() const { return blocks_; }
 

@@ -109,7 +109,14 @@ void EngineThread::loop() {
 
 void EngineThread::take(std::vector<Submitted> submitted) {
   for (Submitted& s : submitted) {
-    const auto ids = engine_.add_samples(s.request, s.n);
+    // Whatever is thrown here is this request's affair: those behind it are taken in.
+    const auto ids = [&]() -> Result<std::vector<SeqId>> {
+      try {
+        return engine_.add_samples(s.request, s.n);
+      } catch (const std::exception& e) {
+        return failed(std::string("internal error: ") + e.what());
+      }
+    }();
     for (int64_t i = 0; i < s.n; ++i) {
       if (ids)
         live_[(*ids)[static_cast<size_t>(i)].value] = {s.ticket, i, s.listener};

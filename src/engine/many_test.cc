@@ -128,6 +128,28 @@ TEST(Many, SmallerPrioritiesComeFirstAndTakePlaces) {
   EXPECT_EQ(l.engine->scheduler().preemptions(), 1);
 }
 
+TEST(Many, NobodyLosesAPlaceInVain) {
+  RunnerOptions options = small_options();
+  options.cache_tokens = 320;
+  const Loaded l = load(golden("llama"), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  Request large = request(1, 200, 30, vocab, false), small = request(2, 20, 30, vocab, false),
+          waits = request(3, 200, 5, vocab, false);
+  large.priority = waits.priority = 1;
+  small.priority = 2;
+  ASSERT_TRUE(l.engine->add(large));
+  ASSERT_TRUE(l.engine->add(small));
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(l.engine->step());
+  // It would not fit in the small one's place either: that one goes on beside the large one.
+  ASSERT_TRUE(l.engine->add(waits));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(l.engine->step());
+  EXPECT_EQ(l.engine->scheduler().running().size(), 2U);
+  EXPECT_EQ(l.engine->scheduler().preemptions(), 0);
+  while (!l.engine->idle()) ASSERT_TRUE(l.engine->step());
+  EXPECT_FALSE(l.engine->add_samples(small, 0));
+  EXPECT_FALSE(l.engine->add_samples(small, 129));
+}
+
 TEST(Many, DeadlinesEndWhatWaitsAndWhatRuns) {
   double now = 100;
   RunnerOptions options = small_options();
@@ -266,6 +288,20 @@ TEST(Many, StepsKeepToTheirTime) {
   EXPECT_NEAR(times.seconds(64, 0), 3 * device(64, 0), 0.02);
 }
 
+/// Sequences whose prompts have not begun.
+std::vector<std::unique_ptr<Sequence>> prompts_of(std::initializer_list<int64_t> lengths) {
+  std::vector<std::unique_ptr<Sequence>> seqs;
+  for (const int64_t length : lengths) {
+    auto seq = std::make_unique<Sequence>();
+    seq->id = {static_cast<int64_t>(seqs.size())};
+    seq->request.prompt.resize(static_cast<size_t>(length));
+    seq->request.max_new_tokens = 1;
+    seq->tokens.resize(static_cast<size_t>(length));
+    seqs.push_back(std::move(seq));
+  }
+  return seqs;
+}
+
 /// Rows of each sequence in a step, by its number.
 std::map<int64_t, int64_t> rows_of(const std::vector<ScheduledRows>& step) {
   std::map<int64_t, int64_t> rows;
@@ -274,15 +310,7 @@ std::map<int64_t, int64_t> rows_of(const std::vector<ScheduledRows>& step) {
 }
 
 TEST(Many, ALongPromptKeepsItsPartAndLetsShortOnesThrough) {
-  std::vector<std::unique_ptr<Sequence>> seqs;
-  for (const int64_t length : {100000, 50, 30, 60}) {
-    auto seq = std::make_unique<Sequence>();
-    seq->id = {static_cast<int64_t>(seqs.size())};
-    seq->request.prompt.resize(static_cast<size_t>(length));
-    seq->request.max_new_tokens = 1;
-    seq->tokens.resize(static_cast<size_t>(length));
-    seqs.push_back(std::move(seq));
-  }
+  auto seqs = prompts_of({100000, 50, 30, 60});
   const StepLimits limits{.tokens = 128, .sequences = 4, .logit_rows = 8, .entries = 8};
   auto rows = rows_of(choose_rows(seqs, {.limits = limits}, {}));
   EXPECT_EQ(rows, (std::map<int64_t, int64_t>{{0, 32}, {1, 50}, {2, 30}, {3, 16}}));
@@ -295,15 +323,7 @@ TEST(Many, ALongPromptKeepsItsPartAndLetsShortOnesThrough) {
 }
 
 TEST(Many, AChipWithoutTheRuleOfBitsHasFixedChunks) {
-  std::vector<std::unique_ptr<Sequence>> seqs;
-  for (const int64_t length : {200, 90}) {
-    auto seq = std::make_unique<Sequence>();
-    seq->id = {static_cast<int64_t>(seqs.size())};
-    seq->request.prompt.resize(static_cast<size_t>(length));
-    seq->request.max_new_tokens = 1;
-    seq->tokens.resize(static_cast<size_t>(length));
-    seqs.push_back(std::move(seq));
-  }
+  const auto seqs = prompts_of({200, 90});
   const StepLimits limits{.tokens = 100, .sequences = 4, .logit_rows = 8, .entries = 8};
   const StepBudget budget{.limits = limits, .seconds = 1e-9, .fixed_chunk = 64};
   StepTimes times;

@@ -147,7 +147,7 @@ void PageFile::scan() {
     index_.emplace(key, page);
     sequence_ = sequence + 1;
   }
-  found_ = pages();
+  found_ = static_cast<int64_t>(index_.size());
 }
 
 void PageFile::forget(std::map<Digest, Page>::iterator page) {
@@ -190,7 +190,6 @@ Status PageFile::write(const Digest& key, uint64_t parts, std::span<const std::b
                            .bytes = page.size(),
                            .checksum = header.page_checksum,
                            .used = used_.insert(used_.end(), key)});
-  ++written_;
   return {};
 }
 
@@ -200,7 +199,6 @@ bool PageFile::read(const Digest& key, std::span<std::byte> page) {
   const Page& entry = found->second;
   if (entry.bytes != page.size() || !get(offset_of(entry.slot) + sizeof(PageHeader), page) ||
       checksum(page) != entry.checksum) {
-    ++broken_;
     forget(found);
     return false;
   }

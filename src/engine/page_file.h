@@ -52,10 +52,7 @@ class PageFile {
 
   /// Pages that were there when the file was opened.
   [[nodiscard]] int64_t found() const { return found_; }
-  [[nodiscard]] int64_t pages() const { return static_cast<int64_t>(index_.size()); }
-  [[nodiscard]] int64_t written() const { return written_; }
   [[nodiscard]] int64_t reads() const { return reads_; }
-  [[nodiscard]] int64_t broken() const { return broken_; }
   /// A file of another model or version was there and was begun anew.
   [[nodiscard]] bool was_foreign() const { return foreign_; }
 
@@ -81,7 +78,7 @@ class PageFile {
   std::list<Digest> used_;  // the longest unused first
   std::vector<uint64_t> free_;
   uint64_t fresh_ = 0;  // slots from here on were never written
-  int64_t found_ = 0, written_ = 0, reads_ = 0, broken_ = 0;
+  int64_t found_ = 0, reads_ = 0;
   bool off_ = false, foreign_ = false;
 };
 

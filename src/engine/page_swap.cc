@@ -18,8 +18,8 @@ Result<std::unique_ptr<PageSwap>> PageSwap::open(ModelRunner& runner, const Swap
   return swap;
 }
 
-void PageSwap::say_once(const std::string& line) {
-  if (log_ && !std::exchange(said_, true)) log_(line);
+void PageSwap::say_once(bool& said, const std::string& line) const {
+  if (log_ && !std::exchange(said, true)) log_(line);
 }
 
 void PageSwap::save(const Digest& key, const UnitBlocks& blocks) {
@@ -31,18 +31,18 @@ void PageSwap::save(const Digest& key, const UnitBlocks& blocks) {
   page_.resize(runner_.unit_bytes(mask));
   Status saved = runner_.read_unit(blocks, mask, page_);
   if (saved) saved = file_->write(key, mask, page_);
-  if (!saved) say_once(saved.error().message);
+  if (!saved) say_once(said_unsaved_, saved.error().message);
 }
 
 bool PageSwap::load(const Digest& key, const UnitBlocks& blocks) {
   const uint64_t mask = file_->parts(key);
   page_.resize(runner_.unit_bytes(mask));
   if (!file_->read(key, page_)) {
-    say_once("a page of the cache on disk was broken; it is computed again");
+    say_once(said_broken_, "a page of the cache on disk was broken; it is computed again");
     return false;
   }
   const Status loaded = runner_.write_unit(blocks, mask, page_);
-  if (!loaded) say_once(loaded.error().message);
+  if (!loaded) say_once(said_broken_, loaded.error().message);
   return loaded.has_value();
 }
 

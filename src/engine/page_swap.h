@@ -36,13 +36,13 @@ class PageSwap final : public PageStore {
 
  private:
   explicit PageSwap(ModelRunner& runner) : runner_(runner) {}
-  void say_once(const std::string& line);
+  void say_once(bool& said, const std::string& line) const;
 
   ModelRunner& runner_;
   std::unique_ptr<PageFile> file_;
   std::function<void(std::string_view)> log_;
   std::vector<std::byte> page_;
-  bool said_ = false;
+  bool said_unsaved_ = false, said_broken_ = false;
 };
 
 }  // namespace hadal

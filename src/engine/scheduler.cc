@@ -151,7 +151,7 @@ class Chooser {
           return std::tuple(a->request.priority, a->id.value) <
                  std::tuple(b->request.priority, b->id.value);
         });
-    int64_t kept = prompts.size() > 1 ? rows / kOldestPart : 0;
+    int64_t kept = std::min(rows / kOldestPart, (*oldest)->pending());
     for (Sequence* seq : prompts) {
       if (seq == *oldest) kept = 0;
       // The oldest one's part is not given to others before its turn.
@@ -218,8 +218,20 @@ bool Scheduler::has_room(const Sequence& seq) const {
   return running_.empty() || blocks_.has_room(tokens);
 }
 
-/// Whether the sequence can start now, if need be in the place of ones that are less urgent.
+/// Whether the sequence can start now, if need be in the place of ones that are less urgent. Nobody
+/// loses a place in vain, as far as sizes tell.
 bool Scheduler::make_room(const Sequence& seq) {
+  int64_t wanted = seq.size() + 1, freed = 0, staying = 0;
+  for (const auto& other : running_) {
+    if (other->request.priority > seq.request.priority) {
+      freed += other->computed;
+    } else {
+      wanted += other->pending();
+      ++staying;
+    }
+  }
+  const bool place = !free_slots_.empty() || staying < static_cast<int64_t>(running_.size());
+  if (!place || (staying > 0 && !blocks_.has_room(wanted - freed))) return false;
   while (free_slots_.empty() || !has_room(seq)) {
     if (running_.empty()) return false;
     Sequence& last = *running_.back();

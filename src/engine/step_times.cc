@@ -68,9 +68,8 @@ void StepTimes::fit_pairs(int64_t rows, double context, double seconds) {
     error -= line_[i] * x[i];
   }
   for (size_t i = 0; i < 3; ++i) line_[i] += gain[i] / norm * error;
-  const std::array<double, 3> raw = gain;
   for (size_t i = 0; i < 3; ++i)
-    for (size_t j = 0; j < 3; ++j) inverse_[i][j] -= raw[i] * raw[j] / norm;
+    for (size_t j = 0; j < 3; ++j) inverse_[i][j] -= gain[i] * gain[j] / norm;
   // Steps that are all alike say nothing new: what they leave open must not grow without end.
   if (inverse_[0][0] + inverse_[1][1] + inverse_[2][2] < kUncertain)
     for (auto& row : inverse_)

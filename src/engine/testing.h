@@ -35,6 +35,16 @@ inline RunnerOptions small_options() {
           .max_logit_rows = 8};
 }
 
+/// The map that Engram's rows depend on: any of the right size does.
+inline Result<CompressedVocabulary> any_vocabulary(const Config& config) {
+  HADAL_TRY(const int64_t count, config.integer("engram_compressed_vocab_size", 1, 1 << 24));
+  HADAL_TRY(const int64_t vocab, config.integer("vocab_size", 1, 1 << 24));
+  CompressedVocabulary vocabulary{.id_of_token = {}, .count = count};
+  for (int64_t i = 0; i < vocab; ++i)
+    vocabulary.id_of_token.push_back(static_cast<int32_t>(i % count));
+  return vocabulary;
+}
+
 inline Loaded load(const std::filesystem::path& path,
                    const RunnerOptions& options = small_options(), EngineOptions engine = {}) {
   Loaded l;
@@ -42,16 +52,7 @@ inline Loaded load(const std::filesystem::path& path,
   EXPECT_TRUE(checkpoint) << checkpoint.error().message;
   l.checkpoint = *std::move(checkpoint);
   RunnerOptions complete = options;
-  complete.compressed_vocabulary = [&]() -> Result<CompressedVocabulary> {
-    // Any map of the right size does: only Engram's rows depend on it.
-    const Config& config = l.checkpoint->config();
-    HADAL_TRY(const int64_t count, config.integer("engram_compressed_vocab_size", 1, 1 << 24));
-    HADAL_TRY(const int64_t vocab, config.integer("vocab_size", 1, 1 << 24));
-    CompressedVocabulary vocabulary{.id_of_token = {}, .count = count};
-    for (int64_t i = 0; i < vocab; ++i)
-      vocabulary.id_of_token.push_back(static_cast<int32_t>(i % count));
-    return vocabulary;
-  };
+  complete.compressed_vocabulary = [&] { return any_vocabulary(l.checkpoint->config()); };
   auto loaded = Engine::load(*l.checkpoint, complete, {}, std::move(engine));
   EXPECT_TRUE(loaded) << loaded.error().message;
   l.engine = *std::move(loaded);

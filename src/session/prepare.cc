@@ -70,6 +70,7 @@ void score_prompt(PreparedRequest& prepared, int64_t top) {
     if (position + 1 >= static_cast<int64_t>(scores->size())) return;
     AnswerToken& token = (*scores)[static_cast<size_t>(position + 1)];
     const auto logprobs = log_probabilities(logits);
+    token.top.clear();  // of several samples each may compute the prompt
     token.logprob = logprobs[static_cast<size_t>(token.id)];
     std::vector<TokenId> ids(logprobs.size());
     std::iota(ids.begin(), ids.end(), 0);

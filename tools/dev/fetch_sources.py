@@ -18,6 +18,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from find_pip import pip
+
 PACKAGE = "xgrammar"
 VERSION = "0.2.8"
 SHA256 = "8305646fd2b319d6c3003f51a1665e54cbbe9cba1fb636bc41d0b46434ccbb80"
@@ -32,14 +34,6 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
         out.write("Metadata-Version: 2.1\\nName: {PACKAGE}\\nVersion: {VERSION}\\n")
     return name
 """
-
-
-def pip() -> list[str] | None:
-    """An interpreter with pip: the running one, or Debian's."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        if python and os.path.exists(python) and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
-            return [python, "-m", "pip"]
-    return None
 
 
 def fetch(folder: Path) -> str | None:

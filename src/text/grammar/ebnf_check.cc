@@ -292,8 +292,8 @@ class Recursion {
   explicit Recursion(const Reader& reader)
       : parts_(reader.parts()),
         rules_(reader.rules()),
-        empty_(fixed_point(&Recursion::may_be_empty)),
-        ends_(fixed_point(&Recursion::can_end)) {}
+        empty_(fixed_point(false)),
+        ends_(fixed_point(true)) {}
 
   Status check() const {
     for (size_t i = 0; i < rules_.size(); ++i)
@@ -328,29 +328,14 @@ class Recursion {
 
  private:
   using Known = std::vector<bool>;
-  bool may_be_empty(const Part& part, const Known& known) const {
+  /// Whether a part may be nothing (`chars`: false) or may come to an end at all (true): one rule
+  /// but for what a character does, by what is known of the parts inside.
+  bool holds(const Part& part, const Known& known, bool chars) const {
     using Kind = Part::Kind;
     const auto is = [&](size_t i) { return known[i]; };
     switch (part.kind) {
       case Kind::kChars:
-        return false;
-      case Kind::kName:
-        return known[rules_[part.rule].body];
-      case Kind::kSequence:
-        return std::all_of(part.parts.begin(), part.parts.end(), is);
-      case Kind::kChoice:
-        return std::any_of(part.parts.begin(), part.parts.end(), is);
-      case Kind::kTimes:
-        return part.min == 0 || known[part.parts[0]];
-    }
-    return false;
-  }
-  bool can_end(const Part& part, const Known& known) const {
-    using Kind = Part::Kind;
-    const auto is = [&](size_t i) { return known[i]; };
-    switch (part.kind) {
-      case Kind::kChars:
-        return true;
+        return chars;
       case Kind::kName:
         return known[rules_[part.rule].body];
       case Kind::kSequence:
@@ -365,7 +350,7 @@ class Recursion {
 
   /// The smallest set of parts that holds what `holds` says of it: by a list of what to look at
   /// again, so that long chains of rules cost no more than short ones.
-  Known fixed_point(bool (Recursion::*holds)(const Part&, const Known&) const) const {
+  Known fixed_point(bool chars) const {
     std::vector<std::vector<size_t>> users(parts_.size());
     for (size_t i = 0; i < parts_.size(); ++i) {
       for (const size_t inner : parts_[i].parts) users[inner].push_back(i);
@@ -377,7 +362,7 @@ class Recursion {
     while (!todo.empty()) {
       const size_t at = todo.back();
       todo.pop_back();
-      if (known[at] || !(this->*holds)(parts_[at], known)) continue;
+      if (known[at] || !holds(parts_[at], known, chars)) continue;
       known[at] = true;
       todo.insert(todo.end(), users[at].begin(), users[at].end());
     }
