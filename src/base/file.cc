@@ -35,14 +35,19 @@ Error io_error(const std::filesystem::path& path, const char* what) {
   return error;
 }
 
+/// The size of an open regular file.
+Result<int64_t> regular_size(int fd, const std::filesystem::path& path) {
+  struct stat info{};
+  if (::fstat(fd, &info) != 0) return io_error(path, "cannot read its size");
+  if (!S_ISREG(info.st_mode)) return failed(path.string() + ": not a regular file");
+  return static_cast<int64_t>(info.st_size);
+}
+
 /// Opens a regular file and tells its size.
 Result<int64_t> open_regular(const std::filesystem::path& path, Descriptor& out) {
   out.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (out.fd < 0) return io_error(path, "cannot open");
-  struct stat info{};
-  if (::fstat(out.fd, &info) != 0) return io_error(path, "cannot read its size");
-  if (!S_ISREG(info.st_mode)) return failed(path.string() + ": not a regular file");
-  return static_cast<int64_t>(info.st_size);
+  return regular_size(out.fd, path);
 }
 
 /// The error of a mapping that failed; where memory is what lacks, with the limit that says so.
@@ -117,11 +122,16 @@ const char* mapped_path_at(const void* address) {
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   Descriptor file;
-  HADAL_TRY(const int64_t size, open_regular(path, file));
+  HADAL_TRY(open_regular(path, file));
+  return map(file.fd, path);
+}
+
+Result<MappedFile> MappedFile::map(int descriptor, const std::filesystem::path& path) {
+  HADAL_TRY(const int64_t size, regular_size(descriptor, path));
   MappedFile mapped;
   mapped.path_ = path;
   if (size == 0) return mapped;
-  void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, file.fd, 0);
+  void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (data == MAP_FAILED) return map_error(path, size);
   mapped.data_ = static_cast<const std::byte*>(data);
   mapped.size_ = static_cast<size_t>(size);
@@ -130,22 +140,35 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   return mapped;
 }
 
+Result<MappedFile> MappedFile::lend(std::span<const std::byte> bytes,
+                                    const std::filesystem::path& name) {
+  MappedFile lent;
+  lent.path_ = name;
+  lent.data_ = bytes.data();
+  lent.size_ = bytes.size();
+  lent.lent_ = true;
+  HADAL_TRY(refuse_lfs_pointer(name, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  return lent;
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(lent_, other.lent_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
-  if (!data_) return;
+  if (!data_ || lent_) return;
   forget_mapping(data_);
   ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::drop(std::span<const std::byte> part) const {
+  if (lent_) return;  // memory that no file stands behind would lose what it holds
   const uintptr_t page = page_size();
   const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
   const auto end = (reinterpret_cast<uintptr_t>(part.data()) + part.size()) / page * page;

@@ -51,11 +51,19 @@ class CheckedSize {
   bool ok_ = true;
 };
 
-/// A whole file, mapped read-only. Move-only; the mapping lives as long as the object.
+/// A whole file, mapped read-only, or memory that holds one. Move-only; the mapping lives as long
+/// as the object.
 class MappedFile {
  public:
   /// Errors: kNotFound; kMemory where address space lacks; kFailed, for a Git LFS pointer as well.
   static Result<MappedFile> open(const std::filesystem::path& path);
+  /// Of an open descriptor of a regular file, from its first byte on; the descriptor stays the
+  /// caller's, who may close it at once. `name` stands for the path in messages. Errors: as open().
+  static Result<MappedFile> map(int descriptor, const std::filesystem::path& name);
+  /// The caller's memory, which must outlive the object and stay as it is. Errors: a Git LFS
+  /// pointer.
+  static Result<MappedFile> lend(std::span<const std::byte> bytes,
+                                 const std::filesystem::path& name);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   MappedFile(const MappedFile&) = delete;
@@ -65,7 +73,7 @@ class MappedFile {
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   /// Gives the pages that lie wholly inside `part` back to the system; they are read again from the
-  /// file when touched.
+  /// file when touched. Memory that was lent stays as it is.
   void drop(std::span<const std::byte> part) const;
 
  private:
@@ -73,6 +81,7 @@ class MappedFile {
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  bool lent_ = false;
 };
 
 /// The path of the mapped file that holds `address`; null: none does. Safe in a signal handler: who

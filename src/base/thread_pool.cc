@@ -4,6 +4,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -81,6 +84,19 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
     }
   }
   return pool;
+}
+
+Result<std::shared_ptr<ThreadPool>> ThreadPool::shared(int threads) {
+  // The one thing in the process that its engines have in common: threads beyond the cores would
+  // only wait for each other at every barrier.
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  const std::lock_guard guard(mutex);
+  std::weak_ptr<ThreadPool>& known = pools[std::max(1, threads)];
+  if (std::shared_ptr<ThreadPool> pool = known.lock()) return pool;
+  HADAL_TRY(std::shared_ptr<ThreadPool> fresh, create(threads));
+  known = fresh;
+  return fresh;
 }
 
 ThreadPool::~ThreadPool() {

@@ -22,6 +22,9 @@ class ThreadPool {
   /// A pool of `threads` workers, the caller among them. kMemory if the system gives no more
   /// threads; the message names the worker and the limits that are set.
   static Result<std::unique_ptr<ThreadPool>> create(int threads);
+  /// The one pool of so many workers that all in this process share who ask for it; it ends with
+  /// its last user. Errors: as create().
+  static Result<std::shared_ptr<ThreadPool>> shared(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

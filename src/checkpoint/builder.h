@@ -40,6 +40,8 @@ Result<std::vector<std::string>> files_of(const std::filesystem::path& folder);
 /// gguf_open.cc: a file, and the other files of its split.
 Result<std::unique_ptr<Checkpoint>> open_gguf(const std::filesystem::path& path,
                                               const OpenOptions& options);
+/// The same of one file that has no folder around it: a part of a split is refused.
+Result<std::unique_ptr<Checkpoint>> open_gguf(MappedFile file, const OpenOptions& options);
 /// safetensors_open.cc: a folder.
 Result<std::unique_ptr<Checkpoint>> open_safetensors(const std::filesystem::path& folder);
 

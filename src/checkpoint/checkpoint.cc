@@ -109,6 +109,15 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::filesystem::path
   }
 }
 
+Result<std::unique_ptr<Checkpoint>> Checkpoint::open(MappedFile file, const OpenOptions& options) {
+  const std::string name = file.path().string();
+  try {
+    return open_gguf(std::move(file), options);
+  } catch (const std::bad_alloc&) {
+    return memory_error(name + ": not enough memory for its header");
+  }
+}
+
 std::string Checkpoint::description() const {
   const std::string name =
       format_ == CheckpointFormat::kGguf ? fmt::format("GGUF v{}", gguf_version_) : "safetensors";

@@ -78,6 +78,9 @@ class Checkpoint {
   /// or key).
   static Result<std::unique_ptr<Checkpoint>> open(const std::filesystem::path& path,
                                                   const OpenOptions& options = {});
+  /// A whole GGUF model that was mapped or lent already (base/file.h); the file's path is its name
+  /// in messages. Errors: as open(); a part of a split, whose other files cannot be found.
+  static Result<std::unique_ptr<Checkpoint>> open(MappedFile file, const OpenOptions& options = {});
 
   [[nodiscard]] CheckpointFormat format() const { return format_; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }

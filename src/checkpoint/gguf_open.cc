@@ -104,10 +104,14 @@ struct Part {
   GgufFile header;
 };
 
+Result<Part> parse_part(MappedFile file) {
+  HADAL_TRY(GgufFile header, parse_gguf(file.bytes(), file.path().string()));
+  return Part{std::move(file), std::move(header)};
+}
+
 Result<Part> open_part(const fs::path& path) {
   HADAL_TRY(MappedFile file, MappedFile::open(path));
-  HADAL_TRY(GgufFile header, parse_gguf(file.bytes(), path.string()));
-  return Part{std::move(file), std::move(header)};
+  return parse_part(std::move(file));
 }
 
 /// Refuses a file whose keys, as far as the first file has them too, say something else: it is a
@@ -243,18 +247,9 @@ Status add_tensors(Checkpoint& checkpoint, const std::vector<Part>& parts,
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOptions& options) {
-  HADAL_TRY(Part given, open_part(path));
-  HADAL_TRY(const Split split, split_of(given.header, path.string()));
-  std::vector<Part> parts;
-  if (split.count > 1) {
-    HADAL_TRY(parts, open_split(path, std::move(given), split));
-  } else {
-    parts.push_back(std::move(given));
-  }
-
+/// All parts of one model, in order, as a checkpoint.
+Result<std::unique_ptr<Checkpoint>> checkpoint_of(std::vector<Part> parts, const fs::path& path,
+                                                  const OpenOptions& options) {
   // The first part holds the metadata of all.
   const GgufFile& first = parts[0].header;
   const std::string origin = parts[0].file.path().string();
@@ -285,6 +280,34 @@ Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOp
   for (const auto& [key, value] : first.metadata)
     CheckpointBuilder::metadata(*checkpoint).emplace_back(printable(key), value.printed());
   return checkpoint;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Checkpoint>> open_gguf(const fs::path& path, const OpenOptions& options) {
+  HADAL_TRY(Part given, open_part(path));
+  HADAL_TRY(const Split split, split_of(given.header, path.string()));
+  std::vector<Part> parts;
+  if (split.count > 1) {
+    HADAL_TRY(parts, open_split(path, std::move(given), split));
+  } else {
+    parts.push_back(std::move(given));
+  }
+  return checkpoint_of(std::move(parts), path, options);
+}
+
+Result<std::unique_ptr<Checkpoint>> open_gguf(MappedFile file, const OpenOptions& options) {
+  const fs::path name = file.path();
+  HADAL_TRY(Part part, parse_part(std::move(file)));
+  HADAL_TRY(const Split split, split_of(part.header, name.string()));
+  if (split.count > 1)
+    return failed(
+        fmt::format("{}: the file is part {} of {} of a split model: only by its path can the "
+                    "others be found",
+                    name.string(), split.number + 1, split.count));
+  std::vector<Part> parts;
+  parts.push_back(std::move(part));
+  return checkpoint_of(std::move(parts), name, options);
 }
 
 }  // namespace hadal
