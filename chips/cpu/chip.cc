@@ -39,7 +39,7 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
                     "this machine cannot run kernels \"" + name + "\"; it can run: " + all);
     }
     const int threads = options.threads > 0 ? options.threads : available_processors();
-    auto pool = ThreadPool::create(threads);
+    auto pool = ThreadPool::shared(threads);
     if (!pool) return report(error, HADAL_OUT_OF_MEMORY, pool.error().message);
     if (options.option_count != 0)
       return report(error, HADAL_INVALID,

@@ -93,10 +93,10 @@ Status WeightLoader::load(std::span<const MappedFile> files, const LoadProgress&
     const uint64_t x = a.weight->source.bytes(), y = b.weight->source.bytes();
     return x != y ? x > y : a.weight->source.name < b.weight->source.name;
   });
-  std::unique_ptr<ThreadPool> pool;
+  std::shared_ptr<ThreadPool> pool;  // the cpu chip's own, where that is the device
   if (std::any_of(entries_.begin(), entries_.end(),
                   [](const Entry& e) { return !e.form.as_stored; })) {
-    HADAL_TRY(pool, ThreadPool::create(device_->host_threads()));
+    HADAL_TRY(pool, ThreadPool::shared(device_->host_threads()));
   }
   uint64_t total = 0, done = 0;
   for (const Entry& e : entries_) total += e.weight->source.bytes();

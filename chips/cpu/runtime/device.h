@@ -26,7 +26,7 @@ struct Worker {
 };
 
 struct Device {
-  Device(std::unique_ptr<ThreadPool> threads, const KernelTable& table,
+  Device(std::shared_ptr<ThreadPool> threads, const KernelTable& table,
          std::span<const Operator* const> rows)
       : pool(std::move(threads)),
         kernels(table),
@@ -43,7 +43,7 @@ struct Device {
     return id < operators.size() ? operators[id] : nullptr;
   }
 
-  const std::unique_ptr<ThreadPool> pool;
+  const std::shared_ptr<ThreadPool> pool;  ///< of all devices with as many threads
   const KernelTable& kernels;
   const std::span<const Operator* const> operators;  ///< by id
   bool exact = false;                                ///< activations are never rounded
