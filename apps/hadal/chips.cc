@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 
 Result<Json> describe(const std::string& name, bool measure) {
   HADAL_TRY(const std::unique_ptr<Device> device,
-            Device::open({.chip = name, .log = print_chip_line}));
+            Device::open({.chip = name, .plugin_folders = chip_folders(), .log = print_chip_line}));
   const hadal_device_info& info = device->info();
   Json j;
   j["chip"] = name;
@@ -72,7 +72,7 @@ Status run_chips(const Options& o, Output& out) {
   std::vector<std::string> names = o.chips;
   if (names.empty()) {
     for (const std::string_view name : builtin_chips()) names.emplace_back(name);
-    for (const std::string& name : plugin_names()) names.push_back(name);
+    for (const std::string& name : plugin_names(chip_folders())) names.push_back(name);
   }
   Status status;
   for (const std::string& name : names) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "device/plugins.h"
 #include "input.h"
 #include "session/vocabulary.h"
 
@@ -47,6 +48,10 @@ std::string check_lora(const std::string& argument) {
 }
 
 }  // namespace
+
+std::vector<std::filesystem::path> chip_folders() {
+  return plugin_folders([](const char* name) { return std::getenv(name); });
+}
 
 void ModelFlags::declare(CLI::App& command) {
   command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
@@ -160,6 +165,7 @@ RunnerOptions ModelFlags::runner(int64_t needed) const {
               .kernels = kernels,
               .exact = numerics == "exact",
               .chip_options = split_options(chip_options),
+              .plugin_folders = chip_folders(),
               .log = print_chip_line};
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
   o.kv_cache_dtype = kv_cache_dtype == "f32"    ? HADAL_F32

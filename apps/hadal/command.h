@@ -8,6 +8,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -45,6 +46,9 @@ void declare_pre_tokenizer(CLI::App& command, std::string& name);
 /// Prints on stderr what the file leaves out or holds for nothing; called when the model is known
 /// to be sound, since a refusal is one line.
 void print_notes(const std::vector<std::string>& notes);
+
+/// Where chips that are given by name are looked for, by the user's environment (device/plugins.h).
+std::vector<std::filesystem::path> chip_folders();
 
 /// Prints on stderr what a chip logs.
 void print_chip_line(std::string_view line);

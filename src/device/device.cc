@@ -53,10 +53,11 @@ const char* missing_function(const hadal_chip& c) {
   return nullptr;
 }
 
-Result<hadal_chip_query_fn> find_chip(const std::string& name) {
+Result<hadal_chip_query_fn> find_chip(const DeviceOptions& options) {
+  const std::string& name = options.chip;
   if (name == "ref") return &hadal_ref_chip_query;
   if (name == "cpu") return &hadal_cpu_chip_query;
-  return load_plugin(name);
+  return load_plugin(name, options.plugin_folders);
 }
 
 void log(void* context, uint32_t level, const char* text) {
@@ -141,7 +142,7 @@ void clean(char (&text)[N]) {
 Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   std::unique_ptr<Device> device(new Device);
   device->options_ = options;
-  HADAL_TRY(const hadal_chip_query_fn query, find_chip(options.chip));
+  HADAL_TRY(const hadal_chip_query_fn query, find_chip(options));
   device->query_error_ = empty_error();
   device->host_ = {.size = sizeof(hadal_host),
                    .context = &device->options_,

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
@@ -35,6 +36,8 @@ struct DeviceOptions {
   bool exact = false;   ///< the exact form of every operator that has one
   std::vector<std::pair<std::string, std::string>>
       chip_options;  ///< names and values, the chip's own
+  /// Where plug-ins are looked for that are given by name (plugins.h); none: by path alone.
+  std::vector<std::filesystem::path> plugin_folders = {};
   /// Told what the chip logs from WARNING on, a line each; may be called by the chip's threads.
   std::function<void(std::string_view line)> log = {};
 };

@@ -121,13 +121,18 @@ class Plugins : public ::testing::Test {
   fs::path folder;
 };
 
+std::vector<fs::path> searched() {
+  return plugin_folders([](const char* name) { return std::getenv(name); });
+}
+
 TEST_F(Plugins, AreFoundByNameInTheFoldersThatAreSearched) {
-  const auto folders = plugin_folders();
+  const auto folders = searched();
   ASSERT_FALSE(folders.empty());
   EXPECT_EQ(folders[0], folder);  // relative ones are never searched
-  EXPECT_EQ(plugin_names(), std::vector<std::string>{"testing"});
-  EXPECT_TRUE(Device::open({.chip = "testing"}));
-  const auto unknown = Device::open({.chip = "nothing"});
+  EXPECT_EQ(plugin_names(folders), std::vector<std::string>{"testing"});
+  EXPECT_TRUE(Device::open({.chip = "testing", .plugin_folders = folders}));
+  EXPECT_FALSE(Device::open({.chip = "testing"}));  // nothing is searched unasked
+  const auto unknown = Device::open({.chip = "nothing", .plugin_folders = folders});
   ASSERT_FALSE(unknown);
   EXPECT_TRUE(says(unknown.error().message, "there are cpu, ref, testing;"))
       << unknown.error().message;
@@ -135,7 +140,7 @@ TEST_F(Plugins, AreFoundByNameInTheFoldersThatAreSearched) {
 
 TEST_F(Plugins, ThatOthersMayWriteAreRefused) {
   ASSERT_EQ(::chmod((folder / "libhadal_testing.so").c_str(), 0666), 0);
-  const auto refused = Device::open({.chip = "testing"});
+  const auto refused = Device::open({.chip = "testing", .plugin_folders = searched()});
   ASSERT_FALSE(refused);
   EXPECT_TRUE(says(refused.error().message, "others may write to it")) << refused.error().message;
 }

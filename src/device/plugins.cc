@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <system_error>
@@ -21,12 +20,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "libhadal_";
 constexpr const char* kSuffix = ".so";
-
-std::optional<fs::path> from_environment(const char* name) {
-  const char* value = std::getenv(name);
-  if (!value || *value == '\0') return std::nullopt;
-  return fs::path(value);
-}
 
 /// Why a plug-in must not be loaded; empty if it may be.
 std::string distrusted(const fs::path& file) {
@@ -80,7 +73,7 @@ std::string fault_of_query(const fs::path& file) {
   return {};
 }
 
-Result<fs::path> find_plugin(const std::string& name) {
+Result<fs::path> find_plugin(const std::string& name, std::span<const fs::path> searched) {
   if (name.find('/') != std::string::npos) {
     if (std::error_code unused; !fs::exists(name, unused))
       return not_found(name + ": no such file; expected a chip's plug-in");
@@ -89,7 +82,7 @@ Result<fs::path> find_plugin(const std::string& name) {
   std::string underscored = name;  // apart-half lies in libhadal_apart_half.so
   std::replace(underscored.begin(), underscored.end(), '-', '_');
   std::string folders;
-  for (const fs::path& folder : plugin_folders()) {
+  for (const fs::path& folder : searched) {
     for (const std::string& stem : {name, underscored}) {
       const fs::path file = folder / (kPrefix + stem + kSuffix);
       if (std::error_code unused; fs::exists(file, unused)) return file;
@@ -99,15 +92,23 @@ Result<fs::path> find_plugin(const std::string& name) {
   if (name.ends_with(kSuffix))
     return usage_error("chip '" + name + "' is unknown; a file is given by its path: ./" + name);
   std::string there;
-  for (const std::string& known : plugin_names()) there += ", " + known;
+  for (const std::string& known : plugin_names(searched)) there += ", " + known;
   return usage_error("chip '" + name + "' is unknown; there are cpu, ref" + there +
-                     "; a plug-in is a file " + kPrefix + "NAME" + kSuffix + " in " + folders +
-                     " (or HADAL_CHIPS), or is given by its path");
+                     (folders.empty()
+                          ? std::string("; a plug-in is given by its path")
+                          : std::string("; a plug-in is a file ") + kPrefix + "NAME" + kSuffix +
+                                " in " + folders + " (or HADAL_CHIPS), or is given by its path"));
 }
 
 }  // namespace
 
-std::vector<fs::path> plugin_folders() {
+std::vector<fs::path> plugin_folders(
+    const std::function<const char*(const char* name)>& environment) {
+  const auto from_environment = [&](const char* name) -> std::optional<fs::path> {
+    const char* value = environment(name);
+    if (!value || *value == '\0') return std::nullopt;
+    return fs::path(value);
+  };
   std::vector<fs::path> folders;
   if (const auto listed = from_environment("HADAL_CHIPS")) {
     const std::string& text = listed->native();
@@ -129,9 +130,9 @@ std::vector<fs::path> plugin_folders() {
   return folders;
 }
 
-std::vector<std::string> plugin_names() {
+std::vector<std::string> plugin_names(std::span<const fs::path> folders) {
   std::vector<std::string> names;
-  for (const fs::path& folder : plugin_folders()) {
+  for (const fs::path& folder : folders) {
     std::error_code error;
     for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
       const std::string file = entry.path().filename().string();
@@ -145,8 +146,9 @@ std::vector<std::string> plugin_names() {
   return names;
 }
 
-Result<hadal_chip_query_fn> load_plugin(const std::string& name) {
-  HADAL_TRY(const fs::path file, find_plugin(name));
+Result<hadal_chip_query_fn> load_plugin(const std::string& name,
+                                        std::span<const fs::path> folders) {
+  HADAL_TRY(const fs::path file, find_plugin(name, folders));
   if (const std::string why = distrusted(file); !why.empty())
     return failed(file.string() + ": the chip is not loaded: " + why);
   if (const std::string why = fault_of_query(file); !why.empty())

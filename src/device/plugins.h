@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,16 +15,20 @@ namespace hadal {
 
 /// The folders that are searched, in this order: those of HADAL_CHIPS (colons between), the user's
 /// own (hadal/chips in the data home), and lib/hadal/chips beside the program's folder. Never the
-/// working folder, nor a model's.
-std::vector<std::filesystem::path> plugin_folders();
+/// working folder, nor a model's. `environment` is std::getenv in a program; a library that others
+/// embed reads none.
+std::vector<std::filesystem::path> plugin_folders(
+    const std::function<const char*(const char* name)>& environment);
 
-/// Names of the plug-ins there: libhadal_NAME.so. A name that is found twice counts once.
-std::vector<std::string> plugin_names();
+/// Names of the plug-ins in these folders: libhadal_NAME.so. A name that is found twice counts
+/// once.
+std::vector<std::string> plugin_names(std::span<const std::filesystem::path> folders);
 
-/// Loads the plug-in `name`: a path (with a '/'), or the name of one in plugin_folders(). Refuses a
+/// Loads the plug-in `name`: a path (with a '/'), or the name of one in `folders`. Refuses a
 /// file that others may write, a file without the symbol, and one whose query crashes: a child
 /// process asks first. The library stays loaded until the process ends, since a chip may have
 /// threads.
-Result<hadal_chip_query_fn> load_plugin(const std::string& name);
+Result<hadal_chip_query_fn> load_plugin(const std::string& name,
+                                        std::span<const std::filesystem::path> folders);
 
 }  // namespace hadal
