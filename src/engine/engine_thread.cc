@@ -55,6 +55,32 @@ void EngineThread::cancel(Ticket ticket) {
   work_.notify_one();
 }
 
+Status EngineThread::between_steps(const std::function<Status(Engine& engine)>& work) {
+  Visit visit{.work = work, .result = {}};
+  std::unique_lock lock(mutex_);
+  if (stop_) return Error{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
+  visits_.push_back(&visit);
+  busy_ = true;
+  work_.notify_one();
+  visited_.wait(lock, [&] { return visit.done; });
+  return std::move(visit.result);
+}
+
+void EngineThread::receive(const std::vector<Visit*>& visits) {
+  for (Visit* visit : visits) {
+    Status result;
+    try {
+      result = visit->work(engine_);
+    } catch (const std::exception& e) {
+      result = failed(std::string("internal error: ") + e.what());
+    }
+    const std::scoped_lock lock(mutex_);
+    visit->result = std::move(result);
+    visit->done = true;
+    visited_.notify_all();
+  }
+}
+
 EngineThread::Snapshot EngineThread::snapshot() const {
   const std::scoped_lock lock(mutex_);
   return snapshot_;
@@ -67,11 +93,13 @@ void EngineThread::drain() {
 
 void EngineThread::loop() {
   const auto has_work = [&] {
-    return stop_ || !submitted_.empty() || !cancelled_.empty() || !engine_.idle();
+    return stop_ || !submitted_.empty() || !cancelled_.empty() || !visits_.empty() ||
+           !engine_.idle();
   };
   while (true) {
     std::vector<Submitted> submitted;
     std::vector<Ticket> cancelled;
+    std::vector<Visit*> visits;
     {
       std::unique_lock lock(mutex_);
       if (!has_work()) {
@@ -82,7 +110,9 @@ void EngineThread::loop() {
       if (stop_) break;
       submitted.swap(submitted_);
       cancelled.swap(cancelled_);
+      visits.swap(visits_);
     }
+    receive(visits);
     try {
       take(std::move(submitted));
       drop(cancelled);
@@ -98,6 +128,12 @@ void EngineThread::loop() {
     const std::scoped_lock lock(mutex_);
     late.swap(submitted_);
     busy_ = false;
+    for (Visit* visit : visits_) {
+      visit->result = Error{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
+      visit->done = true;
+    }
+    visits_.clear();
+    visited_.notify_all();
   }
   const Error stops{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
   end_all(stops);

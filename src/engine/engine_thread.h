@@ -53,6 +53,10 @@ class EngineThread {
   Result<Ticket> submit(Request request, int64_t n, Listener listener);
   /// Ends a request within one step; its listener hears nothing more once this is done.
   void cancel(Ticket ticket);
+  /// Runs `work` on the engine's thread between two steps, and waits for it: what changes an engine
+  /// that lives (its adapters). Not from a listener. Errors: the work's own; kInterrupted (the
+  /// thread stops).
+  Status between_steps(const std::function<Status(Engine& engine)>& work);
   [[nodiscard]] Snapshot snapshot() const;
   /// Waits until nothing is left to do.
   void drain();
@@ -69,7 +73,13 @@ class EngineThread {
     int64_t n = 1;
     std::shared_ptr<const Listener> listener;
   };
+  struct Visit {
+    const std::function<Status(Engine& engine)>& work;
+    Status result;
+    bool done = false;
+  };
   void loop();
+  void receive(const std::vector<Visit*>& visits);
   void take(std::vector<Submitted> submitted);
   void drop(const std::vector<Ticket>& cancelled);
   void step();
@@ -83,9 +93,10 @@ class EngineThread {
   std::map<int64_t, Live> live_;  ///< by the number of the sequence
   // Of all threads, under the mutex:
   mutable std::mutex mutex_;
-  std::condition_variable work_, idle_;
+  std::condition_variable work_, idle_, visited_;
   std::vector<Submitted> submitted_;
   std::vector<Ticket> cancelled_;
+  std::vector<Visit*> visits_;
   int64_t next_ticket_ = 0;
   int64_t waiting_tokens_ = 0;  ///< prompts submitted and not yet running
   bool stop_ = false, busy_ = false;
