@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "base/token_id.h"
 #include "session/sampling.h"
+#include "text/grammar/grammar.h"
 
 namespace hadal {
 
@@ -43,6 +45,7 @@ struct AnswerOptions {
   std::vector<std::pair<TokenId, float>> logit_bias = {};  ///< added to logits; one entry a token
   std::vector<std::string> bad_words = {};  ///< texts that must not occur in the answer
   std::optional<AnswerShape> shape = {};
+  std::shared_ptr<const CompiledGrammar> grammar = {};  ///< of Session::compile, instead of a shape
   ToolUse tool_use = ToolUse::kAuto;
   std::string tool_name = {};       ///< of ToolUse::kNamed
   bool strict_tools = false;        ///< a tool is strict: calls keep to the tools' schemas

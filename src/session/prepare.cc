@@ -113,6 +113,7 @@ Result<Request> Session::request_of(std::vector<TokenId> ids, const AnswerOption
 }
 
 Result<std::shared_ptr<const CompiledGrammar>> Session::compile(const GrammarSource& source) const {
+  if (!tokenizer_) return usage_error("grammars need a tokenizer, which the model does not have");
   {
     const std::scoped_lock lock(compiler_mutex_);
     if (!compiler_) {
@@ -132,14 +133,15 @@ Status Session::constrain(Request& request, const AnswerOptions& options, const 
     rules.thought = thought_at(*format, *chat, *prompt);
     if (rules.thought != ThoughtAt::kNone) rules.thinking_budget = options.thinking_budget;
     const auto calls = calls_of(*chat, options, *format);
-    if (calls && source)
+    if (calls && (source || options.grammar))
       return usage_error(
           "a shape of the answer and tools that must be called, or are strict, cannot be asked for "
           "together");
     if (calls) source = calls;
   }
-  if (!source && !rules.thinking_budget) return {};
+  if (!source && !options.grammar && !rules.thinking_budget) return {};
   if (!tokenizer_) return usage_error("grammars need a tokenizer, which the model does not have");
+  rules.grammar = options.grammar;
   if (source) {
     HADAL_TRY(rules.grammar, compile(*source));
   }

@@ -84,6 +84,10 @@ class Session {
   /// Raw continuation of ids; special tokens are not shown, there is no thought.
   Result<PreparedRequest> prepare_ids(std::vector<TokenId> ids, const AnswerOptions& options) const;
 
+  /// Compiles a grammar for the model's tokens: AnswerOptions::grammar. Any thread may call it.
+  /// Errors: of GrammarCompiler; a model without a tokenizer.
+  Result<std::shared_ptr<const CompiledGrammar>> compile(const GrammarSource& source) const;
+
   /// Runs one request to its end. An interrupt of the engine ends it and is told in the answer.
   Result<Answer> answer(PreparedRequest prepared, const OnDelta& on_delta);
 
@@ -94,7 +98,6 @@ class Session {
   /// The state of an answer's grammar and thought, where options ask for one.
   Status constrain(Request& request, const AnswerOptions& options, const ChatRequest* chat,
                    const Prompt* prompt) const;
-  Result<std::shared_ptr<const CompiledGrammar>> compile(const GrammarSource& source) const;
 
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<Tokenizer> tokenizer_;
