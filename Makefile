@@ -17,7 +17,7 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        model-if-possible bench-peers distance peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
+        abi model-if-possible bench-peers distance peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
@@ -29,6 +29,7 @@ help:
 	@echo
 	@echo "make format    rewrite by clang-format and ruff                 make lint      the quick lint and clang-tidy (an hour)"
 	@echo "make generated make the generated files again, those whose generators have their packages"
+	@echo "make abi       write the dump of the C library's interface again, after something was appended to it"
 	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
 	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
 	@echo "make fuzz      every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
@@ -116,6 +117,10 @@ format: lint-tools
 lint: lint-tools packages-lint build/build.ninja
 	@python3 tools/dev/run_tests.py build -L lint
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
+
+abi: packages-lint build/build.ninja
+	@cmake --build --preset release --target libhadal
+	@python3 tests/api/check_abi.py build/lib/libhadal.so --write
 
 generated:
 	@$(firstword $(wildcard $(VENV)) python3) tools/dev/check_generated.py --write

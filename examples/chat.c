@@ -35,8 +35,7 @@ int main(int argc, char** argv) {
 
   hadal_result result = {.size = sizeof result};
   const hadal_code code = hadal_answer_result(answer, 0, &result, &failure);
-  if (code == HADAL_CODE_OK)
-    printf("\n[%lld tokens]\n", (long long)result.usage.new_tokens);
+  if (code == HADAL_CODE_OK) printf("\n[%lld tokens]\n", (long long)result.usage.new_tokens);
   hadal_answer_free(answer);
   (void)hadal_model_close(model, NULL);
   return code == HADAL_CODE_OK ? 0 : fail("the answer", &failure);

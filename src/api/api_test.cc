@@ -280,9 +280,8 @@ TEST(Library, WhatACallbackThrowsComesOutOfWait) {
   Model model(golden("qwen3"), small());
   auto endless = greedy(0);
   endless.ignore_ending = 1;
-  Answer answer = model.generate("Hello", endless, [](const Event&) -> bool {
-    throw std::runtime_error("enough");
-  });
+  Answer answer = model.generate("Hello", endless,
+                                 [](const Event&) -> bool { throw std::runtime_error("enough"); });
   EXPECT_THROW(answer.wait(), std::runtime_error);
 }
 

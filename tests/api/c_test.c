@@ -11,33 +11,33 @@
 
 static int faults;
 
-#define EXPECT(condition)                                              \
-  do {                                                                 \
-    if (!(condition)) {                                                \
-      printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);           \
-      ++faults;                                                        \
-    }                                                                  \
+#define EXPECT(condition)                                    \
+  do {                                                       \
+    if (!(condition)) {                                      \
+      printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      ++faults;                                              \
+    }                                                        \
   } while (0)
 
-#define EXPECT_OK(call)                                                                 \
-  do {                                                                                  \
-    const hadal_code code_ = (call);                                                    \
-    if (code_ != HADAL_CODE_OK) {                                                       \
+#define EXPECT_OK(call)                                                                    \
+  do {                                                                                     \
+    const hadal_code code_ = (call);                                                       \
+    if (code_ != HADAL_CODE_OK) {                                                          \
       printf("%s:%d: %s: %s\n", __FILE__, __LINE__, hadal_code_name(code_), failure.text); \
-      ++faults;                                                                         \
-    }                                                                                   \
+      ++faults;                                                                            \
+    }                                                                                      \
   } while (0)
 
 /* Refused with this code and these words in the text. */
-#define EXPECT_REFUSED(call, code, words)                                                    \
-  do {                                                                                       \
-    memset(failure.text, 0, sizeof failure.text);                                            \
-    const hadal_code code_ = (call);                                                         \
-    if (code_ != (code) || failure.code != (int32_t)(code) || !strstr(failure.text, words)) { \
-      printf("%s:%d: %s, \"%s\"; expected \"%s\"\n", __FILE__, __LINE__,                      \
-             hadal_code_name(code_), failure.text, words);                                   \
-      ++faults;                                                                              \
-    }                                                                                        \
+#define EXPECT_REFUSED(call, code, words)                                                        \
+  do {                                                                                           \
+    memset(failure.text, 0, sizeof failure.text);                                                \
+    const hadal_code code_ = (call);                                                             \
+    if (code_ != (code) || failure.code != (int32_t)(code) || !strstr(failure.text, words)) {    \
+      printf("%s:%d: %s, \"%s\"; expected \"%s\"\n", __FILE__, __LINE__, hadal_code_name(code_), \
+             failure.text, words);                                                               \
+      ++faults;                                                                                  \
+    }                                                                                            \
   } while (0)
 
 static hadal_failure failure = {.size = sizeof failure};
@@ -83,31 +83,38 @@ static void check_opening(const char* path) {
   hadal_source source = {.size = sizeof source, .path = path};
   hadal_model_options options = {.size = sizeof options, .threads = 1, .context = 128};
   hadal_model* model = (hadal_model*)&source;
-  EXPECT_REFUSED(hadal_model_open(NULL, NULL, &model, &failure), HADAL_CODE_USAGE, "source is NULL");
+  EXPECT_REFUSED(hadal_model_open(NULL, NULL, &model, &failure), HADAL_CODE_USAGE,
+                 "source is NULL");
   EXPECT(model == NULL);
   EXPECT_REFUSED(hadal_model_open(&source, NULL, NULL, &failure), HADAL_CODE_USAGE, "out is NULL");
   source.path = "/nowhere/model.gguf";
-  EXPECT_REFUSED(hadal_model_open(&source, NULL, &model, &failure), HADAL_CODE_NOT_FOUND, "/nowhere");
+  EXPECT_REFUSED(hadal_model_open(&source, NULL, &model, &failure), HADAL_CODE_NOT_FOUND,
+                 "/nowhere");
   source.path = NULL;
   EXPECT_REFUSED(hadal_model_open(&source, NULL, &model, &failure), HADAL_CODE_USAGE,
                  "one of path, descriptor and data");
   source.path = path;
   source.size = 3;
-  EXPECT_REFUSED(hadal_model_open(&source, NULL, &model, &failure), HADAL_CODE_USAGE, "source.size is 3");
+  EXPECT_REFUSED(hadal_model_open(&source, NULL, &model, &failure), HADAL_CODE_USAGE,
+                 "source.size is 3");
   source.size = sizeof source;
   options.threads = 5000;
-  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE, "threads");
+  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE,
+                 "threads");
   options.threads = 1;
   options.chip = "no such chip";
-  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE, "no such chip");
+  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE,
+                 "no such chip");
   options.chip = NULL;
   options.chat_format = "\xff";
-  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE, "not UTF-8");
+  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE,
+                 "not UTF-8");
   options.chat_format = "morse";
   EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_USAGE, "morse");
   options.chat_format = NULL;
   options.progress = cancel_progress;
-  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_INTERRUPTED, "cancelled");
+  EXPECT_REFUSED(hadal_model_open(&source, &options, &model, &failure), HADAL_CODE_INTERRUPTED,
+                 "cancelled");
   EXPECT(model == NULL);
 
   /* a struct of a newer header: its zeros are taken, what is set there is not */
@@ -118,7 +125,8 @@ static void check_opening(const char* path) {
   EXPECT_OK(hadal_model_open(&source, &larger.known, &model, &failure));
   EXPECT_OK(hadal_model_close(model, &failure));
   larger.newer = 1;
-  EXPECT_REFUSED(hadal_model_open(&source, &larger.known, &model, &failure), HADAL_CODE_USAGE, "newer");
+  EXPECT_REFUSED(hadal_model_open(&source, &larger.known, &model, &failure), HADAL_CODE_USAGE,
+                 "newer");
 
   hadal_plan plan = {.size = sizeof plan};
   EXPECT_OK(hadal_model_plan(&source, NULL, 0, &plan, &failure));
@@ -126,7 +134,8 @@ static void check_opening(const char* path) {
   EXPECT(plan.context == 512 && strstr(plan.text, "weights "));
   EXPECT(plan.decode_tokens_per_second == 0);
   plan.size = 8;
-  EXPECT_REFUSED(hadal_model_plan(&source, NULL, 0, &plan, &failure), HADAL_CODE_USAGE, "out.size is 8");
+  EXPECT_REFUSED(hadal_model_plan(&source, NULL, 0, &plan, &failure), HADAL_CODE_USAGE,
+                 "out.size is 8");
 
   /* a failure may be small, or absent */
   EXPECT(hadal_model_open(NULL, NULL, &model, NULL) == HADAL_CODE_USAGE);
@@ -148,19 +157,24 @@ static void check_tokens(hadal_model* model) {
   ids[1] = -7;
   EXPECT_OK(hadal_tokenize(model, "Hello", 5, 0, ids, 1, &same, &failure));
   EXPECT(same == count && ids[1] == -7); /* not beyond the room */
-  EXPECT_REFUSED(hadal_tokenize(model, "\xc0\x80", 2, 0, ids, 64, &count, &failure), HADAL_CODE_USAGE, "UTF-8");
-  EXPECT_REFUSED(hadal_tokenize(model, "a", 1, 4, ids, 64, &count, &failure), HADAL_CODE_USAGE, "flags");
-  EXPECT_REFUSED(hadal_tokenize(NULL, "a", 1, 0, ids, 64, &count, &failure), HADAL_CODE_USAGE, "model is NULL");
+  EXPECT_REFUSED(hadal_tokenize(model, "\xc0\x80", 2, 0, ids, 64, &count, &failure),
+                 HADAL_CODE_USAGE, "UTF-8");
+  EXPECT_REFUSED(hadal_tokenize(model, "a", 1, 4, ids, 64, &count, &failure), HADAL_CODE_USAGE,
+                 "flags");
+  EXPECT_REFUSED(hadal_tokenize(NULL, "a", 1, 0, ids, 64, &count, &failure), HADAL_CODE_USAGE,
+                 "model is NULL");
   ids[0] = 320;
-  EXPECT_REFUSED(hadal_detokenize(model, ids, 1, 0, text, 64, &bytes, &failure), HADAL_CODE_USAGE, "320");
+  EXPECT_REFUSED(hadal_detokenize(model, ids, 1, 0, text, 64, &bytes, &failure), HADAL_CODE_USAGE,
+                 "320");
 }
 
 static void check_wrong_requests(hadal_model* model) {
   hadal_answer* answer = NULL;
   hadal_prompt prompt = {.size = sizeof prompt, .text = "abc"};
   hadal_answer_options o = greedy(4);
-#define REFUSED(words) \
-  EXPECT_REFUSED(hadal_generate_start(model, &prompt, &o, NULL, &answer, &failure), HADAL_CODE_USAGE, words)
+#define REFUSED(words)                                                              \
+  EXPECT_REFUSED(hadal_generate_start(model, &prompt, &o, NULL, &answer, &failure), \
+                 HADAL_CODE_USAGE, words)
   o.temperature = 101;
   REFUSED("temperature");
   o = greedy(4);
@@ -192,7 +206,8 @@ static void check_wrong_requests(hadal_model* model) {
   REFUSED("320");
   o = greedy(4);
   hadal_listener both = {.size = sizeof both, .on_event = on_event, .on_ready = free};
-  EXPECT_REFUSED(hadal_generate_start(model, &prompt, &o, &both, &answer, &failure), HADAL_CODE_USAGE, "give one");
+  EXPECT_REFUSED(hadal_generate_start(model, &prompt, &o, &both, &answer, &failure),
+                 HADAL_CODE_USAGE, "give one");
   const int32_t id = -1;
   prompt.ids = &id, prompt.id_count = 1;
   REFUSED("one of text and ids");
@@ -201,18 +216,21 @@ static void check_wrong_requests(hadal_model* model) {
   EXPECT(answer == NULL);
 #undef REFUSED
   hadal_chat chat = {.size = sizeof chat};
-  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE, "no messages");
+  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE,
+                 "no messages");
   hadal_message message = {.size = sizeof message, .role = "user", .content = "\xff"};
   chat.messages = &message, chat.message_count = 1;
   EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE,
                  "messages[0].content is not UTF-8");
   message.size = 1;
-  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE, "messages[0].size");
+  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE,
+                 "messages[0].size");
   message.size = sizeof message, message.content = "x";
   chat.tools_json = "[{";
   EXPECT(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure) == HADAL_CODE_USAGE);
   chat.tools_json = NULL, chat.tool_use = HADAL_TOOLS_REQUIRED;
-  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE, "tools_json");
+  EXPECT_REFUSED(hadal_chat_start(model, &chat, NULL, NULL, &answer, &failure), HADAL_CODE_USAGE,
+                 "tools_json");
   /* nothing of NULL does harm */
   hadal_answer_free(NULL);
   hadal_answer_cancel(NULL);
@@ -244,7 +262,8 @@ static void check_answers(hadal_model* model) {
   EXPECT(strcmp(result.text, text) == 0 && result.end == HADAL_END_LENGTH);
   EXPECT(result.id_count == 12 && result.token_count == 12 && result.usage.new_tokens == 12);
   EXPECT(result.tokens[0].top_count == 2 && result.tokens[0].top[0].id == result.ids[0]);
-  EXPECT_REFUSED(hadal_answer_result(answer, 1, &result, &failure), HADAL_CODE_USAGE, "choice is 1");
+  EXPECT_REFUSED(hadal_answer_result(answer, 1, &result, &failure), HADAL_CODE_USAGE,
+                 "choice is 1");
   int32_t ids[12];
   memcpy(ids, result.ids, sizeof ids);
   hadal_answer_free(answer);
@@ -299,10 +318,13 @@ static void check_cancelling(hadal_model* model) {
 
 static void check_grammars(hadal_model* model) {
   hadal_grammar* grammar = NULL;
-  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_JSON_SCHEMA, "{\"type\": \"frog\"}", &grammar, &failure),
+  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_JSON_SCHEMA, "{\"type\": \"frog\"}",
+                                       &grammar, &failure),
                  HADAL_CODE_USAGE, "schema");
-  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_REGEX, "(", &grammar, &failure), HADAL_CODE_USAGE, "regex");
-  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_TEXT, "", &grammar, &failure), HADAL_CODE_USAGE, "shape");
+  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_REGEX, "(", &grammar, &failure),
+                 HADAL_CODE_USAGE, "regex");
+  EXPECT_REFUSED(hadal_grammar_compile(model, HADAL_SHAPE_TEXT, "", &grammar, &failure),
+                 HADAL_CODE_USAGE, "shape");
   EXPECT(grammar == NULL);
   EXPECT_OK(hadal_grammar_compile(model, HADAL_SHAPE_REGEX, "(yes|no)!", &grammar, &failure));
   hadal_prompt prompt = {.size = sizeof prompt, .text = "abc"};
@@ -326,8 +348,10 @@ static void check_logits(hadal_model* model) {
   EXPECT_OK(hadal_logits(model, ids, 3, 0, all, 3 * 320, &failure));
   EXPECT_OK(hadal_logits(model, ids, 3, 1, two, 2 * 320, &failure));
   EXPECT(memcmp(all + 320, two, sizeof two) == 0);
-  EXPECT_REFUSED(hadal_logits(model, ids, 3, 1, two, 639, &failure), HADAL_CODE_USAGE, "640 floats");
-  EXPECT_REFUSED(hadal_logits(model, ids, 3, 3, two, 640, &failure), HADAL_CODE_USAGE, "first is 3");
+  EXPECT_REFUSED(hadal_logits(model, ids, 3, 1, two, 639, &failure), HADAL_CODE_USAGE,
+                 "640 floats");
+  EXPECT_REFUSED(hadal_logits(model, ids, 3, 3, two, 640, &failure), HADAL_CODE_USAGE,
+                 "first is 3");
   int32_t best = 0;
   for (int32_t i = 0; i < 320; ++i)
     if (all[640 + i] > all[640 + best]) best = i;
