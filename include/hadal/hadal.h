@@ -452,7 +452,8 @@ HADAL_API hadal_code hadal_generate_start(hadal_model* model, const hadal_prompt
  * without waiting. */
 HADAL_API hadal_code hadal_answer_next(hadal_answer* answer, double seconds, hadal_event* out,
                                        hadal_failure* failure);
-/* Waits until all choices have ended, at most `seconds` (as above); *over tells whether they have.
+/* Waits until all choices have ended and their last event was told, at most `seconds` (as above);
+ * *over tells whether they have.
  * Any thread, no callback of this model's. */
 HADAL_API hadal_code hadal_answer_wait(hadal_answer* answer, double seconds, uint32_t* over,
                                        hadal_failure* failure);

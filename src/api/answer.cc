@@ -209,7 +209,7 @@ hadal_code hadal_answer_wait(hadal_answer* answer, double seconds, uint32_t* ove
     if (!answer) return usage_error("answer is NULL");
     AnswerState& state = *answer->state;
     std::unique_lock lock(state.mutex);
-    HADAL_TRY(const bool ended, wait(state, lock, seconds, [&] { return state.over; }));
+    HADAL_TRY(const bool ended, wait(state, lock, seconds, [&] { return state.told; }));
     if (over) *over = ended ? 1 : 0;
     return {};
   });

@@ -270,9 +270,6 @@ TEST(Library, CallbacksMayFreeButNotWait) {
     return true;
   });
   answer.wait();
-  // the callback may still be on its way out
-  Answer next = model.generate("Hello", greedy(1));
-  next.wait();
   EXPECT_EQ(codes, (std::vector<hadal_code>{HADAL_CODE_USAGE, HADAL_CODE_USAGE}));
 }
 
@@ -311,7 +308,8 @@ TEST(Library, SamplesAndShapesAndDeadlines) {
   const std::vector<Message> messages{{.role = "user", .content = "Which?"}};
   Answer shaped = model.chat(messages, options);
   shaped.wait();
-  EXPECT_EQ(shaped.result().text.substr(0, 1), "[");
+  const std::string text = shaped.result().text;
+  EXPECT_EQ(text.substr(text.find_first_not_of(" \n"), 1), "[");
 
   options = greedy(0);
   options.ignore_ending = 1;

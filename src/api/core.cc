@@ -187,8 +187,9 @@ void Core::stop(AnswerState& answer, const std::optional<Error>& error) {
     end_choice(answer, i, delta);
     answer.choices[i].error = error;
     if (error) answer.choices[i].end = HADAL_END_FAILED;
+    keep(answer, i, delta);
     lock.unlock();
-    tell(answer, static_cast<int64_t>(i), std::move(delta));
+    tell(answer, static_cast<int64_t>(i), delta);
     lock.lock();
   }
 }
@@ -211,8 +212,9 @@ void Core::handle(const Item& item) {
     }
     over = answer.over;
     if (empty(delta) && !answer.choices[sample].ended) return;
+    keep(answer, sample, delta);
   }
-  tell(answer, item.sample, std::move(delta));
+  tell(answer, item.sample, delta);
   if (over) forget(item.answer);
 }
 
@@ -242,35 +244,48 @@ void Core::end_choice(AnswerState& answer, size_t sample, OutputDelta& delta) {
   if (answer.over) answer.builders.clear();  // they refer to the model
 }
 
-/// Hands a delta, and a choice's end, to whoever listens.
-void Core::tell(AnswerState& answer, int64_t sample, OutputDelta delta) {
+/// Leaves a delta for hadal_answer_next, where that takes the events. Under answer.mutex, with what
+/// else is known of the choice: an end never shows without the text before it.
+void Core::keep(AnswerState& answer, size_t sample, const OutputDelta& delta) {
+  if (answer.listener.on_event) return;
+  append(answer.choices[sample].pending, OutputDelta(delta));
+  answer.changed.notify_all();
+}
+
+/// Tells whoever listens of a delta, and of a choice's end.
+void Core::tell(AnswerState& answer, int64_t sample, const OutputDelta& delta) {
   const bool direct = answer.listener.on_event != nullptr;
   hadal_event event{};
   const std::vector<hadal_tool_call> calls = views_of(delta.tool_calls);
-  {
+  if (direct) {
     const std::scoped_lock lock(answer.mutex);
     Choice& choice = answer.choices[static_cast<size_t>(sample)];
-    if (direct) {
-      event = event_of(static_cast<int32_t>(sample), delta, calls);
-      if (choice.ended) choice.end_told = true;
-      event.end = choice.ended ? choice.end : static_cast<uint32_t>(HADAL_END_NONE);
-      event.over = std::all_of(answer.choices.begin(), answer.choices.end(),
-                               [](const Choice& c) { return c.end_told; })
-                       ? 1
-                       : 0;
-    } else {
-      append(choice.pending, std::move(delta));
-    }
+    event = event_of(static_cast<int32_t>(sample), delta, calls);
+    choice.end_told = choice.ended;
+    event.end = choice.ended ? choice.end : uint32_t{HADAL_END_NONE};
+    event.over = std::all_of(answer.choices.begin(), answer.choices.end(),
+                             [](const Choice& c) { return c.end_told; })
+                     ? 1
+                     : 0;
+  }
+  call(answer, event);
+  {
+    const std::scoped_lock lock(answer.mutex);
+    answer.told = direct ? event.over != 0 : answer.over;
   }
   answer.changed.notify_all();
+}
+
+void Core::call(AnswerState& answer, const hadal_event& event) {
+  const hadal_listener& listener = answer.listener;
   const std::scoped_lock lock(answer.calling);
   if (answer.detached) return;
-  if (direct) {
-    if (answer.listener.on_event(answer.listener.context, &event) == 0) return;
+  if (listener.on_event) {
+    if (listener.on_event(listener.context, &event) == 0) return;
     answer.cancel_asked = true;
     look();
-  } else if (answer.listener.on_ready) {
-    answer.listener.on_ready(answer.listener.context);
+  } else if (listener.on_ready) {
+    listener.on_ready(listener.context);
   }
 }
 

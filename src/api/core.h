@@ -51,7 +51,8 @@ struct AnswerState {
   std::mutex mutex;  ///< of what follows
   std::condition_variable changed = {};
   std::vector<Choice> choices = {};
-  bool over = false;
+  bool over = false;  ///< all choices have ended
+  bool told = false;  ///< and its listener has heard so
   EngineThread::Ticket ticket = {};
   std::vector<AnswerBuilder> builders = {};  ///< until it is over
 
@@ -92,7 +93,9 @@ class Core : public std::enable_shared_from_this<Core> {
   void handle(const Item& item);
   void heed_flags();
   void stop(AnswerState& answer, const std::optional<Error>& error);
-  void tell(AnswerState& answer, int64_t sample, OutputDelta delta);
+  static void keep(AnswerState& answer, size_t sample, const OutputDelta& delta);
+  void tell(AnswerState& answer, int64_t sample, const OutputDelta& delta);
+  void call(AnswerState& answer, const hadal_event& event);
   void end_choice(AnswerState& answer, size_t sample, OutputDelta& delta);
   void forget(const std::shared_ptr<AnswerState>& answer);
 

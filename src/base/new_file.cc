@@ -2,12 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -30,14 +30,16 @@ Result<NewFile> NewFile::create(const std::filesystem::path& path, bool replace)
   out.replace_ = replace;
   std::error_code unused;
   if (!replace && std::filesystem::exists(path, unused)) return already_there(path);
-  std::string name = path.string() + ".XXXXXX";
-  out.file_ = ::mkstemp(name.data());
-  if (out.file_ < 0) return out.error("create it");
-  out.temporary_ = name;
-  const mode_t mask = ::umask(0);  // mkstemp gives the owner's rights alone
-  ::umask(mask);
-  if (::fchmod(out.file_, 0666 & ~mask) != 0) return out.error("set its rights");
-  return out;
+  // Not mkstemp, which gives the owner's rights alone: what the user's mask allows is known to the
+  // kernel, and to a process only by changing it for all its threads.
+  std::random_device random;
+  do {
+    out.temporary_ = fmt::format("{}.{:08x}", path.string(), random());
+    out.file_ = ::open(out.temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (out.file_ < 0 && errno == EEXIST);
+  if (out.file_ >= 0) return out;
+  out.temporary_.clear();
+  return out.error("create it");
 }
 
 NewFile::NewFile(NewFile&& other) noexcept

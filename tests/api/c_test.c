@@ -29,11 +29,12 @@ static int faults;
   } while (0)
 
 /* Refused with this code and these words in the text. */
-#define EXPECT_REFUSED(call, code, words)                                                        \
+#define EXPECT_REFUSED(call, expected, words)                                                    \
   do {                                                                                           \
     memset(failure.text, 0, sizeof failure.text);                                                \
     const hadal_code code_ = (call);                                                             \
-    if (code_ != (code) || failure.code != (int32_t)(code) || !strstr(failure.text, words)) {    \
+    if (code_ != (expected) || failure.code != (int32_t)(expected) ||                            \
+        !strstr(failure.text, words)) {                                                          \
       printf("%s:%d: %s, \"%s\"; expected \"%s\"\n", __FILE__, __LINE__, hadal_code_name(code_), \
              failure.text, words);                                                               \
       ++faults;                                                                                  \
