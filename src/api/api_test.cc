@@ -322,7 +322,7 @@ TEST(Library, SamplesAndShapesAndDeadlines) {
 TEST(Library, StaysFlatOverAHundredModels) {
   // What differs between two rounds is what allocator and thread stacks keep: the model's weights
   // (0.3 MB), caches and working memory are some MB, so one that stayed would cost 100 times that.
-  constexpr int64_t kBound = 8 << 20;
+  [[maybe_unused]] constexpr int64_t kBound = 8 << 20;
   int64_t after_ten = 0;
   for (int i = 0; i < 100; ++i) {
     {

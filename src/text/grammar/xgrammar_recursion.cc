@@ -1,6 +1,6 @@
 // In place of xgrammar's support/recursion_guard.cc, which asks the environment for the depth: a
 // library must not. xgrammar_core.cc sets it.
-#include "support/recursion_guard.h"
+#include <support/recursion_guard.h>
 
 namespace xgrammar {
 
