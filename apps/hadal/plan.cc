@@ -6,6 +6,7 @@
 
 #include "checkpoint/printable.h"
 #include "command.h"
+#include "engine/roofline.h"
 #include "session/session.h"
 
 namespace hadal::app {
@@ -19,14 +20,6 @@ struct Options {
   bool json = false;
 };
 
-/// Tokens a second at the roofline: the slower of reading all bytes and doing all arithmetic.
-double roofline(const StepCost& cost, const Device::Peaks& peaks, int64_t tokens, bool quantised) {
-  const double arithmetic = quantised ? peaks.int8_ops_per_second : peaks.fp32_flops_per_second;
-  const double seconds =
-      std::max(cost.bytes / peaks.read_bytes_per_second, cost.flops / arithmetic);
-  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
-}
-
 /// What is known before anything is loaded.
 struct Verdict {
   MemoryPlan memory;
@@ -34,38 +27,28 @@ struct Verdict {
   FileTableTotals tables;
   std::vector<std::string> adapters;  ///< their names
   double parameters = 0, active = 0;
-  std::optional<Device::Peaks> peaks;
-  double decode_rate = 0, prefill_rate = 0;  ///< tokens a second, at best
+  std::optional<Roofline> best;
   std::optional<FromDisk> disk;
 };
-
-constexpr int64_t kPrompt = 512;
 
 Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   Verdict v;
   v.memory = runner.memory_plan();
-  v.decode = runner.step_cost({1, 1, 1, 1, 1}, static_cast<double>(depth));
-  v.prefill =
-      runner.step_cost({1, kPrompt, 1, 1, kPrompt}, static_cast<double>(depth) + kPrompt / 2.0);
+  v.decode = decode_cost(runner, static_cast<double>(depth));
+  v.prefill = prompt_cost(runner, static_cast<double>(depth));
   v.disk = runner.from_disk(static_cast<double>(depth));
   v.tables = runner.file_tables();
   for (const NamedAdapter& adapter : runner.adapters())
     v.adapters.push_back(printable(adapter.name));
   v.parameters = v.tables.parameters;
   v.active = v.tables.used_by_a_token;
-  bool quantised = false;
   for (const Weight& w : runner.weights()) {
-    quantised = quantised || (w.source.rows > 1 && !is_plain(static_cast<DType>(w.tensor.dtype)));
     if (!w.table.empty()) continue;  // computed, not stored
     const auto elements = static_cast<double>(w.source.batch * w.source.rows * w.source.cols);
     v.parameters += elements;
     v.active += w.source.uses == HADAL_USE_GATHER ? 0 : elements * w.active;
   }
-  if (runner.device().has_profile()) {
-    HADAL_TRY(v.peaks, runner.device().measure());
-    v.decode_rate = roofline(v.decode, *v.peaks, 1, quantised);
-    v.prefill_rate = roofline(v.prefill, *v.peaks, kPrompt, quantised);
-  }
+  HADAL_TRY(v.best, measure_roofline(runner, static_cast<double>(depth)));
   return v;
 }
 
@@ -91,16 +74,18 @@ Json to_json(const Verdict& v, int64_t context) {
                 {"available", v.memory.available}};
   for (const auto& [numerics, operators] : v.decode.classes) j["numerics"][numerics] = operators;
   j["decode"] = {{"bytes_per_token", v.decode.bytes}, {"flops_per_token", v.decode.flops}};
-  j["prefill"] = {{"bytes", v.prefill.bytes}, {"flops", v.prefill.flops}, {"tokens", kPrompt}};
+  j["prefill"] = {
+      {"bytes", v.prefill.bytes}, {"flops", v.prefill.flops}, {"tokens", Roofline::kPrompt}};
   if (v.disk && v.disk->tokens_per_second)
     j["disk"] = {{"bytes_per_second", *v.disk->bytes_per_second},
                  {"tokens_per_second", *v.disk->tokens_per_second}};
-  if (v.peaks) {
-    j["peaks"] = {{"read_bytes_per_second", v.peaks->read_bytes_per_second},
-                  {"int8_ops_per_second", v.peaks->int8_ops_per_second},
-                  {"fp32_flops_per_second", v.peaks->fp32_flops_per_second}};
-    j["decode"]["roofline_tokens_per_second"] = v.decode_rate;
-    j["prefill"]["roofline_tokens_per_second"] = v.prefill_rate;
+  if (v.best) {
+    const Device::Peaks& peaks = v.best->peaks;
+    j["peaks"] = {{"read_bytes_per_second", peaks.read_bytes_per_second},
+                  {"int8_ops_per_second", peaks.int8_ops_per_second},
+                  {"fp32_flops_per_second", peaks.fp32_flops_per_second}};
+    j["decode"]["roofline_tokens_per_second"] = v.best->decode;
+    j["prefill"]["roofline_tokens_per_second"] = v.best->prompt;
   }
   return j;
 }
@@ -138,12 +123,12 @@ void print(Output& out, const Verdict& v, int64_t context) {
                                        : "it fits");
   out.print("  a generated token reads {:.1f} MB and takes {:.2f} GFLOP\n", v.decode.bytes / 1e6,
             v.decode.flops / 1e9);
-  if (v.decode_rate > 0)
+  if (v.best && v.best->decode > 0)
     out.print(
         "  at best, by this machine's measured {:.1f} GB/s and {:.0f} GOP/s: {:.1f} tokens/s "
         "generated, {:.0f} tokens/s of prompt\n",
-        v.peaks->read_bytes_per_second / 1e9, v.peaks->int8_ops_per_second / 1e9, v.decode_rate,
-        v.prefill_rate);
+        v.best->peaks.read_bytes_per_second / 1e9, v.best->peaks.int8_ops_per_second / 1e9,
+        v.best->decode, v.best->prompt);
 }
 
 Status run(const Options& o, Output& out) {

@@ -4,6 +4,7 @@
 
 #include "api/border.h"
 #include "api/core.h"
+#include "engine/roofline.h"
 #include "session/vocabulary.h"
 
 namespace hadal::api {
@@ -133,30 +134,6 @@ Result<std::unique_ptr<hadal_model>> open_model(const hadal_source& source,
 
 std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
-/// The slower of reading all bytes and doing all arithmetic.
-double roofline(const StepCost& cost, const Device::Peaks& peaks, double tokens, bool quantised) {
-  const double rate = quantised ? peaks.int8_ops_per_second : peaks.fp32_flops_per_second;
-  if (peaks.read_bytes_per_second <= 0 || rate <= 0) return 0;
-  const double seconds = std::max(cost.bytes / peaks.read_bytes_per_second, cost.flops / rate);
-  return seconds > 0 ? tokens / seconds : 0;
-}
-
-Status measure_rates(ModelRunner& runner, hadal_plan& plan) {
-  if (!runner.device().has_profile()) return {};
-  HADAL_TRY(const Device::Peaks peaks, runner.device().measure());
-  constexpr int64_t kPrompt = 512;
-  const bool quantised =
-      std::any_of(runner.weights().begin(), runner.weights().end(), [](const Weight& w) {
-        return w.source.rows > 1 && !is_plain(static_cast<DType>(w.tensor.dtype));
-      });
-  plan.decode_tokens_per_second =
-      roofline(runner.step_cost({1, 1, 1, 1, 1}, 0), peaks, 1, quantised);
-  plan.prompt_tokens_per_second =
-      roofline(runner.step_cost({1, kPrompt, 1, 1, kPrompt}, kPrompt / 2.0), peaks,
-               static_cast<double>(kPrompt), quantised);
-  return {};
-}
-
 Status plan_model(const hadal_source& source, const hadal_model_options& o, bool measure,
                   hadal_plan& plan) {
   HADAL_TRY(SessionOptions options, session_options(o));
@@ -165,8 +142,8 @@ Status plan_model(const hadal_source& source, const hadal_model_options& o, bool
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint,
             open_source(source, {.pre_tokenizer = pre}));
   options.runner.compressed_vocabulary = [&] { return compressed_vocabulary(*checkpoint); };
-  HADAL_TRY(const std::unique_ptr<ModelRunner> runner,
-            ModelRunner::open(*checkpoint, options.runner));
+  std::vector<std::string> notes;
+  HADAL_TRY(const std::unique_ptr<ModelRunner> runner, open_runner(*checkpoint, options, notes));
   const MemoryPlan memory = runner->memory_plan();
   plan.fits = memory.fits() ? 1 : 0;
   plan.needed_bytes = memory.needed();
@@ -179,13 +156,17 @@ Status plan_model(const hadal_source& source, const hadal_model_options& o, bool
                      " of them mapped), caches " + mib(memory.cache) + " for a context of " +
                      std::to_string(plan.context) + ", together " + mib(memory.total()) +
                      "; free " + mib(memory.available);
-  if (measure) HADAL_TRY(measure_rates(*runner, plan));
+  if (measure) {
+    HADAL_TRY(const auto best, measure_roofline(*runner, 0));
+    if (best) plan.decode_tokens_per_second = best->decode;
+    if (best) plan.prompt_tokens_per_second = best->prompt;
+  }
   if (plan.decode_tokens_per_second > 0)
     text += "\nat best " + detail::plain(plan.decode_tokens_per_second, 3) +
             " tokens/s generated, " + detail::plain(plan.prompt_tokens_per_second, 3) +
             " tokens/s of prompt";
+  for (const std::string& note : notes) text += "\n" + note;
   if (const Status fits = runner->check_memory(); !fits) text += "\n" + fits.error().message;
-  if (const auto disk = runner->from_disk(0)) text += "\n" + disk->text();
   text.resize(std::min(text.size(), sizeof plan.text - 1));
   while (!is_utf8(text)) text.pop_back();
   std::copy(text.begin(), text.end(), plan.text);

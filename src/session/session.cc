@@ -26,31 +26,12 @@ Status fit_cache(const Checkpoint& checkpoint, const SessionOptions& options,
   return {};
 }
 
-/// Opens and loads an engine; where memory does not hold the context and the caller named none,
-/// with the longest that it holds.
+/// Opens and loads an engine.
 Result<std::unique_ptr<Engine>> load_engine(const Checkpoint& checkpoint,
                                             const SessionOptions& options,
                                             const LoadProgress& progress,
                                             std::vector<std::string>& notes) {
-  HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
-  if (options.runner.draft && runner->spec().draft.kind == DraftSpec::Kind::kNone)
-    return usage_error(checkpoint.path().string() +
-                       ": has no layers for drafts (multi-token prediction, DSpark); leave --draft "
-                       "out");
-  if (options.fit_cache) HADAL_TRY(fit_cache(checkpoint, options, runner));
-  if (options.fit_context) {
-    if (const Status fits = runner->check_memory(); !fits &&
-                                                    fits.error().setting == Setting::kContext &&
-                                                    fits.error().suggestion >= kLeastContext) {
-      RunnerOptions smaller = options.runner;
-      smaller.context = fits.error().suggestion;
-      HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
-      notes.push_back("memory holds a context of " + std::to_string(smaller.context) +
-                      " tokens; the model's limit is " +
-                      std::to_string(runner->spec().max_position_embeddings));
-    }
-  }
-  if (const auto disk = runner->from_disk(0)) notes.push_back(disk->text());
+  HADAL_TRY(std::unique_ptr<ModelRunner> runner, open_runner(checkpoint, options, notes));
   HADAL_TRY(runner->load(progress));
   auto engine = std::make_unique<Engine>(std::move(runner), options.engine);
   if (!options.swap.file.empty()) HADAL_TRY(engine->swap_to(options.swap));
@@ -74,6 +55,31 @@ Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& n
 
 Result<int64_t> model_context(const Checkpoint& checkpoint) {
   return checkpoint.config().integer("max_position_embeddings", 1, INT32_MAX, INT32_MAX);
+}
+
+Result<std::unique_ptr<ModelRunner>> open_runner(const Checkpoint& checkpoint,
+                                                 const SessionOptions& options,
+                                                 std::vector<std::string>& notes) {
+  HADAL_TRY(std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, options.runner));
+  if (options.runner.draft && runner->spec().draft.kind == DraftSpec::Kind::kNone)
+    return usage_error(checkpoint.path().string() +
+                       ": has no layers for drafts (multi-token prediction, DSpark); leave --draft "
+                       "out");
+  if (options.fit_cache) HADAL_TRY(fit_cache(checkpoint, options, runner));
+  if (options.fit_context) {
+    if (const Status fits = runner->check_memory(); !fits &&
+                                                    fits.error().setting == Setting::kContext &&
+                                                    fits.error().suggestion >= kLeastContext) {
+      RunnerOptions smaller = options.runner;
+      smaller.context = fits.error().suggestion;
+      HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
+      notes.push_back("memory holds a context of " + std::to_string(smaller.context) +
+                      " tokens; the model's limit is " +
+                      std::to_string(runner->spec().max_position_embeddings));
+    }
+  }
+  if (const auto disk = runner->from_disk(0)) notes.push_back(disk->text());
+  return runner;
 }
 
 Result<std::unique_ptr<Session>> Session::open(std::unique_ptr<Checkpoint> checkpoint,

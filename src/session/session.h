@@ -59,6 +59,12 @@ Result<const ChatFormat*> choose_chat_format(const std::optional<std::string>& n
 /// The model's limit of positions, read before anything is loaded.
 Result<int64_t> model_context(const Checkpoint& checkpoint);
 
+/// A model that is bound and planned, and not loaded; where memory does not hold what the caller
+/// left to it, with as much as it holds, which `notes` say.
+Result<std::unique_ptr<ModelRunner>> open_runner(const Checkpoint& checkpoint,
+                                                 const SessionOptions& options,
+                                                 std::vector<std::string>& notes);
+
 class Session {
  public:
   /// Around an opened checkpoint, whose tokenizer may be missing where ids are all that is asked.

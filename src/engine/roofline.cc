@@ -1,0 +1,41 @@
+#include "engine/roofline.h"
+
+#include <algorithm>
+
+namespace hadal {
+namespace {
+
+/// The slower of reading all bytes and doing all arithmetic.
+double rate(const StepCost& cost, const Device::Peaks& peaks, int64_t tokens, bool quantised) {
+  const double arithmetic = quantised ? peaks.int8_ops_per_second : peaks.fp32_flops_per_second;
+  if (peaks.read_bytes_per_second <= 0 || arithmetic <= 0) return 0;
+  const double seconds =
+      std::max(cost.bytes / peaks.read_bytes_per_second, cost.flops / arithmetic);
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+}  // namespace
+
+StepCost decode_cost(const ModelRunner& runner, double depth) {
+  return runner.step_cost({1, 1, 1, 1, 1}, depth);
+}
+
+StepCost prompt_cost(const ModelRunner& runner, double depth) {
+  constexpr int64_t n = Roofline::kPrompt;
+  return runner.step_cost({1, n, 1, 1, n}, depth + n / 2.0);
+}
+
+Result<std::optional<Roofline>> measure_roofline(ModelRunner& runner, double depth) {
+  if (!runner.device().has_profile()) return std::optional<Roofline>();
+  Roofline r;
+  HADAL_TRY(r.peaks, runner.device().measure());
+  const bool quantised =
+      std::any_of(runner.weights().begin(), runner.weights().end(), [](const Weight& w) {
+        return w.source.rows > 1 && !is_plain(static_cast<DType>(w.tensor.dtype));
+      });
+  r.decode = rate(decode_cost(runner, depth), r.peaks, 1, quantised);
+  r.prompt = rate(prompt_cost(runner, depth), r.peaks, Roofline::kPrompt, quantised);
+  return std::optional(r);
+}
+
+}  // namespace hadal
