@@ -23,7 +23,7 @@ help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
 	@echo "               MODEL=path to a GGUF file or a folder of safetensors, PROMPT='your question'"
 	@echo "make test      build, the quick lint and all tests; CTEST='-L golden' or CTEST='-R name' picks some"
-	@echo "make check     a choice of tests under the sanitizers: parsers, session and engine for addresses, engine and pool for races"
+	@echo "make check     a choice of tests under the sanitizers: parsers, session, engine and C library for addresses, the last two and the pool for races"
 	@echo "make program   build the program alone, build/bin/hadal        make release   build everything"
 	@echo "make dist      one program that runs from any folder, with its licences: build-dist/hadal-….tar.gz"
 	@echo
@@ -118,7 +118,7 @@ lint: lint-tools packages-lint build/build.ninja
 	@python3 tools/dev/run_tests.py build -L lint
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
 
-abi: packages-lint build/build.ninja
+abi: packages-test build/build.ninja
 	@cmake --build --preset release --target libhadal
 	@python3 tests/api/check_abi.py build/lib/libhadal.so --write
 

@@ -53,9 +53,6 @@ std::vector<std::filesystem::path> chip_folders();
 /// Prints on stderr what a chip logs.
 void print_chip_line(std::string_view line);
 
-/// Rows of logits of a step beside one for each request: for guesses that are verified.
-constexpr int64_t kGuessRows = 16;
-
 /// Options of every command that runs a model.
 struct ModelFlags {
   std::string path;

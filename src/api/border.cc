@@ -2,17 +2,15 @@
 
 #include <algorithm>
 
+#include "text/tokenizer/utf8.h"
+
 namespace hadal::api {
 
 hadal_code report(hadal_failure* failure, hadal_code code, std::string_view text) noexcept {
   constexpr size_t kBefore = offsetof(hadal_failure, text);
   if (!failure || failure->size <= kBefore) return code;
   failure->code = code;
-  size_t room = std::min<size_t>(failure->size, sizeof *failure) - kBefore - 1;
-  if (text.size() > room) {
-    while (room > 0 && (text[room] & 0xc0) == 0x80) --room;  // no half character
-    text = text.substr(0, room);
-  }
+  text = fitting(text, std::min<size_t>(failure->size, sizeof *failure) - kBefore - 1);
   std::copy(text.begin(), text.end(), failure->text);
   failure->text[text.size()] = '\0';
   return code;
@@ -32,33 +30,16 @@ Status check_size(const void* given, uint32_t size, size_t least, size_t known, 
   return {};
 }
 
-bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xc2 && lead < 0xe0 ? 2
-                          : lead >= 0xe0 && lead < 0xf0 ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                        : 0;
-    if (length == 0 || text.size() - i < length) return false;
-    for (size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      unsigned low = 0x80, high = 0xbf;
-      if (k == 1 && lead == 0xe0) low = 0xa0;
-      if (k == 1 && lead == 0xed) high = 0x9f;
-      if (k == 1 && lead == 0xf0) low = 0x90;
-      if (k == 1 && lead == 0xf4) high = 0x8f;
-      if (next < low || next > high) return false;
-    }
-    i += length;
-  }
-  return true;
+std::string_view fitting(std::string_view text, size_t room) {
+  if (text.size() <= room) return text;
+  while (room > 0 && (text[room] & 0xc0) == 0x80) --room;
+  return text.substr(0, room);
 }
 
 Result<std::string> read_text(const char* text, const char* name) {
   if (!text) return std::string();
   std::string copy(text);
-  if (!is_utf8(copy)) return usage_error(std::string(name) + " is not UTF-8");
+  if (!utf8_valid(copy)) return usage_error(std::string(name) + " is not UTF-8");
   return copy;
 }
 

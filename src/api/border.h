@@ -114,8 +114,8 @@ Result<std::vector<T>> read_list(const T* first, size_t count, const Limit& most
   return list;
 }
 
-/// Whether bytes are UTF-8: no overlong forms, no surrogates, nothing beyond U+10FFFF.
-bool is_utf8(std::string_view text);
+/// As much of a text as has room, in bytes, without half a character at its end.
+std::string_view fitting(std::string_view text, size_t room);
 /// A text that may be NULL, which is "". Errors: not UTF-8.
 Result<std::string> read_text(const char* text, const char* name);
 /// Texts of a list that a row of the limits bounds, each by another one.

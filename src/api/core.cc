@@ -24,12 +24,6 @@ uint32_t end_of(AnswerEnd end) {
   return HADAL_END_FAILED;
 }
 
-void append(OutputDelta& to, OutputDelta&& more) {
-  to.reasoning += more.reasoning;
-  to.content += more.content;
-  std::move(more.tool_calls.begin(), more.tool_calls.end(), std::back_inserter(to.tool_calls));
-}
-
 bool empty(const OutputDelta& delta) {
   return delta.reasoning.empty() && delta.content.empty() && delta.tool_calls.empty();
 }
@@ -222,7 +216,7 @@ void Core::handle(const Item& item) {
 void Core::end_choice(AnswerState& answer, size_t sample, OutputDelta& delta) {
   AnswerBuilder& builder = answer.builders[sample];
   Choice& choice = answer.choices[sample];
-  append(delta, builder.finish());
+  delta.append(builder.finish());
   choice.error = builder.error();
   choice.answer = builder.take();
   choice.end = choice.error ? uint32_t{HADAL_END_FAILED} : end_of(choice.answer.end);
@@ -248,7 +242,7 @@ void Core::end_choice(AnswerState& answer, size_t sample, OutputDelta& delta) {
 /// else is known of the choice: an end never shows without the text before it.
 void Core::keep(AnswerState& answer, size_t sample, const OutputDelta& delta) {
   if (answer.listener.on_event) return;
-  append(answer.choices[sample].pending, OutputDelta(delta));
+  answer.choices[sample].pending.append(delta);
   answer.changed.notify_all();
 }
 

@@ -11,8 +11,6 @@ namespace hadal::api {
 namespace {
 
 constexpr int64_t kSequences = 8;
-/// Rows of logits of a step beside one for each answer: for guesses that are verified.
-constexpr int64_t kGuessRows = 16;
 constexpr uint64_t kPageFileBytes = uint64_t{8} << 30;
 
 /// Thrown through the loader by a progress callback that cancels.
@@ -167,9 +165,8 @@ Status plan_model(const hadal_source& source, const hadal_model_options& o, bool
             " tokens/s of prompt";
   for (const std::string& note : notes) text += "\n" + note;
   if (const Status fits = runner->check_memory(); !fits) text += "\n" + fits.error().message;
-  text.resize(std::min(text.size(), sizeof plan.text - 1));
-  while (!is_utf8(text)) text.pop_back();
-  std::copy(text.begin(), text.end(), plan.text);
+  const std::string_view shown = fitting(text, sizeof plan.text - 1);
+  std::copy(shown.begin(), shown.end(), plan.text);
   return {};
 }
 

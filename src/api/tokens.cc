@@ -4,6 +4,7 @@
 
 #include "api/border.h"
 #include "api/core.h"
+#include "text/tokenizer/utf8.h"
 
 namespace hadal::api {
 namespace {
@@ -67,7 +68,7 @@ hadal_code hadal_tokenize(const hadal_model* model, const char* text, size_t tex
     if ((flags & ~(HADAL_TOKENIZE_BOS | HADAL_TOKENIZE_PLAIN)) != 0)
       return usage_error("flags: has unknown bits");
     const std::string_view given(text_bytes > 0 ? text : "", text_bytes);
-    if (!is_utf8(given)) return usage_error("text is not UTF-8");
+    if (!utf8_valid(given)) return usage_error("text is not UTF-8");
     const auto encoded =
         tokenizer->encode(given, {.added_tokens = (flags & HADAL_TOKENIZE_PLAIN) == 0,
                                   .bos = (flags & HADAL_TOKENIZE_BOS) != 0});

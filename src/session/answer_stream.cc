@@ -72,10 +72,7 @@ OutputDelta AnswerStream::finish() {
   text += stops_.finish();
   OutputDelta delta = parse(text);
   if (!parser_) return delta;
-  OutputDelta last = parser_->finish();
-  delta.reasoning += last.reasoning;
-  delta.content += last.content;
-  delta.tool_calls.insert(delta.tool_calls.end(), last.tool_calls.begin(), last.tool_calls.end());
+  delta.append(parser_->finish());
   return delta;
 }
 

@@ -25,6 +25,9 @@
 
 namespace hadal {
 
+/// Rows of logits of a step beside one for each request: for guesses that are verified.
+inline constexpr int64_t kGuessRows = 16;
+
 struct SessionOptions {
   RunnerOptions runner;
   EngineOptions engine;

@@ -84,7 +84,7 @@ def main():
     parser.add_argument("--max-rss", type=float, default=256.0, help="MB; 0: no limit")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--stage", choices=["open", "bind", "valid"], help="only cases of this stage")
-    parser.add_argument("--every", type=int, default=1, help="only each so manieth case")
+    parser.add_argument("--every", type=int, default=1, help="only every so many cases one")
     args = parser.parse_args()
     entries = [json.loads(line) for line in (args.corpus / "manifest.jsonl").read_text().splitlines()]
     entries = [entry for entry in entries if not args.stage or entry["stage"] == args.stage][:: args.every]

@@ -25,7 +25,7 @@ class CallListParser final : public OutputParser {
 
   OutputDelta finish() override {
     OutputDelta delta = read(true);
-    append(delta, text_->finish());
+    delta.append(text_->finish());
     return delta;
   }
 
@@ -69,7 +69,7 @@ class CallListParser final : public OutputParser {
     from_ = found.from;
     if (found.kind == CallScan::Kind::kCall) {
       awaited_.clear();
-      append(delta, text_->call_follows());
+      delta.append(text_->call_follows());
       delta.tool_calls.push_back(std::move(found.call));
       held_.erase(0, found.bytes);
       pending_begin_ = false;
@@ -141,7 +141,7 @@ class CallListParser final : public OutputParser {
     pending_begin_ = false;
     given.append(held_, 0, bytes);
     held_.erase(0, bytes);
-    append(delta, text_->push(given));
+    delta.append(text_->push(given));
   }
 
   /// Bytes that become no part of one of `markers`, nor of the newlines before a list.

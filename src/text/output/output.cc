@@ -1,6 +1,8 @@
 #include "text/output/output.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "text/output/parsers.h"
 
@@ -43,6 +45,12 @@ Result<const Kind*> find_kind(std::string_view name) {
 }
 
 }  // namespace
+
+void OutputDelta::append(OutputDelta later) {
+  reasoning += later.reasoning;
+  content += later.content;
+  std::move(later.tool_calls.begin(), later.tool_calls.end(), std::back_inserter(tool_calls));
+}
 
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,
                                                          AnswerStart start) {

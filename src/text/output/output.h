@@ -18,6 +18,9 @@ struct OutputDelta {
   std::string reasoning = {};
   std::string content = {};
   std::vector<ToolCall> tool_calls = {};  ///< calls completed by this push
+
+  /// Puts what came later behind it.
+  void append(OutputDelta later);
 };
 
 /// Parses one answer. Broken input ends as text in content, never as an error.

@@ -85,7 +85,5 @@ class Cursor {
 
 /// Bytes at the end of `text` that may become `marker` with what follows: they must be held back.
 size_t held_back(std::string_view text, std::string_view marker);
-/// Adds `more` to `delta`.
-void append(OutputDelta& delta, OutputDelta more);
 
 }  // namespace hadal
