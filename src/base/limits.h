@@ -91,6 +91,14 @@ inline constexpr Limit kLimits[] = {
     detail::whole("stop_token_ids[]", 0, INT32_MAX, {}, "a token's id"),
     detail::whole("bad_words", 0, 256, 0, "texts", LimitOf::kItems),
     detail::whole("bad_words[]", 1, 1024, {}, "bytes", LimitOf::kBytes),
+    detail::whole("max_output_tokens", 1, detail::kMostTokens, {},
+                  "tokens, as max_tokens; of /v1/responses"),
+    detail::whole("max_tool_calls", 1, INT32_MAX, {}, "calls of hosted tools, of which none are"),
+    // Of Ollama's options.
+    detail::whole("num_predict", -2, detail::kMostTokens, -1,
+                  "tokens; 0, -1 and -2: until the context is full"),
+    detail::whole("num_ctx", 0, INT32_MAX, {}, "tokens; no more than the server's context"),
+    detail::whole("repeat_last_n", -1, INT32_MAX, -1, "tokens; 0: no penalties; -1: all"),
     // What comes with it: of the chat API, and the legacy completions' number.
     detail::whole("top_logprobs", 0, 20, 0, "tokens"),
     detail::whole("logprobs", 0, 20, {}, "tokens; of /v1/completions"),
@@ -114,6 +122,12 @@ inline constexpr Limit kLimits[] = {
     detail::whole("model", 0, 512, {}, "bytes", LimitOf::kBytes),
     detail::whole("cache_salt", 1, 512, {}, "bytes", LimitOf::kBytes),
     detail::whole("custom_id", 1, 512, {}, "bytes; of a batch file", LimitOf::kBytes),
+    detail::whole("input", 1, 16384, {}, "items, with those before; of /v1/responses",
+                  LimitOf::kItems),
+    detail::whole("input[].content", 0, 4096, {}, "parts", LimitOf::kItems),
+    detail::whole("previous_response_id", 1, 512, {}, "bytes", LimitOf::kBytes),
+    detail::whole("metadata", 0, 16, 0, "entries; of /v1/responses", LimitOf::kItems),
+    detail::whole("metadata[]", 0, 2048, {}, "bytes, of a key or a text", LimitOf::kBytes),
     // The body itself.
     detail::whole("body", 0, int64_t{32} << 20, {}, "bytes", LimitOf::kBody),
     detail::whole("depth", 0, 64, {}, "levels of brackets", LimitOf::kBody),

@@ -230,7 +230,10 @@ FinishReason Engine::finish_of(const Sequence& seq) const {
 
 TokenEvent Engine::event_of(const Sequence& seq, int64_t row, const Sampled& sampled) const {
   const auto r = static_cast<size_t>(row);
-  TokenEvent event{.seq = seq.id, .token = sampled.tokens[r], .logprob = sampled.logprobs[r]};
+  TokenEvent event{.seq = seq.id,
+                   .token = sampled.tokens[r],
+                   .logprob = sampled.logprobs[r],
+                   .stats = seq.stats};
   const auto width = static_cast<size_t>(runner_->layout().limits.top);
   for (size_t i = 0; i < static_cast<size_t>(seq.request.top_logprobs); ++i)
     if (const TokenId token = sampled.top_tokens[r * width + i]; token >= 0)

@@ -20,30 +20,43 @@ EngineThread::~EngineThread() {
   engine_.runner().clear_interrupt();
 }
 
-Result<EngineThread::Ticket> EngineThread::submit(Request request, int64_t n, Listener listener) {
-  const auto tokens = static_cast<int64_t>(request.prompt.size());
-  Ticket ticket;
+Result<std::vector<EngineThread::Ticket>> EngineThread::submit_all(std::vector<Request> requests,
+                                                                   int64_t n,
+                                                                   PartListener listener) {
+  int64_t tokens = 0;
+  for (const Request& request : requests) tokens += static_cast<int64_t>(request.prompt.size());
+  const int64_t answers = n * static_cast<int64_t>(requests.size());
+  const auto shared = std::make_shared<const PartListener>(std::move(listener));
+  std::vector<Ticket> tickets;
   {
     const std::scoped_lock lock(mutex_);
     if (stop_) return Error{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
-    const int64_t waiting = snapshot_.waiting + static_cast<int64_t>(submitted_.size());
-    if (waiting >= limits_.waiting_requests || waiting_tokens_ + tokens > limits_.waiting_tokens)
+    const int64_t room =
+        limits_.waiting_requests + std::max<int64_t>(limits_.places - snapshot_.running, 0);
+    if (waiting_ > 0 &&
+        (answers > room - waiting_ || tokens > limits_.waiting_tokens - waiting_tokens_))
       return Error{.code = ErrorCode::kBusy,
-                   .message = std::to_string(waiting) + " requests wait, with " +
+                   .message = std::to_string(waiting_) + " answers wait, with " +
                               std::to_string(waiting_tokens_) + " tokens; at most " +
-                              std::to_string(limits_.waiting_requests) + " requests and " +
+                              std::to_string(limits_.waiting_requests) + " answers and " +
                               std::to_string(limits_.waiting_tokens) +
                               " tokens may: try again later"};
-    ticket = {next_ticket_++};
+    waiting_ += answers;
     waiting_tokens_ += tokens;
-    submitted_.push_back({.ticket = ticket,
-                          .request = std::move(request),
-                          .n = n,
-                          .listener = std::make_shared<const Listener>(std::move(listener))});
+    for (size_t i = 0; i < requests.size(); ++i) {
+      tickets.push_back({next_ticket_++});
+      submitted_.push_back({.ticket = tickets.back(),
+                            .request = std::move(requests[i]),
+                            .n = n,
+                            .listener = std::make_shared<const Listener>(
+                                [shared, i](int64_t sample, const TokenEvent& event) {
+                                  (*shared)(i, sample, event);
+                                })});
+    }
     busy_ = true;
   }
   work_.notify_one();
-  return ticket;
+  return tickets;
 }
 
 void EngineThread::cancel(Ticket ticket) {
@@ -113,9 +126,11 @@ void EngineThread::loop() {
       visits.swap(visits_);
     }
     receive(visits);
+    const bool changed = !submitted.empty() || !cancelled.empty();
     try {
       take(std::move(submitted));
       drop(cancelled);
+      if (changed) publish();  // a step may be long, and who submits meanwhile goes by this
       if (!engine_.idle()) step();
     } catch (const std::exception& e) {
       // A fault of ours, or no memory: whoever waits is told, and the process lives.
@@ -212,10 +227,14 @@ void EngineThread::publish() {
       now.cache_used =
           std::max(now.cache_used, 1 - static_cast<double>(tree.available(g)) / capacity);
   }
-  int64_t tokens = 0;
+  int64_t waiting = now.waiting, tokens = 0;
   for (const auto& seq : engine_.scheduler().waiting()) tokens += seq->prompt_size();
   const std::scoped_lock lock(mutex_);
-  for (const Submitted& s : submitted_) tokens += static_cast<int64_t>(s.request.prompt.size());
+  for (const Submitted& s : submitted_) {
+    waiting += s.n;
+    tokens += static_cast<int64_t>(s.request.prompt.size());
+  }
+  waiting_ = waiting;
   waiting_tokens_ = tokens;
   snapshot_ = now;
 }

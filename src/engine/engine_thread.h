@@ -17,21 +17,16 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/token_source.h"
 
 namespace hadal {
 
-class EngineThread {
+class EngineThread final : public TokenSource {
  public:
   struct Limits {
-    int64_t waiting_requests = 1024;
+    int64_t waiting_requests = 1024;            ///< answers: a request of n counts n times
     int64_t waiting_tokens = int64_t{4} << 20;  ///< of their prompts
-  };
-  /// One event of sample `sample` of a request. The last one of each sample has a finish. Called by
-  /// the engine's thread: it must not wait, nor throw.
-  using Listener = std::function<void(int64_t sample, const TokenEvent& event)>;
-  /// A request as its submitter knows it.
-  struct Ticket {
-    int64_t value = -1;
+    int64_t places = 0;  ///< answers that run at once: those that are free count as room
   };
   /// What the engine looks like from outside.
   struct Snapshot {
@@ -44,15 +39,15 @@ class EngineThread {
   explicit EngineThread(Engine& engine) : EngineThread(engine, Limits{}) {}
   EngineThread(Engine& engine, const Limits& limits);
   /// Ends every request with kInterrupted.
-  ~EngineThread();
+  ~EngineThread() override;
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
 
-  /// Takes n answers to one prompt in. Errors: kBusy (too much waits), kInterrupted (it stops).
-  /// What is wrong with the request itself is told to the listener, as the end of each sample.
-  Result<Ticket> submit(Request request, int64_t n, Listener listener);
-  /// Ends a request within one step; its listener hears nothing more once this is done.
-  void cancel(Ticket ticket);
+  /// kBusy: too much waits already (what alone is more than the bound may wait alone);
+  /// kInterrupted: the thread stops.
+  Result<std::vector<Ticket>> submit_all(std::vector<Request> requests, int64_t n,
+                                         PartListener listener) override;
+  void cancel(Ticket ticket) override;
   /// Runs `work` on the engine's thread between two steps, and waits for it: what changes an engine
   /// that lives (its adapters). Not from a listener. Errors: the work's own; kInterrupted (the
   /// thread stops).
@@ -98,7 +93,7 @@ class EngineThread {
   std::vector<Ticket> cancelled_;
   std::vector<Visit*> visits_;
   int64_t next_ticket_ = 0;
-  int64_t waiting_tokens_ = 0;  ///< prompts submitted and not yet running
+  int64_t waiting_ = 0, waiting_tokens_ = 0;  ///< submitted and not known to run; their prompts
   bool stop_ = false, busy_ = false;
   Snapshot snapshot_;
   std::thread thread_;

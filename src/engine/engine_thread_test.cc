@@ -91,9 +91,32 @@ TEST(EngineThread, RefusesWhatCannotBeServedOrMustWaitTooLong) {
     ASSERT_EQ(got.events.size(), 1U);
     EXPECT_EQ(got.events[0].error->code, ErrorCode::kUsage);
   }
-  const auto refused = engine.submit(request(1, 301, 1, vocab), 1, {});
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::kBusy);
+  // What alone is more than the bound is served all the same where nobody waits.
+  engine.drain();
+  Collector alone(1);
+  ASSERT_TRUE(engine.submit(request(1, 301, 1, vocab), 1, alone.listener()));
+  EXPECT_EQ(alone.wait()[0].tokens.size(), 1U);
+}
+
+TEST(EngineThread, NoMoreWaitThanMay) {
+  const Loaded l = load(golden("llama"));  // runs four at once
+  const int64_t vocab = l.engine->spec().vocab_size;
+  EngineThread engine(*l.engine, {.waiting_requests = 3, .waiting_tokens = 300});
+  Collector running(4);
+  ASSERT_TRUE(engine.submit(request(1, 10, 250, vocab), 4, running.listener()));
+  while (engine.snapshot().running < 4) std::this_thread::yield();
+  Collector two(2), one(1);
+  ASSERT_TRUE(engine.submit(request(2, 10, 2, vocab), 2, two.listener()));
+  for (const int64_t n : {2, 3}) {
+    const auto refused = engine.submit(request(3, 10, 2, vocab), n, {});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kBusy);
+  }
+  EXPECT_FALSE(engine.submit(request(4, 299, 2, vocab), 1, {}));  // too many tokens
+  ASSERT_TRUE(engine.submit(request(5, 10, 2, vocab), 1, one.listener()));
+  EXPECT_FALSE(engine.submit(request(6, 10, 2, vocab), 1, {}));
+  EXPECT_LE(engine.snapshot().waiting, 3);
+  for (Collector* c : {&running, &two, &one}) c->wait();
 }
 
 TEST(EngineThread, TheEndOfTheThreadIsToldToAll) {

@@ -140,7 +140,7 @@ struct TokenEvent {
   float logprob = 0;
   std::vector<TokenLogprob> top;  ///< Request::top_logprobs of them, most likely first
   FinishReason finish = FinishReason::kNone;
-  RequestStats stats;  ///< with the finish
+  RequestStats stats;  ///< so far
   std::optional<Error> error;
 };
 

@@ -39,7 +39,16 @@ AnswerBuilder::AnswerBuilder(std::optional<AnswerStream> stream, Options options
   answer_.usage.prompt_tokens = options_.prompt_tokens;
 }
 
-void AnswerBuilder::add(const OutputDelta& delta) {
+/// Takes in what is new. Of an answer with one call, nothing behind that call stays in it.
+void AnswerBuilder::add(OutputDelta& delta) {
+  if (options_.one_call && !answer_.tool_calls.empty()) delta = {};
+  if (options_.one_call && delta.tool_calls.size() > 1) delta.tool_calls.resize(1);
+  if (options_.one_call && !delta.tool_calls.empty()) {
+    auto& pieces = delta.call_pieces;
+    const auto last = std::find_if(pieces.begin(), pieces.end(),
+                                   [](const ToolCallPiece& piece) { return piece.completes; });
+    if (last != pieces.end()) pieces.erase(last + 1, pieces.end());
+  }
   answer_.reasoning += delta.reasoning;
   answer_.content += delta.content;
   answer_.tool_calls.insert(answer_.tool_calls.end(), delta.tool_calls.begin(),
@@ -50,6 +59,9 @@ OutputDelta AnswerBuilder::push(const TokenEvent& event) {
   OutputDelta delta;
   if (over_) return delta;
   Usage& usage = answer_.usage;
+  usage.cached_tokens = event.stats.cached_tokens;
+  usage.drafted_tokens = event.stats.drafted_tokens;
+  usage.accepted_tokens = event.stats.accepted_tokens;
   if (event.token >= 0) {
     if (usage.new_tokens++ == 0) usage.first_token_seconds = seconds();
     answer_.ids.push_back(event.token);
@@ -63,9 +75,6 @@ OutputDelta AnswerBuilder::push(const TokenEvent& event) {
     add(delta);
   }
   if (event.finish != FinishReason::kNone) {
-    usage.cached_tokens = event.stats.cached_tokens;
-    usage.drafted_tokens = event.stats.drafted_tokens;
-    usage.accepted_tokens = event.stats.accepted_tokens;
     error_ = event.error;
     answer_.end = end_of(event.finish);
     over_ = true;
@@ -73,7 +82,10 @@ OutputDelta AnswerBuilder::push(const TokenEvent& event) {
              (options_.one_call && !answer_.tool_calls.empty())) {
     cut_ = over_ = true;
   }
-  if (stream_ && stream_->stopped()) answer_.end = AnswerEnd::kStop;
+  if (stream_ && stream_->stopped()) {
+    answer_.end = AnswerEnd::kStop;
+    answer_.stop = stream_->stop();
+  }
   if (over_) usage.total_seconds = seconds();
   return delta;
 }
@@ -88,7 +100,6 @@ void AnswerBuilder::stop(AnswerEnd end) {
 OutputDelta AnswerBuilder::finish() {
   if (!stream_ || std::exchange(finished_, true)) return {};
   OutputDelta delta = stream_->finish();
-  if (options_.one_call && !answer_.tool_calls.empty()) return {};
   add(delta);
   return delta;
 }

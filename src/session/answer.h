@@ -44,6 +44,7 @@ struct Answer {
   std::vector<TokenId> ids = {};         ///< as generated, the ending one included
   std::vector<AnswerToken> tokens = {};  ///< where log-probabilities were asked for; no ending one
   AnswerEnd end = AnswerEnd::kStop;
+  std::string stop = {};  ///< the stop text that ended it, "" if none did
   Usage usage = {};
 };
 
@@ -79,7 +80,7 @@ class AnswerBuilder {
   [[nodiscard]] double seconds() const {
     return std::chrono::duration<double>(Clock::now() - start_).count();
   }
-  void add(const OutputDelta& delta);
+  void add(OutputDelta& delta);
 
   std::optional<AnswerStream> stream_;
   Options options_;

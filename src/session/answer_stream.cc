@@ -19,14 +19,18 @@ std::string StopStrings::take(size_t bytes) {
 }
 
 std::string StopStrings::push(const std::string& text, bool shown) {
-  if (hit_) return "";
+  if (hit()) return "";
   if (stops_.empty()) return shown ? text : "";
   held_ += text;
   shown_.resize(held_.size(), shown);
   size_t end = std::string::npos;
-  for (const std::string& stop : stops_) end = std::min(end, held_.find(stop));
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at >= end) continue;
+    end = at;
+    found_ = stop;
+  }
   if (end != std::string::npos) {
-    hit_ = true;
     std::string out = take(end);
     held_.clear();
     return out;
@@ -39,7 +43,7 @@ std::string StopStrings::push(const std::string& text, bool shown) {
   return take(held_.size() - keep);
 }
 
-std::string StopStrings::finish() { return hit_ ? "" : take(held_.size()); }
+std::string StopStrings::finish() { return hit() ? "" : take(held_.size()); }
 
 AnswerStream::AnswerStream(const Tokenizer& tokenizer, std::unique_ptr<OutputParser> parser,
                            AnswerStreamOptions options)

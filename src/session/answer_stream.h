@@ -23,14 +23,16 @@ class StopStrings {
   std::string push(const std::string& text, bool shown = true);
   /// What was held back; the stream is over.
   std::string finish();
-  [[nodiscard]] bool hit() const { return hit_; }
+  [[nodiscard]] bool hit() const { return !found_.empty(); }
+  /// The one that was found, "" if none was.
+  [[nodiscard]] const std::string& found() const { return found_; }
 
  private:
   std::string take(size_t bytes);
   std::vector<std::string> stops_;
   std::string held_;
   std::vector<bool> shown_;  // a byte of held_
-  bool hit_ = false;
+  std::string found_;
 };
 
 struct AnswerStreamOptions {
@@ -51,6 +53,7 @@ class AnswerStream {
   OutputDelta finish();
   /// A stop string is complete: nothing that follows belongs to the answer.
   [[nodiscard]] bool stopped() const { return stops_.hit(); }
+  [[nodiscard]] const std::string& stop() const { return stops_.found(); }
   /// What comes next belongs to a thought, as far as is known.
   [[nodiscard]] bool in_thought() const { return parser_ && parser_->in_thought(); }
 

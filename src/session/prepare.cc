@@ -66,11 +66,17 @@ void score_prompt(PreparedRequest& prepared, int64_t top) {
   for (const TokenId id : prepared.request.prompt) scores->push_back({.id = id});
   prepared.prompt_scores = scores;
   prepared.request.reuse_prefix = false;  // what is cached has no logits
-  prepared.request.on_logits = [scores, top](int64_t position, std::span<const float> logits) {
-    if (position + 1 >= static_cast<int64_t>(scores->size())) return;
-    AnswerToken& token = (*scores)[static_cast<size_t>(position + 1)];
+  // Of several samples each may compute the prompt, and again where it lost its place; each
+  // position is written once, since another thread may read them all behind the first sample's
+  // first token.
+  auto written = std::make_shared<std::vector<bool>>(scores->size());
+  prepared.request.on_logits = [scores, written, top](int64_t position,
+                                                      std::span<const float> logits) {
+    const auto next = static_cast<size_t>(position + 1);
+    if (next >= scores->size() || (*written)[next]) return;
+    (*written)[next] = true;
+    AnswerToken& token = (*scores)[next];
     const auto logprobs = log_probabilities(logits);
-    token.top.clear();  // of several samples each may compute the prompt
     token.logprob = logprobs[static_cast<size_t>(token.id)];
     std::vector<TokenId> ids(logprobs.size());
     std::iota(ids.begin(), ids.end(), 0);
@@ -151,18 +157,34 @@ Status Session::constrain(Request& request, const AnswerOptions& options, const 
   return {};
 }
 
+Status Session::check_length(int64_t prompt, int64_t answer) const {
+  if (prompt + answer <= engine_->longest()) return {};
+  return memory_error("the prompt has " + std::to_string(prompt) + " tokens, the " +
+                      (engine_->longest() < engine_->runner().context() ? "cache" : "context") +
+                      " holds " + std::to_string(engine_->longest()) +
+                      (answer > 0 ? ": no room for an answer" : ""));
+}
+
+Status Session::check_text(size_t bytes) const {
+  if (!tokenizer_) return {};
+  const int64_t least = tokenizer_->least_tokens(bytes);
+  if (least <= engine_->longest()) return {};
+  return memory_error("the prompt has more than " + std::to_string(least) +
+                      " tokens, the context holds " + std::to_string(engine_->longest()));
+}
+
 Result<PreparedRequest> Session::prepare_chat(ChatRequest chat,
                                               const AnswerOptions& options) const {
   HADAL_TRY(const ChatFormat* format, chat_format());
   chat.chat_template = checkpoint_->tokenizer().chat_template;
   chat.shape_is_held = options.shape.has_value();
   HADAL_TRY(const Prompt prompt, format->render(chat, tokenizer_.get()));
+  size_t bytes = 0;
+  for (const PromptPiece& piece : prompt.pieces) bytes += piece.text.size();
+  HADAL_TRY(check_text(bytes));
   std::vector<TokenId> ids = encode_prompt(prompt, *tokenizer_);
   const auto size = static_cast<int64_t>(ids.size());
-  if (size >= engine_->longest())
-    return memory_error("the conversation has " + std::to_string(size) +
-                        " tokens, the context holds " + std::to_string(engine_->longest()) +
-                        ": no room for an answer");
+  HADAL_TRY(check_length(size, 1));
   PreparedRequest prepared;
   HADAL_TRY(prepared.request, request_of(std::move(ids), options, format->name));
   HADAL_TRY(constrain(prepared.request, options, &chat, &prompt));
@@ -190,6 +212,7 @@ Result<PreparedRequest> Session::prepare_ids(std::vector<TokenId> ids,
                                              const AnswerOptions& options) const {
   PreparedRequest prepared;
   const auto size = static_cast<int64_t>(ids.size());
+  HADAL_TRY(check_length(size, 0));
   HADAL_TRY(prepared.request, request_of(std::move(ids), options, ""));
   HADAL_TRY(constrain(prepared.request, options, nullptr, nullptr));
   prepared.prompt = prepared.request.prompt;

@@ -87,6 +87,11 @@ class Session {
   /// its kernels, types and versions. Under one fingerprint the same request has the same answer.
   [[nodiscard]] std::string fingerprint();
 
+  /// Whether a prompt and an answer of so many tokens fit. Errors: kMemory, both numbers.
+  [[nodiscard]] Status check_length(int64_t prompt, int64_t answer) const;
+  /// Whether a text of so many bytes may do so, before it is taken apart. Errors: the same.
+  [[nodiscard]] Status check_text(size_t bytes) const;
+
   /// Errors: kUsage (what the format cannot express, a grammar that is refused, an adapter that is
   /// not there), kMemory (longer than the context: both numbers).
   Result<PreparedRequest> prepare_chat(ChatRequest chat, const AnswerOptions& options) const;

@@ -555,7 +555,7 @@ class Conversations(Program):
         answer = json.loads(self.run_in_home(OK, *self.ask, "--json", "hello").stdout)
         self.assertEqual((answer["finish"], answer["new_tokens"]), ("length", 4))
         full = self.run_in_home(MEMORY, *self.ask, "--ctx", "4", "a long question")
-        self.assertRegex(full.stderr, r"the conversation has \d+ tokens, the context holds 4")
+        self.assertRegex(full.stderr, r"the prompt has \d+ tokens, the context holds 4")
 
 
 class Text(Program):

@@ -1,11 +1,12 @@
 // Output parsers: any text, cut anywhere, gives what the whole text gives, and gains no byte but
-// those that JSON's escapes need.
+// those that JSON's escapes need. The pieces of a call that completes are the call.
 //
 // Input: one byte that chooses the parser, one for the seed of the cuts, then the text.
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "text/output/output.h"
 
@@ -15,6 +16,23 @@ struct Parsed {
   std::string reasoning, content, calls;
   bool operator==(const Parsed&) const = default;
 };
+
+/// The calls that were begun, by their pieces alone.
+using Begun = std::vector<hadal::ToolCall>;
+
+void hear(const hadal::OutputDelta& delta, Begun& begun) {
+  size_t completed = 0;
+  for (const hadal::ToolCallPiece& piece : delta.call_pieces) {
+    if (!piece.name.empty()) begun.push_back({.name = piece.name});
+    HADAL_CHECK(!begun.empty() && piece.index == begun.size() - 1);
+    begun.back().arguments += piece.arguments;
+    if (!piece.completes) continue;
+    HADAL_CHECK(completed < delta.tool_calls.size());
+    const hadal::ToolCall& call = delta.tool_calls[completed++];
+    HADAL_CHECK(begun.back().name == call.name && begun.back().arguments == call.arguments);
+  }
+  HADAL_CHECK(completed == delta.tool_calls.size());
+}
 
 void collect(const hadal::OutputDelta& delta, Parsed& all) {
   all.reasoning += delta.reasoning;
@@ -28,13 +46,18 @@ Parsed parse(std::string_view format, bool thinking, std::string_view text, uint
   auto parser = hadal::make_output_parser(format, thinking);
   HADAL_CHECK(parser.has_value());
   Parsed all;
+  Begun begun;
+  const auto take = [&](const hadal::OutputDelta& delta) {
+    hear(delta, begun);
+    collect(delta, all);
+  };
   while (!text.empty()) {
     const size_t size = seed == 0 ? text.size() : 1 + (seed >> 28);
-    collect((*parser)->push(text.substr(0, size)), all);
+    take((*parser)->push(text.substr(0, size)));
     text.remove_prefix(size < text.size() ? size : text.size());
     seed = seed * 1664525u + (seed == 0 ? 0u : 1013904223u);
   }
-  collect((*parser)->finish(), all);
+  take((*parser)->finish());
   return all;
 }
 

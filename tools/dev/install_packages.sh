@@ -8,11 +8,16 @@ cd "$(dirname "$0")/../.." || exit 1
 system=$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}")
 wanted=()
 for group in "$@"; do
-  mapfile -t lines < <(sed 's/#.*//' packages.txt | awk -v g="$group" '$1 == g { print $2, $3 }')
+  mapfile -t lines < <(sed 's/#.*//' packages.txt | awk -v g="$group" '$1 == g { $1 = ""; print }')
   [ ${#lines[@]} -gt 0 ] || { echo "packages.txt has no group '$group'" >&2; exit 2; }
   for line in "${lines[@]}"; do
-    read -r package without <<<"$line"
-    if [ -n "$without" ] && [ "$without" = "$system" ]; then
+    read -ra words <<<"$line"
+    package=${words[0]} without=
+    for word in "${words[@]:1}"; do
+      [ "$word" = "$system" ] && without=1
+      [ "${word%%=*}" = "$system" ] && [ "$word" != "$system" ] && package=${word#*=}
+    done
+    if [ -n "$without" ]; then
       command -v "$package" >/dev/null || echo "$system has no $package: what needs it is skipped." >&2
     else
       wanted+=("$package")

@@ -20,7 +20,7 @@ if [ -n "$surplus" ]; then
   echo "The program needs shared libraries beside the C library: $surplus" >&2
   exit 1
 fi
-for package in libcli11-dev libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libssl-dev libxxhash-dev libedit-dev libncurses-dev libbsd-dev libmd-dev \
+for package in libcli11-dev libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libssl-dev libboost1.81-dev libsqlite3-dev libxxhash-dev libedit-dev libncurses-dev libbsd-dev libmd-dev \
     "gcc-$(gcc -dumpversion)-base"; do
   cp "/usr/share/doc/$package/copyright" "$scratch/$name/licences/$package"
 done

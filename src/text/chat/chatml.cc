@@ -124,10 +124,11 @@ Result<Prompt> render_chatml(const ChatRequest& request, const Tokenizer* /*toke
     HADAL_TRY(check_request(request, {.format = "chatml",
                                       .roles = {"system", "user", "assistant", "tool"},
                                       .tools = true,
-                                      .tool_calls = true}));
+                                      .tool_calls = true,
+                                      .prefix = true}));
   } else {
-    HADAL_TRY(
-        check_request(request, {.format = "chatml", .roles = {"system", "user", "assistant"}}));
+    HADAL_TRY(check_request(
+        request, {.format = "chatml", .roles = {"system", "user", "assistant"}, .prefix = true}));
   }
   PromptBuilder out;
   const std::vector<ChatMessage>& messages = request.messages;
@@ -153,6 +154,9 @@ Result<Prompt> render_chatml(const ChatRequest& request, const Tokenizer* /*toke
       write_qwen_result(out, messages, i);
     } else if (!message.tool_calls.empty()) {
       HADAL_TRY(tool_turn(out, message, "messages[" + std::to_string(i) + "]"));
+    } else if (message.prefix) {
+      out.control("<|im_start|>assistant\n").plain(message.content);
+      return out.finish(false, true);
     } else {
       turn(out, message.role, message.content);
     }

@@ -215,7 +215,7 @@ TEST(DeepSeekChat, APrefixGoesOn) {
     EXPECT_EQ(render(format, request), "^[U]q[A]so") << format;
     EXPECT_TRUE(find_chat_format(format)->render(request, nullptr)->continues) << format;
   }
-  EXPECT_TRUE(contains(render("chatml", request), "messages[1].prefix: the chat format chatml"));
+  EXPECT_TRUE(contains(render("llama3", request), "messages[1].prefix: the chat format llama3"));
   request.messages[1].reasoning = "why";
   EXPECT_EQ(render("deepseek-v3", request), "^[U]q[A]so");
   EXPECT_EQ(render("deepseek-r1", request), "^[U]q[A]<think>\nwhy\n</think>\n\nso");

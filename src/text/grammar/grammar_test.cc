@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -24,6 +24,13 @@ constexpr const char* kMarkers[] = {"<end>",
                                     "<｜tool▁sep｜>",
                                     "｜DSML｜",
                                     "<other>"};
+/// Of the processor, for any source: neighbours on the machine do not count. The limits are set for
+/// the release build (limits.h: 2 s); what a sanitizer watches takes up to ten times as long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kMostSeconds = 60;
+#else
+constexpr double kMostSeconds = 10;
+#endif
 constexpr TokenId kEnd = 258;
 constexpr TokenId kOther = 265;
 
@@ -40,9 +47,9 @@ class Grammars : public testing::Test {
     return grammar ? make_matcher(*grammar) : nullptr;
   }
   std::string refusal(const GrammarSource& source) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();
     const auto grammar = compiler_->compile(source);
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+    EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, kMostSeconds);
     return grammar ? "accepted" : grammar.error().message;
   }
   std::string schema_refusal(const std::string& schema) {

@@ -11,6 +11,8 @@ namespace hadal::grammar_limits {
 inline constexpr size_t kSourceBytes = size_t{1} << 18;  ///< of a schema, regex, EBNF or tools list
 inline constexpr int kNesting = 64;          ///< levels in a schema, groups in a regex or in EBNF
 inline constexpr size_t kSchemaKeys = 8192;  ///< keys in the whole schema
+/// Of one object: compiling takes time by their square, 0.4 s for so many.
+inline constexpr size_t kOptionalMembers = 512;
 inline constexpr size_t kEnumValues = 2000;  ///< of one enum
 inline constexpr size_t kPatterns = 64;      ///< different regexes of one schema
 /// Steps of comparing schemas and values with each other; of automata, a thousand each.
@@ -36,8 +38,8 @@ inline constexpr size_t kTools = 128;                     ///< tools of a reques
 inline constexpr int64_t kTokenVisits = 5000000;
 inline constexpr size_t kStackBytes = size_t{256} << 20;       ///< of the thread that compiles
 inline constexpr size_t kCachedGrammars = 128;                 ///< of one compiler
-inline constexpr size_t kCachedBytes = size_t{96} << 20;       ///< of those
-inline constexpr int64_t kCoreCacheBytes = int64_t{48} << 20;  ///< of masks that grammars share
+inline constexpr size_t kCachedBytes = size_t{40} << 20;       ///< of those
+inline constexpr int64_t kCoreCacheBytes = int64_t{24} << 20;  ///< of masks that grammars share
 inline constexpr int kBlanksInRow = 16;  ///< the deepest indentation between JSON's tokens
 
 }  // namespace hadal::grammar_limits

@@ -6,6 +6,8 @@
 #include <map>
 #include <optional>
 
+#include "text/grammar/limits.h"
+
 namespace hadal {
 namespace {
 
@@ -121,6 +123,14 @@ class Writer {
 }  // namespace
 
 Result<MemberRules> write_members(EbnfWriter& out, const MemberList& list) {
+  const auto optional = static_cast<size_t>(
+      std::count_if(list.members.begin(), list.members.end(),
+                    [](const MemberList::Member& member) { return !member.required; }));
+  if (optional > grammar_limits::kOptionalMembers)
+    return usage_error(fmt::format(
+        "schema: an object has {} properties that may be left out, at most {} are supported: name "
+        "those that must be there under `required`",
+        optional, grammar_limits::kOptionalMembers));
   return Writer(out, list).write();
 }
 

@@ -1,12 +1,13 @@
 // A list of tool calls: its begin, calls, its end; text before and behind it.
 //
-// A list is whatever stands behind its begin. A call comes out once it is whole. All else in a list
-// is text, with the markers around it: a call that is not formed as the syntax says, one that the
-// stream's end cuts off, or an answer that only names the tag with which lists begin. Behind such
-// text the next begin of a call or a list counts again. White space around calls is dropped. A list
-// inside a thought begins where the family's models end a thought by calling, and ends the thought
-// with its first call.
+// A list is whatever stands behind its begin. A call comes out by pieces as it is read, and once it
+// is whole. All else in a list is text, with the markers around it: a call that is not formed as
+// the syntax says, one that the stream's end cuts off, or an answer that only names the tag with
+// which lists begin. Behind such text the next begin of a call or a list counts again. White space
+// around calls is dropped. A list inside a thought begins where the family's models end a thought
+// by calling, and ends the thought with its first call.
 #include <algorithm>
+#include <optional>
 
 #include "text/output/parsers.h"
 
@@ -58,37 +59,53 @@ class CallListParser final : public OutputParser {
 
   /// A call, or the end of the list; true if either is there or will not come.
   bool call(bool over, OutputDelta& delta) {
-    if (!awaited_.empty() && !over) {
-      const size_t from = std::max(from_, searched_ - std::min(searched_, awaited_.size()));
-      searched_ = held_.size();
-      if (held_.find(awaited_, from) == std::string::npos) return false;
-    }
-    CallScan found = syntax_.scan(held_);
-    searched_ = held_.size();
-    awaited_ = std::move(found.awaited);
-    from_ = found.from;
-    if (found.kind == CallScan::Kind::kCall) {
-      awaited_.clear();
+    if (!reader_) reader_ = syntax_.make_reader(syntax_.call_begin);
+    const Step found = reader_->read(held_);
+    if (found == Step::kDone || (found == Step::kShort && !over)) tell(found == Step::kDone, delta);
+    if (found == Step::kDone) {
       delta.append(text_->call_follows());
-      delta.tool_calls.push_back(std::move(found.call));
-      held_.erase(0, found.bytes);
+      delta.tool_calls.push_back(reader_->call());
+      held_.erase(0, reader_->end());
       pending_begin_ = false;
+      leave_call();
       return true;
     }
     Cursor in(held_);
-    in.skip_blanks();
-    if (in.take(syntax_.list_end)) {
+    in.move(reader_->begin());
+    const bool begun = reader_->begun();
+    const Step ends = begun ? Step::kNever : in.take(syntax_.list_end);
+    if (ends == Step::kDone) {
+      leave_call();
       end_list(in.at(), pending_begin_, delta);
       return true;
     }
-    const bool open = found.kind == CallScan::Kind::kIncomplete ||
-                      in.failure().kind == CallScan::Kind::kIncomplete;
-    if (open && !over) return false;
+    if (std::max(found, ends) == Step::kShort && !over) return false;
     if (in.rest().empty() && !pending_begin_) held_.clear();
     place_ = Place::kStray;
-    awaited_.clear();
-    first_ = in.rest().starts_with(syntax_.call_begin) ? in.at() + 1 : 0;
+    first_ = begun ? in.at() + 1 : 0;
+    leave_call();
     return true;
+  }
+
+  /// What is new of the call that is being read.
+  void tell(bool completes, OutputDelta& delta) {
+    const ToolCall& call = reader_->call();
+    if (call.name.empty() || (told_ == call.arguments.size() && !completes)) return;
+    ToolCallPiece piece = {.completes = completes};
+    if (!told_) {
+      ++begun_calls_;
+      piece.id = call.id;
+      piece.name = call.name;
+    }
+    piece.index = begun_calls_ - 1;
+    piece.arguments = call.arguments.substr(told_.value_or(0));
+    told_ = call.arguments.size();
+    delta.append({.call_pieces = {std::move(piece)}});
+  }
+
+  void leave_call() {
+    reader_.reset();
+    told_.reset();
   }
 
   /// Text in a list, up to the next marker; true if one is there.
@@ -170,8 +187,9 @@ class CallListParser final : public OutputParser {
   size_t newlines_ = 0;         ///< before the list's begin, not yet text
   bool pending_begin_ = false;  ///< the begin of the list has become neither a call nor text
   size_t first_ = 0;            ///< of kStray: the first byte at which a call may begin
-  std::string awaited_;         ///< by the last scan, see CallScan
-  size_t from_ = 0, searched_ = 0;
+  std::unique_ptr<CallReader> reader_;  ///< of kInList, from the first text on
+  std::optional<size_t> told_;          ///< bytes of its arguments that pieces hold, if any is out
+  size_t begun_calls_ = 0;              ///< by pieces
 };
 
 }  // namespace

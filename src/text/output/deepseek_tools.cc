@@ -13,29 +13,63 @@ constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>";
 constexpr std::string_view kCallEnd = "<｜tool▁call▁end｜>";
 constexpr std::string_view kSeparator = "<｜tool▁sep｜>";
 
-CallScan scan_call(std::string_view text, bool fenced) {
-  Cursor in(text);
-  in.skip_blanks();
-  if (!in.take(kCallBegin)) return in.failure();
-  if (fenced && (!in.take("function") || !in.take(kSeparator))) return in.failure();
-  const auto name = in.take_name(fenced ? "\n```json\n" : kSeparator);
-  if (!name) return in.failure();
-  in.skip_blanks();
-  if (!in.rest().empty() && !in.rest().starts_with('{')) return {};
-  const auto arguments = in.take_json(kCallEnd);
-  if (!arguments) return in.failure();
-  in.skip_blanks();
-  if (fenced) {
-    const bool own_line = text[in.at() - 1] == '\n';
-    if (!in.take("```")) return in.failure();
-    if (!own_line) return {};
-    in.skip_blanks();
+/// `fenced`: not as V3.1 writes.
+template <bool fenced>
+class Reader final : public CallReader {
+ public:
+  explicit Reader(std::string_view call_begin)
+      : CallReader(call_begin), stage_(fenced ? &Reader::word : &Reader::name) {}
+
+ private:
+  using Stage = Step (Reader::*)();
+  Step step() override { return (this->*stage_)(); }
+  Step then(Step done, Stage next) {
+    if (done == Step::kDone) stage_ = next;
+    return done;
   }
-  if (!in.take(kCallEnd)) return in.failure();
-  return {.kind = CallScan::Kind::kCall,
-          .bytes = in.at(),
-          .call = {.name = std::string(*name), .arguments = std::string(*arguments)}};
-}
+
+  Step word() { return then(in_.take("function"), &Reader::separator); }
+  Step separator() { return then(in_.take(kSeparator), &Reader::name); }
+
+  Step name() {
+    std::string_view name;
+    const Step done = in_.take_name(fenced ? "\n```json\n" : kSeparator, name);
+    call_.name = name;
+    return then(done, &Reader::object);
+  }
+
+  /// Where the arguments begin.
+  Step object() {
+    in_.skip_blanks();
+    return then(in_.look("{"), &Reader::arguments);
+  }
+
+  Step arguments() {
+    std::string_view part;
+    const Step done = in_.take_json(json_, part);
+    call_.arguments += part;
+    return then(done, fenced ? &Reader::fence : &Reader::last);
+  }
+
+  /// The fence's end, on a line of its own.
+  Step fence() {
+    const std::string_view blanks = in_.skip_blanks();
+    if (!blanks.empty()) own_line_ = blanks.back() == '\n';
+    const Step done = in_.take("```");
+    return done == Step::kDone && !own_line_ ? Step::kNever : then(done, &Reader::last);
+  }
+
+  Step last() {
+    in_.skip_blanks();
+    const Step done = in_.take(kCallEnd);
+    whole_ = done == Step::kDone;
+    return done;
+  }
+
+  Stage stage_;
+  JsonReader json_;
+  bool own_line_ = false;  ///< the last blank behind the arguments is a line's end
+};
 
 template <bool fenced>
 constexpr CallSyntax syntax() {
@@ -43,7 +77,9 @@ constexpr CallSyntax syntax() {
           .list_end = "<｜tool▁calls▁end｜>",
           .call_begin = kCallBegin,
           .call_end = kCallEnd,
-          .scan = [](std::string_view text) { return scan_call(text, fenced); }};
+          .make_reader = [](std::string_view begin) -> std::unique_ptr<CallReader> {
+            return std::make_unique<Reader<fenced>>(begin);
+          }};
 }
 
 }  // namespace

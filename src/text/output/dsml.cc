@@ -7,7 +7,7 @@
 // and are kept as they are. A parameter given twice, an unknown attribute or text between the tags
 // make a call broken.
 #include <algorithm>
-#include <vector>
+#include <set>
 
 #include "text/chat/dsml.h"
 #include "text/chat/python_json.h"
@@ -20,90 +20,133 @@ std::string json_string(std::string_view text) {
   return chat::python_json(chat::OrderedJson(std::string(text)));
 }
 
-/// What the scan of a call looks for.
+/// What a call is read by.
 struct Marks {
   explicit Marks(const chat::DsmlTags& tags)
-      : invoke("<" + std::string(tags.invoke) + " name=\""),
-        invoke_end("</" + std::string(tags.invoke) + ">"),
+      : invoke_end("</" + std::string(tags.invoke) + ">"),
         parameter("<" + std::string(tags.parameter) + " name=\""),
         parameter_end("</" + std::string(tags.parameter) + ">") {}
-  std::string invoke, invoke_end, parameter, parameter_end;
+  std::string invoke_end, parameter, parameter_end;
 };
 
-/// Raw text and its end tag.
-std::optional<std::string_view> take_text(Cursor& in, const Marks& marks) {
-  const std::string_view text = in.rest();
-  size_t from = 0;
-  for (;;) {
-    const size_t end = text.find(marks.parameter_end, from);
-    if (end == std::string_view::npos) {
-      in.fail_for_now(marks.parameter_end, from);
-      return std::nullopt;
-    }
-    const size_t behind = end + marks.parameter_end.size();
-    Cursor next(text.substr(behind));
-    next.skip_blanks();
-    if (next.take(marks.parameter) || next.take(marks.invoke_end)) {
-      in.move(behind);
-      return text.substr(0, end);
-    }
-    const size_t another = text.find(marks.parameter_end, behind);
-    const size_t stop = text.find(marks.invoke_end, behind);
-    const bool open = next.failure().kind == CallScan::Kind::kIncomplete || another == stop;
-    if (open) in.fail_for_now();
-    if (open || stop < another) return std::nullopt;
-    from = behind;
-  }
-}
+class Reader final : public CallReader {
+ public:
+  Reader(std::string_view call_begin, const chat::DsmlTags& tags)
+      : CallReader(call_begin), marks_(tags) {}
 
-/// "KEY": VALUE of a parameter, and its key.
-struct Parameter {
-  std::string_view key;
-  std::string json;
+ private:
+  using Stage = Step (Reader::*)();
+  Step step() override { return (this->*stage_)(); }
+  Step then(Step done, Stage next) {
+    if (done == Step::kDone) stage_ = next;
+    return done;
+  }
+
+  Step name() {
+    std::string_view name;
+    const Step done = in_.take_name("\">", name);
+    if (done != Step::kDone) return done;
+    call_.name = name;
+    call_.arguments = "{";
+    return then(done, &Reader::parameter);
+  }
+
+  /// A parameter, or the end of the call.
+  Step parameter() {
+    in_.skip_blanks();
+    const Step end = in_.take(marks_.invoke_end);
+    if (end != Step::kDone) return std::max(end, then(in_.take(marks_.parameter), &Reader::key));
+    call_.arguments += '}';
+    whole_ = true;
+    return end;
+  }
+
+  Step key() {
+    std::string_view key;
+    const Step done = in_.take_until("\" string=\"", "\">", key);
+    if (done != Step::kDone) return done;
+    if (!keys_.emplace(key).second) return Step::kNever;
+    call_.arguments += (keys_.size() == 1 ? "" : ", ") + json_string(key) + ": ";
+    return then(done, &Reader::kind);
+  }
+
+  Step kind() {
+    const Step raw = then(in_.take("true\">"), &Reader::text);
+    if (raw == Step::kDone) {
+      call_.arguments += '"';
+      tag_in_text_ = false;
+      return raw;
+    }
+    json_ = {};
+    return std::max(raw, then(in_.take("false\">"), &Reader::json_begin));
+  }
+
+  /// Raw text, up to what may be its end tag.
+  Step text() {
+    const std::string_view rest = in_.rest();
+    const size_t end = rest.find(marks_.parameter_end);
+    if (tag_in_text_ && rest.substr(0, end).find(marks_.invoke_end) != std::string_view::npos)
+      return Step::kNever;
+    const bool there = end != std::string_view::npos;
+    const size_t sure = there ? end : whole_characters(rest.substr(0, rest.size() - held(rest)));
+    add_text(rest.substr(0, sure));
+    in_.move(sure);
+    if (!there) return Step::kShort;
+    tag_ = in_.at();
+    return then(in_.take(marks_.parameter_end), &Reader::behind_tag);
+  }
+
+  size_t held(std::string_view rest) const {
+    const size_t parameter = held_back(rest, marks_.parameter_end);
+    return tag_in_text_ ? std::max(parameter, held_back(rest, marks_.invoke_end)) : parameter;
+  }
+
+  /// What follows an end tag says whether it is one. If not, either another tag comes before the
+  /// call's end or the call is broken: the tag is text of whatever may still become a call.
+  Step behind_tag() {
+    in_.skip_blanks();
+    const Step ends = std::max(in_.look(marks_.parameter), in_.look(marks_.invoke_end));
+    if (ends == Step::kShort) return ends;
+    if (ends == Step::kDone) {
+      call_.arguments += '"';
+      return then(ends, &Reader::parameter);
+    }
+    add_text(in_.since(tag_));
+    tag_in_text_ = true;
+    return then(Step::kDone, &Reader::text);
+  }
+
+  void add_text(std::string_view text) {
+    if (text.empty()) return;
+    const std::string quoted = json_string(text);
+    call_.arguments.append(quoted, 1, quoted.size() - 2);
+  }
+
+  Step json_begin() {
+    call_.arguments += in_.skip_blanks();
+    return then(in_.rest().empty() ? Step::kShort : Step::kDone, &Reader::json);
+  }
+
+  Step json() {
+    std::string_view part;
+    const Step done = in_.take_json(json_, part);
+    call_.arguments += part;
+    return then(done, &Reader::json_end);
+  }
+
+  Step json_end() {
+    call_.arguments += in_.skip_blanks();
+    return then(in_.take(marks_.parameter_end), &Reader::parameter);
+  }
+
+  Marks marks_;
+  Stage stage_ = &Reader::name;
+  std::set<std::string, std::less<>> keys_;
+  JsonReader json_;
+  size_t tag_ = 0;            ///< of behind_tag: where the tag stands
+  bool tag_in_text_ = false;  ///< of text: an end tag of a parameter is part of it
 };
-std::optional<Parameter> take_parameter(Cursor& in, const Marks& marks) {
-  if (!in.take(marks.parameter)) return std::nullopt;
-  const auto key = in.take_until("\" string=\"", "\">");
-  if (!key) return std::nullopt;
-  if (in.take("true\">")) {
-    const auto value = take_text(in, marks);
-    if (!value) return std::nullopt;
-    return Parameter{*key, json_string(*key) + ": " + json_string(*value)};
-  }
-  if (!in.take("false\">")) return std::nullopt;
-  const std::string_view begin = in.rest();
-  in.skip_blanks();
-  if (!in.take_json(marks.parameter_end)) return std::nullopt;
-  in.skip_blanks();
-  const std::string_view value = begin.substr(0, begin.size() - in.rest().size());
-  if (!in.take(marks.parameter_end)) return std::nullopt;
-  return Parameter{*key, json_string(*key) + ": " + std::string(value)};
-}
 
-CallScan scan_invoke(std::string_view text, const chat::DsmlTags& tags) {
-  const Marks marks(tags);
-  Cursor in(text);
-  in.skip_blanks();
-  if (!in.take(marks.invoke)) return in.failure();
-  const auto name = in.take_name("\">");
-  if (!name) return in.failure();
-  std::string arguments;
-  std::vector<std::string_view> keys;
-  for (;;) {
-    in.skip_blanks();
-    if (in.take(marks.invoke_end)) break;
-    const std::optional<Parameter> parameter = take_parameter(in, marks);
-    if (!parameter) return in.failure();
-    if (std::find(keys.begin(), keys.end(), parameter->key) != keys.end()) return {};
-    arguments += (keys.empty() ? "" : ", ") + parameter->json;
-    keys.push_back(parameter->key);
-  }
-  return {.kind = CallScan::Kind::kCall,
-          .bytes = in.at(),
-          .call = {.name = std::string(*name), .arguments = "{" + arguments + "}"}};
-}
-
-/// `tags`: those that scan_invoke reads.
 template <const chat::DsmlTags& tags>
 constexpr CallSyntax syntax(std::string_view list_begin, std::string_view list_end,
                             std::string_view call_begin, std::string_view call_end) {
@@ -113,7 +156,9 @@ constexpr CallSyntax syntax(std::string_view list_begin, std::string_view list_e
           .call_end = call_end,
           .newlines_before = true,
           .ends_thought = true,
-          .scan = [](std::string_view text) { return scan_invoke(text, tags); }};
+          .make_reader = [](std::string_view begin) -> std::unique_ptr<CallReader> {
+            return std::make_unique<Reader>(begin, tags);
+          }};
 }
 
 }  // namespace

@@ -50,6 +50,14 @@ void OutputDelta::append(OutputDelta later) {
   reasoning += later.reasoning;
   content += later.content;
   std::move(later.tool_calls.begin(), later.tool_calls.end(), std::back_inserter(tool_calls));
+  auto piece = later.call_pieces.begin();
+  if (!call_pieces.empty() && piece != later.call_pieces.end() &&
+      call_pieces.back().index == piece->index) {
+    call_pieces.back().arguments += piece->arguments;
+    call_pieces.back().completes = piece->completes;
+    ++piece;
+  }
+  std::move(piece, later.call_pieces.end(), std::back_inserter(call_pieces));
 }
 
 Result<std::unique_ptr<OutputParser>> make_output_parser(std::string_view format, bool thinking,

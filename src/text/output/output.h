@@ -13,13 +13,30 @@
 
 namespace hadal {
 
-/// What one push made certain. A tool call comes out whole.
+/// Part of a tool call that is being written. The arguments of the pieces of one index, put
+/// together, are those of the call, if it completes. A call that was begun by pieces and then turns
+/// out to be none (not formed as the syntax says, or cut off by the end) gets no piece that
+/// completes it: its text becomes content or reasoning, and its index is not used again. Whether
+/// such a call was begun at all may depend on how the stream was cut.
+struct ToolCallPiece {
+  size_t index = 0;            ///< of the calls of this answer that were begun, from 0
+  std::string id = {};         ///< with the first piece, where the model gave one
+  std::string name = {};       ///< with the first piece alone
+  std::string arguments = {};  ///< what follows of the arguments' JSON text, in whole characters
+  bool completes = false;      ///< the call is whole: it is in `tool_calls` of the same delta, too
+};
+
+/// What one push made certain. A tool call comes out by pieces, and once more when it is whole.
+/// Text before a call that is held back (newlines; see make_output_parser) is settled with the
+/// whole call: behind the first pieces.
 struct OutputDelta {
   std::string reasoning = {};
   std::string content = {};
-  std::vector<ToolCall> tool_calls = {};  ///< calls completed by this push
+  std::vector<ToolCall> tool_calls = {};        ///< calls completed by this push
+  std::vector<ToolCallPiece> call_pieces = {};  ///< at most one of an index
 
-  /// Puts what came later behind it.
+  /// Puts what came later behind it. A piece that goes on with the last one's call is put together
+  /// with it.
   void append(OutputDelta later);
 };
 

@@ -1,14 +1,18 @@
 #include "text/output/parsers.h"
 
-#include <algorithm>
-
 namespace hadal {
 
-size_t held_back(std::string_view text, std::string_view marker) {
-  if (marker.empty()) return 0;
-  for (size_t n = std::min(text.size(), marker.size() - 1); n > 0; --n)
-    if (marker.starts_with(text.substr(text.size() - n))) return n;
-  return 0;
+Step CallReader::read(std::string_view text) {
+  in_.grow(text);
+  if (!begun_) {
+    in_.skip_blanks();
+    begin_ = in_.at();
+    if (const Step step = in_.take(call_begin_); step != Step::kDone) return step;
+    begun_ = true;
+  }
+  while (!whole_)
+    if (const Step now = step(); now != Step::kDone) return now;
+  return Step::kDone;
 }
 
 }  // namespace hadal

@@ -57,6 +57,21 @@ Status load(const TokenizerData& data, Tokenizer::Impl& impl) {
 Tokenizer::Tokenizer() : impl_(std::make_unique<Impl>()) {}
 Tokenizer::~Tokenizer() = default;
 
+namespace {
+
+/// Where text can vanish (white space at a strip or beside an added token, a replaced pattern),
+/// nothing bounds what a token stands for.
+void find_longest(const Tokenizer& tokenizer, Tokenizer::Impl& impl) {
+  for (const NormalizerStep& step : impl.normalizer.steps)
+    if (step.kind == NormalizerStep::kReplace || step.kind == NormalizerStep::kStrip) return;
+  for (const auto& [id, token] : impl.added.by_id())
+    if (token.lstrip || token.rstrip) return;
+  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id)
+    impl.longest = std::max(impl.longest, tokenizer.token_bytes(id).size());
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data,
                                                      std::string origin) {
   const auto refused = [&](const std::string& why) {
@@ -78,6 +93,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData& data,
       });
     }
     find_ending(data, impl);
+    find_longest(*out, impl);
     return out;
   } catch (const std::bad_alloc&) {
     return memory_error(origin + ": tokenizer: not enough memory");
@@ -135,6 +151,7 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const auto plain = [&](std::string part) {
     const PreTokenizer::Words words = impl.pre_tokenizer.split(std::move(part), patterns);
     for (const Piece& piece : words.pieces) {
+      if (out.size() > options.most) return;
       const std::string_view word =
           std::string_view(words.text).substr(piece.begin, piece.end - piece.begin);
       words.bytes ? impl.model.encode_bytes(word, words_scratch, out)
@@ -209,6 +226,13 @@ bool Tokenizer::is_ending(TokenId id) const {
 
 int64_t Tokenizer::vocab_size() const {
   return std::max<int64_t>(impl_->model.vocab.size(), int64_t{impl_->added.largest_id()} + 1);
+}
+
+int64_t Tokenizer::least_tokens(size_t bytes) const {
+  // What the normaliser makes of a text has a quarter of its bytes at least: a composed character
+  // has 2 or 3, and is made of no more than 4 code points in what is known.
+  constexpr size_t kShrinks = 4;
+  return impl_->longest == 0 ? 0 : static_cast<int64_t>(bytes / (kShrinks * impl_->longest));
 }
 
 int64_t Tokenizer::token_count() const { return impl_->model.vocab.count() + impl_->new_ids; }

@@ -27,6 +27,7 @@ class Tokenizer {
   struct EncodeOptions {
     bool added_tokens = true;  ///< recognise added tokens in the text; false: they stay text
     bool bos = false;          ///< put the BOS token in front, unless the text begins with it
+    size_t most = SIZE_MAX;    ///< ends somewhere behind so many ids: the text has more
   };
 
   /// From a checkpoint's tokenizer data; `origin` names it in messages.
@@ -58,6 +59,8 @@ class Tokenizer {
   [[nodiscard]] bool is_special(TokenId id) const;
   [[nodiscard]] bool is_ending(TokenId id) const;
   [[nodiscard]] int64_t vocab_size() const;  ///< largest id + 1
+  /// A text of so many bytes has at least so many tokens, whatever it says.
+  [[nodiscard]] int64_t least_tokens(size_t bytes) const;
   /// Tokens, added ones too: Python's len(tokenizer). Less than vocab_size() where ids
   /// are missing.
   [[nodiscard]] int64_t token_count() const;

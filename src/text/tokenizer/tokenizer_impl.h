@@ -27,6 +27,7 @@ struct Tokenizer::Impl {
   std::optional<TokenId> bos, eos;
   std::vector<TokenId> ending;
   bool add_bos = false;
+  size_t longest = 0;    ///< bytes of text that one token stands for, at most; 0: without a bound
   std::string pre_name;  ///< for description()
   std::vector<std::string> notes;
 };
