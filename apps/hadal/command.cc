@@ -68,6 +68,7 @@ void ModelFlags::declare(CLI::App& command) {
       ->check(CLI::IsMember({"fastest", "exact"}))
       ->group("Advanced");
   command.add_option("--chip-option", chip_options, "NAME=VALUE, an option of the chip's own")
+      ->allow_extra_args(false)
       ->group("Advanced");
   command.add_option("--threads", threads, "worker threads; 0: what this process may use")
       ->envname("HADAL_THREADS")

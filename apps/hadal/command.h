@@ -34,6 +34,8 @@ void add_inspect(CLI::App& app, Run& run);
 void add_plan(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);
 void add_batch(CLI::App& app, Run& run);
+/// `arguments`: the program's own.
+void add_serve(CLI::App& app, Run& run, std::vector<std::string> arguments);
 void add_bench(CLI::App& app, Run& run);
 void add_chips(CLI::App& app, Run& run);
 void add_conversations(CLI::App& app, Run& run);

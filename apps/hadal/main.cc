@@ -28,6 +28,7 @@ int main_guarded(int argc, char** argv) {
   Run run;
   add_run(app, run);
   add_generate(app, run);
+  add_serve(app, run, {argv, argv + argc});
   add_batch(app, run);
   add_logits(app, run);
   add_tokenize(app, run);

@@ -1,8 +1,8 @@
-// CallRunner: calls of the APIs through an engine's thread, to whole responses.
+// CallRunner: calls of the APIs through a source of tokens, to whole responses.
 //
 // One thread starts calls and takes their results; the engine runs meanwhile. A call is prepared
-// (prompt, grammar) on the caller's thread, its answers are put together there, too: the engine's
-// thread only leaves its events in a queue. What `hadal batch` runs on; streams are the server's.
+// (prompt, grammar) on the caller's thread, its answers are put together there, too: the source's
+// thread only leaves its events in a queue. What `hadal batch` runs on.
 #pragma once
 
 #include <condition_variable>
@@ -14,24 +14,15 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "engine/engine_thread.h"
-#include "server/api_error.h"
-#include "server/openai_chat.h"
-#include "server/openai_completion.h"
-#include "session/session.h"
+#include "server/running_call.h"
 
 namespace hadal::server {
 
-/// Tokens of an answer as the responses show them.
-std::vector<ScoredToken> scored_tokens(const Tokenizer& tokenizer,
-                                       std::span<const AnswerToken> tokens);
-
 class CallRunner {
  public:
-  using Call = std::variant<ChatCall, CompletionCall>;
   struct Done {
     int64_t tag = 0;
     int status = 200;
@@ -54,32 +45,18 @@ class CallRunner {
   [[nodiscard]] const UsageCounts& usage() const { return usage_; }
 
  private:
-  /// One prompt of a call: its request and the answers to it.
-  struct Part {
-    PreparedRequest prepared;
-    std::optional<EngineThread::Ticket> ticket;
-    int64_t prompt_tokens = 0;
-  };
   struct Running {
-    Call call;
-    ReplyHead head;
-    std::vector<Part> parts;
-    int64_t left = 0;  ///< answers that are not over
-    std::optional<Error> error;
+    std::unique_ptr<RunningCall> call;
+    std::unique_ptr<Reply> reply;
   };
   struct Event {
     int64_t tag = 0;
-    size_t part = 0;
-    int64_t sample = 0;
+    RunningCall::Origin from;
     TokenEvent event;
   };
-  Status prepare(Running& running);
-  Status submit(int64_t tag, Running& running);
-  void handle(Event& event);
-  void finish(int64_t tag, Running& running);
-  Done result_of(int64_t tag, Running& running);
-  [[nodiscard]] std::string chat_body(Running& running, UsageCounts& usage) const;
-  [[nodiscard]] std::string completion_body(Running& running, UsageCounts& usage) const;
+  Status begin(int64_t tag, Call call, std::string id);
+  void handle(const Event& event);
+  void fail(int64_t tag, const Error& error);
 
   Session& session_;
   EngineThread& engine_;
@@ -89,7 +66,7 @@ class CallRunner {
   UsageCounts usage_;
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::vector<Event> events_;  // under the mutex
+  std::vector<Event> events_;
 };
 
 }  // namespace hadal::server

@@ -8,23 +8,38 @@
 #include <functional>
 
 #include "server/batch_file.h"
+#include "server/ollama_requests.h"
 #include "server/openai_chat.h"
 #include "server/openai_completion.h"
+#include "server/openai_responses.h"
 #include "text/chat/json_reader.h"
 
 namespace hadal::server {
 namespace {
 
-enum class Api { kChat, kCompletion };
+enum class Api { kChat, kCompletion, kResponses, kOllama };
 struct Body {
   Api api;
   std::string text;
 };
 
+/// Every response is stored, and empty.
+Result<StoredResponse> any_response(const std::string&) { return StoredResponse{.items = "[]"}; }
+
 std::string error_of(const Body& body) {
   std::optional<Error> error;
   if (body.api == Api::kChat) {
     if (const auto call = parse_chat_call(body.text); !call) error = call.error();
+  } else if (body.api == Api::kResponses) {
+    if (const auto call = parse_responses_call(body.text, any_response); !call)
+      error = call.error();
+  } else if (body.api == Api::kOllama) {
+    const auto json = parse_body(body.text);
+    if (!json) {
+      error = json.error();
+    } else if (const auto call = read_ollama_generate(*json, INT32_MAX); !call) {
+      error = call.error();
+    }
   } else if (const auto call = parse_completion_call(body.text); !call) {
     error = call.error();
   }
@@ -38,6 +53,13 @@ Body chat(const std::string& fields) {
 }
 Body completion(const std::string& fields) {
   return {Api::kCompletion, R"({"prompt":"a",)" + fields + "}"};
+}
+Body responses(const std::string& fields) {
+  return {Api::kResponses, R"({"input":"a",)" + fields + "}"};
+}
+
+Body ollama(const std::string& fields) {
+  return {Api::kOllama, R"({"model":"m","prompt":"a",)" + fields + "}"};
 }
 
 /// `count` times `entry` with commas between; # in it is the number.
@@ -72,14 +94,27 @@ std::vector<std::pair<Body, std::string>> with_number(const Limit& row, const st
   if (name == "prompt[][]")
     return {{{Api::kCompletion, R"({"prompt":[1,)" + value + "]}"}, "prompt[1]"},
             {{Api::kCompletion, R"({"prompt":[[1],[2,)" + value + "]]}"}, "prompt[1][1]"}};
+  if (name == "num_predict" || name == "num_ctx" || name == "repeat_last_n")
+    return {{ollama(R"("options":{)" + field + "}"), "options." + name}};
   if (name == "logprobs") return {{completion(field), name}};
-  if (name == "top_logprobs") return {{chat(R"("logprobs":true,)" + field), name}};
+  if (name == "top_logprobs")
+    return {{chat(R"("logprobs":true,)" + field), name}, {responses(field), name}};
   if (name == "thinking_token_budget")
     return {{chat(field), name},
+            {responses(field), name},
+            {responses(R"("thinking":{"type":"enabled","budget_tokens":)" + value + "}"),
+             "thinking.budget_tokens"},
             {chat(R"("thinking":{"type":"enabled","budget_tokens":)" + value + "}"),
              "thinking.budget_tokens"}};
-  if (name == "reasoning_effort") return {{chat(field), name}};
-  return {{chat(field), name}, {completion(field), name}};
+  if (name == "reasoning_effort")
+    return {{chat(field), name},
+            {responses(R"("reasoning":{"effort":)" + value + "}"), "reasoning.effort"}};
+  if (name == "max_output_tokens" || name == "max_tool_calls") return {{responses(field), name}};
+  std::vector<std::pair<Body, std::string>> all = {{chat(field), name}, {completion(field), name}};
+  // A response has one answer, and another name for the number of its tokens.
+  if (name != "n" && name != "max_tokens" && name != "max_completion_tokens")
+    all.emplace_back(responses(field), name);
+  return all;
 }
 
 /// Bodies in which a list or a text of the row has `count` entries or bytes, and its path.
@@ -111,12 +146,17 @@ std::vector<std::pair<Body, std::string>> with_count(const Limit& row, int64_t c
                               "]}]}"},
              "messages[0].tool_calls"}};
   if (name == "tools")
-    return {{chat(R"("tools":[)" +
-                  repeated(count, R"({"type":"function","function":{"name":"f#"}})") + "]"),
-             name}};
+    return {
+        {chat(R"("tools":[)" + repeated(count, R"({"type":"function","function":{"name":"f#"}})") +
+              "]"),
+         name},
+        {responses(R"("tools":[)" + repeated(count, R"({"type":"function","name":"f#"})") + "]"),
+         name}};
   if (name == "tools[].function.name")
     return {{chat(R"("tools":[{"type":"function","function":{"name":)" + text_of(count) + "}}]"),
-             "tools[0].function.name"}};
+             "tools[0].function.name"},
+            {responses(R"("tools":[{"type":"function","name":)" + text_of(count) + "}]"),
+             "tools[0].name"}};
   if (name == "structured_outputs.choice")
     return {
         {chat(R"("structured_outputs":{"choice":[)" + repeated(count, R"("c#")") + "]}"), name}};
@@ -128,6 +168,19 @@ std::vector<std::pair<Body, std::string>> with_count(const Limit& row, int64_t c
             {{Api::kCompletion, R"({"prompt":[)" + repeated(count, "[1]") + "]}"}, name}};
   if (name == "prompt[]")
     return {{{Api::kCompletion, R"({"prompt":[)" + repeated(count, "1") + "]}"}, "prompt"}};
+  if (name == "input")
+    return {{{Api::kResponses, R"({"input":[)" + repeated(count, message) + "]}"}, name}};
+  if (name == "input[].content")
+    return {{{Api::kResponses, R"({"input":[{"role":"user","content":[)" +
+                                   repeated(count, R"({"type":"input_text","text":"a"})") + "]}]}"},
+             "input[0].content"}};
+  if (name == "previous_response_id")
+    return {{responses("\"previous_response_id\":" + text_of(count)), name}};
+  if (name == "metadata")
+    return {{responses(R"("metadata":{)" + repeated(count, R"("#":"a")") + "}"), name}};
+  if (name == "metadata[]")
+    return {{responses(R"("metadata":{"a":)" + text_of(count) + "}"), "metadata.a"},
+            {responses(R"("metadata":{)" + text_of(count) + ":\"a\"}"), "metadata."}};
   if (name == "model" || name == "cache_salt")
     return {{chat("\"" + name + "\":" + text_of(count)), name},
             {completion("\"" + name + "\":" + text_of(count)), name}};

@@ -1,9 +1,13 @@
 #include "server/openai_chat.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "checkpoint/printable.h"
+#include "server/call_fields.h"
+#include "server/openai_fields.h"
+#include "server/tool_fields.h"
 #include "text/chat/request_json.h"
 
 namespace hadal::server {
@@ -69,46 +73,6 @@ Status check_messages(const Json& body) {
 
 // ---- tools
 
-bool is_object_schema(const Json& schema) {
-  const auto type = schema.find("type");
-  if (type == schema.end()) return schema.contains("properties");
-  return *type == "object" ||
-         (type->is_array() && std::find(type->begin(), type->end(), "object") != type->end());
-}
-
-/// DeepSeek's and OpenAI's rule of strict tools: every object lists all of its properties as
-/// required and takes no others. What else a schema may hold is the grammar's to refuse.
-Status check_strict(const Json& schema, const std::string& path) {
-  if (!schema.is_object()) return {};
-  if (is_object_schema(schema)) {
-    const auto more = schema.find("additionalProperties");
-    if (more == schema.end() || *more != false)
-      return usage_error(path +
-                         ": a strict tool needs \"additionalProperties\": false in every "
-                         "object of its schema");
-    std::set<std::string> required;
-    if (const auto list = schema.find("required"); list != schema.end() && list->is_array())
-      for (const Json& name : *list)
-        if (name.is_string()) required.insert(name.get<std::string>());
-    if (const auto all = schema.find("properties"); all != schema.end() && all->is_object())
-      for (const auto& [name, property] : all->items())
-        if (!required.contains(name))
-          return usage_error(path + ".required: a strict tool needs every property there; " +
-                             quote(name) + " is missing");
-  }
-  for (const char* key : {"properties", "$defs", "$def", "definitions"})
-    if (const auto inner = schema.find(key); inner != schema.end() && inner->is_object())
-      for (const auto& [name, property] : inner->items())
-        HADAL_TRY(check_strict(property, path + "." + key + "." + printable(name, 40)));
-  for (const char* key : {"anyOf", "allOf", "oneOf"})
-    if (const auto inner = schema.find(key); inner != schema.end() && inner->is_array())
-      for (size_t i = 0; i < inner->size(); ++i)
-        HADAL_TRY(check_strict((*inner)[i], path + "." + key + "[" + std::to_string(i) + "]"));
-  if (const auto items = schema.find("items"); items != schema.end())
-    HADAL_TRY(check_strict(*items, path + ".items"));
-  return {};
-}
-
 Result<ToolSpec> read_tool(const Json& value, const std::string& path) {
   if (!value.is_object()) return wrong_type(path, "an object", value);
   Fields tool(value, path);
@@ -118,24 +82,7 @@ Result<ToolSpec> read_tool(const Json& value, const std::string& path) {
                        " was found");
   HADAL_TRY(std::optional<Fields> function, tool.object("function"));
   if (!function) return usage_error(path + ".function: is missing");
-  ToolSpec spec;
-  if (!function->find("name")) return usage_error(path + ".function.name: is missing");
-  HADAL_TRY(spec.name, function->text("name", limit("tools[].function.name")));
-  const bool plain = std::all_of(spec.name.begin(), spec.name.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-  });
-  if (!plain)
-    return usage_error(path + ".function.name: letters, digits, _, - and . are expected, " +
-                       quote(spec.name) + " was found");
-  HADAL_TRY(function->text("description"));
-  HADAL_TRY(spec.strict, function->flag("strict", false));
-  if (const Json* parameters = function->find("parameters")) {
-    if (!parameters->is_object())
-      return wrong_type(path + ".function.parameters", "a JSON schema", *parameters);
-    spec.parameters = parameters->dump();
-    if (spec.strict) HADAL_TRY(check_strict(*parameters, path + ".function.parameters"));
-  }
-  return spec;
+  return read_function(*function);
 }
 
 Status read_tools(Fields& fields, ChatCall& call) {
@@ -197,22 +144,11 @@ Status read_tool_choice(Fields& fields, ChatCall& call) {
 
 // ---- thinking
 
-/// Several names of one switch must agree.
-Status set_thinking(ChatRequest& chat, const Json* value, const std::string& path) {
+Status read_switch(Fields& fields, const char* name, ChatRequest& chat) {
+  const Json* value = fields.find(name);
   if (!value) return {};
-  if (!value->is_boolean()) return wrong_type(path, "true or false", *value);
-  if (chat.thinking && *chat.thinking != value->get<bool>())
-    return usage_error(path + ": says the opposite of another field that turns thinking on or off");
-  chat.thinking = value->get<bool>();
-  return {};
-}
-
-Status set_budget(AnswerOptions& options, std::optional<int64_t> budget, const std::string& path) {
-  if (!budget) return {};
-  if (options.thinking_budget && *options.thinking_budget != *budget)
-    return usage_error(path + ": another field gives another budget of the thought; give one");
-  options.thinking_budget = budget;
-  return {};
+  if (!value->is_boolean()) return wrong_type(fields.path_of(name), "true or false", *value);
+  return set_thinking(chat, value->get<bool>(), fields.path_of(name));
 }
 
 Status read_thinking(Fields& fields, ChatCall& call) {
@@ -225,14 +161,14 @@ Status read_thinking(Fields& fields, ChatCall& call) {
   }
   HADAL_TRY(const auto tokens, fields.whole("thinking_token_budget", budget));
   HADAL_TRY(set_budget(call.options, tokens, "thinking_token_budget"));
-  HADAL_TRY(set_thinking(chat, fields.find("enable_thinking"), "enable_thinking"));
+  HADAL_TRY(read_switch(fields, "enable_thinking", chat));
   for (const char* name : {"reasoning_effort", "effort"})
     if (const Json* effort = fields.find(name); effort && effort->is_number())
       HADAL_TRY(whole_of(*effort, limit("reasoning_effort"), name));
   HADAL_TRY(std::optional<Fields> arguments, fields.object("chat_template_kwargs"));
   if (arguments) {
     for (const char* name : {"thinking", "enable_thinking"})
-      HADAL_TRY(set_thinking(chat, arguments->find(name), arguments->path_of(name)));
+      HADAL_TRY(read_switch(*arguments, name, chat));
     HADAL_TRY(const std::string effort, arguments->text("reasoning_effort"));
     if (!effort.empty() && !chat.effort.empty() && effort != chat.effort)
       return usage_error("chat_template_kwargs.reasoning_effort: is " + quote(effort) +
@@ -307,155 +243,6 @@ Result<ChatCall> read_chat_call(const Json& body) {
   pass(fields, kHarmless);
   call.ignored = fields.unknown();
   return call;
-}
-
-// ---- responses
-
-namespace {
-
-Json call_json(const ReplyHead& head, int64_t choice, size_t index, const ToolCall& call) {
-  Json json;
-  json["id"] = call.id.empty() ? tool_call_id(head, choice, index) : call.id;
-  json["type"] = "function";
-  json["function"] = {{"name", call.name}, {"arguments", call.arguments}};
-  return json;
-}
-
-/// DeepSeek's two lists; null where no log-probabilities were asked for.
-Json logprobs_json(const ChatCall& call, const std::vector<ScoredToken>& reasoning,
-                   const std::vector<ScoredToken>& content) {
-  if (!call.options.logprobs) return {};
-  Json json;
-  json["content"] = chat_logprobs(content);
-  json["reasoning_content"] =
-      call.include_reasoning && !reasoning.empty() ? chat_logprobs(reasoning) : Json();
-  return json;
-}
-
-size_t calls_shown(const ChatCall& call, size_t calls) {
-  return call.options.parallel_tool_calls ? calls : std::min<size_t>(calls, 1);
-}
-
-}  // namespace
-
-std::string tool_call_id(const ReplyHead& head, int64_t choice, size_t call) {
-  const size_t dash = head.id.find('-');
-  return "call_" + (dash == std::string::npos ? head.id : head.id.substr(dash + 1)) + "_" +
-         std::to_string(choice) + "_" + std::to_string(call);
-}
-
-std::string chat_reply(const ReplyHead& head, const ChatCall& call,
-                       const std::vector<ChatChoice>& choices, const UsageCounts& usage) {
-  Json reply;
-  reply["id"] = head.id;
-  reply["object"] = "chat.completion";
-  reply["created"] = head.created;
-  reply["model"] = head.model;
-  Json& list = reply["choices"] = Json::array();
-  for (const ChatChoice& choice : choices) {
-    const size_t calls = calls_shown(call, choice.tool_calls.size());
-    Json message;
-    message["role"] = "assistant";
-    const bool silent = choice.content.empty() && calls > 0;
-    message["content"] = silent ? Json() : Json(choice.content);
-    message["reasoning_content"] =
-        call.include_reasoning && !choice.reasoning.empty() ? Json(choice.reasoning) : Json();
-    for (size_t i = 0; i < calls; ++i)
-      message["tool_calls"].push_back(call_json(head, choice.index, i, choice.tool_calls[i]));
-    Json json;
-    json["index"] = choice.index;
-    json["message"] = std::move(message);
-    json["logprobs"] = logprobs_json(call, choice.reasoning_tokens, choice.content_tokens);
-    json["finish_reason"] = finish_reason(choice.end, calls > 0);
-    list.push_back(std::move(json));
-  }
-  reply["usage"] = usage_json(usage);
-  reply["system_fingerprint"] = head.fingerprint;
-  return json_text(reply);
-}
-
-Json ChatStream::chunk() const {
-  Json json;
-  json["id"] = head_.id;
-  json["object"] = "chat.completion.chunk";
-  json["created"] = head_.created;
-  json["model"] = head_.model;
-  json["system_fingerprint"] = head_.fingerprint;
-  json["choices"] = Json::array();
-  return json;
-}
-
-std::string ChatStream::with_delta(int64_t choice, Json delta, Json logprobs, Json finish_reason,
-                                   const UsageCounts* usage) const {
-  Json json = chunk();
-  Json entry;
-  entry["index"] = choice;
-  entry["delta"] = std::move(delta);
-  entry["logprobs"] = std::move(logprobs);
-  entry["finish_reason"] = std::move(finish_reason);
-  json["choices"].push_back(std::move(entry));
-  if (usage)
-    json["usage"] = usage_json(*usage);
-  else if (call_.include_usage)
-    json["usage"] = nullptr;
-  return json_text(json);
-}
-
-std::string ChatStream::begin(int64_t choice) {
-  return with_delta(choice,
-                    {{"role", "assistant"}, {"content", ""}, {"reasoning_content", nullptr}});
-}
-
-std::vector<std::string> ChatStream::push(int64_t choice, const ChatDelta& delta) {
-  std::vector<std::string> chunks;
-  const std::vector<ScoredToken> none;
-  const bool scored = call_.options.logprobs;
-  if (call_.include_reasoning &&
-      (!delta.text.reasoning.empty() || (scored && !delta.reasoning_tokens.empty())))
-    chunks.push_back(with_delta(choice,
-                                {{"content", nullptr}, {"reasoning_content", delta.text.reasoning}},
-                                logprobs_json(call_, delta.reasoning_tokens, none)));
-  if (!delta.text.content.empty() || (scored && !delta.content_tokens.empty()))
-    chunks.push_back(with_delta(choice,
-                                {{"content", delta.text.content}, {"reasoning_content", nullptr}},
-                                logprobs_json(call_, none, delta.content_tokens)));
-  for (const ToolCall& call : delta.text.tool_calls) {
-    if (calls_shown(call_, calls_[choice] + 1) == calls_[choice]) break;
-    ToolCall named = call;
-    named.arguments.clear();
-    chunks.push_back(begin_call(choice, named));
-    if (!call.arguments.empty()) chunks.push_back(grow_call(choice, call.arguments));
-  }
-  return chunks;
-}
-
-std::string ChatStream::begin_call(int64_t choice, const ToolCall& call) {
-  const size_t index = calls_[choice]++;
-  Json entry = {{"index", index}};
-  entry.update(call_json(head_, choice, index, call));
-  return with_delta(choice, {{"content", nullptr},
-                             {"reasoning_content", nullptr},
-                             {"tool_calls", Json::array({std::move(entry)})}});
-}
-
-std::string ChatStream::grow_call(int64_t choice, std::string_view arguments) {
-  const auto begun = calls_.find(choice);
-  HADAL_CHECK(begun != calls_.end() && begun->second > 0);
-  const Json entry = {{"index", begun->second - 1}, {"function", {{"arguments", arguments}}}};
-  return with_delta(
-      choice,
-      {{"content", nullptr}, {"reasoning_content", nullptr}, {"tool_calls", Json::array({entry})}});
-}
-
-std::string ChatStream::end(int64_t choice, AnswerEnd end, const UsageCounts* usage) {
-  return with_delta(choice, {{"content", ""}, {"reasoning_content", nullptr}}, {},
-                    finish_reason(end, calls_[choice] > 0), usage);
-}
-
-std::string ChatStream::usage(const UsageCounts& usage) {
-  Json json = chunk();
-  json["usage"] = usage_json(usage);
-  return json_text(json);
 }
 
 }  // namespace hadal::server

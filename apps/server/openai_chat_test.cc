@@ -302,8 +302,9 @@ const ReplyHead kHead = {.id = "chatcmpl-7", .created = 123, .model = "m", .fing
 TEST(OpenAiChatReply, HasTheShapeOfTheApi) {
   const ChatCall call = call_of(with(""));
   EXPECT_EQ(
-      chat_reply(kHead, call, {{.reasoning = "hm", .content = "Hi"}},
-                 {.prompt_tokens = 3, .completion_tokens = 2, .reasoning_tokens = 1}),
+      make_chat_reply(kHead, call)
+          ->whole({{.reasoning = "hm", .content = "Hi"}},
+                  {.prompt_tokens = 3, .completion_tokens = 2, .reasoning_tokens = 1}),
       R"({"id":"chatcmpl-7","object":"chat.completion","created":123,"model":"m","choices":[)"
       R"({"index":0,"message":{"role":"assistant","content":"Hi","reasoning_content":"hm"},)"
       R"("logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,)"
@@ -314,7 +315,7 @@ TEST(OpenAiChatReply, HasTheShapeOfTheApi) {
 
 TEST(OpenAiChatReply, ToolCallsAndLogprobs) {
   ChatCall call = call_of(with(R"("logprobs":true,"n":2)"));
-  std::vector<ChatChoice> choices = {
+  std::vector<Choice> choices = {
       {.reasoning = "r",
        .tool_calls = {{.id = "given", .name = "f", .arguments = "{}"}, {.name = "g"}},
        .reasoning_tokens = {{.bytes = "r", .logprob = -1.0F}}},
@@ -322,7 +323,7 @@ TEST(OpenAiChatReply, ToolCallsAndLogprobs) {
        .content = "x",
        .end = AnswerEnd::kLength,
        .content_tokens = {{.bytes = "x", .logprob = -2.0F}}}};
-  Json reply = Json::parse(chat_reply(kHead, call, choices, {}));
+  Json reply = Json::parse(make_chat_reply(kHead, call)->whole(choices, {}));
   const Json& first = reply["choices"][0];
   EXPECT_TRUE(first["message"]["content"].is_null());
   EXPECT_EQ(first["finish_reason"], "tool_calls");
@@ -335,10 +336,8 @@ TEST(OpenAiChatReply, ToolCallsAndLogprobs) {
   EXPECT_EQ(reply["choices"][1]["logprobs"]["content"][0]["logprob"], -2.0);
   EXPECT_TRUE(reply["choices"][1]["logprobs"]["reasoning_content"].is_null());
 
-  call.options.parallel_tool_calls = false;
   call.include_reasoning = false;
-  reply = Json::parse(chat_reply(kHead, call, choices, {}));
-  EXPECT_EQ(reply["choices"][0]["message"]["tool_calls"].size(), 1U);
+  reply = Json::parse(make_chat_reply(kHead, call)->whole(choices, {}));
   EXPECT_TRUE(reply["choices"][0]["message"]["reasoning_content"].is_null());
   EXPECT_TRUE(reply["choices"][0]["logprobs"]["reasoning_content"].is_null());
 }
@@ -347,13 +346,30 @@ TEST(OpenAiChatReply, ToolCallsAndLogprobs) {
 struct Client {
   std::string role, reasoning, content, finish;
   std::vector<ToolCall> calls;
-  size_t tokens = 0;
+  size_t tokens = 0, events = 0;
+  bool done = false;
+  Json last;
 
-  void take(const std::string& text) {
-    const Json chunk = Json::parse(text);
-    EXPECT_EQ(chunk["object"], "chat.completion.chunk");
-    EXPECT_EQ(chunk["id"], "chatcmpl-7");
-    for (const Json& choice : chunk["choices"]) {
+  /// Any number of events.
+  void take(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const size_t end = bytes.find("\n\n");
+      ASSERT_NE(end, std::string_view::npos);
+      ASSERT_TRUE(bytes.starts_with("data: ")) << bytes;
+      ASSERT_FALSE(done);
+      const std::string_view data = bytes.substr(6, end - 6);
+      bytes.remove_prefix(end + 2);
+      ++events;
+      done = data == "[DONE]";
+      if (!done) chunk(Json::parse(data));
+    }
+  }
+
+  void chunk(const Json& json) {
+    EXPECT_EQ(json["object"], "chat.completion.chunk");
+    EXPECT_EQ(json["id"], "chatcmpl-7");
+    last = json;
+    for (const Json& choice : json["choices"]) {
       const Json& delta = choice["delta"];
       ASSERT_TRUE(delta.contains("content") && delta.contains("reasoning_content"));
       if (delta.contains("role")) role += delta["role"].get<std::string>();
@@ -382,24 +398,25 @@ struct Client {
 TEST(OpenAiChatStream, AddsUpToTheResponse) {
   const ChatCall call =
       call_of(with(R"("stream":true,"stream_options":{"include_usage":true},"logprobs":true)"));
-  ChatStream stream(kHead, call);
+  const auto reply = make_chat_reply(kHead, call);
   Client client;
-  client.take(stream.begin(0));
-  const auto push = [&](const ChatDelta& delta) {
-    for (const std::string& chunk : stream.push(0, delta)) {
-      EXPECT_NE(chunk.find(R"("usage":null)"), std::string::npos);
-      client.take(chunk);
-    }
+  client.take(reply->begin({}));
+  const auto push = [&](const ChoiceDelta& delta) {
+    const std::string bytes = reply->push(0, delta);
+    EXPECT_NE(bytes.find(R"("usage":null)"), std::string::npos);
+    client.take(bytes);
   };
   push({.text = {.reasoning = "th"}, .reasoning_tokens = {{.bytes = "th", .logprob = -1.0F}}});
   push({.text = {.reasoning = "ink", .content = "Hel"},
         .content_tokens = {{.bytes = "Hel", .logprob = -1.0F}}});
-  EXPECT_TRUE(stream.push(0, {}).empty());
-  push({.text = {.content = "lo",
-                 .tool_calls = {{.id = "a", .name = "f", .arguments = "{\"x\":1}"}}}});
-  client.take(stream.begin_call(0, {.name = "g"}));
-  for (const char* piece : {"{\"y\"", ":", "2}"}) client.take(stream.grow_call(0, piece));
-  client.take(stream.end(0, AnswerEnd::kStop));
+  EXPECT_EQ(reply->push(0, {}), "");
+  push({.text = {.content = "lo", .call_pieces = {{.id = "a", .name = "f"}}}});
+  push({.text = {.call_pieces = {{.arguments = "{\"x\":1}", .completes = true},
+                                 {.index = 1, .name = "g"}}}});
+  for (const char* piece : {"{\"y\"", ":", "2}"})
+    push({.text = {.call_pieces = {{.index = 1, .arguments = piece}}}});
+  client.take(
+      reply->end({.tool_calls = {{.name = "f"}, {.name = "g"}}, .end = AnswerEnd::kStop}, nullptr));
   EXPECT_EQ(client.role, "assistant");
   EXPECT_EQ(client.reasoning, "think");
   EXPECT_EQ(client.content, "Hello");
@@ -410,22 +427,39 @@ TEST(OpenAiChatStream, AddsUpToTheResponse) {
   EXPECT_EQ(client.calls[0].arguments, "{\"x\":1}");
   EXPECT_EQ(client.calls[1].id, "call_7_0_1");
   EXPECT_EQ(client.calls[1].arguments, "{\"y\":2}");
-  const Json last = Json::parse(stream.usage({.prompt_tokens = 4}));
-  EXPECT_TRUE(last["choices"].empty());
-  EXPECT_EQ(last["usage"]["prompt_tokens"], 4);
+  client.take(reply->finish({.prompt_tokens = 4}));
+  EXPECT_TRUE(client.done);
+  EXPECT_TRUE(client.last["choices"].empty());
+  EXPECT_EQ(client.last["usage"]["prompt_tokens"], 4);
 }
 
 TEST(OpenAiChatStream, LeavesOutWhatIsNotWanted) {
-  const ChatCall call =
-      call_of(with(R"("stream":true,"include_reasoning":false,"parallel_tool_calls":false)"));
-  ChatStream stream(kHead, call);
-  EXPECT_TRUE(stream.push(0, {.text = {.reasoning = "hm"}}).empty());
-  EXPECT_EQ(stream.push(0, {.text = {.tool_calls = {{.name = "f"}, {.name = "g"}}}}).size(), 1U);
-  EXPECT_TRUE(stream.push(0, {.text = {.tool_calls = {{.name = "h"}}}}).empty());
-  EXPECT_EQ(stream.push(1, {.text = {.tool_calls = {{.name = "h"}}}}).size(), 1U);
+  const ChatCall call = call_of(with(R"("stream":true,"include_reasoning":false)"));
+  const auto reply = make_chat_reply(kHead, call);
+  Client client;
+  client.take(reply->push(0, {.text = {.reasoning = "hm"}}));
+  EXPECT_EQ(client.events, 1U);  // the role alone
   const UsageCounts usage = {.prompt_tokens = 9};
-  EXPECT_EQ(Json::parse(stream.end(2, AnswerEnd::kStop, &usage))["usage"]["prompt_tokens"], 9);
-  EXPECT_FALSE(Json::parse(stream.end(3, AnswerEnd::kStop)).contains("usage"));
+  client.take(reply->end({.index = 2}, &usage));
+  EXPECT_EQ(client.last["usage"]["prompt_tokens"], 9);
+  client.take(reply->end({.index = 3}, nullptr));
+  EXPECT_FALSE(client.last.contains("usage"));
+}
+
+TEST(OpenAiChatStream, ACallThatNeverCompletedIsNoReasonOfTheEnd) {
+  const auto reply = make_chat_reply(kHead, call_of(with(R"("stream":true)")));
+  Client client;
+  client.take(reply->push(0, {.text = {.call_pieces = {{.name = "f"}}}}));
+  client.take(reply->push(0, {.text = {.content = "broken"}}));
+  client.take(reply->end({.content = "broken"}, nullptr));
+  EXPECT_EQ(client.finish, "stop");
+}
+
+TEST(OpenAiChatStream, AnErrorIsItsLastEvent) {
+  const auto reply = make_chat_reply(kHead, call_of(with(R"("stream":true)")));
+  EXPECT_EQ(reply->fail(api_error(failed("the device is lost"))),
+            "data: {\"error\":{\"message\":\"the device is lost\",\"type\":\"server_error\","
+            "\"param\":null,\"code\":\"server_error\"}}\n\n");
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 #include "server/openai_completion.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
+#include "server/openai_fields.h"
+#include "server/openai_reply.h"
 #include "text/chat/fim.h"
 
 namespace hadal::server {
@@ -93,29 +96,86 @@ Status check_choices(Fields& fields, const CompletionCall& call) {
   return {};
 }
 
-Json logprobs_json(const CompletionCall& call, const std::vector<ScoredToken>& tokens,
-                   int64_t& offset) {
-  return call.options.logprobs ? legacy_logprobs(tokens, offset) : Json();
-}
+class CompletionReply final : public Reply {
+ public:
+  CompletionReply(ReplyHead head, const CompletionCall& call)
+      : head_(std::move(head)),
+        logprobs_(call.options.logprobs),
+        usage_chunk_(call.include_usage) {}
 
-Json reply_head(const ReplyHead& head) {
-  Json json;
-  json["id"] = head.id;
-  json["object"] = "text_completion";
-  json["created"] = head.created;
-  json["model"] = head.model;
-  json["system_fingerprint"] = head.fingerprint;
-  return json;
-}
+  std::string whole(const std::vector<Choice>& choices, const UsageCounts& usage) override {
+    Json reply = head_json();
+    Json& list = reply["choices"] = Json::array();
+    for (const Choice& choice : choices) {
+      int64_t offset = 0;
+      list.push_back(choice_json(choice.index, choice.content,
+                                 logprobs_json(choice.content_tokens, offset),
+                                 finish_reason(choice.end, false)));
+    }
+    reply["usage"] = usage_json(usage);
+    return json_text(reply);
+  }
 
-Json choice_json(int64_t index, std::string_view text, Json logprobs, Json finish_reason) {
-  Json json;
-  json["text"] = text;
-  json["index"] = index;
-  json["logprobs"] = std::move(logprobs);
-  json["finish_reason"] = std::move(finish_reason);
-  return json;
-}
+  std::string begin(const UsageCounts&) override { return {}; }
+
+  std::string push(int64_t choice, const ChoiceDelta& delta) override {
+    if (delta.text.content.empty() && (!logprobs_ || delta.content_tokens.empty())) return {};
+    return chunk(
+        Json::array({choice_json(choice, delta.text.content,
+                                 logprobs_json(delta.content_tokens, offsets_[choice]), {})}),
+        nullptr);
+  }
+
+  std::string end(const Choice& choice, const UsageCounts* all) override {
+    return chunk(Json::array({choice_json(choice.index, "", {}, finish_reason(choice.end, false))}),
+                 all);
+  }
+
+  std::string finish(const UsageCounts& usage) override {
+    return (usage_chunk_ ? chunk(Json::array(), &usage) : std::string()) +
+           server_sent_event("", "[DONE]");
+  }
+
+  std::string fail(const ApiError& error) override { return openai_stream_error(error); }
+
+ private:
+  Json head_json() const {
+    Json json;
+    json["id"] = head_.id;
+    json["object"] = "text_completion";
+    json["created"] = head_.created;
+    json["model"] = head_.model;
+    json["system_fingerprint"] = head_.fingerprint;
+    return json;
+  }
+
+  static Json choice_json(int64_t index, std::string_view text, Json logprobs, Json finish_reason) {
+    Json json;
+    json["text"] = text;
+    json["index"] = index;
+    json["logprobs"] = std::move(logprobs);
+    json["finish_reason"] = std::move(finish_reason);
+    return json;
+  }
+
+  Json logprobs_json(const std::vector<ScoredToken>& tokens, int64_t& offset) const {
+    return logprobs_ ? legacy_logprobs(tokens, offset) : Json();
+  }
+
+  std::string chunk(Json choices, const UsageCounts* usage) const {
+    Json json = head_json();
+    json["choices"] = std::move(choices);
+    if (usage)
+      json["usage"] = usage_json(*usage);
+    else if (usage_chunk_)
+      json["usage"] = nullptr;
+    return server_sent_event("", json_text(json));
+  }
+
+  ReplyHead head_;
+  bool logprobs_, usage_chunk_;
+  std::map<int64_t, int64_t> offsets_;  ///< characters so far, by choice
+};
 
 }  // namespace
 
@@ -164,44 +224,8 @@ Result<std::vector<TokenId>> completion_ids(const CompletionCall& call, size_t p
   return ids;
 }
 
-std::string completion_reply(const ReplyHead& head, const CompletionCall& call,
-                             const std::vector<CompletionChoice>& choices,
-                             const UsageCounts& usage) {
-  Json reply = reply_head(head);
-  Json& list = reply["choices"] = Json::array();
-  for (const CompletionChoice& choice : choices) {
-    int64_t offset = 0;
-    list.push_back(choice_json(choice.index, choice.text,
-                               logprobs_json(call, choice.tokens, offset),
-                               finish_reason(choice.end, false)));
-  }
-  reply["usage"] = usage_json(usage);
-  return json_text(reply);
-}
-
-std::string CompletionStream::chunk(Json choices, const UsageCounts* usage) const {
-  Json json = reply_head(head_);
-  json["choices"] = std::move(choices);
-  if (usage)
-    json["usage"] = usage_json(*usage);
-  else if (call_.include_usage)
-    json["usage"] = nullptr;
-  return json_text(json);
-}
-
-std::string CompletionStream::push(int64_t choice, std::string_view text,
-                                   const std::vector<ScoredToken>& tokens) {
-  return chunk(
-      Json::array({choice_json(choice, text, logprobs_json(call_, tokens, offsets_[choice]), {})}),
-      nullptr);
-}
-
-std::string CompletionStream::end(int64_t choice, AnswerEnd end, const UsageCounts* usage) {
-  return chunk(Json::array({choice_json(choice, "", {}, finish_reason(end, false))}), usage);
-}
-
-std::string CompletionStream::usage(const UsageCounts& usage) {
-  return chunk(Json::array(), &usage);
+std::unique_ptr<Reply> make_completion_reply(ReplyHead head, const CompletionCall& call) {
+  return std::make_unique<CompletionReply>(std::move(head), call);
 }
 
 }  // namespace hadal::server

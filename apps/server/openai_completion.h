@@ -7,13 +7,13 @@
 // other than n; suffix with ids or with echo.
 #pragma once
 
-#include <map>
-#include <string>
+#include <memory>
 #include <string_view>
 #include <vector>
 
-#include "server/openai_fields.h"
-#include "server/openai_reply.h"
+#include "server/call.h"
+#include "server/fields.h"
+#include "server/reply.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace hadal::server {
@@ -21,19 +21,6 @@ namespace hadal::server {
 /// max_tokens where it is left out: OpenAI's number, and the most of DeepSeek's where there is a
 /// suffix, since what belongs in the middle ends by itself.
 inline constexpr int64_t kCompletionTokens = 16, kMiddleTokens = 4096;
-
-/// One of a call's prompts.
-struct CompletionPrompt {
-  std::string text = {};
-  std::vector<TokenId> ids = {};  ///< where it was given so; not empty then
-};
-
-struct CompletionCall : ApiCall {
-  std::vector<CompletionPrompt> prompts = {};
-  std::optional<std::string> suffix = {};
-  bool echo = false;               ///< the prompt is part of the text
-  bool add_special_tokens = true;  ///< BOS in front, where the tokenizer's configuration has it
-};
 
 /// Errors: kUsage with the path of the field.
 Result<CompletionCall> parse_completion_call(std::string_view body);
@@ -45,37 +32,8 @@ Result<CompletionCall> read_completion_call(const Json& body);
 Result<std::vector<TokenId>> completion_ids(const CompletionCall& call, size_t prompt,
                                             const Tokenizer& tokenizer);
 
-/// One answer.
-struct CompletionChoice {
-  int64_t index = 0;
-  std::string text = {};  ///< with echo, the prompt in front
-  AnswerEnd end = AnswerEnd::kStop;
-  std::vector<ScoredToken> tokens = {};  ///< with options.logprobs; with echo, the prompt's too
-};
-
-/// The response's body.
-std::string completion_reply(const ReplyHead& head, const CompletionCall& call,
-                             const std::vector<CompletionChoice>& choices,
-                             const UsageCounts& usage);
-
-/// The chunks of one streamed response.
-class CompletionStream {
- public:
-  /// Both must outlive the stream.
-  CompletionStream(const ReplyHead& head, const CompletionCall& call) : head_(head), call_(call) {}
-
-  /// New text and its tokens. With echo, the prompt comes first in this way.
-  std::string push(int64_t choice, std::string_view text, const std::vector<ScoredToken>& tokens);
-  std::string end(int64_t choice, AnswerEnd end, const UsageCounts* usage = nullptr);
-  /// stream_options.include_usage: a chunk without choices behind the last answer.
-  std::string usage(const UsageCounts& usage);
-
- private:
-  std::string chunk(Json choices, const UsageCounts* usage) const;
-
-  const ReplyHead& head_;
-  const CompletionCall& call_;
-  std::map<int64_t, int64_t> offsets_;  ///< characters so far, by choice
-};
+/// The response, or its stream of chunks, which ends with "data: [DONE]". Of an answer with echo
+/// the prompt comes first.
+std::unique_ptr<Reply> make_completion_reply(ReplyHead head, const CompletionCall& call);
 
 }  // namespace hadal::server

@@ -83,9 +83,9 @@ const ReplyHead kHead = {.id = "cmpl-7", .created = 123, .model = "m", .fingerpr
 
 TEST(OpenAiCompletionReply, HasTheShapeOfTheApi) {
   EXPECT_EQ(
-      completion_reply(kHead, call_of(R"({"prompt":"a"})"),
-                       {{.text = "b", .end = AnswerEnd::kLength}, {.index = 1, .text = "\xff"}},
-                       {.prompt_tokens = 1, .completion_tokens = 1}),
+      make_completion_reply(kHead, call_of(R"({"prompt":"a"})"))
+          ->whole({{.content = "b", .end = AnswerEnd::kLength}, {.index = 1, .content = "\xff"}},
+                  {.prompt_tokens = 1, .completion_tokens = 1}),
       "{\"id\":\"cmpl-7\",\"object\":\"text_completion\",\"created\":123,\"model\":\"m\","
       "\"system_fingerprint\":\"fp\",\"choices\":[{\"text\":\"b\",\"index\":0,\"logprobs\":null,"
       "\"finish_reason\":\"length\"},{\"text\":\"\xEF\xBF\xBD\",\"index\":1,\"logprobs\":null,"
@@ -99,27 +99,32 @@ TEST(OpenAiCompletionReply, AStreamAddsUpToTheResponse) {
   const CompletionCall call = call_of(R"({"prompt":"é","logprobs":1,"echo":true,"stream":true})");
   const std::vector<ScoredToken> tokens = {
       {.bytes = "é"}, {.bytes = "b", .logprob = -1.0F}, {.bytes = "c", .logprob = -2.0F}};
-  const Json whole = Json::parse(
-      completion_reply(kHead, call, {{.index = 2, .text = "ébc", .tokens = tokens}}, {}));
-  CompletionStream stream(kHead, call);
+  const auto reply = make_completion_reply(kHead, call);
+  const Json whole =
+      Json::parse(reply->whole({{.index = 2, .content = "ébc", .content_tokens = tokens}}, {}));
   std::string text;
   Json offsets = Json::array();
-  const auto take = [&](const std::string& chunk) {
-    const Json json = Json::parse(chunk);
+  const auto parsed = [](const std::string& event) {
+    EXPECT_TRUE(event.starts_with("data: ") && event.ends_with("\n\n"));
+    return Json::parse(event.substr(6));
+  };
+  const auto take = [&](const std::string& event) {
+    const Json json = parsed(event);
     text += json["choices"][0]["text"].get<std::string>();
     EXPECT_EQ(json["choices"][0]["index"], 2);
     for (const Json& offset : json["choices"][0]["logprobs"]["text_offset"])
       offsets.push_back(offset);
   };
-  take(stream.push(2, "é", {tokens[0]}));
-  take(stream.push(2, "bc", {tokens[1], tokens[2]}));
+  take(reply->push(2, {.text = {.content = "é"}, .content_tokens = {tokens[0]}}));
+  take(reply->push(2, {.text = {.content = "bc"}, .content_tokens = {tokens[1], tokens[2]}}));
   EXPECT_EQ(text, whole["choices"][0]["text"]);
   EXPECT_EQ(offsets, whole["choices"][0]["logprobs"]["text_offset"]);
   EXPECT_EQ(offsets.dump(), "[0,1,2]");
-  const Json end = Json::parse(stream.end(2, AnswerEnd::kStop));
+  const UsageCounts usage = {.completion_tokens = 2};
+  const Json end = parsed(reply->end({.index = 2}, &usage));
   EXPECT_EQ(end["choices"][0]["finish_reason"], "stop");
-  EXPECT_FALSE(end.contains("usage"));
-  EXPECT_EQ(Json::parse(stream.usage({.completion_tokens = 2}))["usage"]["total_tokens"], 2);
+  EXPECT_EQ(end["usage"]["total_tokens"], 2);
+  EXPECT_EQ(reply->finish(usage), "data: [DONE]\n\n");
 }
 
 }  // namespace

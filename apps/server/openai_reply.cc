@@ -114,8 +114,8 @@ Json legacy_logprobs(const std::vector<ScoredToken>& tokens, int64_t& offset) {
   return json;
 }
 
-std::string json_text(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::string openai_stream_error(const ApiError& error) {
+  return server_sent_event("", error_body(error));
 }
 
 }  // namespace hadal::server
