@@ -17,13 +17,13 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        abi model-if-possible bench-peers distance peer packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
+        abi model-if-possible bench-peers distance peer server-checks packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
 	@echo "               MODEL=path to a GGUF file or a folder of safetensors, PROMPT='your question'"
 	@echo "make test      build, the quick lint and all tests; CTEST='-L golden' or CTEST='-R name' picks some"
-	@echo "make check     a choice of tests under the sanitizers: parsers, session, engine and C library for addresses, the last two and the pool for races"
+	@echo "make check     a choice of tests under the sanitizers: parsers, session, engine, C library and server for addresses, what has threads for races"
 	@echo "make program   build the program alone, build/bin/hadal        make release   build everything"
 	@echo "make dist      one program that runs from any folder, with its licences: build-dist/hadal-….tar.gz"
 	@echo
@@ -32,6 +32,7 @@ help:
 	@echo "make abi       write the dump of the C library's interface again, after something was appended to it"
 	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
 	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
+	@echo "make server-checks  hadal serve under attack, overload, kill -9 and 35,000 requests of soak: a quarter of an hour, on an idle machine"
 	@echo "make fuzz      every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo
 	@echo "make bench     speed of MODEL on this machine                   make compare   the same beside llama.cpp"
@@ -99,6 +100,18 @@ asan tsan debug clang: packages-run
 	@cmake --build --preset $@
 	@python3 tools/dev/run_tests.py build-$@ -LE '$(if $(filter clang,$@),lint,slow|lint)' $(CTEST)
 clang: packages-clang
+
+server-checks: program model
+	tests/server/hostile.py $(HADAL) --n 2000
+	tests/server/schemas.py $(HADAL) --broken 2000 --good 50000
+	tests/server/keys.py $(HADAL)
+	tests/server/bits.py $(HADAL) --prompts 64 --tokens 64
+	tests/server/shutdown.py $(HADAL) --rounds 20
+	tests/server/kill_loop.py $(HADAL) --rounds 20
+	tests/server/overload.py $(HADAL) --clients 128 --slots 2 --seconds 60
+	tests/server/patience.py $(HADAL)
+	tests/server/soak.py $(HADAL) --requests 30000
+	tests/server/soak.py $(HADAL) --requests 5000 --model $(DEFAULT_MODEL)
 
 dist: packages-run
 	@tools/dev/make_dist.sh build-dist
