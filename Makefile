@@ -32,7 +32,7 @@ help:
 	@echo "make abi       write the dump of the C library's interface again, after something was appended to it"
 	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
 	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
-	@echo "make server-checks  hadal serve under attack, overload, kill -9 and 35,000 requests of soak: a quarter of an hour, on an idle machine"
+	@echo "make server-checks  hadal serve under attack, overload, kill -9 and 35,000 requests of soak, with the numbers that are promised: for an idle machine"
 	@echo "make fuzz      every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo
 	@echo "make bench     speed of MODEL on this machine                   make compare   the same beside llama.cpp"

@@ -103,8 +103,8 @@ class CallDesk {
   void loop();
   void take_in(std::vector<DeskCall> calls);
   void tell(const std::vector<Event>& events);
-  /// Runs what concerns one call; what it throws ends that call alone.
   void break_off(Live& live, const std::string& why) noexcept;
+  /// Runs what concerns one call; what it throws ends that call alone.
   template <typename Work>
   void guarded(int64_t id, const Work& work);
   void begin(int64_t id);

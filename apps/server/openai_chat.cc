@@ -73,32 +73,10 @@ Status check_messages(const Json& body) {
 
 // ---- tools
 
-Result<ToolSpec> read_tool(const Json& value, const std::string& path) {
-  if (!value.is_object()) return wrong_type(path, "an object", value);
-  Fields tool(value, path);
-  HADAL_TRY(const std::string type, tool.text("type"));
-  if (type != "function" && !type.empty())
-    return usage_error(path + ".type: only \"function\" is supported, " + quote(type) +
-                       " was found");
-  HADAL_TRY(std::optional<Fields> function, tool.object("function"));
-  if (!function) return usage_error(path + ".function: is missing");
-  return read_function(*function);
-}
-
 Status read_tools(Fields& fields, ChatCall& call) {
-  const Json* tools = fields.find("tools");
-  if (!tools) return {};
-  if (!tools->is_array()) return wrong_type("tools", "a list", *tools);
-  HADAL_TRY(check_limit(limit("tools"), static_cast<int64_t>(tools->size())));
-  std::set<std::string> names;
-  for (size_t i = 0; i < tools->size(); ++i) {
-    const std::string path = "tools[" + std::to_string(i) + "]";
-    HADAL_TRY(ToolSpec spec, read_tool((*tools)[i], path));
-    if (!names.insert(spec.name).second)
-      return usage_error(path + ".function.name: " + quote(spec.name) + " occurs twice");
-    call.options.strict_tools = call.options.strict_tools || spec.strict;
-    call.tools.push_back(std::move(spec));
-  }
+  HADAL_TRY(call.tools, read_function_tools(fields));
+  call.options.strict_tools = std::any_of(call.tools.begin(), call.tools.end(),
+                                          [](const ToolSpec& tool) { return tool.strict; });
   return {};
 }
 

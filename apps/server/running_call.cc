@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <exception>
+#include <span>
 #include <utility>
 
 #include "server/openai_completion.h"
 
 namespace hadal::server {
 
+namespace {
+
+/// Tokens of an answer as the responses show them.
 std::vector<ScoredToken> scored_tokens(const Tokenizer& tokenizer,
                                        std::span<const AnswerToken> tokens) {
   std::vector<ScoredToken> scored;
@@ -20,6 +24,8 @@ std::vector<ScoredToken> scored_tokens(const Tokenizer& tokenizer,
   }
   return scored;
 }
+
+}  // namespace
 
 Result<std::unique_ptr<RunningCall>> RunningCall::prepare(const Session& session, Call call) {
   std::unique_ptr<RunningCall> running(new RunningCall(session, std::move(call)));

@@ -11,7 +11,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "engine/token_source.h"
@@ -88,9 +87,5 @@ class RunningCall {
   std::optional<Error> error_;
   TokenSource* source_ = nullptr;
 };
-
-/// Tokens of an answer as the responses show them.
-std::vector<ScoredToken> scored_tokens(const Tokenizer& tokenizer,
-                                       std::span<const AnswerToken> tokens);
 
 }  // namespace hadal::server

@@ -338,7 +338,10 @@ void Service::dispatch(Asked asked) {
 void Service::prepare(Asked& asked) {
   try {
     if (asked.exchange->gone()) return;
-    if (closing_) return answer_error(asked, unavailable("the server stops"));
+    if (closing_) {
+      asked.headers.emplace_back("retry-after", "30");
+      return answer_error(asked, unavailable("the server stops"));
+    }
     Status done;
     if (const Api* api = find_api(asked.route->endpoint)) {
       done = prepare_call(asked, *api);

@@ -26,11 +26,6 @@ bool TaskPool::add(std::function<void()> task) {
   return true;
 }
 
-size_t TaskPool::waiting() const {
-  const std::scoped_lock lock(mutex_);
-  return tasks_.size();
-}
-
 void TaskPool::loop() {
   for (;;) {
     std::function<void()> task;

@@ -19,7 +19,6 @@ class TaskPool {
 
   /// False: too many wait, and the task is not taken. A task must not throw.
   bool add(std::function<void()> task);
-  [[nodiscard]] size_t waiting() const;
   /// Runs what is queued to its end, and takes nothing more. By one thread.
   void stop();
 
@@ -27,7 +26,7 @@ class TaskPool {
   void loop();
 
   const size_t most_waiting_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable work_;
   std::deque<std::function<void()>> tasks_;
   bool stop_ = false;

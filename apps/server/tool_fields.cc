@@ -82,4 +82,37 @@ Result<ToolSpec> read_function(Fields& function) {
   return spec;
 }
 
+namespace {
+
+Result<ToolSpec> read_tool(const Json& value, const std::string& path) {
+  if (!value.is_object()) return wrong_type(path, "an object", value);
+  Fields tool(value, path);
+  HADAL_TRY(const std::string type, tool.text("type"));
+  if (type != "function" && !type.empty())
+    return usage_error(path + ".type: only \"function\" is supported, " + quote(type) +
+                       " was found");
+  HADAL_TRY(std::optional<Fields> function, tool.object("function"));
+  if (!function) return usage_error(path + ".function: is missing");
+  return read_function(*function);
+}
+
+}  // namespace
+
+Result<std::vector<ToolSpec>> read_function_tools(Fields& body) {
+  std::vector<ToolSpec> all;
+  const Json* tools = body.find("tools");
+  if (!tools) return all;
+  if (!tools->is_array()) return wrong_type("tools", "a list", *tools);
+  HADAL_TRY(check_limit(limit("tools"), static_cast<int64_t>(tools->size())));
+  std::set<std::string> names;
+  for (size_t i = 0; i < tools->size(); ++i) {
+    const std::string path = "tools[" + std::to_string(i) + "]";
+    HADAL_TRY(ToolSpec spec, read_tool((*tools)[i], path));
+    if (!names.insert(spec.name).second)
+      return usage_error(path + ".function.name: " + quote(spec.name) + " occurs twice");
+    all.push_back(std::move(spec));
+  }
+  return all;
+}
+
 }  // namespace hadal::server

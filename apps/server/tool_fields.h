@@ -2,6 +2,9 @@
 // have in common is read here; where a function stands in a tool is each API's own.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "server/call.h"
 #include "server/fields.h"
 
@@ -14,5 +17,9 @@ Result<std::string> read_function_name(Fields& function);
 /// rule: every object lists all of its properties as required and takes no others. Errors: kUsage
 /// with the path of the field.
 Result<ToolSpec> read_function(Fields& function);
+
+/// `tools` in the form [{"type": "function", "function": {…}}], each name once; empty where there
+/// are none. Errors: kUsage with the path of the field.
+Result<std::vector<ToolSpec>> read_function_tools(Fields& body);
 
 }  // namespace hadal::server

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from enum import Enum
 from typing import Any, ClassVar
 
 import anthropic
 from clients import KEY, Clients, of_message
 from harness import Server, wait_until
 from model_text import FORMATS, Call
-from pydantic import BaseModel, ConfigDict
-from stages import LONG_SYSTEM, Staged, roomy_model
+from stages import LONG_SYSTEM, Paint, Staged, roomy_model
 
 ASK: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 COLOURS = {"type": "string", "enum": ["red", "green"]}
@@ -29,17 +27,6 @@ MIX: Any = {
     "strict": True,
 }
 GET: Any = {"name": "get", "description": "gets", "input_schema": {"type": "object", "properties": {"k": {"type": "string"}}}}
-
-
-class Colour(str, Enum):
-    RED = "red"
-    GREEN = "green"
-
-
-class Paint(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    colour: Colour
-    glossy: bool
 
 
 class Real(Staged):

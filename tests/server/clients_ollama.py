@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from enum import Enum
 from typing import Any, ClassVar
 
 import ollama
 from clients import KEY, Clients
 from harness import Server, wait_until
 from model_text import FORMATS, Call
-from pydantic import BaseModel, ConfigDict
-from stages import LONG_SYSTEM, Staged, middle_model, roomy_model
+from stages import LONG_SYSTEM, Paint, Staged, middle_model, roomy_model
 
 ASK: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-class Colour(str, Enum):
-    RED = "red"
-    GREEN = "green"
-
-
-class Paint(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    colour: Colour
-    glossy: bool
 
 
 class Real(Staged):

@@ -7,21 +7,15 @@ import json
 import signal
 import threading
 import time
-from enum import Enum
 from typing import Any, ClassVar
 
 import openai
 from clients import KEY, Clients
 from harness import Server, wait_until
 from pydantic import BaseModel, ConfigDict
-from stages import LONG_SYSTEM, Staged, roomy_model
+from stages import LONG_SYSTEM, Colour, Staged, roomy_model
 
 ASK: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-class Colour(str, Enum):
-    RED = "red"
-    GREEN = "green"
 
 
 class Paint(BaseModel):

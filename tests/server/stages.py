@@ -6,11 +6,13 @@ import json
 import shutil
 import tempfile
 import unittest
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from clients import Clients, program
 from harness import GOLDEN, SMOLLM2, Server
+from pydantic import BaseModel, ConfigDict
 
 TINY = GOLDEN / "qwen3"
 CONTEXT = 32768
@@ -36,6 +38,19 @@ def middle_model(folder: Path) -> Path:
         token["content"] = names.get(token["id"], token["content"])
     (model / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
     return model
+
+
+class Colour(str, Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Paint(BaseModel):
+    """What structured answers are held to."""
+
+    model_config = ConfigDict(extra="forbid")
+    colour: Colour
+    glossy: bool
 
 
 class Staged(unittest.TestCase):

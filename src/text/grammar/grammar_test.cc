@@ -317,6 +317,20 @@ TEST_F(Grammars, WhatIsTooLargeIsRefusedBeforeItHurts) {
   EXPECT_EQ(ebnf(chain + "r8000 ::= \"b\"\n").find("crash"), std::string::npos);
 }
 
+TEST_F(Grammars, PropertiesThatMayBeLeftOutAreBounded) {
+  const auto refusal_of = [&](size_t optional) {
+    Json schema = {{"type", "object"}, {"additionalProperties", false}, {"required", {"kept"}}};
+    schema["properties"]["kept"] = {{"type", "null"}};
+    for (size_t i = 0; i < optional; ++i)
+      schema["properties"]["p" + std::to_string(i)] = {{"type", "null"}};
+    return schema_refusal(schema.dump());
+  };
+  EXPECT_EQ(refusal_of(grammar_limits::kOptionalMembers), "accepted");
+  EXPECT_NE(refusal_of(grammar_limits::kOptionalMembers + 1)
+                .find("an object has 513 properties that may be left out, at most 512"),
+            std::string::npos);
+}
+
 TEST_F(Grammars, TheCacheIsBounded) {
   for (size_t i = 0; i < 2 * grammar_limits::kCachedGrammars; ++i)
     ASSERT_TRUE(
