@@ -221,6 +221,11 @@ typedef struct hadal_router_attr {
 typedef struct hadal_experts_attr {
   float clamp;  /* of swiglu; 0: none */
   uint32_t fan; /* pairs of a token row: experts chosen for it (grouped_matmul, moe_combine) */
+  /* 1.1, of moe_experts and moe_sort: EXPERT names one of `of` experts, of which the E matrices
+   * here are [first, first + E); the others belong to other devices and add nothing. of = 0: all
+   * are here. */
+  uint32_t first;
+  uint32_t of;
 } hadal_experts_attr;
 
 typedef struct hadal_segment_attr {
@@ -408,10 +413,14 @@ typedef struct hadal_device_info {
   double bf16_flops_per_second; /* 1.1: the data sheet's; 0: unknown */
   uint32_t captures_graphs; /* 1.1: programs are captured: launching costs nothing per operator */
   uint32_t reserved[7];
+  uint32_t row_buckets[16]; /* 1.1: counts of token rows to which the host fills steps up,
+                               ascending, 0 ends them: a step of fewer rows gets rows of no sequence
+                               (row_seq -1, position 0), which write nothing and whose results
+                               nobody reads; of more rows than the last: none */
 } hadal_device_info;
 
 /* A form in which a chip takes weights: values of `dtype`, with a scale of scale_dtype for each
- * block of block_rows x block_cols values (0 columns: the whole row). */
+ * block of block_rows x block_cols values (0 columns: the whole row). In arrays: it cannot grow. */
 typedef struct hadal_weight_form {
   uint32_t size;
   uint32_t dtype;
@@ -441,6 +450,61 @@ typedef struct hadal_plane_desc {
   int64_t slots;  /* of a block */
   int64_t width;  /* numbers of a slot */
 } hadal_plane_desc;
+
+/* Optional: a second queue beside the first, so that copies go on while operators run. A queue that
+ * waits for an event goes on when the work that stood before record() is done. */
+typedef struct hadal_event hadal_event;
+typedef struct hadal_events_table {
+  uint32_t size;
+  uint32_t queues; /* how many queues of a device may be in use at once, at least 2 */
+  hadal_status (*create)(hadal_device*, hadal_event** out, hadal_error*);
+  void (*destroy)(hadal_event*); /* ordered behind the waits that were queued before it */
+  hadal_status (*record)(hadal_event*, hadal_queue*, hadal_error*);
+  hadal_status (*wait)(hadal_event*, hadal_queue*, hadal_error*); /* of any device of the chip */
+  /* Host memory from which copies are fastest; may be NULL. */
+  hadal_status (*pinned_alloc)(hadal_device*, uint64_t bytes, void** out, hadal_error*);
+  void (*pinned_free)(hadal_device*, void*);
+  /* From a memory of another device of the chip, on the queue of the target; may be NULL. */
+  hadal_status (*peer_copy)(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
+                            uint64_t from_offset, uint64_t bytes, hadal_error*);
+} hadal_events_table;
+
+/* Optional: sums and exchanges between the devices that run one model in parts. All are queued and
+ * are called by every rank in the same order; counts are of fp32 numbers; sums are made in the
+ * ascending order of the ranks, so that every rank has the same bits. A chip with this table takes
+ * all_reduce in its tapes; without it the host cuts the tape there and sums itself. */
+typedef struct hadal_comm hadal_comm;
+typedef struct hadal_comm_id {
+  uint8_t bytes[128]; /* made by one rank, brought to the others by the host */
+} hadal_comm_id;
+typedef struct hadal_comm_table {
+  uint32_t size;
+  uint32_t reserved;
+  hadal_status (*create_id)(hadal_device*, hadal_comm_id* out, hadal_error*);
+  /* Returns when every rank has called it. Operators of the device that need a communicator use
+   * the one that was made last. */
+  hadal_status (*init)(hadal_device*, const hadal_comm_id*, int32_t rank, int32_t ranks,
+                       hadal_comm** out, hadal_error*);
+  void (*destroy)(hadal_comm*);
+  hadal_status (*all_reduce)(hadal_comm*, hadal_queue*, hadal_memory*, uint64_t offset,
+                             uint64_t count, hadal_error*);
+  /* `count` numbers of each rank, one rank after another at `to`. */
+  hadal_status (*all_gather)(hadal_comm*, hadal_queue*, hadal_memory* to, uint64_t to_offset,
+                             hadal_memory* from, uint64_t from_offset, uint64_t count,
+                             hadal_error*);
+  /* Of ranks x count numbers of every rank, the sums of this rank's `count`. */
+  hadal_status (*reduce_scatter)(hadal_comm*, hadal_queue*, hadal_memory* to, uint64_t to_offset,
+                                 hadal_memory* from, uint64_t from_offset, uint64_t count,
+                                 hadal_error*);
+  /* `count` numbers to and from every rank. */
+  hadal_status (*all_to_all)(hadal_comm*, hadal_queue*, hadal_memory* to, uint64_t to_offset,
+                             hadal_memory* from, uint64_t from_offset, uint64_t count,
+                             hadal_error*);
+  hadal_status (*send)(hadal_comm*, hadal_queue*, int32_t to_rank, hadal_memory* from,
+                       uint64_t offset, uint64_t bytes, hadal_error*);
+  hadal_status (*recv)(hadal_comm*, hadal_queue*, int32_t from_rank, hadal_memory* to,
+                       uint64_t offset, uint64_t bytes, hadal_error*);
+} hadal_comm_table;
 
 typedef struct hadal_op_answer {
   uint32_t size;
@@ -540,8 +604,8 @@ typedef struct hadal_chip {
    * Absent: slots x width numbers side by side. */
   hadal_status (*plane_bytes)(hadal_device*, const hadal_plane_desc*, uint64_t* block_bytes,
                               hadal_error*);
-  const void* events; /* reserved: NULL */
-  const void* comm;   /* reserved: NULL */
+  const hadal_events_table* events; /* NULL: absent */
+  const hadal_comm_table* comm;     /* NULL: absent */
 } hadal_chip;
 
 /* The one exported symbol of a plug-in. `abi`: the host's; out->size: what the host knows.

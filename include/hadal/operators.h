@@ -88,6 +88,7 @@ typedef enum hadal_op_id {
   HADAL_OP_INDEX_BLOCKS = 25,
   HADAL_OP_ENGRAM_GATE = 26,
   HADAL_OP_LORA_ADD = 27,
+  HADAL_OP_ALL_REDUCE = 28,
   HADAL_OP_ID_FORCE_32BIT = 0x7fffffff
 } hadal_op_id;
 
@@ -415,6 +416,12 @@ typedef enum hadal_operands_LORA_ADD {
   HADAL_LORA_ADD_OUT = 5, /* inout, [M, N], F32, the matmul's result */
   HADAL_LORA_ADD_OPERANDS = 6
 } hadal_operands_LORA_ADD;
+
+/* x <- the sum of the x of all ranks */
+typedef enum hadal_operands_ALL_REDUCE {
+  HADAL_ALL_REDUCE_X = 0, /* inout, [M, n], F32, contiguous */
+  HADAL_ALL_REDUCE_OPERANDS = 1
+} hadal_operands_ALL_REDUCE;
 
 #ifdef __cplusplus
 }

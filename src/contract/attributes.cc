@@ -148,8 +148,25 @@ std::string check_moe_combine(const hadal_op& op, const hadal_tensor* t) {
   return check_fan(op.attr.experts, &out, out, t[HADAL_MOE_COMBINE_X]);
 }
 
-std::string check_moe_experts(const hadal_op& op, const hadal_tensor*) {
-  return check_clamp(op.attr.experts.clamp);
+/// `count` experts from `first` on are here, of `of`.
+std::string check_range(const hadal_experts_attr& a, int64_t count) {
+  if (a.of == 0) return a.first == 0 ? "" : "first goes with of";
+  return int64_t{a.first} + count <= int64_t{a.of} ? ""
+                                                   : "first + the experts here is more than of";
+}
+
+std::string check_moe_sort(const hadal_op& op, const hadal_tensor* t) {
+  return check_range(op.attr.experts, t[HADAL_MOE_SORT_OFFSET].extents[0] - 1);
+}
+
+std::string check_moe_experts(const hadal_op& op, const hadal_tensor* t) {
+  if (std::string why = check_clamp(op.attr.experts.clamp); !why.empty()) return why;
+  return check_range(op.attr.experts, t[HADAL_MOE_EXPERTS_GATE].extents[0]);
+}
+
+std::string check_all_reduce(const hadal_op&, const hadal_tensor* t) {
+  const hadal_tensor& x = t[HADAL_ALL_REDUCE_X];
+  return x.strides[0] == x.extents[1] * x.strides[1] ? "" : "x must be contiguous";
 }
 
 std::string check_mla(const hadal_op& op, const hadal_tensor*) {
@@ -180,6 +197,7 @@ constexpr Rule kRules[] = {
     {HADAL_OP_GATHER_ROWS, check_gather_rows},
     {HADAL_OP_SAMPLE, check_sample},
     {HADAL_OP_ROUTER, check_router},
+    {HADAL_OP_MOE_SORT, check_moe_sort},
     {HADAL_OP_GROUPED_MATMUL, check_grouped_matmul},
     {HADAL_OP_MOE_COMBINE, check_moe_combine},
     {HADAL_OP_MOE_EXPERTS, check_moe_experts},
@@ -191,6 +209,7 @@ constexpr Rule kRules[] = {
     {HADAL_OP_HC_PRE, check_hc_pre},
     {HADAL_OP_HC_POST, check_hc_post},
     {HADAL_OP_ENGRAM_GATE, check_engram_gate},
+    {HADAL_OP_ALL_REDUCE, check_all_reduce},
 };
 
 }  // namespace

@@ -14,8 +14,8 @@ void Ops::lower_gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Ten
 }
 
 void Ops::lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up,
-                            Tensor down, Tensor out, double clamp, std::optional<Tensor> shared,
-                            std::optional<Tensor> add) {
+                            Tensor down, Tensor out, const hadal_experts_attr& experts,
+                            std::optional<Tensor> shared, std::optional<Tensor> add) {
   Scratch scratch(*this);
   const auto dim = static_cast<hadal_dim>(x.row_dim);
   const int64_t pairs = x.extents[0] * expert.extents[1], width = gate.extents[1];
@@ -25,15 +25,17 @@ void Ops::lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate,
                row_weight = scratch.make(HADAL_F32, dim, {pairs}),
                hidden = scratch.make(HADAL_F32, dim, {pairs, width}),
                y = scratch.make(HADAL_F32, dim, {pairs, out.extents[1]});
-  hadal_attributes attr{};
+  hadal_attributes attr{}, sort{};
   attr.experts.fan = static_cast<uint32_t>(expert.extents[1]);
-  emit(HADAL_OP_MOE_SORT, {expert, weight, order, place, offset, row_weight});
+  sort.experts.first = experts.first;
+  sort.experts.of = experts.of;
+  emit(HADAL_OP_MOE_SORT, {expert, weight, order, place, offset, row_weight}, sort);
   {
     Scratch inner(*this);
     const Tensor u = inner.make(HADAL_F32, dim, {pairs, width});
     emit(HADAL_OP_GROUPED_MATMUL, {x, gate, offset, order, hidden}, attr);
     emit(HADAL_OP_GROUPED_MATMUL, {x, up, offset, order, u}, attr);
-    swiglu(hidden, u, hidden, clamp, row_weight);
+    swiglu(hidden, u, hidden, static_cast<double>(experts.clamp), row_weight);
   }
   emit(HADAL_OP_GROUPED_MATMUL, {hidden, down, offset, std::nullopt, y}, attr);
   emit(HADAL_OP_MOE_COMBINE, {y, place, shared, add, out}, attr);

@@ -150,13 +150,18 @@ void Ops::router(Tensor logits, std::optional<Tensor> bias, const Router& how, T
 
 void Ops::moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
                       Tensor out, double clamp, std::optional<Tensor> shared,
-                      std::optional<Tensor> add) {
+                      std::optional<Tensor> add, const ExpertRange& range) {
   hadal_attributes attr{};
-  attr.experts.clamp = static_cast<float>(clamp);
-  attr.experts.fan = static_cast<uint32_t>(expert.extents[1]);
+  attr.experts = {.clamp = static_cast<float>(clamp),
+                  .fan = static_cast<uint32_t>(expert.extents[1]),
+                  .first = static_cast<uint32_t>(range.first),
+                  .of = static_cast<uint32_t>(range.of)};
+  const Region around = region_;
+  enter({.part = Region::Part::kExperts, .layer = around.layer});
   if (!emit_if_taken(HADAL_OP_MOE_EXPERTS, {x, expert, weight, gate, up, down, shared, add, out},
                      attr))
-    lower_moe_experts(x, expert, weight, gate, up, down, out, clamp, shared, add);
+    lower_moe_experts(x, expert, weight, gate, up, down, out, attr.experts, shared, add);
+  enter(around);
 }
 
 void Ops::latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
@@ -299,6 +304,24 @@ void Ops::gather_tail_rows(Tensor x, Tensor out) {
 
 void Ops::gather_logit_rows(Tensor x, Tensor out) {
   emit(HADAL_OP_GATHER_ROWS, {x, inputs_.logit_row, out});
+}
+
+void Ops::all_reduce(Tensor x) {
+  if (ranks_ > 1) emit(HADAL_OP_ALL_REDUCE, {x});
+}
+
+void Ops::sum_of_ranks(Tensor out, std::optional<Tensor> add, const MakePart& make) {
+  if (ranks_ == 1) return make(out, add);
+  if (!add) {
+    make(out, std::nullopt);
+    return all_reduce(out);
+  }
+  HADAL_CHECK(add->space == out.space && add->offset == out.offset);
+  Scratch scratch(*this);
+  const Tensor part = scratch.like(out);
+  make(part, std::nullopt);
+  all_reduce(part);
+  this->add(out, part);
 }
 
 void Ops::sample() {

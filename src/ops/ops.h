@@ -86,6 +86,12 @@ struct Matrix {
   const AdapterBank* adapters;  ///< null: none
 };
 
+/// Of a model whose experts lie on several devices, those of this one: from `first` on, of `of`.
+struct ExpertRange {
+  int64_t first = 0;
+  int64_t of = 0;  ///< 0: all are here
+};
+
 /// What `sample` reads and reports beside the logits and the token.
 struct SampleForm {
   bool mask = false;  ///< only tokens whose bits of the step's mask are set
@@ -94,16 +100,26 @@ struct SampleForm {
 
 class Ops {
  public:
-  Ops(Sink& sink, const StepLayout& inputs, TakesOptional takes, SampleForm sample = {})
-      : sink_(sink), inputs_(inputs), takes_(std::move(takes)), sample_(sample) {}
+  /// ranks: how many devices run the model, each its part.
+  Ops(Sink& sink, const StepLayout& inputs, TakesOptional takes, SampleForm sample = {},
+      int64_t ranks = 1)
+      : sink_(sink), inputs_(inputs), takes_(std::move(takes)), sample_(sample), ranks_(ranks) {}
   Ops(const Ops&) = delete;
   Ops& operator=(const Ops&) = delete;
 
   /// The named step inputs and outputs.
   [[nodiscard]] const StepLayout& inputs() const { return inputs_; }
 
+  [[nodiscard]] int64_t ranks() const { return ranks_; }
+
   /// The most scratch that was in use at once: exact, since scratch is a stack.
   [[nodiscard]] uint64_t scratch_bytes() const { return scratch_high_; }
+
+  /// Where a pass begins.
+  void begin(Region::Part part) { enter({.part = part, .layer = -1}); }
+  /// What follows belongs to layer `i`, or to what comes behind the layers.
+  void begin_layer(int64_t i) { enter({.part = Region::Part::kLayer, .layer = i}); }
+  void begin_head() { enter({.part = Region::Part::kHead, .layer = -1}); }
 
   /// The banks of adapters that were added to something.
   [[nodiscard]] const std::set<const AdapterBank*>& adapters_used() const { return adapters_; }
@@ -144,7 +160,7 @@ class Ops {
   /// gate and up [E, n, d], down [E, d, n]
   void moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up, Tensor down,
                    Tensor out, double clamp = 0, std::optional<Tensor> shared = {},
-                   std::optional<Tensor> add = {});
+                   std::optional<Tensor> add = {}, const ExpertRange& range = {});
   /// out = softmax(scale [q; tail] entriesᵀ) entries[…, : Dv].   q [T, H, D], tail [T, H, Dr], out
   /// [T, H, Dv]
   void latent_attention(Tensor q, std::optional<Tensor> tail, const LatentSegment& segment,
@@ -193,12 +209,22 @@ class Ops {
   void gather_tail_rows(Tensor x, Tensor out);
   /// out[r] = x[logit_row[r]].   x [U, n], out [R, n]
   void gather_logit_rows(Tensor x, Tensor out);
+  /// x <- the sum of the x of all ranks; nothing with one rank.   x [M, n]
+  void all_reduce(Tensor x);
+  /// out = the sum of what make(to, add) writes on every rank (+ add). With one rank make adds
+  /// `add` itself; else it is asked for its part alone, and `add` must be the memory of `out`.
+  using MakePart = std::function<void(Tensor to, std::optional<Tensor> add)>;
+  void sum_of_ranks(Tensor out, std::optional<Tensor> add, const MakePart& make);
   /// Samples from the step output `logits` into the step outputs sampled, logprob, top_token,
   /// top_logprob; nothing where the chip declines that.
   void sample();
 
  private:
   friend class Scratch;
+  void enter(const Region& region) {
+    region_ = region;
+    sink_.enter(region);
+  }
   void emit(uint32_t id, std::initializer_list<std::optional<Tensor>> operands,
             const hadal_attributes& attr = {});
   /// The same for one that a chip need not take: false, and nothing done, if it does not.
@@ -222,8 +248,8 @@ class Ops {
   void lora_add(Tensor x, const AdapterBank* adapters, Tensor out);
   void lower_gated_matmul(Tensor x, const Matrix& gate, const Matrix& up, Tensor out, double clamp);
   void lower_moe_experts(Tensor x, Tensor expert, Tensor weight, Tensor gate, Tensor up,
-                         Tensor down, Tensor out, double clamp, std::optional<Tensor> shared,
-                         std::optional<Tensor> add);
+                         Tensor down, Tensor out, const hadal_experts_attr& experts,
+                         std::optional<Tensor> shared, std::optional<Tensor> add);
   void lower_mla_attention(Tensor q_nope, Tensor q_rope, Tensor w_uk, Tensor w_uv,
                            const LatentSegment& segment, double scale, Tensor out);
 
@@ -231,6 +257,8 @@ class Ops {
   const StepLayout& inputs_;
   TakesOptional takes_;
   SampleForm sample_;
+  int64_t ranks_;
+  Region region_;
   uint64_t scratch_top_ = 0;
   uint64_t scratch_high_ = 0;
   uint64_t emitted_ = 0;

@@ -17,11 +17,21 @@
 
 namespace hadal {
 
+/// The part of a model that operators belong to, for who places them on devices. What a draft does
+/// is the head's, but for its experts.
+struct Region {
+  enum class Part { kEmbedding, kLayer, kExperts, kHead };
+  Part part = Part::kEmbedding;
+  int64_t layer = -1;  ///< of kLayer and kExperts; -1: a draft's
+};
+
 /// Receives one operator after another, in program order. tensors[i] belongs to operand i; absent
 /// ones have space NONE.
 class Sink {
  public:
   virtual ~Sink() = default;
+  /// What follows belongs to another part of the model.
+  virtual void enter(const Region& /*region*/) {}
   virtual void op(const hadal_op& op, std::span<const Tensor> tensors) = 0;
   /// The scratch bytes [begin, end), used by the last `ops_in_scope` operators, are dead from here
   /// on.
@@ -60,6 +70,8 @@ struct StepCost {
   std::map<std::string, std::set<std::string>> classes;  ///< class of numerics -> operators
   double flops = 0, bytes = 0;
   uint64_t scratch_bytes = 0, workspace_bytes = 0;
+  /// Of another device: what both do together.
+  StepCost& operator+=(const StepCost& other);
 };
 
 /// Touches no data: adds up cost and asks the chip what it takes.

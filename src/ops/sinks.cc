@@ -2,8 +2,8 @@
 #include <array>
 #include <cstring>
 
+#include "contract/cost.h"
 #include "contract/operators.h"
-#include "ops/cost.h"
 #include "ops/sink.h"
 
 namespace hadal {
@@ -62,13 +62,14 @@ void TapeSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
 }
 
 void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
-  const OpCost own = op_cost(op, tensors, rows_, context_);
+  const contract::OpCost own = contract::op_cost(op, tensors, rows_, context_);
   StepCost::OpTotal& total = cost_.ops[contract::op_name(op.id)];
   ++total.count;
   total.flops += own.flops;
   total.bytes += own.bytes;
   cost_.flops += own.flops;
   cost_.bytes += own.bytes;
+  if (op.id == HADAL_OP_ALL_REDUCE) return;  // the host's, where the chip declines it
   const OpSupport support = device_.query(op, tensors, limits_.data());
   if (support.supported) {
     cost_.classes[support.numerics.name()].insert(contract::op_name(op.id));
@@ -76,6 +77,23 @@ void CostSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
     return;
   }
   cost_.declined.emplace(contract::describe(op, tensors.data()), support.reason);
+}
+
+StepCost& StepCost::operator+=(const StepCost& other) {
+  for (const auto& [name, total] : other.ops) {
+    OpTotal& own = ops[name];
+    own.count += total.count;
+    own.flops += total.flops;
+    own.bytes += total.bytes;
+  }
+  declined.insert(other.declined.begin(), other.declined.end());
+  for (const auto& [name, operators] : other.classes)
+    classes[name].insert(operators.begin(), operators.end());
+  flops += other.flops;
+  bytes += other.bytes;
+  scratch_bytes = std::max(scratch_bytes, other.scratch_bytes);
+  workspace_bytes += other.workspace_bytes;
+  return *this;
 }
 
 void EagerSink::op(const hadal_op& op, std::span<const Tensor> tensors) {

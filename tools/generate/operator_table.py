@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OPERATORS = ROOT / "include/hadal/operators.inc"
 DTYPES = ROOT / "include/hadal/dtypes.inc"
-COSTS = ROOT / "src/ops/operator_costs.inc"
+COSTS = ROOT / "src/contract/operator_costs.inc"
 
 
 def comments(path: Path) -> list[str]:

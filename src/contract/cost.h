@@ -1,12 +1,14 @@
-// Cost of an operator: FLOPs and bytes, from the expressions in operator_costs.inc.
+// Cost of an operator: FLOPs and bytes, from the expressions in operator_costs.inc. The planner,
+// the bench and the kit's level `speed` count alike.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <span>
 
-#include "ops/tensor.h"
+#include "hadal/chip.h"
 
-namespace hadal {
+namespace hadal::contract {
 
 /// The numbers that HADAL_OP_COST expressions are written over.
 struct OpShape {
@@ -24,7 +26,7 @@ struct OpCost {
 };
 
 /// rows: this step's row counts by hadal_dim; context: positions that attention reads.
-OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors,
+OpCost op_cost(const hadal_op& op, std::span<const hadal_tensor> tensors,
                const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context);
 
-}  // namespace hadal
+}  // namespace hadal::contract

@@ -1,4 +1,4 @@
-#include "ops/cost.h"
+#include "contract/cost.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include "base/dtype.h"
 #include "contract/operators.h"
 
-namespace hadal {
+namespace hadal::contract {
 namespace {
 
 /// The part of `experts` that `pairs` random choices touch.
@@ -15,11 +15,11 @@ double touched(double pairs, double experts) { return 1.0 - std::pow(1.0 - 1.0 /
 using Rows = std::array<int64_t, HADAL_DIM_COUNT>;
 
 /// Adds what the operands outside the cache hold to `s`.
-void add_operands(OpShape& s, const hadal_op& op, std::span<const Tensor> tensors,
+void add_operands(OpShape& s, const hadal_op& op, std::span<const hadal_tensor> tensors,
                   const Rows& rows) {
   const auto count = static_cast<uint32_t>(tensors.size());
   for (uint32_t i = 0; i < count; ++i) {
-    const Tensor& t = tensors[i];
+    const hadal_tensor& t = tensors[i];
     if (t.space == HADAL_SPACE_NONE || t.space == HADAL_SPACE_PLANE) continue;
     double values = static_cast<double>(rows[t.row_dim]);
     for (uint32_t d = 0; d < t.rank; ++d) values *= static_cast<double>(t.extents[d]);
@@ -34,39 +34,39 @@ void add_operands(OpShape& s, const hadal_op& op, std::span<const Tensor> tensor
 }
 
 /// Adds a cache's bytes: each sequence's is read once a step.
-void add_cache(OpShape& s, const Tensor& plane, const Rows& rows, double entries) {
+void add_cache(OpShape& s, const hadal_tensor& plane, const Rows& rows, double entries) {
   const double slot = static_cast<double>(plane.strides[0]) / static_cast<double>(plane.extents[1]);
   s.io_bytes += static_cast<double>(rows[HADAL_DIM_S]) * entries * slot;
 }
 
-void add_segments(OpShape& s, const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,
-                  double context) {
+void add_segments(OpShape& s, const hadal_op& op, std::span<const hadal_tensor> tensors,
+                  const Rows& rows, double context) {
   s.c = 0;
   for (const int i : {0, 1}) {
-    const contract::SegmentOperands& operands = contract::kLatentSegments[i];
-    if (!contract::present(tensors[operands.plane])) continue;
+    const SegmentOperands& operands = kLatentSegments[i];
+    if (!present(tensors[operands.plane])) continue;
     const hadal_segment_attr& segment = op.attr.latent.segments[i];
     double entries = context / segment.ratio;
     if (segment.window != 0) entries = std::min(entries, static_cast<double>(segment.window));
-    const Tensor& list = tensors[operands.list];
-    if (contract::present(list)) entries = std::min(entries, static_cast<double>(list.extents[1]));
+    const hadal_tensor& list = tensors[operands.list];
+    if (present(list)) entries = std::min(entries, static_cast<double>(list.extents[1]));
     s.c += entries;
     add_cache(s, tensors[operands.plane], rows, entries);
   }
 }
 
 /// A row goes through R · K numbers of A and N · R of B; of E adapters, a sequence uses one.
-void shape_lora(OpShape& s, const Tensor& a, const Tensor& b, const Rows& rows) {
+void shape_lora(OpShape& s, const hadal_tensor& a, const hadal_tensor& b, const Rows& rows) {
   s.n = static_cast<double>(a.extents[1]);
   s.k = static_cast<double>(a.extents[2] + b.extents[1]);
   s.w_bytes *= touched(static_cast<double>(rows[HADAL_DIM_S]), static_cast<double>(a.extents[0]));
 }
 
-OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows& rows,
+OpShape shape_of(const hadal_op& op, std::span<const hadal_tensor> tensors, const Rows& rows,
                  double context) {
   OpShape s;
   add_operands(s, op, tensors, rows);
-  const Tensor& x = tensors[0];
+  const hadal_tensor& x = tensors[0];
   s.m = static_cast<double>(x.extents[0] * rows[x.row_dim]);
   s.n = 1;
   for (uint32_t d = 1; d < x.rank; ++d) s.n *= static_cast<double>(x.extents[d]);
@@ -77,14 +77,15 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows
   switch (op.id) {
     case HADAL_OP_MATMUL:
     case HADAL_OP_GATED_MATMUL: {
-      const Tensor& w = tensors[1];
+      const hadal_tensor& w = tensors[1];
       s.k = static_cast<double>(w.extents[w.rank - 1]);
       s.n = static_cast<double>(w.extents[w.rank - 2]) *
             (w.rank == 3 ? static_cast<double>(w.extents[0]) : 1.0);
       break;
     }
     case HADAL_OP_GROUPED_MATMUL: {
-      const Tensor &w = tensors[HADAL_GROUPED_MATMUL_W], &out = tensors[HADAL_GROUPED_MATMUL_OUT];
+      const hadal_tensor &w = tensors[HADAL_GROUPED_MATMUL_W],
+                         &out = tensors[HADAL_GROUPED_MATMUL_OUT];
       s.m = static_cast<double>(out.extents[0] * rows[out.row_dim]);
       s.n = static_cast<double>(w.extents[1]);
       s.k = static_cast<double>(w.extents[2]);
@@ -95,8 +96,10 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows
       shape_lora(s, tensors[HADAL_LORA_ADD_A], tensors[HADAL_LORA_ADD_B], rows);
       break;
     case HADAL_OP_MOE_EXPERTS: {
-      const Tensor& w = tensors[HADAL_MOE_EXPERTS_GATE];
+      const hadal_tensor& w = tensors[HADAL_MOE_EXPERTS_GATE];
       s.m *= static_cast<double>(op.attr.experts.fan);
+      if (op.attr.experts.of > 0)  // the part of the pairs that is here, by chance
+        s.m *= static_cast<double>(w.extents[0]) / static_cast<double>(op.attr.experts.of);
       s.n = static_cast<double>(w.extents[1]);
       s.k = static_cast<double>(w.extents[2]);
       s.w_bytes *= touched(s.m, static_cast<double>(w.extents[0]));
@@ -140,18 +143,18 @@ OpShape shape_of(const hadal_op& op, std::span<const Tensor> tensors, const Rows
 
 }  // namespace
 
-OpCost op_cost(const hadal_op& op, std::span<const Tensor> tensors,
+OpCost op_cost(const hadal_op& op, std::span<const hadal_tensor> tensors,
                const std::array<int64_t, HADAL_DIM_COUNT>& rows, double context) {
   const OpShape s = shape_of(op, tensors, rows, context);
   switch (op.id) {
 #define HADAL_OP_COST(name, flops, bytes) \
   case HADAL_OP_##name:                   \
     return {static_cast<double>(flops), static_cast<double>(bytes)};
-#include "ops/operator_costs.inc"
+#include "contract/operator_costs.inc"
 #undef HADAL_OP_COST
     default:
       return {};
   }
 }
 
-}  // namespace hadal
+}  // namespace hadal::contract
