@@ -3,6 +3,7 @@
 #include "chip.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -49,9 +50,35 @@ hadal_status check_options(const std::string& name, const char* kernels, int32_t
     return report(
         error, HADAL_UNSUPPORTED,
         name + " has the kernel table \"" + kernels + "\", not \"" + options.kernels + "\"");
-  if (options.option_count > 0)
-    return report(error, HADAL_INVALID,
-                  name + " has no options, so not \"" + options.option_names[0] + "\"");
+  return HADAL_OK;
+}
+
+/// A device that failed with the option stays-away did: it does not come back in this process.
+std::atomic<bool>& gone() {
+  static std::atomic<bool> is_gone{false};
+  return is_gone;
+}
+
+/// What a test asks of the device: less memory, a failure, and that it stays away after that.
+hadal_status take_options(Device& device, const std::string& name,
+                          const hadal_device_options& options, hadal_error* error) {
+  device.memory = memory_total();
+  for (uint32_t i = 0; i < options.option_count; ++i) {
+    const std::string option = options.option_names[i];
+    const int64_t value = std::atoll(options.option_values[i]);
+    if (option == "memory-mib") {
+      device.memory = static_cast<uint64_t>(value) << 20;
+    } else if (option == "fail-at-run") {
+      device.runs_left = value;
+    } else if (option == "stays-away") {
+      if (gone()) return report(error, HADAL_DEVICE_FAILED, name + " does not answer");
+      device.stays_away = true;
+    } else {
+      return report(
+          error, HADAL_INVALID,
+          name + " has the options memory-mib, fail-at-run and stays-away, not \"" + option + "\"");
+    }
+  }
   return HADAL_OK;
 }
 
@@ -67,6 +94,9 @@ hadal_status device_open(hadal_chip* chip, int32_t index, const hadal_device_opt
       return s;
     auto device = std::make_unique<Device>();
     device->kind = kind;
+    if (const hadal_status s = take_options(*device, name, contract::read_sized(options), error);
+        s != HADAL_OK)
+      return s;
     if (host.log)
       host.log(host.context, HADAL_LOG_INFO,
                (name + ": device 0 opened, with memory of its own and a worker a queue").c_str());
@@ -90,8 +120,9 @@ hadal_status device_info(hadal_device* device, hadal_device_info* out) {
     put(info.name, std::string(chip_name(kind)) + " (stand-in for an accelerator)");
     put(info.kernels, kernels_name(kind));
     put(info.all_kernels, kernels_name(kind));
-    info.memory_total = memory_total();
-    info.memory_free = available_memory();
+    const Device& own = *device_of(device);
+    info.memory_total = own.memory;
+    info.memory_free = std::min(available_memory(), own.memory - own.used);
     info.row_invariant = kind == Kind::kHalf ? 1 : 0;
     info.alignment = kAlignment;
     info.kernels_version = 1;
@@ -207,7 +238,15 @@ hadal_status op_run(hadal_queue* queue, const hadal_tape* given_tape, uint32_t f
     const hadal_tape tape = contract::read_sized(given_tape);
     const hadal_step step = contract::read_sized(given_step);
     if (const hadal_status s = check_step(tape, first, count, step, error); s != HADAL_OK) return s;
-    const Kind kind = queue_of(queue)->device().kind;
+    Device& device = queue_of(queue)->device();
+    const Kind kind = device.kind;
+    const bool of_a_model = count > 1;  // the host's self-test runs operators one by one
+    if (device.runs_left == 0 && of_a_model) {
+      device.has_failed = true;
+      if (device.stays_away) gone() = true;
+    }
+    if (device.has_failed) return report(error, HADAL_DEVICE_FAILED, kFellOff);
+    if (device.runs_left > 0 && of_a_model) --device.runs_left;
     std::vector<Launch> launches(count);
     for (uint32_t i = 0; i < count; ++i)
       if (const hadal_status s =

@@ -37,8 +37,9 @@ hadal_status no_memory(hadal_error* error, uint64_t bytes) {
 hadal_status mem_alloc(hadal_device* device, uint64_t bytes, hadal_memory** out,
                        hadal_error* error) try {
   *out = nullptr;
-  if (bytes > memory_total()) return no_memory(error, bytes);
   const uint64_t size = std::max(bytes, kAlignment);
+  Device& from = *device_of(device);
+  if (size > from.memory || from.used.load() > from.memory - size) return no_memory(error, bytes);
   auto m = std::make_shared<Memory>();
   void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -46,6 +47,7 @@ hadal_status mem_alloc(hadal_device* device, uint64_t bytes, hadal_memory** out,
   m->data = static_cast<std::byte*>(data);
   m->bytes = size;
   m->owned = true;
+  from.used += size;
   m->device = device_of(device);
   std::memset(data, 0xff, std::min(size, kPoisoned));
   *out = handle_of(std::move(m));
@@ -152,7 +154,9 @@ hadal_status fill(hadal_queue* queue, hadal_memory* to, uint64_t offset, uint64_
 }  // namespace
 
 Memory::~Memory() {
-  if (owned) ::munmap(data, bytes);
+  if (!owned) return;
+  ::munmap(data, bytes);
+  device->used -= bytes;
 }
 
 // Every queue holds a share: the last one to come by lets go.

@@ -2,6 +2,8 @@
 // Inside it is a host_chip::Memory, so that operators of chips/ref can be compiled in.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -15,6 +17,11 @@ class Queue;
 struct Device {
   Kind kind = Kind::kHalf;
   std::vector<Queue*> queues;
+  uint64_t memory = 0;                  ///< bytes that it has
+  std::atomic<uint64_t> used{0};        ///< of them
+  int64_t runs_left = -1;               ///< until it fails; -1: it does not
+  bool stays_away = false;              ///< and cannot be opened again
+  std::atomic<bool> has_failed{false};  ///< it has failed: nothing works on it any more
 
   /// Lets `dead` go behind the work that is queued on any queue now.
   void release(std::shared_ptr<void> dead) noexcept;

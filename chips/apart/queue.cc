@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "contract/report.h"
+#include "memory.h"
 
 namespace hadal::apart {
 
@@ -40,6 +41,7 @@ void Queue::wait() {
 hadal_status Queue::sync(hadal_error* error) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return commands_.empty() && !busy_; });
+  if (device_.has_failed) return contract::report(error, HADAL_DEVICE_FAILED, kFellOff);
   const hadal_status status = std::exchange(status_, HADAL_OK);
   return status == HADAL_OK ? HADAL_OK : contract::report(error, status, error_.text);
 }
@@ -52,7 +54,7 @@ void Queue::work_off() {
     Command command = std::move(commands_.front());
     commands_.pop_front();
     busy_ = true;
-    if (status_ != HADAL_OK) command.work = nullptr;
+    if (status_ != HADAL_OK || device_.has_failed) command.work = nullptr;
     lock.unlock();
     run(std::move(command));
     lock.lock();

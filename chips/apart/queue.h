@@ -18,6 +18,9 @@ namespace hadal::apart {
 
 struct Device;
 
+/// What a device that fails on purpose says.
+constexpr const char* kFellOff = "the device fell off the bus (--chip-option fail-at-run)";
+
 class Queue {
  public:
   using Work = std::function<hadal_status(hadal_error*)>;

@@ -103,18 +103,21 @@ hadal_status moe_sort(const Call& call) {
   const auto& expert = call[HADAL_MOE_SORT_EXPERT];
   const int64_t pairs = expert.extents[0] * expert.extents[1], k = expert.extents[1];
   const int64_t experts = call[HADAL_MOE_SORT_OFFSET].extents[0] - 1;
+  const hadal_experts_attr& a = call.op->attr.experts;
+  const int64_t first = a.first, all = a.of != 0 ? int64_t{a.of} : experts;
   const auto at = [&](int64_t pair) { return expert.row<int32_t>(pair / k)[pair % k]; };
   const auto put = [&](int operand, int64_t i, int64_t value) {
     *call[static_cast<size_t>(operand)].row<int32_t>(i) = static_cast<int32_t>(value);
   };
   for (int64_t pair = 0; pair < pairs; ++pair)
-    if (at(pair) < 0 || at(pair) >= experts)
-      return call.outside(HADAL_MOE_SORT_EXPERT, pair, at(pair), experts);
+    if (at(pair) < 0 || at(pair) >= all)
+      return call.outside(HADAL_MOE_SORT_EXPERT, pair, at(pair), all);
+  for (int64_t pair = 0; pair < pairs; ++pair) put(HADAL_MOE_SORT_PLACE, pair, -1);
   int64_t next = 0;
   for (int64_t e = 0; e < experts; ++e) {
     put(HADAL_MOE_SORT_OFFSET, e, next);
     for (int64_t pair = 0; pair < pairs; ++pair) {
-      if (at(pair) != e) continue;
+      if (at(pair) != first + e) continue;
       put(HADAL_MOE_SORT_ORDER, next, pair);
       put(HADAL_MOE_SORT_PLACE, pair, next);
       *call[HADAL_MOE_SORT_ROW_WEIGHT].row<float>(next) =
@@ -171,6 +174,7 @@ hadal_status moe_combine(const Call& call) {
     };
     for (int64_t j = 0; j < fan; ++j) {
       const int32_t from = *place.row<int32_t>(t * fan + j);
+      if (from == -1) continue;  // of another device's expert
       if (from < 0 || from >= x.extents[0])
         return call.outside(HADAL_MOE_COMBINE_PLACE, t * fan + j, from, x.extents[0]);
       add(x.row<float>(from));

@@ -100,6 +100,26 @@ TEST(RefMoeSort, RefusesAnExpertThatDoesNotExist) {
   EXPECT_STREQ(rig.error.text, "moe_sort: expert[3] = 3 is outside [0, 3)");
 }
 
+TEST(RefMoeSort, OfARangeThePairsOfOthersHaveNoPlace) {
+  SortRig rig({6, 4, 0, 5, 4, 9});  // the experts here: 4, 5, 6 of 10
+  rig.op.attr.experts.first = 4;
+  rig.op.attr.experts.of = 10;
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  const auto front = [&](auto values) { return values.resize(4), values; };
+  EXPECT_EQ(front(rig.get<int32_t>(HADAL_MOE_SORT_ORDER)), (std::vector<int32_t>{1, 4, 3, 0}));
+  EXPECT_EQ(rig.get<int32_t>(HADAL_MOE_SORT_PLACE), (std::vector<int32_t>{3, 0, -1, 2, 1, -1}));
+  EXPECT_EQ(rig.get<int32_t>(HADAL_MOE_SORT_OFFSET), (std::vector<int32_t>{0, 2, 3, 4}));
+  EXPECT_EQ(front(rig.floats(HADAL_MOE_SORT_ROW_WEIGHT)), (std::vector<float>{11, 14, 13, 10}));
+  rig.op.attr.experts.of = 9;
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
+  EXPECT_STREQ(rig.error.text, "moe_sort: expert[5] = 9 is outside [0, 9)");
+  rig.op.attr.experts.of = 6;
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
+  EXPECT_NE(std::string(rig.error.text).find("first + the experts here is more than of"),
+            std::string::npos)
+      << rig.error.text;
+}
+
 TEST(RefGroupedMatmul, EachRowMeetsItsExpert) {
   const std::vector<float> w = {1, 0, 0, 2, 5, 5};  // [3, 1, 2]
   Rig rig(HADAL_OP_GROUPED_MATMUL);
@@ -132,6 +152,18 @@ TEST(RefMoeCombine, AddsInTheOrderOfTheSlots) {
   rig.alias(HADAL_MOE_COMBINE_ADD, HADAL_MOE_COMBINE_OUT);
   ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
   EXPECT_EQ(rig.floats(HADAL_MOE_COMBINE_OUT), (std::vector<float>{15, 1}));
+}
+
+TEST(RefMoeCombine, APairWithoutAPlaceAddsNothing) {
+  Rig rig(HADAL_OP_MOE_COMBINE);
+  rig.op.attr.experts.fan = 2;
+  rig.f32(HADAL_MOE_COMBINE_X, {4, 1}, {1, 2, 4, 8});
+  rig.i32(HADAL_MOE_COMBINE_PLACE, {4}, {-1, 1, -1, -1});
+  rig.f32(HADAL_MOE_COMBINE_OUT, {2, 1}, {7, 7});
+  ASSERT_EQ(rig.run(), HADAL_OK) << rig.error.text;
+  EXPECT_EQ(rig.floats(HADAL_MOE_COMBINE_OUT), (std::vector<float>{2, 0}));
+  rig.i32(HADAL_MOE_COMBINE_PLACE, {4}, {-2, 1, 0, 0});
+  EXPECT_EQ(rig.run(), HADAL_INVALID);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "device/guarded.h"
 #include "device/plugins.h"
+#include "device/self_test.h"
 
 namespace hadal {
 namespace {
@@ -51,6 +52,24 @@ const char* missing_function(const hadal_chip& c) {
   for (const auto& [name, present] : functions)
     if (!present) return name;
   return nullptr;
+}
+
+std::string version_text(uint32_t abi) {
+  return std::to_string(abi >> 16) + "." + std::to_string(abi & 0xffff);
+}
+
+/// Why a chip cannot be used that answered its query so; empty if it can.
+std::string refusal(const std::string& chip, hadal_status answer, uint32_t abi) {
+  if (answer != HADAL_OK && answer != HADAL_UNSUPPORTED)
+    return "chip " + chip + ": its query failed with status " + std::to_string(answer);
+  if (answer != HADAL_OK || abi >> 16 != HADAL_ABI_MAJOR)
+    return "chip " + chip + ": speaks another version of the contract than " +
+           version_text(HADAL_ABI) + "; it needs to be built for this one";
+  if (abi > HADAL_ABI)
+    return "chip " + chip + ": answers with contract " + version_text(abi) +
+           " to a program that speaks " + version_text(HADAL_ABI) +
+           "; a chip must answer with the highest minor that both know";
+  return {};
 }
 
 Result<hadal_chip_query_fn> find_chip(const DeviceOptions& options) {
@@ -158,15 +177,10 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   device->chip_ = table.value;
   device->chip_.size = sizeof(hadal_chip);
   clean(device->chip_.name);
-  if (answer != HADAL_OK || device->chip_.abi >> 16 != HADAL_ABI_MAJOR) {
+  if (const std::string why = refusal(options.chip, answer, device->chip_.abi); !why.empty()) {
     device->chip_ = {};
-    std::string text = "chip " + options.chip + ": speaks another version of the contract than " +
-                       std::to_string(HADAL_ABI_MAJOR) + "." + std::to_string(HADAL_ABI_MINOR) +
-                       "; it needs to be built for this one";
-    if (answer != HADAL_OK && answer != HADAL_UNSUPPORTED)
-      text = "chip " + options.chip + ": its query failed with status " + std::to_string(answer);
-    if (device->query_error_.text[0] != '\0') text += ": " + std::string(device->query_error_.text);
-    return failed(std::move(text));
+    const char* own = device->query_error_.text;
+    return failed(*own != '\0' ? why + ": " + own : why);
   }
   if (const char* name = missing_function(device->chip_))
     return failed("chip " + options.chip + ": lacks the mandatory function " + name);
@@ -214,6 +228,9 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   if (alignment == 0 || (alignment & (alignment - 1)) != 0)
     return failed("chip " + options.chip + ": its alignment of " + std::to_string(alignment) +
                   " bytes is no power of two");
+  const bool from_outside =
+      std::find(kBuiltin.begin(), kBuiltin.end(), options.chip) == kBuiltin.end();
+  if (from_outside) HADAL_TRY(self_test(*device));
   return device;
 }
 
@@ -225,6 +242,7 @@ Device::~Device() {
 
 Status Device::check(hadal_status status, const hadal_error& error, std::string_view what) const {
   if (status == HADAL_OK) return {};
+  lost_ = lost_ || status == HADAL_DEVICE_FAILED;
   return chip_error(chip_.name, what, status, error);
 }
 

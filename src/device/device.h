@@ -122,8 +122,16 @@ class Device {
 
   [[nodiscard]] const hadal_device_info& info() const { return info_; }
   [[nodiscard]] std::string_view chip_name() const { return chip_.name; }
+  /// How many devices the chip has; this one is number DeviceOptions::index.
+  [[nodiscard]] int32_t device_count() const { return chip_.device_count(&chip_); }
+  /// The contract that the chip and we speak: major << 16 | minor.
+  [[nodiscard]] uint32_t contract() const { return chip_.abi; }
+  [[nodiscard]] bool has_events() const { return chip_.events != nullptr; }
+  [[nodiscard]] bool has_comm() const { return chip_.comm != nullptr; }
   /// Threads of the host that may work for this device: the user's number, else all.
   [[nodiscard]] int host_threads() const;
+  /// The device failed: nothing on it can be used any more.
+  [[nodiscard]] bool lost() const { return lost_; }
   /// The user asked for exact numerics.
   [[nodiscard]] bool asked_exact() const { return options_.exact; }
   /// copy_in has read its source when it returns: said from contract 1.1 on.
@@ -179,6 +187,7 @@ class Device {
                              std::string_view what) const;
   [[nodiscard]] Status check_handle(const void* handle, std::string_view what) const;
 
+  mutable bool lost_ = false;
   DeviceOptions options_;
   hadal_error query_error_{};
   hadal_host host_{};

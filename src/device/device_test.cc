@@ -70,6 +70,31 @@ TEST(Device, AChipOfOldLoadsWithTheDefaultsOfItsTime) {
   EXPECT_EQ((*device)->weight_forms(HADAL_USE_MATMUL)[0].dtype, uint32_t{HADAL_F32});
   const hadal_plane_desc plane{.size = sizeof plane, .dtype = HADAL_F16, .slots = 64, .width = 4};
   EXPECT_EQ(*(*device)->plane_block_bytes(plane), 512U);
+  EXPECT_EQ((*device)->contract(), 1U << 16);
+  EXPECT_FALSE((*device)->copies_at_once());
+  EXPECT_EQ((*device)->info().largest_allocation, 0U);  // what it does not know is absent
+  EXPECT_FALSE((*device)->has_program() || (*device)->has_profile() || (*device)->has_events() ||
+               (*device)->has_comm());
+  // 1.0 asked for no power of two.
+  const auto odd = open("1.0 alignment");
+  ASSERT_TRUE(odd) << odd.error().message;
+  EXPECT_EQ((*odd)->info().alignment, 64U);
+}
+
+TEST(Device, AChipOfTheFutureWhoseStructsAreLongerThanOurs) {
+  const auto device = open("1.2");
+  ASSERT_TRUE(device) << device.error().message;
+  EXPECT_EQ((*device)->contract(), HADAL_ABI);
+  EXPECT_EQ((*device)->alignment(), 256U);
+  EXPECT_STREQ((*device)->info().name, "testing");
+  EXPECT_EQ((*device)->device_count(), 1);
+  const int64_t limits[HADAL_DIM_COUNT] = {1, 1, 1, 1, 1};
+  hadal_op op{};
+  op.id = HADAL_OP_ADD;
+  const OpSupport support = (*device)->query(op, none(), limits);
+  EXPECT_EQ(support.workspace_bytes, 4096U);
+  EXPECT_EQ(support.numerics.name(), "block8 (256)");
+  EXPECT_TRUE(says(refusal("1.2 unasked"), "answers with contract 1.2")) << refusal("1.2 unasked");
 }
 
 TEST(Device, WhatCannotBeUsedIsSaidInALine) {
@@ -136,6 +161,19 @@ TEST_F(Plugins, AreFoundByNameInTheFoldersThatAreSearched) {
   ASSERT_FALSE(unknown);
   EXPECT_TRUE(says(unknown.error().message, "there are cpu, ref, testing;"))
       << unknown.error().message;
+}
+
+TEST_F(Plugins, AreListedWithTheirFilesAndWhatMakesThemTrusted) {
+  const fs::path file = folder / "libhadal_testing.so";
+  std::vector<PluginFile> files = plugin_files(searched());
+  ASSERT_EQ(files.size(), 1U);
+  EXPECT_EQ(files[0].name, "testing");
+  EXPECT_EQ(files[0].file, file);
+  EXPECT_EQ(files[0].fault + files[0].command, "");
+  ASSERT_EQ(::chmod(file.c_str(), 0666), 0);
+  files = plugin_files(searched());
+  EXPECT_TRUE(says(files[0].fault, "others may write to it"));
+  EXPECT_EQ(files[0].command, "chmod go-w " + file.string());
 }
 
 TEST_F(Plugins, ThatOthersMayWriteAreRefused) {

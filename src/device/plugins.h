@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "hadal/chip.h"
+#include "hadal/comm.h"
 
 namespace hadal {
 
@@ -20,9 +21,20 @@ namespace hadal {
 std::vector<std::filesystem::path> plugin_folders(
     const std::function<const char*(const char* name)>& environment);
 
-/// Names of the plug-ins in these folders: libhadal_NAME.so. A name that is found twice counts
-/// once.
+/// Names of the chips' plug-ins in these folders: libhadal_NAME.so. A name that is found twice
+/// counts once.
 std::vector<std::string> plugin_names(std::span<const std::filesystem::path> folders);
+
+/// A plug-in where it was found. One that is not trusted says why, and which command would mend
+/// that.
+struct PluginFile {
+  std::string name;
+  std::filesystem::path file;
+  std::string fault, command;
+};
+
+/// The plug-ins of plugin_names, each with its file: that of the first folder which has one.
+std::vector<PluginFile> plugin_files(std::span<const std::filesystem::path> folders);
 
 /// Loads the plug-in `name`: a path (with a '/'), or the name of one in `folders`. Refuses a
 /// file that others may write, a file without the symbol, and one whose query crashes: a child
@@ -30,5 +42,10 @@ std::vector<std::string> plugin_names(std::span<const std::filesystem::path> fol
 /// threads.
 Result<hadal_chip_query_fn> load_plugin(const std::string& name,
                                         std::span<const std::filesystem::path> folders);
+
+/// Loads what joins the processes of a run: libhadal_comm_NAME.so, found and trusted like a chip's
+/// plug-in, or a path. It is not asked in a child process, since a process joins once.
+Result<hadal_world_query_fn> load_world_plugin(const std::string& name,
+                                               std::span<const std::filesystem::path> folders);
 
 }  // namespace hadal

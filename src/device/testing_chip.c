@@ -17,6 +17,19 @@ static hadal_status fail(hadal_error* error, hadal_status status, const char* te
   return status;
 }
 
+static int begins(const char* version) {
+  const char* chosen = getenv("HADAL_TESTING_CHIP");
+  return chosen && strncmp(chosen, version, strlen(version)) == 0;
+}
+
+/* Copies what a chip of 1.2 fills, whose structs are longer than ours, as far as the host knows. */
+static void fill_sized(void* to, const void* from, size_t size) {
+  uint32_t known;
+  memcpy(&known, to, sizeof known);
+  memcpy(to, from, size < known ? size : known);
+  memcpy(to, &known, sizeof known);
+}
+
 struct hadal_device {
   int unused;
 };
@@ -41,9 +54,19 @@ static hadal_status device_open(hadal_chip* chip, int32_t index,
 }
 static void device_close(hadal_device* device) { (void)device; }
 static hadal_status device_info(hadal_device* device, hadal_device_info* out) {
+  struct {
+    hadal_device_info now;
+    char more[200];
+  } info;
   (void)device;
-  strcpy(out->name, "testing");
-  out->alignment = is("alignment") ? 48 : 256;
+  memset(&info, begins("1.2") ? 0x5a : 0, sizeof info); /* the tail is not for today's host */
+  memset(&info.now, 0, sizeof info.now);
+  strcpy(info.now.name, "testing");
+  info.now.alignment = is("alignment") || is("1.0 alignment") ? 48 : 256;
+  fill_sized(out, &info,
+             begins("1.2")   ? sizeof info
+             : begins("1.0") ? offsetof(hadal_device_info, kernels_version)
+                             : sizeof info.now);
   if (is("info size")) memset((char*)out + out->size, 1, 8);
   return HADAL_OK;
 }
@@ -110,9 +133,18 @@ static hadal_status op_run(hadal_queue* q, const hadal_tape* t, uint32_t first, 
 
 static hadal_status op_support(hadal_device* d, const hadal_op* op, const hadal_tensor* t,
                                const int64_t* limits, hadal_op_answer* out, hadal_error* error) {
-  out->numerics = HADAL_NUMERICS_BLOCK8;
-  out->block = 256;
-  return op_query(d, op, t, limits, &out->workspace_bytes, error);
+  struct {
+    hadal_op_answer now;
+    uint64_t more[4];
+  } answer;
+  hadal_status status;
+  memset(&answer, 0x5a, sizeof answer);
+  memset(&answer.now, 0, sizeof answer.now);
+  answer.now.numerics = HADAL_NUMERICS_BLOCK8;
+  answer.now.block = 256;
+  status = op_query(d, op, t, limits, &answer.now.workspace_bytes, error);
+  fill_sized(out, &answer, begins("1.2") ? sizeof answer : sizeof answer.now);
+  return status;
 }
 static hadal_status weight_forms(hadal_device* d, uint32_t use, hadal_weight_form* forms,
                                  uint32_t* count, hadal_error* error) {
@@ -134,6 +166,10 @@ HADAL_TESTING_EXPORT hadal_status hadal_chip_query(const hadal_host* from, uint3
                                                    hadal_chip* out) {
   const uint32_t size = out->size;
   hadal_chip chip;
+  struct {
+    hadal_chip now;
+    void* more[16];
+  } newer;
   host = from;
   if (is("crash")) abort();
   if (is("other major")) {
@@ -141,7 +177,6 @@ HADAL_TESTING_EXPORT hadal_status hadal_chip_query(const hadal_host* from, uint3
       strcpy(from->query_error->text, "built for contract 9.0, of the year 2040");
     return HADAL_UNSUPPORTED;
   }
-  (void)abi;
   memset(&chip, 0, sizeof chip);
   chip.abi = HADAL_ABI;
   strcpy(chip.name, "testing");
@@ -169,9 +204,14 @@ HADAL_TESTING_EXPORT hadal_status hadal_chip_query(const hadal_host* from, uint3
   chip.op_support = op_support;
   chip.weight_forms = weight_forms;
   chip.plane_bytes = plane_bytes;
-  if (is("1.0")) {
+  if (begins("1.0")) {
     chip.abi = 1u << 16;
     memcpy(out, &chip, offsetof(hadal_chip, op_support));
+  } else if (begins("1.2")) {
+    chip.abi = is("1.2 unasked") || abi > (1u << 16 | 2u) ? 1u << 16 | 2u : abi;
+    memset(&newer, 0x5a, sizeof newer);
+    newer.now = chip;
+    memcpy(out, &newer, sizeof newer < size ? sizeof newer : size);
   } else {
     memcpy(out, &chip, sizeof chip < size ? sizeof chip : size);
   }

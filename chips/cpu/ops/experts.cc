@@ -136,23 +136,45 @@ std::string router_indices(const Indices& at) {
   return {};
 }
 
+/// The experts that EXPERT may name, and those of them whose matrices are here.
+struct ExpertRange {
+  int64_t first, count, all;
+  ExpertRange(const hadal_op& op, const View& offset)
+      : first(op.attr.experts.first),
+        count(offset.extents[0] - 1),
+        all(op.attr.experts.of != 0 ? int64_t{op.attr.experts.of} : count) {}
+  /// -1: it is not here.
+  [[nodiscard]] int64_t local(int64_t expert) const {
+    return expert >= first && expert < first + count ? expert - first : -1;
+  }
+};
+
 // One worker counts and places: some thousand pairs at most.
 void moe_sort(const Call& call) {
   const View expert = call.view(HADAL_MOE_SORT_EXPERT), weight = call.view(HADAL_MOE_SORT_WEIGHT),
              order = call.view(HADAL_MOE_SORT_ORDER), place = call.view(HADAL_MOE_SORT_PLACE),
              offset = call.view(HADAL_MOE_SORT_OFFSET),
              row_weight = call.view(HADAL_MOE_SORT_ROW_WEIGHT);
-  const int64_t rows = expert.extents[0], k = expert.extents[1], experts = offset.extents[0] - 1;
+  const int64_t rows = expert.extents[0], k = expert.extents[1];
+  const ExpertRange range(call.op, offset);
   call.share(1, [&](int64_t) {
-    std::vector<int32_t> next(static_cast<size_t>(experts) + 1, 0);
+    std::vector<int32_t> next(static_cast<size_t>(range.count) + 1, 0);
     for (int64_t t = 0; t < rows; ++t)
-      for (int64_t j = 0; j < k; ++j) ++next[static_cast<size_t>(expert.row<int32_t>(t)[j]) + 1];
-    for (int64_t e = 0; e < experts; ++e)
+      for (int64_t j = 0; j < k; ++j)
+        if (const int64_t e = range.local(expert.row<int32_t>(t)[j]); e >= 0)
+          ++next[static_cast<size_t>(e) + 1];
+    for (int64_t e = 0; e < range.count; ++e)
       next[static_cast<size_t>(e) + 1] += next[static_cast<size_t>(e)];
-    for (int64_t e = 0; e <= experts; ++e) *offset.row<int32_t>(e) = next[static_cast<size_t>(e)];
+    for (int64_t e = 0; e <= range.count; ++e)
+      *offset.row<int32_t>(e) = next[static_cast<size_t>(e)];
     for (int64_t t = 0; t < rows; ++t)
       for (int64_t j = 0; j < k; ++j) {
-        const int32_t at = next[static_cast<size_t>(expert.row<int32_t>(t)[j])]++;
+        const int64_t e = range.local(expert.row<int32_t>(t)[j]);
+        if (e < 0) {
+          *place.row<int32_t>(t * k + j) = -1;
+          continue;
+        }
+        const int32_t at = next[static_cast<size_t>(e)]++;
         *order.row<int32_t>(at) = static_cast<int32_t>(t * k + j);
         *place.row<int32_t>(t * k + j) = at;
         *row_weight.row<float>(at) = weight.row<float>(t)[j];
@@ -162,11 +184,11 @@ void moe_sort(const Call& call) {
 
 std::string sort_indices(const Indices& at) {
   const View expert = at.view(HADAL_MOE_SORT_EXPERT);
-  const int64_t experts = at.view(HADAL_MOE_SORT_OFFSET).extents[0] - 1;
+  const ExpertRange range(at.op, at.view(HADAL_MOE_SORT_OFFSET));
   for (int64_t t = 0; t < expert.extents[0]; ++t)
     for (int64_t j = 0; j < expert.extents[1]; ++j)
       HADAL_RETURN_IF_TEXT(
-          at.outside(HADAL_MOE_SORT_EXPERT, t, expert.row<int32_t>(t)[j], 0, experts));
+          at.outside(HADAL_MOE_SORT_EXPERT, t, expert.row<int32_t>(t)[j], 0, range.all));
   return {};
 }
 
@@ -236,8 +258,12 @@ std::string grouped_indices(const Indices& at) {
     HADAL_RETURN_IF_TEXT(at.outside(HADAL_GROUPED_MATMUL_OFFSET, e, *offset.row<int32_t>(e),
                                     e == 0 ? 0 : *offset.row<int32_t>(e - 1), rows + 1));
   if (!order.present()) return {};
-  return at.in_range(HADAL_GROUPED_MATMUL_ORDER, 0,
-                     at.view(HADAL_GROUPED_MATMUL_X).extents[0] * at.op.attr.experts.fan);
+  // Behind the last offset it holds nothing of value.
+  const int64_t pairs = at.view(HADAL_GROUPED_MATMUL_X).extents[0] * at.op.attr.experts.fan;
+  for (int64_t i = 0; i < *offset.row<int32_t>(offset.extents[0] - 1); ++i)
+    HADAL_RETURN_IF_TEXT(
+        at.outside(HADAL_GROUPED_MATMUL_ORDER, i, *order.row<int32_t>(i), 0, pairs));
+  return {};
 }
 
 void moe_combine(const Call& call) {
@@ -253,7 +279,8 @@ void moe_combine(const Call& call) {
         const int64_t count = std::min(kPiece, n - i);
         std::memset(sum, 0, sizeof sum);
         for (int64_t j = 0; j < fan; ++j)
-          call.kernels().add(sum, x.row<float>(*place.row<int32_t>(t * fan + j)) + i, count);
+          if (const int32_t pair = *place.row<int32_t>(t * fan + j); pair >= 0)
+            call.kernels().add(sum, x.row<float>(pair) + i, count);
         if (shared.present()) call.kernels().add(sum, shared.row<float>(t) + i, count);
         if (add.present()) call.kernels().add(sum, add.row<float>(t) + i, count);
         std::memcpy(out.row<float>(t) + i, sum, static_cast<size_t>(count) * sizeof(float));
@@ -262,7 +289,8 @@ void moe_combine(const Call& call) {
 }
 
 std::string combine_indices(const Indices& at) {
-  return at.in_range(HADAL_MOE_COMBINE_PLACE, 0, at.view(HADAL_MOE_COMBINE_X).extents[0]);
+  // -1: a pair of another device's expert
+  return at.in_range(HADAL_MOE_COMBINE_PLACE, -1, at.view(HADAL_MOE_COMBINE_X).extents[0]);
 }
 
 }  // namespace
