@@ -115,7 +115,7 @@ Result<std::unique_ptr<hadal_model>> open_model(const hadal_source& source,
   }
   if (const auto log = log_of(o, HADAL_LEVEL_INFO)) {
     for (const std::string& note : session->notes()) log(note);
-    for (const std::string& note : session->engine().runner().conversions()) log(note);
+    for (const std::string& note : session->engine().runner().notes()) log(note);
   }
   auto model = std::make_unique<hadal_model>();
   const ModelRunner& runner = session->engine().runner();
@@ -143,7 +143,7 @@ Status plan_model(const hadal_source& source, const hadal_model_options& o, bool
   std::vector<std::string> notes;
   HADAL_TRY(const std::unique_ptr<ModelRunner> runner, open_runner(*checkpoint, options, notes));
   const MemoryPlan memory = runner->memory_plan();
-  plan.fits = memory.fits() ? 1 : 0;
+  plan.fits = runner->check_memory() ? 1 : 0;
   plan.needed_bytes = memory.needed();
   plan.available_bytes = memory.available;
   plan.weight_bytes = memory.weights;

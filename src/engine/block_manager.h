@@ -62,6 +62,9 @@ class BlockManager {
   /// Gives back everything that the sequence holds, the last blocks first.
   void release(Sequence& seq);
 
+  /// The contents of all blocks are lost, and no sequence runs.
+  void forget() { tree_.forget(); }
+
   /// Whether so many tokens more could have blocks now.
   [[nodiscard]] bool has_room(int64_t tokens) const;
   /// The longest sequence that the blocks hold when it is alone.

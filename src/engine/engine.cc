@@ -77,12 +77,10 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options)
       blocks_(runner_->spec(), runner_->blocks()),
       // A layer of multi-token prediction writes one position further than the tokens reach.
       longest_(std::min(runner_->context(), blocks_.longest() - (spec().draft.is_mtp() ? 1 : 0))),
-      scheduler_(
-          blocks_, runner_->layout().limits,
-          {.draft = spec().draft.is_mtp(),
-           .step_seconds = options_.step_seconds,
-           .fixed_chunk =
-               runner_->device().info().row_invariant ? 0 : runner_->layout().limits.tokens}),
+      scheduler_(blocks_, runner_->layout().limits,
+                 {.draft = spec().draft.is_mtp(),
+                  .step_seconds = options_.step_seconds,
+                  .fixed_chunk = runner_->row_invariant() ? 0 : runner_->layout().limits.tokens}),
       builder_(runner_->spec(), runner_->layout()) {
   if (runner_->options().draft) drafter_ = std::make_unique<Drafter>(*runner_, builder_);
   if (!options_.now)
@@ -139,6 +137,8 @@ SeqId Engine::enqueue(Request request, SeqId leader) {
 
 Status Engine::swap_to(const SwapOptions& options) {
   HADAL_CHECK(idle() && !swap_);
+  if (runner_->spec().shard.ranks > 1)
+    return usage_error("pages of a model in parts cannot be kept in a file; leave --kv-file out");
   HADAL_TRY(swap_, PageSwap::open(*runner_, options));
   blocks_.use_store(*swap_);
   return {};
@@ -150,6 +150,8 @@ EngineCounts Engine::counts() const {
   EngineCounts counts = counts_;
   counts.drafted_tokens = speculation_.drafted();
   counts.accepted_tokens = speculation_.accepted();
+  counts.fallback_operators = runner_->fallback_operators();
+  counts.transferred_bytes = static_cast<int64_t>(runner_->transferred_bytes());
   return counts;
 }
 
@@ -310,7 +312,7 @@ bool Engine::may_run_ahead(std::span<const ScheduledRows> step) const {
   const auto& groups = runner_->spec().groups;
   const bool keeps_all = std::all_of(groups.begin(), groups.end(),
                                      [](const PlaneGroup& group) { return group.keep == 0; });
-  return keeps_all && !swap_ && runner_->device().copies_at_once() && !ahead_ && step.size() == 1 &&
+  return keeps_all && !swap_ && runner_->copies_at_once() && !ahead_ && step.size() == 1 &&
          scheduler_.running().size() == 1 && scheduler_.waiting().empty() &&
          step[0].logit_rows == 0 && step[0].begin + step[0].rows < step[0].seq->size() && !drafter_;
 }
@@ -336,8 +338,18 @@ Status Engine::settle(Status waited) {
   return waited;
 }
 
+/// Behind a device's failure; no sequence may run.
+Status Engine::recover() {
+  if (!scheduler_.running().empty()) return failed("a device failed while answers were generated");
+  ahead_.reset();
+  builder_.lost();
+  blocks_.forget();
+  return runner_->reopen(options_.log ? options_.log : [](std::string_view) {});
+}
+
 Result<std::vector<TokenEvent>> Engine::step() {
   std::vector<TokenEvent> events;
+  if (runner_->lost()) HADAL_TRY(recover());
   if (ahead_ && !(scheduler_.waiting().empty() && scheduler_.expired(now()).empty()))
     HADAL_TRY(settle(runner_->sync()));
   end_expired(events);

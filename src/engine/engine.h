@@ -34,13 +34,17 @@ struct EngineOptions {
   /// none: as many as pay.
   std::optional<int64_t> draft_tokens = {};
   /// The clock of deadlines, in seconds; none: the machine's steady clock.
-  std::function<double()> now;
+  std::function<double()> now = {};
+  /// Told when a device was lost and what became of it, a line each.
+  std::function<void(std::string_view line)> log = {};
 };
 
 /// What an engine did since it was made.
 struct EngineCounts {
   int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, new_tokens = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0;
+  int64_t fallback_operators = 0;  ///< of a step, computed by the cpu since the chip declines them
+  int64_t transferred_bytes = 0;   ///< from one device to another
 };
 
 class Engine {
@@ -50,7 +54,8 @@ class Engine {
                                               const RunnerOptions& options,
                                               const LoadProgress& progress = {},
                                               EngineOptions engine = {});
-  /// Around a runner that is already loaded.
+  /// Around a runner that is already loaded. When a device fails, step() tells so; whoever drives
+  /// the engine then cancels what runs, and the next step opens the devices again.
   explicit Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options = {});
 
   [[nodiscard]] ModelRunner& runner() { return *runner_; }
@@ -109,6 +114,7 @@ class Engine {
   void run_ahead(const ScheduledRows& part);
   /// The queue was waited for: what was queued counts for good, or not at all.
   Status settle(Status waited);
+  Status recover();
   SeqId enqueue(Request request, SeqId leader);
   void measure(std::span<const ScheduledRows> step, double seconds);
   RequestStats retire(SeqId id);

@@ -6,8 +6,11 @@
 #include "base/cpu_info.h"
 #include "base/disk.h"
 #include "checkpoint/digest.h"
+#include "device/thread_group.h"
+#include "engine/automatic_place.h"
 #include "engine/not_finite.h"
 #include "engine/request.h"
+#include "engine/tracer.h"
 #include "hadal/version.h"
 
 namespace hadal {
@@ -30,6 +33,15 @@ std::string gib(uint64_t bytes) {
 
 }  // namespace
 
+namespace {
+
+Shard shard_of(const RunnerOptions& options) {
+  if (!options.ranks) return {};
+  return {.rank = options.ranks->rank(), .ranks = options.ranks->ranks()};
+}
+
+}  // namespace
+
 Error declined_operators(const std::string& chip,
                          const std::map<std::string, std::string>& declined) {
   std::map<std::string, std::pair<int, std::string>> groups;
@@ -48,11 +60,27 @@ Error declined_operators(const std::string& chip,
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
                                                        const RunnerOptions& options) {
+  if (options.place == kAutomaticPlace) {
+    RunnerOptions placed = options;
+    placed.place.clear();
+    HADAL_TRY(std::unique_ptr<ModelRunner> together, open(checkpoint, placed));
+    placed.place = automatic_place(*together);
+    if (placed.place.empty()) return together;
+    return open(checkpoint, placed);
+  }
   std::unique_ptr<ModelRunner> r(new ModelRunner);
   r->checkpoint_ = &checkpoint;
   r->options_ = options;
-  HADAL_TRY(r->model_, make_model(checkpoint.config(),
-                                  {.draft = options.draft, .tail_rows = options.tail_rows}));
+  HADAL_TRY(r->check_ranks());
+  if (options.rank_threads > 1) {
+    r->other_ranks_ = ThreadGroup::make(options.rank_threads);
+    r->own_rank_ = std::move(r->other_ranks_[0]);
+    r->other_ranks_.erase(r->other_ranks_.begin());
+    r->options_.ranks = r->own_rank_.get();
+  }
+  HADAL_TRY(r->model_, make_model(checkpoint.config(), {.draft = options.draft,
+                                                        .tail_rows = options.tail_rows,
+                                                        .shard = shard_of(r->options_)}));
   for (size_t i = 0; i < r->main_.size(); ++i) {
     r->main_[i].forward = &Model::forward;
     r->main_[i].sample = {.mask = (i & 1) != 0, .top = (i & 2) != 0};
@@ -63,7 +91,14 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     HADAL_TRY(const CompressedVocabulary vocabulary, options.compressed_vocabulary());
     HADAL_TRY(r->model_->take_vocabulary(vocabulary));
   }
-  HADAL_TRY(r->device_, Device::open(options.device));
+  Placement placement(DeviceName{.chip = options.device.chip, .index = options.device.index});
+  if (!options.place.empty()) {
+    HADAL_TRY(placement, Placement::parse(options.place, placement.devices()[0]));
+  }
+  HADAL_TRY(placement.check(r->model_->spec().num_hidden_layers));
+  r->placement_ = std::move(placement);
+  if (options.fallback) r->fallback_ = r->placement_->add({.chip = "cpu"});
+  HADAL_TRY(r->places_, r->open_places(r->placement_->devices()));
 
   const ModelSpec& spec = r->model_->spec();
   r->context_ = options.context > 0 ? options.context : spec.max_position_embeddings;
@@ -72,10 +107,19 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
                              " tokens is more than the model's limit of " +
                              std::to_string(spec.max_position_embeddings),
                          spec.max_position_embeddings);
+  r->set_drafts();
+  r->layout_ = std::make_unique<StepLayout>(r->step_limits());
+  HADAL_TRY(r->prepare());
+  return r;
+}
+
+/// The most that a step may bring, and the blocks that this takes.
+StepLimits ModelRunner::step_limits() {
+  const ModelSpec& spec = model_->spec();
   StepLimits limits;
-  limits.tokens = std::max<int64_t>(1, options.max_tokens);
-  limits.sequences = std::max<int64_t>(1, options.max_sequences);
-  limits.logit_rows = std::max<int64_t>(1, options.max_logit_rows);
+  limits.tokens = std::max<int64_t>(1, options_.max_tokens);
+  limits.sequences = std::max<int64_t>(1, options_.max_sequences);
+  limits.logit_rows = std::max<int64_t>(1, options_.max_logit_rows);
   limits.vocab = spec.vocab_size;
   limits.top = std::min(kMaxTopLogprobs, spec.vocab_size);
   limits.hidden = spec.draft.hidden;
@@ -84,45 +128,23 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
   // A draft's rows whose logits are wanted leave their states where rows of tokens have them.
   if (limits.hidden > 0) limits.tokens = std::max(limits.tokens, limits.logit_rows);
   limits.entries =
-      (std::min(r->context_, spec.vocab_size) + limit("logit_bias").most + kMostBadWords) *
+      (std::min(context_, spec.vocab_size) + limit("logit_bias").most + kMostBadWords) *
       limits.sequences;
   limits.tail = spec.tail_halo > 0;
   limits.extra = spec.extra_width;
-  limits.adapters = options.more_adapters || !options.adapters.empty();
-  r->set_drafts();
+  limits.adapters = options_.more_adapters || !options_.adapters.empty();
   // What a draft writes behind the last token has a place at the end of the context, too.
-  const int64_t positions = r->context_ + spec.draft.reach();
-  r->blocks_ = blocks_of_groups(spec, positions, limits.sequences,
-                                limits.tokens + spec.draft.reach(), options.cache_tokens);
+  const int64_t positions = context_ + spec.draft.reach();
+  blocks_ = blocks_of_groups(spec, positions, limits.sequences, limits.tokens + spec.draft.reach(),
+                             options_.cache_tokens);
   for (const PlaneGroup& group : spec.groups) {
     const int64_t block_tokens = group.block_slots * group.ratio;
     limits.max_blocks.push_back((positions + block_tokens - 1) / block_tokens);
   }
-  limits.alignment = r->device_->alignment();
-  r->layout_ = std::make_unique<StepLayout>(limits);
-  for (const Plane& plane : spec.planes) {
-    hadal_plane_desc desc{};
-    desc.size = sizeof desc;
-    desc.role = static_cast<uint32_t>(plane.role);
-    desc.dtype = plane_dtype(plane.role, options.kv_cache_dtype);
-    desc.heads = static_cast<uint32_t>(plane.heads);
-    desc.slots = spec.groups[plane.group].block_slots;
-    desc.width = plane.width;
-    HADAL_TRY(const uint64_t bytes, r->device_->plane_block_bytes(desc));
-    r->block_bytes_.push_back(bytes);
-  }
-  r->step_planes_ =
-      std::make_unique<StepPlanes>(spec, options.kv_cache_dtype, r->blocks_, r->block_bytes_);
-
-  HADAL_TRY(WeightLoader weights,
-            WeightLoader::plan(*r->device_, r->model_->weights(), options.weights));
-  r->loader_ = std::make_unique<WeightLoader>(std::move(weights));
-
-  HADAL_TRY(Adapters adapters, r->plan_adapters(options.adapters));
-  r->scratch_bytes_ = adapters.cost.scratch_bytes;
-  r->workspace_bytes_ = adapters.cost.workspace_bytes;
-  r->use_adapters(options.adapters, std::move(adapters));
-  return r;
+  limits.alignment = options_.alignment;
+  for (const Place& place : places_)
+    limits.alignment = std::max(limits.alignment, place.device->alignment());
+  return limits;
 }
 
 void ModelRunner::set_drafts() {
@@ -137,19 +159,18 @@ void ModelRunner::set_drafts() {
   }
 }
 
+bool ModelRunner::is_draft(const Pass& pass) const { return pass.forward != main_[0].forward; }
+
 void ModelRunner::forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
                           std::set<const AdapterBank*>* adapters) const {
-  const auto limits = layout_->limits.dims();
-  // Handles are left out, so that the answer is the same before and after the load.
   const auto takes = [&](const hadal_op& op, std::span<const Tensor> tensors) {
-    std::array<Tensor, HADAL_MAX_OPERANDS> unbound{};
-    std::copy(tensors.begin(), tensors.end(), unbound.begin());
-    for (Tensor& t : unbound) t.weight = nullptr;
-    const bool taken = device_->query(op, unbound, limits.data()).supported;
+    if (options_.lower_all && op.id != HADAL_OP_SAMPLE) return false;
+    const bool taken = placer_->takes(op, tensors);
     if (op.id == HADAL_OP_SAMPLE && !taken) host_samples_ = true;
     return taken;
   };
-  Ops ops(sink, *layout_, takes, pass.sample);
+  Ops ops(sink, *layout_, takes, pass.sample, model_->spec().shard.ranks);
+  ops.begin(is_draft(pass) ? Region::Part::kHead : Region::Part::kEmbedding);
   ((*model_).*pass.forward)(ops, *step_planes_);
   if (adapters) adapters->insert(ops.adapters_used().begin(), ops.adapters_used().end());
   if (scratch_bytes) *scratch_bytes = std::max(*scratch_bytes, ops.scratch_bytes());
@@ -161,46 +182,16 @@ void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const 
     if (pass[1].forward) body(pass[1]);
 }
 
-StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const {
-  StepCost cost;
-  CostSink sink(*device_, *layout_, rows, context, cost);
-  each_pass([&](const Pass& pass) { forward(pass, sink, &cost.scratch_bytes); });
-  return cost;
-}
-
-uint64_t ModelRunner::plane_layer_bytes(size_t plane, int64_t blocks) const {
-  return static_cast<uint64_t>(blocks) * block_bytes_[plane];
-}
-
-MemoryPlan ModelRunner::memory_plan() const {
-  MemoryPlan m;
-  m.weights = loader_->bytes();
-  m.mapped = loader_->mapped_bytes();
-  m.adapters = banks_->bytes();
-  const ModelSpec& spec = model_->spec();
-  for (size_t p = 0; p < spec.planes.size(); ++p) {
-    const PlaneGroup& group = spec.groups[spec.planes[p].group];
-    const auto layers = static_cast<uint64_t>(spec.planes[p].layers);
-    const uint64_t bytes = layers * plane_layer_bytes(p, blocks_[spec.planes[p].group]);
-    m.cache += bytes;
-    if (group.keep > 0)
-      m.cache_kept += bytes;
-    else
-      m.cache_per_token +=
-          layers * plane_layer_bytes(p, 1) / static_cast<uint64_t>(group.block_slots * group.ratio);
-  }
-  m.scratch = scratch_bytes_;
-  m.step = 2 * layout_->input_bytes + layout_->output_bytes;
-  m.workspace = workspace_bytes_;
-  m.available = device_->info().host_memory ? available_memory() : device_->info().memory_free;
-  return m;
-}
-
 Status ModelRunner::check_memory() const {
-  const MemoryPlan m = memory_plan();
-  if (m.fits()) return {};
+  for (const MemoryPlan& m : memory_plans())
+    if (!m.fits()) return does_not_fit(m);
+  return {};
+}
+
+Error ModelRunner::does_not_fit(const MemoryPlan& m) const {
   const uint64_t made = m.weights - m.mapped;
-  std::string text = checkpoint_->path().string() + " needs " + gib(m.needed()) + " of memory (";
+  std::string text = checkpoint_->path().string() + " needs " + gib(m.needed()) + " of memory" +
+                     (m.where.empty() ? "" : " on " + m.where) + " (";
   if (made > 0) text += "weights " + gib(made) + ", ";
   if (m.adapters > 0) text += "adapters " + gib(m.adapters) + ", ";
   text += "cache " + gib(m.cache) + ", working memory " + gib(m.scratch + m.step + m.workspace) +
@@ -253,23 +244,36 @@ Status ModelRunner::load(const LoadProgress& progress) {
   if (options_.check_memory) {
     HADAL_TRY(check_memory());
   }
-  HADAL_TRY(loader_->load(checkpoint_->files(), progress));
-  HADAL_TRY(banks_->load());
-  HADAL_TRY(inputs_, device_->allocate(layout_->input_bytes));
-  HADAL_TRY(outputs_, device_->allocate(layout_->output_bytes));
-  HADAL_TRY(scratch_, device_->allocate(scratch_bytes_));
-  const ModelSpec& spec = model_->spec();
-  for (size_t p = 0; p < spec.planes.size(); ++p)
-    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer) {
-      HADAL_TRY(DeviceMemory memory,
-                device_->allocate(plane_layer_bytes(p, blocks_[spec.planes[p].group])));
-      plane_handles_.push_back(memory.get());
-      planes_.push_back(std::move(memory));
-    }
-  if (options_.eager || !device_->has_program()) {
-    HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
+  if (!other_ranks_.empty()) {
+    RunnerOptions others = options_;
+    others.rank_threads = 1;
+    rank_threads_ =
+        std::make_unique<RankThreads>(*checkpoint_, others, std::exchange(other_ranks_, {}));
   }
-  return record_all();
+  for (Place& place : places_) {
+    const Device& device = *place.device;
+    HADAL_TRY(place.loader->load(checkpoint_->files(), progress));
+    HADAL_TRY(place.inputs, device.allocate(layout_->input_bytes));
+    HADAL_TRY(place.outputs, device.allocate(layout_->output_bytes));
+    HADAL_TRY(place.scratch, device.allocate(scratch_bytes_));
+    if (options_.eager || options_.lower_all || !device.has_program()) {
+      HADAL_TRY(place.workspace, device.allocate(place.workspace_bytes));
+    }
+  }
+  HADAL_TRY(banks_->load());
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
+    Place& place = places_[placer_->plane_place(plane)];
+    HADAL_TRY(DeviceMemory memory,
+              place.device->allocate(placer_->block_bytes(plane) *
+                                     static_cast<uint64_t>(blocks_[step_planes_->group(plane)])));
+    place.plane_handles.push_back(memory.get());
+    place.planes.push_back(std::move(memory));
+  }
+  HADAL_TRY(record_all());
+  HADAL_TRY(meet_ranks());
+  loaded_ = true;
+  if (options_.when_followed) options_.when_followed(follow());
+  return {};
 }
 
 Status ModelRunner::record_all() {
@@ -281,42 +285,45 @@ Status ModelRunner::record_all() {
 }
 
 Status ModelRunner::record(Pass& pass) {
-  TapeSink sink(pass.tape);
+  // What an earlier pass of the step leaves in the outputs: the main one, and of blocks the first.
+  if (is_draft(pass)) pass.tape.outputs = main_[0].tape.outputs;
+  const Pass& block = draft_[static_cast<size_t>(DraftPass::kBlock)][0];
+  if (block.forward && &pass != &block && block.tape.recorded() && is_draft(pass))
+    pass.tape.outputs = block.tape.outputs;
+  SegmentSink sink(*placer_, places_.size(), layout_->limits.dims(), pass.tape);
   forward(pass, sink, nullptr);
-  pass.tape.seal(*layout_, scratch_bytes_, step_planes_->count());
-  if (!device_->has_program()) return {};
-  auto program = device_->prepare(pass.tape.head);
-  if (!program) {
-    pass.tape = {};  // the next step tries again
-    return std::move(program).error();
-  }
-  pass.program = *std::move(program);
-  return {};
+  Status sealed = pass.tape.seal(places_, *layout_, scratch_bytes_);
+  if (!sealed) pass.tape.clear();  // the next step tries again
+  return sealed;
 }
 
 Status ModelRunner::copy_blocks(std::span<const BlockCopy> copies) const {
-  const ModelSpec& spec = model_->spec();
-  size_t memory = 0;
-  for (size_t p = 0; p < spec.planes.size(); ++p)
-    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++memory)
-      for (const BlockCopy& copy : copies) {
-        if (copy.group != spec.planes[p].group) continue;
-        const uint64_t bytes = block_bytes_[p];
-        HADAL_TRY(device_->copy(planes_[memory], static_cast<uint64_t>(copy.to) * bytes,
-                                planes_[memory], static_cast<uint64_t>(copy.from) * bytes, bytes));
-      }
+  if (leads()) HADAL_TRY(send_copies(*options_.ranks, copies));
+  return copy_blocks_here(copies);
+}
+
+Status ModelRunner::copy_blocks_here(std::span<const BlockCopy> copies) const {
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane)
+    for (const BlockCopy& copy : copies) {
+      if (copy.group != step_planes_->group(plane)) continue;
+      const uint64_t bytes = placer_->block_bytes(plane);
+      const DeviceMemory& memory = plane_memory(plane);
+      HADAL_TRY(places_[placer_->plane_place(plane)].device->copy(
+          memory, static_cast<uint64_t>(copy.to) * bytes, memory,
+          static_cast<uint64_t>(copy.from) * bytes, bytes));
+    }
   return {};
 }
 
 uint64_t ModelRunner::unit_bytes(uint64_t groups) const {
   const ModelSpec& spec = model_->spec();
   uint64_t bytes = 0;
-  for (size_t p = 0; p < spec.planes.size(); ++p) {
-    const PlaneGroup& group = spec.groups[spec.planes[p].group];
-    if (groups >> spec.planes[p].group & 1)
-      bytes += static_cast<uint64_t>(spec.planes[p].layers * spec.reuse_unit /
-                                     (group.block_slots * group.ratio)) *
-               block_bytes_[p];
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
+    const size_t g = step_planes_->group(plane);
+    const PlaneGroup& group = spec.groups[g];
+    if (groups >> g & 1)
+      bytes += static_cast<uint64_t>(spec.reuse_unit / (group.block_slots * group.ratio)) *
+               placer_->block_bytes(plane);
   }
   return bytes;
 }
@@ -325,46 +332,50 @@ Status ModelRunner::each_part(const UnitBlocks& blocks, uint64_t groups,
                               const PagePart& body) const {
   const ModelSpec& spec = model_->spec();
   uint64_t at = 0;
-  size_t memory = 0;
-  for (size_t p = 0; p < spec.planes.size(); ++p)
-    for (int64_t layer = 0; layer < spec.planes[p].layers; ++layer, ++memory) {
-      const size_t g = spec.planes[p].group;
-      if ((groups >> g & 1) == 0) continue;
-      const PlaneGroup& group = spec.groups[g];
-      const auto count = static_cast<size_t>(spec.reuse_unit / (group.block_slots * group.ratio));
-      for (size_t i = 0; i < count; ++i, at += block_bytes_[p])
-        if (!blocks[g].empty())
-          HADAL_TRY(body(planes_[memory], static_cast<uint64_t>(blocks[g][i]) * block_bytes_[p], at,
-                         block_bytes_[p]));
-    }
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
+    const size_t g = step_planes_->group(plane);
+    if ((groups >> g & 1) == 0) continue;
+    const PlaneGroup& group = spec.groups[g];
+    const auto count = static_cast<size_t>(spec.reuse_unit / (group.block_slots * group.ratio));
+    const uint64_t bytes = placer_->block_bytes(plane);
+    for (size_t i = 0; i < count; ++i, at += bytes)
+      if (!blocks[g].empty())
+        HADAL_TRY(body(plane, static_cast<uint64_t>(blocks[g][i]) * bytes, at, bytes));
+  }
   return {};
 }
 
 Status ModelRunner::read_unit(const UnitBlocks& blocks, uint64_t groups,
                               std::span<std::byte> bytes) const {
-  const Status queued = each_part(
-      blocks, groups, [&](const DeviceMemory& plane, uint64_t offset, uint64_t at, uint64_t size) {
-        return device_->copy_out(bytes.subspan(at, size), plane, offset);
+  const Status queued =
+      each_part(blocks, groups, [&](size_t plane, uint64_t offset, uint64_t at, uint64_t size) {
+        return places_[placer_->plane_place(plane)].device->copy_out(bytes.subspan(at, size),
+                                                                     plane_memory(plane), offset);
       });
-  HADAL_TRY(device_->sync());  // even if one was refused: those before it are on their way
+  HADAL_TRY(sync());  // even if one was refused: those before it are on their way
   return queued;
 }
 
 Status ModelRunner::write_unit(const UnitBlocks& blocks, uint64_t groups,
                                std::span<const std::byte> bytes) const {
-  return each_part(blocks, groups,
-                   [&](const DeviceMemory& plane, uint64_t offset, uint64_t at, uint64_t size) {
-                     return device_->copy_in(plane, offset, bytes.subspan(at, size));
-                   });
+  return each_part(blocks, groups, [&](size_t plane, uint64_t offset, uint64_t at, uint64_t size) {
+    return places_[placer_->plane_place(plane)].device->copy_in(plane_memory(plane), offset,
+                                                                bytes.subspan(at, size));
+  });
 }
 
 const Digest& ModelRunner::identity() {
   if (identity_) return *identity_;
   const ModelSpec& spec = model_->spec();
-  const hadal_device_info& info = device_->info();
   Sha256 sha;
   sha.add("hadal").add(HADAL_VERSION).add(model_digest(*checkpoint_));
-  sha.add(device_->chip_name()).add(info.kernels).add(uint64_t{info.kernels_version});
+  sha.add(options_.place).add(uint64_t{options_.fallback});
+  sha.add(static_cast<uint64_t>(spec.shard.ranks));
+  for (const Place& place : places_) {
+    const hadal_device_info& info = place.device->info();
+    sha.add(place.name).add(place.device->chip_name());
+    sha.add(info.kernels).add(uint64_t{info.kernels_version});
+  }
   sha.add(uint64_t{options_.device.exact}).add(static_cast<uint64_t>(options_.weights));
   sha.add(static_cast<uint64_t>(options_.tail_rows.value_or(-1))).add(uint64_t{options_.draft});
   sha.add(static_cast<uint64_t>(spec.reuse_unit));
@@ -376,21 +387,23 @@ const Digest& ModelRunner::identity() {
                                  plane.heads, group.ratio, group.block_slots, group.keep})
       sha.add(static_cast<uint64_t>(number));
     sha.add(static_cast<uint64_t>(plane_dtype(plane.role, options_.kv_cache_dtype)));
-    sha.add(block_bytes_[p]);
   }
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane)
+    sha.add(placer_->block_bytes(plane));
   return identity_.emplace(sha.finish());
 }
 
-hadal_step ModelRunner::make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows) {
+hadal_step ModelRunner::make_step(const Place& place,
+                                  const std::array<int64_t, HADAL_DIM_COUNT>& rows) {
   hadal_step step{};
   step.size = sizeof step;
-  step.plane_count = static_cast<uint32_t>(plane_handles_.size());
+  step.plane_count = static_cast<uint32_t>(place.plane_handles.size());
   std::copy(rows.begin(), rows.end(), step.rows);
-  step.scratch = scratch_.get();
-  step.inputs = inputs_.get();
-  step.outputs = outputs_.get();
-  step.workspace = workspace_.get();
-  step.planes = plane_handles_.data();
+  step.scratch = place.scratch.get();
+  step.inputs = place.inputs.get();
+  step.outputs = place.outputs.get();
+  step.workspace = place.workspace.get();
+  step.planes = place.plane_handles.data();
   // A lock-free atomic has the layout of its value; a chip reads it as one.
   static_assert(sizeof stop_ == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
   step.stop = reinterpret_cast<const volatile int32_t*>(&stop_);
@@ -406,32 +419,55 @@ Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
   // A chip need not look at the flag before its work is done.
   if (stoppable && stop_.load(std::memory_order_relaxed) != 0)
     return Error{ErrorCode::kInterrupted, "stopped before the step began"};
-  for (const auto& [offset, bytes] : inputs.changed()) {
-    HADAL_TRY(device_->copy_in(inputs_, offset, bytes));
+  const std::vector<StepInputs::Range> changed = inputs.changed();
+  if (leads()) {
+    const std::vector<Pass*> passes = all_passes();
+    const auto number = std::find(passes.begin(), passes.end(), &pass) - passes.begin();
+    HADAL_TRY(send_step(*options_.ranks, static_cast<int32_t>(number), inputs, changed));
+  }
+  for (const auto& [offset, bytes] : changed) {
+    for (const Place& place : places_)
+      HADAL_TRY(place.device->copy_in(place.inputs, offset, bytes));
     input_bytes_copied_ += bytes.size();
   }
   inputs.copied();
-  hadal_step step = make_step(inputs.rows);
-  step.host_inputs = inputs.data();
-  if (!stoppable) step.stop = nullptr;
+  if (tracer_) {
+    HADAL_TRY(tracer_->begin(inputs, make_step(places_[0], inputs.rows)));
+    forward(pass, *tracer_, nullptr);
+    return tracer_->status();
+  }
+  return run_on_places(pass, inputs.rows, inputs.data(), stoppable);
+}
+
+Status ModelRunner::run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,
+                                  const std::byte* host_inputs, bool stoppable) {
+  std::vector<hadal_step> steps;
+  for (const Place& place : places_) {
+    hadal_step& step = steps.emplace_back(make_step(place, rows));
+    step.host_inputs = host_inputs;
+    // Ranks stop together, between steps.
+    if (!stoppable || options_.ranks) step.stop = nullptr;
+  }
   if (options_.eager) {
-    EagerSink sink(*device_, step, step_planes_->count());
+    EagerSink sink(device(), steps[0], step_planes_->count());
     forward(pass, sink, nullptr);
     return sink.status();
   }
-  if (pass.tape.ops.empty()) HADAL_TRY(record(pass));
-  if (pass.program) return device_->run_program(pass.program, step);
-  return device_->run_ops(pass.tape.head, 0, pass.tape.head.op_count, step);
+  if (!pass.tape.recorded()) HADAL_TRY(record(pass));
+  return pass.tape.run(places_, steps, options_.ranks, transferred_);
 }
 
 Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
   const std::string what = "the model's numbers are not finite any more";
   const auto explained = [&]() -> Result<std::string> {
-    if (!workspace_) {
-      HADAL_TRY(workspace_, device_->allocate(workspace_bytes_));
+    // Operators of several devices or ranks run together only.
+    if (places_.size() > 1 || options_.ranks) return std::string();
+    Place& place = places_[0];
+    if (!place.workspace) {
+      HADAL_TRY(place.workspace, device().allocate(place.workspace_bytes));
     }
-    const hadal_step step = make_step(inputs.rows);
-    NotFiniteSink sink(*device_, step, step_planes_->count(), scratch_, outputs_,
+    const hadal_step step = make_step(place, inputs.rows);
+    NotFiniteSink sink(device(), step, step_planes_->count(), place.scratch, place.outputs,
                        model_->weights());
     const Pass& pass = main_[inputs.masked ? 1 : 0];
     forward(pass, sink, nullptr);

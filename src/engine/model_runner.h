@@ -20,6 +20,10 @@
 #include "checkpoint/checkpoint.h"
 #include "device/device.h"
 #include "engine/block_manager.h"
+#include "engine/placement.h"
+#include "engine/placer.h"
+#include "engine/ranks.h"
+#include "engine/segments.h"
 #include "engine/step_inputs.h"
 #include "models/model.h"
 #include "ops/sink.h"
@@ -27,6 +31,8 @@
 #include "weights/loader.h"
 
 namespace hadal {
+
+class Tracer;
 
 /// An adapter that requests may use: how they call it, and where it lies. An empty one keeps a
 /// place free, so that those behind it keep their numbers.
@@ -39,6 +45,14 @@ struct NamedAdapter {
 
 struct RunnerOptions {
   DeviceOptions device;
+  std::string place;      ///< what is on other devices: Placement's words
+  bool fallback = false;  ///< the cpu takes what the devices decline
+  /// Of a model in parts, this rank's way to the others; null: it is whole. With `rank_threads`,
+  /// rank 0 of so many threads, which open() starts.
+  Communicator* ranks = nullptr;
+  int64_t rank_threads = 1;
+  /// Of rank 1 and up of processes: load() follows rank 0 and tells how that ended.
+  std::function<void(const Status& followed)> when_followed = {};
   WeightMode weights = WeightMode::kNative;
   DType kv_cache_dtype = HADAL_F16;
   int64_t context = 0;       ///< longest sequence; 0: the model's limit
@@ -49,6 +63,8 @@ struct RunnerOptions {
   bool draft = false;  ///< load what the model has for drafts and run it behind every step
   std::optional<int64_t> tail_rows;  ///< of FamilyOptions
   bool eager = false;                ///< run each operator at once instead of the tape
+  bool lower_all = false;            ///< for a tracer: fused operators are spelt in parts
+  uint64_t alignment = 1;            ///< of offsets, at least
   bool check_memory = true;
   std::vector<NamedAdapter> adapters;  ///< loaded with the model; a request names their places
   bool more_adapters = false;          ///< set_adapters will be called, if there are none yet
@@ -58,6 +74,7 @@ struct RunnerOptions {
 
 /// Memory that a model takes, in bytes, and what the machine has.
 struct MemoryPlan {
+  std::string where;  ///< the devices whose memory it is, if there are several
   uint64_t weights = 0, adapters = 0, cache = 0, scratch = 0, step = 0, workspace = 0;
   uint64_t mapped = 0;  ///< of the weights: read where the file is mapped
   uint64_t available = 0;
@@ -66,6 +83,7 @@ struct MemoryPlan {
   [[nodiscard]] uint64_t total() const {
     return weights + adapters + cache + scratch + step + workspace;
   }
+  MemoryPlan& operator+=(const MemoryPlan& other);
   /// What must be in memory.
   [[nodiscard]] uint64_t needed() const { return total() - mapped; }
   [[nodiscard]] bool fits() const { return needed() <= available; }
@@ -94,23 +112,43 @@ class ModelRunner {
   /// the runner.
   static Result<std::unique_ptr<ModelRunner>> open(const Checkpoint& checkpoint,
                                                    const RunnerOptions& options);
+  ~ModelRunner();
 
   [[nodiscard]] const ModelSpec& spec() const { return model_->spec(); }
-  [[nodiscard]] const Device& device() const { return *device_; }
+  /// The first device, the one that the user chose.
+  [[nodiscard]] const Device& device() const { return *places_[0].device; }
+  [[nodiscard]] const std::vector<Place>& places() const { return places_; }
+  [[nodiscard]] const Placer& placer() const { return *placer_; }
+  /// The cache memories of a step as operands.
+  [[nodiscard]] const StepPlanes& step_planes() const { return *step_planes_; }
+  /// A step on a place, for whoever runs operators one by one.
+  [[nodiscard]] hadal_step make_step(const Place& place,
+                                     const std::array<int64_t, HADAL_DIM_COUNT>& rows);
+  /// Of all devices.
+  [[nodiscard]] bool row_invariant() const;
+  [[nodiscard]] bool copies_at_once() const;
+  /// What is where, a line a device, if there are several; after the load also how often a step
+  /// goes from one to another.
+  [[nodiscard]] std::vector<std::string> placement_text() const;
+  /// Operators of a step that their device declines, so that the cpu computes them.
+  [[nodiscard]] int64_t fallback_operators() const;
+  /// Bytes that went from one device to another since the load.
+  [[nodiscard]] uint64_t transferred_bytes() const { return transferred_; }
   [[nodiscard]] const StepLayout& layout() const { return *layout_; }
   [[nodiscard]] const RunnerOptions& options() const { return options_; }
   [[nodiscard]] int64_t context() const { return context_; }
   [[nodiscard]] std::deque<Weight>& weights() { return model_->weights(); }
   /// Of WeightLoader; none where the user asked for fp32.
-  [[nodiscard]] std::vector<std::string> conversions() const {
-    return options_.weights == WeightMode::kNative ? loader_->conversions()
-                                                   : std::vector<std::string>();
-  }
+  [[nodiscard]] std::vector<std::string> conversions() const;
+  /// What whoever opens the model should know: conversions() and placement_text().
+  [[nodiscard]] std::vector<std::string> notes() const;
   [[nodiscard]] FileTableTotals file_tables() const { return model_->file_tables(); }
 
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
   [[nodiscard]] StepCost step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const;
   [[nodiscard]] MemoryPlan memory_plan() const;
+  /// The same by memory: that of the host, and that of each device with memory of its own.
+  [[nodiscard]] std::vector<MemoryPlan> memory_plans() const;
   /// An error of code kMemory that says what is needed, what there is and what would fit, unless it
   /// fits.
   Status check_memory() const;
@@ -120,6 +158,17 @@ class ModelRunner {
 
   /// Hands the weights to the device, allocates, records the tape.
   Status load(const LoadProgress& progress = {});
+
+  /// A device failed, or was not opened again since: only reopen() may be called.
+  [[nodiscard]] bool lost() const;
+  /// Opens the devices again and loads the model anew; caches are empty, and pages, block tables
+  /// and adapters in use are the caller's to forget. A device that cannot be opened is left out of
+  /// the placement if the cpu may stand in (RunnerOptions::fallback); else the error says why, and
+  /// another call tries again. log: told what is done, a line each.
+  Status reopen(const std::function<void(std::string_view line)>& log);
+
+  /// Of rank 1 and up, once loaded: runs what rank 0 orders until that one ends.
+  Status follow();
 
   /// The adapters by their numbers; a place may be empty.
   [[nodiscard]] const std::vector<NamedAdapter>& adapters() const { return options_.adapters; }
@@ -150,7 +199,7 @@ class ModelRunner {
   /// Copies what changed of the inputs and queues one step; sync() tells how it went.
   Status run(StepInputs& inputs, SampleForm sample);
   /// Waits for what was queued. kInterrupted if the stop flag was set; then nothing counts as done.
-  Status sync() const { return device_->sync(); }
+  Status sync() const;
   /// The passes of a draft: Model::draft, draft_block, draft_next.
   enum class DraftPass { kRows, kBlock, kNext };
   /// Queues one behind the last step. It is short, and the step's tokens are known already: it does
@@ -180,11 +229,16 @@ class ModelRunner {
   /// Copies a step output, rows [first, first + count) of `part`: it is there after sync().
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
-    return device_->copy_out(std::as_writable_bytes(std::span(
-                                 to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))),
-                             outputs_,
-                             part.offset + static_cast<uint64_t>(first * part.strides[0]));
+    const Place& place = places_[place_of_output(part)];
+    return place.device->copy_out(
+        std::as_writable_bytes(
+            std::span(to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))),
+        place.outputs, part.offset + static_cast<uint64_t>(first * part.strides[0]));
   }
+
+  /// From now on every operator is compared with the reference while it runs (tracer.h); null: no
+  /// more. Of one device.
+  void trace(Tracer* tracer) { tracer_ = tracer; }
 
   /// Asks the running step to give up. Safe in a signal handler.
   void interrupt() { stop_.store(1, std::memory_order_relaxed); }
@@ -195,13 +249,28 @@ class ModelRunner {
   struct Pass {
     void (Model::*forward)(Ops&, const StepPlanes&) const = nullptr;
     SampleForm sample;
-    Tape tape;
-    DeviceProgram program;
+    SegmentedTape tape;
   };
   ModelRunner() = default;
+  Status check_ranks() const;
+  Status meet_ranks();
   /// scratch_bytes and adapters may be null; else they grow by what the pass uses.
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
                std::set<const AdapterBank*>* adapters = nullptr) const;
+  Result<std::vector<Place>> open_places(const std::vector<DeviceName>& names) const;
+  [[nodiscard]] StepLimits step_limits();
+  Status place_model();
+  Status prepare();
+  Result<Placer::BlockBytes> block_bytes(std::map<size_t, Error>& refused) const;
+  /// Of all places, a step with these row counts; the sets and sums may be null.
+  std::vector<StepCost> costs(std::array<int64_t, HADAL_DIM_COUNT> rows, double context,
+                              uint64_t* scratch_bytes,
+                              std::set<const AdapterBank*>* adapters) const;
+  [[nodiscard]] Error does_not_fit(const MemoryPlan& plan) const;
+  [[nodiscard]] bool is_draft(const Pass& pass) const;
+  [[nodiscard]] size_t place_of_output(const Tensor& part) const;
+  [[nodiscard]] const DeviceMemory& plane_memory(size_t plane) const;
+  [[nodiscard]] MemoryPlan memory_plan_of(size_t place) const;
   void set_drafts();
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
@@ -210,38 +279,48 @@ class ModelRunner {
   struct Adapters {
     std::vector<std::shared_ptr<const AdapterFile>> files;
     std::unique_ptr<AdapterBanks> banks;
-    StepCost cost;  ///< of the largest step with them
+    std::vector<StepCost> costs;  ///< of the largest step with them, by place
+    uint64_t scratch_bytes = 0;
   };
   Result<Adapters> plan_adapters(const std::vector<NamedAdapter>& adapters);
   void use_adapters(std::vector<NamedAdapter> named, Adapters adapters);
   Status run(Pass& pass, StepInputs& inputs, bool stoppable);
-  [[nodiscard]] hadal_step make_step(const std::array<int64_t, HADAL_DIM_COUNT>& rows);
-  /// Calls body(memory of a plane's layer, offset in it, offset in the page, bytes) for each block.
-  using PagePart = std::function<Status(const DeviceMemory&, uint64_t, uint64_t, uint64_t)>;
+  Status run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,
+                       const std::byte* host_inputs, bool stoppable);
+  Status copy_blocks_here(std::span<const BlockCopy> copies) const;
+  /// The passes in one order, the same on all ranks.
+  [[nodiscard]] std::vector<Pass*> all_passes();
+  [[nodiscard]] bool leads() const { return options_.ranks && options_.ranks->rank() == 0; }
+  /// Calls body(a cache memory, offset in it, offset in the page, bytes) for each block.
+  using PagePart = std::function<Status(size_t plane, uint64_t, uint64_t, uint64_t)>;
   Status each_part(const UnitBlocks& blocks, uint64_t groups, const PagePart& body) const;
-  [[nodiscard]] uint64_t plane_layer_bytes(size_t plane, int64_t blocks) const;
 
   const Checkpoint* checkpoint_ = nullptr;
   RunnerOptions options_;
   int64_t context_ = 0;
-  std::unique_ptr<Device> device_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StepLayout> layout_;
   std::unique_ptr<StepPlanes> step_planes_;
   std::vector<int64_t> blocks_;
-  std::vector<uint64_t> block_bytes_;  ///< of a layer of each plane
-  uint64_t scratch_bytes_ = 0, workspace_bytes_ = 0;
+  std::optional<Placement> placement_;  // always there once it is open
+  std::optional<size_t> fallback_;      // the place that takes what others decline
+  uint64_t scratch_bytes_ = 0;
+  uint64_t transferred_ = 0;
+  bool loaded_ = false;
+  Tracer* tracer_ = nullptr;
+  // The other ranks, if they are threads; they end before what they speak by.
+  std::unique_ptr<Communicator> own_rank_;
+  std::vector<std::unique_ptr<Communicator>> other_ranks_;  // until load()
+  std::unique_ptr<RankThreads> rank_threads_;
   std::atomic<int32_t> stop_{0};
   uint64_t input_bytes_copied_ = 0;
   std::optional<Digest> identity_;
   mutable bool host_samples_ = false;  // found while a pass is recorded
 
-  // Device objects: destroyed in reverse order, the program before the weights before the memories
-  // that they read.
-  DeviceMemory inputs_, outputs_, scratch_, workspace_;
-  std::vector<DeviceMemory> planes_;  // a layer of a plane each
-  std::vector<hadal_memory*> plane_handles_;
-  std::unique_ptr<WeightLoader> loader_;
+  // Device objects: destroyed in reverse order, programs before weights before the memories that
+  // they read.
+  std::vector<Place> places_;
+  std::unique_ptr<Placer> placer_;
   std::unique_ptr<AdapterBanks> banks_;  // never null
   std::vector<std::shared_ptr<const AdapterFile>> adapter_files_;
   // The main pass in each form of sampling, recorded when first used: a mask and a list of the most

@@ -165,6 +165,14 @@ void PrefixTree::each_unit(const std::function<void(CachedUnit& unit)>& body) {
   }
 }
 
+void PrefixTree::forget() {
+  const auto told = std::exchange(before_eviction, nullptr);
+  while (evict_unit()) {
+  }
+  before_eviction = told;
+  HADAL_CHECK(units_ == 0);
+}
+
 bool PrefixTree::evict_unit() {
   if (idle_.empty()) return false;
   CachedUnit& oldest = *idle_.front();

@@ -80,6 +80,8 @@ class PrefixTree {
   static const Digest& digest_of(CachedUnit& unit);
   static Digest digest_of_root(const std::string& key);
   static Digest digest_behind(const Digest& parent, std::span<const TokenId> tokens);
+  /// Gives up all units, untold: what their blocks hold is lost. Nobody may hold one.
+  void forget();
   /// Every unit that has blocks.
   void each_unit(const std::function<void(CachedUnit& unit)>& body);
   /// One reference more to a block that is in use or cached.

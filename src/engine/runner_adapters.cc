@@ -50,23 +50,28 @@ Result<ModelRunner::Adapters> ModelRunner::plan_adapters(const std::vector<Named
     adapters.files.push_back(std::move(file));
   }
   HADAL_TRY(adapters.banks,
-            AdapterBanks::plan(*device_, model_->weights(), model_->spec().family, adapters.files));
+            AdapterBanks::plan(device(), model_->weights(), model_->spec().family, adapters.files));
+  if (places_.size() > 1 && !adapters.banks->empty())
+    return usage_error(
+        "adapters are not built for a model on several devices; leave --place out, "
+        "or --lora");
   if (banks_) banks_->detach();
   adapters.banks->attach();
   const auto limits = layout_->limits.dims();
   std::set<const AdapterBank*> used;
-  CostSink sink(*device_, *layout_, limits, static_cast<double>(context_), adapters.cost);
-  each_pass([&](const Pass& pass) { forward(pass, sink, &adapters.cost.scratch_bytes, &used); });
+  adapters.costs = costs(limits, static_cast<double>(context_), &adapters.scratch_bytes, &used);
   adapters.banks->detach();
   if (banks_) banks_->attach();
-  const auto declined =
-      std::find_if(adapters.cost.declined.begin(), adapters.cost.declined.end(),
-                   [](const auto& entry) { return entry.first.starts_with("lora_add("); });
-  if (declined != adapters.cost.declined.end())
-    return failed("chip " + std::string(device_->chip_name()) +
-                  " declines lora_add, which adapters need: " + declined->second);
-  if (!adapters.cost.declined.empty())
-    return declined_operators(options_.device.chip, adapters.cost.declined);
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const auto& declined = adapters.costs[i].declined;
+    const auto lora = std::find_if(declined.begin(), declined.end(), [](const auto& entry) {
+      return entry.first.starts_with("lora_add(");
+    });
+    if (lora != declined.end())
+      return failed("chip " + std::string(places_[i].device->chip_name()) +
+                    " declines lora_add, which adapters need: " + lora->second);
+    if (!declined.empty()) return declined_operators(places_[i].name, declined);
+  }
   if (const std::string name = adapters.banks->first_unused(used); !name.empty())
     return failed("an adapter targets " + name + ", which this model multiplies together with " +
                   "other things; adapters of such matrices are not built");
@@ -91,26 +96,27 @@ Status ModelRunner::set_adapters(std::vector<NamedAdapter> named) {
       return memory_error("the adapters need " + std::to_string(adapters.banks->bytes() >> 20) +
                           " MiB of memory, " + std::to_string(m.available >> 20) + " MiB are free");
   }
-  HADAL_TRY(device_->sync());
+  HADAL_TRY(sync());
   HADAL_TRY(adapters.banks->load());
   DeviceMemory scratch, workspace;
-  const StepCost& cost = adapters.cost;
-  if (cost.scratch_bytes > scratch_bytes_) {
-    HADAL_TRY(scratch, device_->allocate(cost.scratch_bytes));
+  Place& place = places_[0];  // adapters are refused where there are more
+  const uint64_t workspace_bytes = adapters.costs[0].workspace_bytes;
+  if (adapters.scratch_bytes > scratch_bytes_) {
+    HADAL_TRY(scratch, device().allocate(adapters.scratch_bytes));
   }
-  if (workspace_ && cost.workspace_bytes > workspace_bytes_) {
-    HADAL_TRY(workspace, device_->allocate(cost.workspace_bytes));
+  if (place.workspace && workspace_bytes > place.workspace_bytes) {
+    HADAL_TRY(workspace, device().allocate(workspace_bytes));
   }
   // Nothing is left that can fail but the programs: what was recorded reads the old banks.
-  for (Pass& pass : main_) pass.program = {}, pass.tape = {};
+  for (Pass& pass : main_) pass.tape.clear();
   for (auto& forms : draft_)
-    for (Pass& pass : forms) pass.program = {}, pass.tape = {};
+    for (Pass& pass : forms) pass.tape.clear();
   if (scratch) {
-    scratch_ = std::move(scratch);
-    scratch_bytes_ = cost.scratch_bytes;
+    place.scratch = std::move(scratch);
+    scratch_bytes_ = adapters.scratch_bytes;
   }
-  if (workspace) workspace_ = std::move(workspace);
-  workspace_bytes_ = std::max(workspace_bytes_, cost.workspace_bytes);
+  if (workspace) place.workspace = std::move(workspace);
+  place.workspace_bytes = std::max(place.workspace_bytes, workspace_bytes);
   use_adapters(std::move(named), std::move(adapters));
   return record_all();
 }

@@ -22,6 +22,8 @@ struct FamilyOptions {
   bool draft = false;  ///< load what the checkpoint has for drafts
   /// Rows of a prompt that the model's tail runs, instead of as many as exactness needs.
   std::optional<int64_t> tail_rows;
+  /// Which part of the model this rank runs: Ops is told the same number of ranks.
+  Shard shard;
 };
 
 /// The vocabulary as Engram hashes it: tokens whose texts differ in case, accents and kinds of

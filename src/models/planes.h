@@ -74,6 +74,9 @@ class StepPlanes {
              std::span<const uint64_t> block_bytes);
   /// One layer of a plane; layers are counted within the plane.
   [[nodiscard]] const PlaneLayer& of(PlaneHandle plane, int64_t layer) const;
+  /// A memory that a step carries, as an operand, and its group.
+  [[nodiscard]] const Tensor& tensor(size_t memory) const { return layers_[memory].tensor; }
+  [[nodiscard]] size_t group(size_t memory) const { return layers_[memory].group; }
   /// Layers of all planes together: the number of memories that a step carries.
   [[nodiscard]] uint32_t count() const { return static_cast<uint32_t>(layers_.size()); }
 

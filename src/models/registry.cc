@@ -24,13 +24,7 @@ struct Family {
 
 template <typename M>
 Result<std::unique_ptr<Model>> make(const Config& config, const FamilyOptions& options) {
-  const auto read = [&] {
-    if constexpr (requires { M::Spec::from_config(config, options); })
-      return M::Spec::from_config(config, options);
-    else
-      return M::Spec::from_config(config);
-  };
-  HADAL_TRY(typename M::Spec spec, read());
+  HADAL_TRY(typename M::Spec spec, M::Spec::from_config(config, options));
   return std::unique_ptr<Model>(new M(std::move(spec)));
 }
 
@@ -79,6 +73,10 @@ Result<std::unique_ptr<Model>> make_model(const Config& config, const FamilyOpti
   Config read = config.watched();
   read.set_text("model_type", family->model_type);
   HADAL_TRY(std::unique_ptr<Model> model, family->make(read, options));
+  // A family that does not divide itself would give every rank the whole sums.
+  if (model->spec().shard.ranks != options.shard.ranks)
+    return failed(config.origin() + ": architecture " + quote(family->model_type) +
+                  " cannot be run in parts; run it on one rank");
   if (typed == kFamilies.end() && !type.empty()) HADAL_TRY(refuse_unread(read, type, architecture));
   if (options.draft && model->spec().draft.kind == DraftSpec::Kind::kNone)
     return failed(config.origin() +

@@ -211,5 +211,22 @@ TEST(Registry, ActivationsAndPartsOfHeads) {
             std::string::npos);
 }
 
+TEST(Registry, WhatCannotBeDividedIsRefusedInWords) {
+  const auto refusal = [](std::string_view keys, std::string more, int64_t ranks) -> std::string {
+    auto config = Config::parse("{" + std::string(keys) + ", " + more + "}", "c.json");
+    EXPECT_TRUE(config);
+    const auto model = make_model(*config, {.shard = {.rank = ranks - 1, .ranks = ranks}});
+    return model ? "no error" : model.error().message;
+  };
+  const std::string llama = R"("model_type": "llama", "num_key_value_heads": )";
+  EXPECT_EQ(refusal(kLlama, llama + "2", 2), "no error");
+  EXPECT_EQ(refusal(kLlama, llama + "1", 4), "no error");  // one key head on each
+  EXPECT_EQ(refusal(kLlama, llama + "4", 3),
+            "c.json: num_attention_heads 4 cannot be divided over 3 ranks; it can over 1, 2, 4");
+  const std::string v3 = R"("model_type": "deepseek_v3")";
+  EXPECT_EQ(refusal(kV3, v3, 2), "no error");
+  EXPECT_NE(refusal(kV3, v3, 3).find("cannot be divided over 3 ranks"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace hadal

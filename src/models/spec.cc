@@ -21,9 +21,11 @@ Config with_defaults(Config config, std::span<const Default> defaults) {
   return config;
 }
 
-Result<ModelSpec> ModelSpec::from_config(const Config& config) {
+Result<ModelSpec> ModelSpec::from_config(const Config& config, const Shard& shard) {
+  HADAL_CHECK(shard.rank >= 0 && shard.rank < shard.ranks);
   ModelSpec s;
   s.config = config;
+  s.shard = shard;
   HADAL_TRY(s.family, config.text("model_type"));
   HADAL_TRY(s.vocab_size, config.integer("vocab_size", 1, kMaxWidth * 16));
   HADAL_TRY(s.hidden_size, config.integer("hidden_size", 1, kMaxWidth));
@@ -68,6 +70,17 @@ void ModelSpec::field(std::string name, int64_t value) {
 }
 void ModelSpec::field(std::string name, bool value) {
   field(std::move(name), std::string(value ? "true" : "false"));
+}
+
+Result<Share> equal_share(const Config& config, std::string_view key, int64_t count,
+                          const Shard& shard) {
+  if (count % shard.ranks == 0) return Share::of_rank(count, shard);
+  std::string divisors;
+  for (int64_t n = 1; n <= std::min<int64_t>(count, 64); ++n)
+    if (count % n == 0) divisors += (divisors.empty() ? "" : ", ") + std::to_string(n);
+  return failed(config.origin() + ": " + std::string(key) + " " + std::to_string(count) +
+                " cannot be divided over " + std::to_string(shard.ranks) + " ranks; it can over " +
+                divisors);
 }
 
 Result<int64_t> width_of(const Config& config, std::string_view key,

@@ -13,6 +13,7 @@
 #include "checkpoint/config.h"
 #include "models/planes.h"
 #include "ops/ops.h"
+#include "ops/shard.h"
 
 namespace hadal {
 
@@ -53,12 +54,13 @@ struct ModelSpec {
   bool tail_exact = true;   ///< false: the user asked for fewer rows than exactness needs
   int64_t extra_width = 0;  ///< numbers a token row that Model::fill_extra fills
   DraftSpec draft;          ///< what is loaded of it
+  Shard shard;              ///< the part of the model that is run here
   /// The family's own fields for people and programs: (name as in config.json, value), in reading
   /// order.
   std::vector<std::pair<std::string, std::string>> fields;
 
   /// The keys of config.json that all families share, checked; begins `fields` with them.
-  static Result<ModelSpec> from_config(const Config& config);
+  static Result<ModelSpec> from_config(const Config& config, const Shard& shard = {});
   GroupHandle add_group(PlaneGroup group);
   PlaneHandle add_plane(GroupHandle group, PlaneRole role, int64_t layers, int64_t width,
                         int64_t heads = 1);
@@ -74,6 +76,11 @@ struct Default {
   std::string_view key, json;
 };
 Config with_defaults(Config config, std::span<const Default> defaults);
+
+/// A rank's part of what `key` counts, as much as each of the others has; an error that says which
+/// numbers of ranks can divide it.
+Result<Share> equal_share(const Config& config, std::string_view key, int64_t count,
+                          const Shard& shard);
 
 /// "model.layers.7."
 inline std::string layer_prefix(int64_t layer) {

@@ -139,6 +139,9 @@ Result<std::unique_ptr<AdapterBanks>> AdapterBanks::plan(
         return failed(origin + ": tensor " + quote(m.a.name, 160) + " targets " +
                       quote(m.module, 120) + ", " + why_not(name, weights));
       const WeightSource& s = found->second->source;
+      if (found->second->divided)
+        return failed(origin + ": tensor " + quote(m.a.name, 160) + " targets " + name +
+                      ", which is divided over ranks: adapters need a model that one rank runs");
       if (m.a.cols != s.cols || m.b.rows != s.rows)
         return failed(origin + ": " + m.a.text() + " and " + m.b.text() + " do not fit " + name +
                       " [" + std::to_string(s.rows) + ", " + std::to_string(s.cols) +

@@ -169,13 +169,12 @@ Result<LoadedWeight> load_as_stored(const Device& device, const WeightSource& so
     HADAL_TRY(DeviceMemory memory, device.import(from.data));
     piece.memory = memory.get();
     piece.rows = from.rows;
-    piece.row_stride = row_bytes(source.dtype, source.cols).value_or(0);
+    piece.row_stride = source.stride_of(from);
     loaded.sources.push_back(std::move(memory));
     if (source.scale_dtype != HADAL_DTYPE_NONE) {
       HADAL_TRY(DeviceMemory scales, device.import(from.scales));
       piece.scale_memory = scales.get();
-      piece.scale_row_stride =
-          row_bytes(source.scale_dtype, ceil_div(source.cols, source.scale_block_cols)).value_or(0);
+      piece.scale_row_stride = source.scale_stride_of(from);
       loaded.sources.push_back(std::move(scales));
     }
     pieces.push_back(piece);
@@ -190,18 +189,18 @@ bool decode_row(const WeightSource& source, const WeightSource::Piece& piece, in
                 float* out) {
   const int64_t rows = source.transposed ? source.cols : source.rows,
                 cols = source.transposed ? source.rows : source.cols;
-  const auto stride = row_bytes(source.dtype, cols);
-  if (!stride || !decode_to_f32(source.dtype, piece.data.data() + row * *stride, cols, out))
+  if (!row_bytes(source.dtype, cols) ||
+      !decode_to_f32(source.dtype, piece.data.data() + row * source.stride_of(piece), cols, out))
     return false;
   if (source.scale_dtype == HADAL_DTYPE_NONE) return true;
   const int64_t blocks = ceil_div(cols, source.scale_block_cols);
   std::vector<float> scales(static_cast<size_t>(blocks));
-  const auto scale_stride = row_bytes(source.scale_dtype, blocks);
   // Each matrix of a batch has its own rows of blocks.
   const int64_t block_row = (row / rows) * ceil_div(rows, source.scale_block_rows) +
                             (piece.scale_row + row % rows) / source.scale_block_rows;
-  if (!scale_stride ||
-      !decode_to_f32(source.scale_dtype, piece.scales.data() + block_row * *scale_stride, blocks,
+  if (!row_bytes(source.scale_dtype, blocks) ||
+      !decode_to_f32(source.scale_dtype,
+                     piece.scales.data() + block_row * source.scale_stride_of(piece), blocks,
                      scales.data()))
     return false;
   for (int64_t k = 0; k < cols; ++k)

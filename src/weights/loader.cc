@@ -27,17 +27,67 @@ Result<WeightLoader> WeightLoader::plan(const Device& device, std::deque<Weight>
     weight.tensor.dtype = form.form.dtype;
     entries.push_back({.weight = &weight, .form = form, .loaded = {}});
   }
-  return WeightLoader(device, std::move(entries));
+  return WeightLoader(device, std::move(entries), false);
+}
+
+WeightLoader WeightLoader::plan_one_of_several(const Device& device, std::deque<Weight>& weights,
+                                               WeightMode mode) {
+  std::vector<Entry> entries;
+  std::vector<Tensor> operands;
+  for (Weight& weight : weights) {
+    Entry& entry = entries.emplace_back();
+    entry.weight = &weight;
+    Tensor& operand = operands.emplace_back(weight.tensor);
+    if (auto form = held_form(device, weight.source, mode)) {
+      entry.form = *std::move(form);
+      operand.dtype = entry.form.form.dtype;
+    } else {
+      entry.refused = std::move(form).error();
+    }
+  }
+  WeightLoader loader(device, std::move(entries), true);
+  loader.operands_ = std::move(operands);
+  return loader;
+}
+
+void WeightLoader::number(std::deque<Weight>& weights) {
+  uint32_t next = 0;
+  for (Weight& weight : weights) weight.tensor.index = next++;
+}
+
+Tensor WeightLoader::operand(const Tensor& numbered) const {
+  HADAL_CHECK(numbered.index < operands_.size());
+  Tensor held = numbered;
+  held.dtype = operands_[numbered.index].dtype;
+  held.weight = operands_[numbered.index].weight;
+  return held;
+}
+
+Status WeightLoader::keep(const std::set<uint32_t>& numbers) {
+  for (const Entry& e : entries_)
+    if (e.refused && numbers.contains(e.weight->tensor.index)) return *e.refused;
+  std::erase_if(entries_,
+                [&](const Entry& e) { return !numbers.contains(e.weight->tensor.index); });
+  return {};
+}
+
+uint64_t WeightLoader::bytes_of(const Entry& e) {
+  const WeightSource& source = e.weight->source;
+  if (e.form.bytes > 0) return e.form.bytes;
+  return e.form.as_stored ? source.bytes()
+                          : e.form.form.bytes(source.batch, source.rows, source.cols);
 }
 
 uint64_t WeightLoader::bytes() const {
   uint64_t bytes = 0;
-  for (const Entry& e : entries_)
-    bytes += e.form.bytes > 0   ? e.form.bytes
-             : e.form.as_stored ? e.weight->source.bytes()
-                                : e.form.form.bytes(e.weight->source.batch, e.weight->source.rows,
-                                                    e.weight->source.cols);
+  for (const Entry& e : entries_) bytes += bytes_of(e);
   return bytes;
+}
+
+uint64_t WeightLoader::bytes_of(uint32_t number) const {
+  for (const Entry& e : entries_)
+    if (e.weight->tensor.index == number) return bytes_of(e);
+  return 0;
 }
 
 uint64_t WeightLoader::mapped_bytes() const {
@@ -103,7 +153,8 @@ Status WeightLoader::load(std::span<const MappedFile> files, const LoadProgress&
   for (Entry& e : entries_) {
     const WeightSource& source = e.weight->source;
     HADAL_TRY(e.loaded, load_weight(*device_, source, e.form, pool.get()));
-    e.weight->tensor.weight = e.loaded.weight.get();
+    Tensor& operand = one_of_several_ ? operands_[e.weight->tensor.index] : e.weight->tensor;
+    operand.weight = e.loaded.weight.get();
     // A packed weight has left the mapped file: without this the model would be in memory twice.
     if (e.form.bytes > 0) drop_pages(source, files);
     done += source.bytes();

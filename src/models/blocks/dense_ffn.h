@@ -8,6 +8,7 @@
 
 namespace hadal {
 
+/// `width`: this rank's part of it.
 struct FfnWeights {
   Weight* gate_proj = nullptr;                                            // [width, hidden]
   Weight* up_proj = nullptr;                                              // [width, hidden]
@@ -24,8 +25,11 @@ struct FfnNames {
 FfnWeights bind_ffn(WeightBinder& binder, const std::string& prefix, int64_t hidden, int64_t width,
                     const FfnNames& names = {}, bool bias = false);
 
-/// out = FFN(h) (+ add).   h and out [T, hidden]; clamp of the gated product, 0: none
-void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {},
-               double clamp = 0);
+/// out = FFN(h) (+ add), summed over the ranks.   h and out [T, hidden]; add: none, or out
+void dense_ffn(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {});
+
+/// out = this rank's part of FFN(h) (+ add).   clamp of the gated product, 0: none
+void ffn_part(Ops& ops, const FfnWeights& w, Tensor h, Tensor out, std::optional<Tensor> add = {},
+              double clamp = 0);
 
 }  // namespace hadal

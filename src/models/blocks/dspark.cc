@@ -29,6 +29,7 @@ Result<DsparkSpec> DsparkSpec::from_config(const Config& config, const MoeSpec& 
   HADAL_TRY(s.moe.num_experts_per_tok,
             config.integer("dspark_num_experts_per_tok", 1, s.moe.n_routed_experts,
                            std::min(moe.num_experts_per_tok, s.moe.n_routed_experts)));
+  HADAL_TRY(s.moe.divide(config, model.shard));
   model.draft = {.kind = DraftSpec::Kind::kDspark,
                  .hidden = static_cast<int64_t>(targets.size()) * model.hidden_size,
                  .block = s.block_size,

@@ -18,12 +18,14 @@ EndWeights bind_ends(WeightBinder& binder, const ModelSpec& spec, const EndNames
 }
 
 void logits_of(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor last) {
+  HADAL_CHECK(ops.ranks() == spec.shard.ranks);  // else parts would be taken for sums
   ops.rms_norm(last, *w.norm, spec.rms_norm_eps, last);
   ops.matmul(last, *w.lm_head, ops.inputs().logits);
   ops.sample();
 }
 
 void end_of_model(Ops& ops, const ModelSpec& spec, const EndWeights& w, Tensor x) {
+  ops.begin_head();
   Scratch scratch(ops);
   Tensor last = scratch.rows(HADAL_DIM_R, spec.hidden_size);
   ops.gather_logit_rows(x, last);

@@ -3,6 +3,15 @@
 #include <cmath>
 
 namespace hadal {
+namespace {
+
+Result<Share> kv_share(const Config& config, const GqaSpec& s, const Shard& shard) {
+  const int64_t kv = s.num_key_value_heads;
+  if (shard.ranks % kv != 0) return equal_share(config, "num_key_value_heads", kv, shard);
+  return Share(shard.rank * kv / shard.ranks, 1, kv);
+}
+
+}  // namespace
 
 Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model, const GqaKind& kind) {
   GqaSpec s;
@@ -22,6 +31,9 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model, con
   HADAL_TRY(s.attention_bias, config.boolean("attention_bias", false));
   s.attention_bias = s.attention_bias || kind.qkv_bias;
   HADAL_TRY(s.rope, RopeSpec::from_config(config, s.head_dim));
+  HADAL_TRY(s.heads,
+            equal_share(config, "num_attention_heads", s.num_attention_heads, model.shard));
+  HADAL_TRY(s.kv_heads, kv_share(config, s, model.shard));
   model.field("num_attention_heads", s.num_attention_heads);
   model.field("num_key_value_heads", s.num_key_value_heads);
   model.field("head_dim", s.head_dim);
@@ -33,14 +45,13 @@ Result<GqaSpec> GqaSpec::from_config(const Config& config, ModelSpec& model, con
 
 void GqaSpec::add_planes(ModelSpec& model) {
   const GroupHandle group = model.add_group({.name = "kv"});
-  const int64_t layers = model.num_hidden_layers, width = num_key_value_heads * head_dim;
-  key_plane = model.add_plane(group, PlaneRole::kKey, layers, width, num_key_value_heads);
-  value_plane = model.add_plane(group, PlaneRole::kValue, layers, width, num_key_value_heads);
+  const int64_t layers = model.num_hidden_layers, width = kv_heads.count * head_dim;
+  key_plane = model.add_plane(group, PlaneRole::kKey, layers, width, kv_heads.count);
+  value_plane = model.add_plane(group, PlaneRole::kValue, layers, width, kv_heads.count);
 }
 
 GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int64_t hidden) {
-  const int64_t q_width = s.num_attention_heads * s.head_dim,
-                kv_width = s.num_key_value_heads * s.head_dim;
+  const Share q_width = s.heads.times(s.head_dim), kv_width = s.kv_heads.times(s.head_dim);
   GqaWeights w;
   w.q_proj = b.matrix(p + "q_proj.weight", q_width, hidden);
   w.k_proj = b.matrix(p + "k_proj.weight", kv_width, hidden);
@@ -55,7 +66,7 @@ GqaWeights bind_gqa(WeightBinder& b, const std::string& p, const GqaSpec& s, int
     w.q_bias = b.vector(p + "q_proj.bias", q_width);
     w.k_bias = b.vector(p + "k_proj.bias", kv_width);
     w.v_bias = b.vector(p + "v_proj.bias", kv_width);
-    w.o_bias = b.optional_vector(p + "o_proj.bias", hidden);
+    w.o_bias = b.optional_summand(p + "o_proj.bias", hidden);
   }
   if (s.qk_norm) {
     w.q_norm = b.vector(p + "q_norm.weight", s.head_dim);
@@ -70,14 +81,13 @@ void gqa_attention(Ops& ops, const GqaSpec& s, const GqaWeights& w, Tensor inv_f
   const PlaneLayer &keys = planes.of(s.key_plane, layer), &values = planes.of(s.value_plane, layer);
   const Rope rope = s.rope.op(inv_freq);
   Scratch scratch(ops);
-  Tensor q = scratch.rows(HADAL_DIM_T, s.num_attention_heads * s.head_dim);
-  Tensor k = scratch.rows(HADAL_DIM_T, s.num_key_value_heads * s.head_dim);
-  Tensor v = scratch.rows(HADAL_DIM_T, s.num_key_value_heads * s.head_dim);
+  Tensor q = scratch.rows(HADAL_DIM_T, s.heads.count * s.head_dim);
+  Tensor k = scratch.rows(HADAL_DIM_T, s.kv_heads.count * s.head_dim);
+  Tensor v = scratch.rows(HADAL_DIM_T, s.kv_heads.count * s.head_dim);
   ops.matmul(h, *w.q_proj, q, optional(w.q_bias));
   ops.matmul(h, *w.k_proj, k, optional(w.k_bias));
   ops.matmul(h, *w.v_proj, v, optional(w.v_bias));
-  Tensor q_heads = heads_view(q, s.num_attention_heads),
-         k_heads = heads_view(k, s.num_key_value_heads);
+  Tensor q_heads = heads_view(q, s.heads.count), k_heads = heads_view(k, s.kv_heads.count);
   if (s.qk_norm) {
     ops.rms_norm(q_heads, *w.q_norm, s.rms_norm_eps, q_heads);
     ops.rms_norm(k_heads, *w.k_norm, s.rms_norm_eps, k_heads);
@@ -87,10 +97,12 @@ void gqa_attention(Ops& ops, const GqaSpec& s, const GqaWeights& w, Tensor inv_f
   ops.kv_write(k, keys);
   ops.kv_write(v, values);
   Tensor o = scratch.like(q);
-  ops.gqa_attention(q_heads, keys, values, s.num_key_value_heads,
-                    1.0 / std::sqrt(static_cast<double>(s.head_dim)),
-                    heads_view(o, s.num_attention_heads), window);
-  ops.matmul(o, *w.o_proj, x, optional(w.o_bias), x);
+  ops.gqa_attention(q_heads, keys, values, s.kv_heads.count,
+                    1.0 / std::sqrt(static_cast<double>(s.head_dim)), heads_view(o, s.heads.count),
+                    window);
+  ops.sum_of_ranks(x, x, [&](Tensor to, std::optional<Tensor> add) {
+    ops.matmul(o, *w.o_proj, to, optional(w.o_bias), add);
+  });
 }
 
 }  // namespace hadal

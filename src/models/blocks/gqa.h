@@ -17,6 +17,7 @@ struct GqaKind {
 struct GqaSpec {
   int64_t num_attention_heads = 0;
   int64_t num_key_value_heads = 0;
+  Share heads, kv_heads;  ///< this rank's; a key head of several ranks' heads is on each of them
   int64_t head_dim = 0;
   bool attention_bias = false;  ///< q, k and v have biases; o as well where the checkpoint has one
   bool qk_norm = false;
@@ -32,6 +33,7 @@ struct GqaSpec {
 };
 
 struct GqaWeights {
+  // of this rank's heads
   Weight* q_proj = nullptr;  // [heads * head_dim, hidden]
   Weight* k_proj = nullptr;  // [kv_heads * head_dim, hidden]
   Weight* v_proj = nullptr;  // [kv_heads * head_dim, hidden]

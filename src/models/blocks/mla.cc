@@ -31,6 +31,8 @@ Result<MlaSpec> MlaSpec::from_config(const Config& config, ModelSpec& model) {
   if (!config.has("rope_interleave")) s.rope.interleaved = true;
   HADAL_TRY(const double m, mscale_of(config, s.rope));
   s.scale = m * m / std::sqrt(static_cast<double>(s.qk_nope_head_dim + s.qk_rope_head_dim));
+  HADAL_TRY(s.heads,
+            equal_share(config, "num_attention_heads", s.num_attention_heads, model.shard));
   model.field("num_attention_heads", s.num_attention_heads);
   if (s.q_lora_rank > 0) model.field("q_lora_rank", s.q_lora_rank);
   model.field("kv_lora_rank", s.kv_lora_rank);
@@ -48,8 +50,8 @@ void MlaSpec::add_planes(ModelSpec& model) {
 }
 
 MlaWeights bind_mla(WeightBinder& b, const std::string& p, const MlaSpec& s, int64_t hidden) {
-  const int64_t heads = s.num_attention_heads, nope = s.qk_nope_head_dim, v = s.v_head_dim,
-                rank = s.kv_lora_rank, q_width = heads * (nope + s.qk_rope_head_dim);
+  const int64_t nope = s.qk_nope_head_dim, v = s.v_head_dim, rank = s.kv_lora_rank;
+  const Share heads = s.heads, q_width = heads.times(nope + s.qk_rope_head_dim);
   MlaWeights w;
   if (s.q_lora_rank > 0) {
     w.q_a_proj = b.matrix(p + "q_a_proj.weight", s.q_lora_rank, hidden);
@@ -68,7 +70,7 @@ MlaWeights bind_mla(WeightBinder& b, const std::string& p, const MlaSpec& s, int
     w.w_uk = b.head_rows(p + "kv_b_proj.weight", heads, nope + v, 0, nope, rank, true);
     w.w_uv = b.head_rows(p + "kv_b_proj.weight", heads, nope + v, nope, v, rank, false);
   }
-  w.o_proj = b.matrix(p + "o_proj.weight", hidden, heads * v);
+  w.o_proj = b.matrix(p + "o_proj.weight", hidden, heads.times(v));
   b.known_unused(p + "rotary_emb.inv_freq");
   return w;
 }
@@ -81,7 +83,7 @@ void mla_query_latent(Ops& ops, const MlaWeights& w, Tensor h, Tensor c_q) {
 void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_freq,
                    const LatentSegment& latents, Tensor h, Tensor c_q, Tensor x) {
   const Rope rope = s.rope.op(inv_freq);
-  const int64_t heads = s.num_attention_heads, nope = s.qk_nope_head_dim, pe = s.qk_rope_head_dim;
+  const int64_t heads = s.heads.count, nope = s.qk_nope_head_dim, pe = s.qk_rope_head_dim;
   Scratch scratch(ops);
   Tensor q = scratch.rows(HADAL_DIM_T, heads * (nope + pe));
   ops.matmul(c_q, s.q_lora_rank > 0 ? *w.q_b_proj : *w.q_proj, q);
@@ -98,7 +100,8 @@ void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_f
 
   Tensor o = scratch.rows(HADAL_DIM_T, heads * s.v_head_dim);
   ops.mla_attention(q_nope, q_pe, *w.w_uk, *w.w_uv, latents, s.scale, heads_view(o, heads));
-  ops.matmul(o, *w.o_proj, x, {}, x);
+  ops.sum_of_ranks(
+      x, x, [&](Tensor to, std::optional<Tensor> add) { ops.matmul(o, *w.o_proj, to, {}, add); });
 }
 
 void mla_attention(Ops& ops, const MlaSpec& s, const MlaWeights& w, Tensor inv_freq,

@@ -16,6 +16,7 @@ namespace hadal {
 
 struct MlaSpec {
   int64_t num_attention_heads = 0;
+  Share heads;              ///< this rank's; latents are made and kept on every rank
   int64_t q_lora_rank = 0;  ///< 0: q_proj is one matrix
   int64_t kv_lora_rank = 0;
   int64_t qk_nope_head_dim = 0;
@@ -31,6 +32,7 @@ struct MlaSpec {
   [[nodiscard]] int64_t cache_width() const { return kv_lora_rank + qk_rope_head_dim; }
 };
 
+/// Of this rank's heads, where they are by heads.
 struct MlaWeights {
   Weight* q_proj = nullptr;              // [heads (nope + rope), hidden], without q_lora_rank
   Weight* q_a_proj = nullptr;            // [q_lora_rank, hidden]

@@ -77,6 +77,7 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   if (bias) return failed(config.origin() + ": mlp_bias is true; no such model is known");
   HADAL_TRY(s.n_routed_experts, config.integer("n_routed_experts", 1, 65536));
   HADAL_TRY(s.num_experts_per_tok, config.integer("num_experts_per_tok", 1, s.n_routed_experts));
+  HADAL_TRY(s.divide(config, model.shard));
   HADAL_TRY(s.n_shared_experts, config.integer("n_shared_experts", 0, 1024, 0));
   HADAL_TRY(s.moe_intermediate_size, width_of(config, "moe_intermediate_size"));
   HADAL_TRY(s.first_k_dense_replace, dense_layers(config, model.num_hidden_layers));
@@ -108,12 +109,20 @@ Result<MoeSpec> MoeSpec::from_config(const Config& config, ModelSpec& model) {
   return s;
 }
 
+Status MoeSpec::divide(const Config& config, const Shard& shard) {
+  experts = Share::of_rank(n_routed_experts, shard);
+  if (n_routed_experts >= shard.ranks) return {};
+  return failed(config.origin() + ": " + std::to_string(n_routed_experts) +
+                " routed experts cannot be divided over " + std::to_string(shard.ranks) +
+                " ranks; at most one rank an expert");
+}
+
 MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, const ModelSpec& model,
                     const MoeNames& names) {
   const int64_t hidden = model.hidden_size, experts = s.n_routed_experts,
                 width = s.moe_intermediate_size;
   const auto bank = [&](const char* name, int64_t rows, int64_t cols) {
-    return b.experts(p + "experts.", std::string(name) + ".weight", experts, rows, cols,
+    return b.experts(p + "experts.", std::string(name) + ".weight", s.experts, rows, cols,
                      s.active());
   };
   MoeWeights w;
@@ -132,8 +141,11 @@ MoeWeights bind_moe(WeightBinder& b, const std::string& p, const MoeSpec& s, con
   return w;
 }
 
-void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor out,
-             std::optional<Tensor> add) {
+namespace {
+
+/// What this rank's experts give.
+void moe_part(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor out,
+              std::optional<Tensor> add) {
   Scratch scratch(ops);
   const auto dim = static_cast<hadal_dim>(h.row_dim);
   Tensor logits = scratch.rows(dim, s.n_routed_experts);
@@ -145,10 +157,20 @@ void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor o
   std::optional<Tensor> shared;
   if (s.n_shared_experts > 0) {
     shared = scratch.like(out);
-    dense_ffn(ops, w.shared_experts, h, *shared, {}, s.swiglu_limit);
+    ffn_part(ops, w.shared_experts, h, *shared, {}, s.swiglu_limit);
   }
+  const ExpertRange range = {.first = s.experts.first, .of = s.experts.whole() ? 0 : s.experts.of};
   ops.moe_experts(h, expert, weight, *w.gate_proj, *w.up_proj, *w.down_proj, out, s.swiglu_limit,
-                  shared, add);
+                  shared, add, range);
+}
+
+}  // namespace
+
+void moe_ffn(Ops& ops, const MoeSpec& s, const MoeWeights& w, Tensor h, Tensor out,
+             std::optional<Tensor> add) {
+  ops.sum_of_ranks(out, add, [&](Tensor to, std::optional<Tensor> own_add) {
+    moe_part(ops, s, w, h, to, own_add);
+  });
 }
 
 FeedForwardWeights bind_feed_forward(WeightBinder& b, const std::string& p, const MoeSpec& s,

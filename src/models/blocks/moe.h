@@ -13,6 +13,7 @@ namespace hadal {
 
 struct MoeSpec {
   int64_t n_routed_experts = 0;
+  Share experts;  ///< this rank's of them
   int64_t num_experts_per_tok = 0;
   int64_t n_shared_experts = 0;  ///< 0: none
   int64_t moe_intermediate_size = 0;
@@ -25,6 +26,8 @@ struct MoeSpec {
 
   /// The keys of config.json; writes the fields for people to `model`.
   static Result<MoeSpec> from_config(const Config& config, ModelSpec& model);
+  /// Fills `experts`; an error if there are fewer than ranks.
+  Status divide(const Config& config, const Shard& shard);
   /// The part of the routed experts that serves one token.
   [[nodiscard]] double active() const {
     return static_cast<double>(num_experts_per_tok) / static_cast<double>(n_routed_experts);
@@ -34,13 +37,14 @@ struct MoeSpec {
   }
 };
 
+/// E: the model's routed experts, e: this rank's.
 struct MoeWeights {
   Weight* gate = nullptr;                     // [E, hidden]
   Weight* e_score_correction_bias = nullptr;  // [E], or nullptr
   Weight* tid2eid = nullptr;                  // [vocab, k]: experts by token, or nullptr
-  Weight* gate_proj = nullptr;                // [E, width, hidden]
-  Weight* up_proj = nullptr;                  // [E, width, hidden]
-  Weight* down_proj = nullptr;                // [E, hidden, width]
+  Weight* gate_proj = nullptr;                // [e, width, hidden]
+  Weight* up_proj = nullptr;                  // [e, width, hidden]
+  Weight* down_proj = nullptr;                // [e, hidden, width]
   FfnWeights shared_experts;                  // of width n_shared_experts * moe_intermediate_size
 };
 
@@ -58,7 +62,7 @@ constexpr MoeNames kShortMoeNames{
 MoeWeights bind_moe(WeightBinder& binder, const std::string& prefix, const MoeSpec& spec,
                     const ModelSpec& model, const MoeNames& names = {});
 
-/// out = MoE(h) (+ add).   h and out [T, hidden]
+/// out = MoE(h) (+ add), summed over the ranks.   h and out [T, hidden]; add: none, or out
 void moe_ffn(Ops& ops, const MoeSpec& spec, const MoeWeights& w, Tensor h, Tensor out,
              std::optional<Tensor> add = {});
 

@@ -43,6 +43,8 @@ Result<SharedKvSpec> SharedKvSpec::from_config(const Config& config, const Model
     return failed(config.origin() + ": num_attention_heads " +
                   std::to_string(s.num_attention_heads) + " is no multiple of o_groups " +
                   std::to_string(s.o_groups));
+  HADAL_TRY(s.groups, equal_share(config, "o_groups", s.o_groups, model.shard));
+  s.heads = s.groups.times(s.num_attention_heads / s.o_groups);
   HADAL_TRY(const double part, config.real("partial_rotary_factor", 0.125));
   if (!(part > 0 && part <= 1))
     return failed(config.origin() + ": partial_rotary_factor must be above 0 and at most 1");
@@ -97,17 +99,17 @@ Rope end_rope(const SharedKvSpec& s, const InvFreqWeights& inv_freq, bool compre
 
 SharedKvWeights bind_shared_kv(WeightBinder& b, const std::string& p, const SharedKvSpec& s,
                                int64_t hidden, bool chooses) {
-  const int64_t width = s.query_width();
+  const int64_t group_width = s.num_attention_heads / s.o_groups * s.head_dim;
   SharedKvWeights w;
   w.wq_a = b.matrix(p + "wq_a.weight", s.q_lora_rank, hidden);
   w.q_norm = b.vector(p + "q_norm.weight", s.q_lora_rank);
-  w.wq_b = b.matrix(p + "wq_b.weight", width, s.q_lora_rank);
+  w.wq_b = b.matrix(p + "wq_b.weight", s.heads.times(s.head_dim), s.q_lora_rank);
   w.wkv = b.matrix(p + "wkv.weight", s.head_dim, hidden);
   w.kv_norm = b.vector(p + "kv_norm.weight", s.head_dim);
-  w.attn_sink = b.vector(p + "attn_sink", s.num_attention_heads);
-  w.wo_a = b.head_rows(p + "wo_a.weight", s.o_groups, s.o_lora_rank, 0, s.o_lora_rank,
-                       width / s.o_groups, false);
-  w.wo_b = b.matrix(p + "wo_b.weight", hidden, s.o_groups * s.o_lora_rank);
+  w.attn_sink = b.vector(p + "attn_sink", s.heads);
+  w.wo_a =
+      b.head_rows(p + "wo_a.weight", s.groups, s.o_lora_rank, 0, s.o_lora_rank, group_width, false);
+  w.wo_b = b.matrix(p + "wo_b.weight", hidden, s.groups.times(s.o_lora_rank));
   if (!chooses) return w;
   w.index_wq_b =
       b.matrix(p + "indexer.wq_b.weight", s.index_n_heads * s.index_head_dim, s.q_lora_rank);
@@ -120,7 +122,7 @@ void shared_kv_queries(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w
   ops.matmul(h, *w.wq_a, c_q);
   ops.rms_norm(c_q, *w.q_norm, s.rms_norm_eps, c_q);
   ops.matmul(c_q, *w.wq_b, q);
-  const Tensor heads = heads_view(q, s.num_attention_heads);
+  const Tensor heads = heads_view(q, s.heads.count);
   if (s.norm_query_heads) ops.rms_norm(heads, std::nullopt, s.rms_norm_eps, heads);
   ops.rope(heads, rope);
 }
@@ -151,16 +153,17 @@ void shared_kv_output(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w,
                       const std::optional<LatentSegment>& entries, Tensor f) {
   Scratch scratch(ops);
   const Tensor o = scratch.like(q);
-  const Tensor heads = heads_view(o, s.num_attention_heads);
-  ops.latent_attention(heads_view(q, s.num_attention_heads), {}, window,
+  const Tensor heads = heads_view(o, s.heads.count);
+  ops.latent_attention(heads_view(q, s.heads.count), {}, window,
                        1.0 / std::sqrt(static_cast<double>(s.head_dim)), heads, *w.attn_sink,
                        entries ? &*entries : nullptr);
   // The values carry the rotation of the keys: it is taken back at the query's position.
   rope.inverse = true;
   ops.rope(heads, rope);
-  const Tensor u = scratch.rows(static_cast<hadal_dim>(q.row_dim), s.o_groups * s.o_lora_rank);
-  ops.matmul(heads_view(o, s.o_groups), *w.wo_a, heads_view(u, s.o_groups));
+  const Tensor u = scratch.rows(static_cast<hadal_dim>(q.row_dim), s.groups.count * s.o_lora_rank);
+  ops.matmul(heads_view(o, s.groups.count), *w.wo_a, heads_view(u, s.groups.count));
   ops.matmul(u, *w.wo_b, f);
+  ops.all_reduce(f);
 }
 
 void shared_kv_window_attention(Ops& ops, const SharedKvSpec& s, const SharedKvWeights& w,

@@ -17,6 +17,7 @@ struct SharedKvSpec {
   int64_t head_dim = 0;
   int64_t q_lora_rank = 0;
   int64_t o_groups = 0;
+  Share heads, groups;  ///< this rank's: whole groups of the output projection
   int64_t o_lora_rank = 0;
   int64_t sliding_window = 0;
   bool norm_query_heads = false;  ///< an RMS norm of each head of q, without a weight
@@ -29,7 +30,8 @@ struct SharedKvSpec {
   static Result<SharedKvSpec> from_config(const Config& config, const ModelSpec& model);
   /// Adds the fields for people; layers: the kinds of the layers in words.
   void add_fields(ModelSpec& model, const std::string& layers) const;
-  [[nodiscard]] int64_t query_width() const { return num_attention_heads * head_dim; }
+  /// Of this rank's heads.
+  [[nodiscard]] int64_t query_width() const { return heads.count * head_dim; }
   /// Keys and values of the last `sliding_window` positions, in a group of their own. The unit of
   /// reuse becomes whole blocks that hold a window.
   PlaneHandle add_window(ModelSpec& model, PlaneGroup group, int64_t layers) const;
@@ -38,6 +40,7 @@ struct SharedKvSpec {
 /// Tokens that a block of each plane group covers, whatever the group's ratio.
 constexpr int64_t kBlockTokens = 128;
 
+/// Of this rank's heads and groups, but for an indexer's.
 struct SharedKvWeights {
   Weight* wq_a = nullptr;       // [q_lora_rank, hidden]
   Weight* q_norm = nullptr;     // [q_lora_rank]
@@ -83,7 +86,8 @@ struct IndexQueries {
 IndexQueries index_queries(Ops& ops, Scratch& scratch, const SharedKvSpec& spec,
                            const SharedKvWeights& w, const Rope& rope, Tensor h, Tensor c_q);
 
-/// f = the output projection of what q finds in the window and among the entries.   f [T, hidden]
+/// f = the output projection of what q finds in the window and among the entries, summed over the
+/// ranks.   f [T, hidden]
 void shared_kv_output(Ops& ops, const SharedKvSpec& spec, const SharedKvWeights& w, Rope rope,
                       Tensor q, const LatentSegment& window,
                       const std::optional<LatentSegment>& entries, Tensor f);

@@ -16,7 +16,7 @@ struct DeepSeekMoeSpec {
   GqaSpec attention;
   MoeSpec moe;
 
-  static Result<DeepSeekMoeSpec> from_config(const Config& config);
+  static Result<DeepSeekMoeSpec> from_config(const Config& config, const FamilyOptions& options);
 };
 
 struct LayerWeights {

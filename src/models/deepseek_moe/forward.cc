@@ -11,6 +11,7 @@ void DeepSeekMoeModel::forward(Ops& ops, const StepPlanes& planes) const {
   ops.embed(*ends_.embed_tokens, x);
   for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i) {
     const LayerWeights& w = layers_[static_cast<size_t>(i)];
+    ops.begin_layer(i);
     ops.rms_norm(x, *w.input_layernorm, eps, h);
     gqa_attention(ops, spec_.attention, w.self_attn, *inv_freq_, planes, i, h, x);
     ops.rms_norm(x, *w.post_attention_layernorm, eps, h);

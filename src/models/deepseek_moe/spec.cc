@@ -2,9 +2,10 @@
 
 namespace hadal::deepseek_moe {
 
-Result<DeepSeekMoeSpec> DeepSeekMoeSpec::from_config(const Config& config) {
+Result<DeepSeekMoeSpec> DeepSeekMoeSpec::from_config(const Config& config,
+                                                     const FamilyOptions& options) {
   DeepSeekMoeSpec s;
-  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.model, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model));
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   s.attention.add_planes(s.model);
@@ -14,7 +15,7 @@ Result<DeepSeekMoeSpec> DeepSeekMoeSpec::from_config(const Config& config) {
 Status DeepSeekMoeModel::bind(const Checkpoint& checkpoint) {
   const DeepSeekMoeSpec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = layer_prefix(i);

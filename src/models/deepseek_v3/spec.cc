@@ -28,7 +28,7 @@ Result<DeepSeekV3Spec> DeepSeekV3Spec::from_config(const Config& given,
   HADAL_TRY(const std::string model_type, given.text("model_type"));
   const Config config = with_defaults(
       given, model_type == "deepseek_v2" ? std::span<const Default>(kV2Defaults) : kV3Defaults);
-  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.model, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   HADAL_TRY(s.moe, MoeSpec::from_config(config, s.model));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
@@ -56,7 +56,7 @@ LayerWeights DeepSeekV3Model::bind_layer(WeightBinder& b, int64_t layer, bool is
 Status DeepSeekV3Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV3Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size, layers = s.model.num_hidden_layers;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < layers; ++i) layers_.push_back(bind_layer(b, i, s.moe.is_moe(i)));
   if (s.model.draft.is_mtp()) {

@@ -26,9 +26,12 @@ void DeepSeekV32Model::forward(Ops& ops, const StepPlanes& planes) const {
   Scratch scratch(ops);
   Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
   ops.embed(*ends_.embed_tokens, x);
-  for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i)
+  for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i) {
+    ops.begin_layer(i);
     decoder_layer(ops, layers_[static_cast<size_t>(i)], planes.of(spec_.attention.latent_plane, i),
                   planes.of(spec_.indexer.key_plane, i), x);
+  }
+  ops.begin_head();
   if (spec_.model.draft.is_mtp()) mtp_hand_over(ops, spec_.model, ends_, x);
   end_of_model(ops, spec_.model, ends_, x);
 }

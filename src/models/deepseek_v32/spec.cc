@@ -21,7 +21,7 @@ Result<DeepSeekV32Spec> DeepSeekV32Spec::from_config(const Config& given,
                                                      const FamilyOptions& options) {
   DeepSeekV32Spec s;
   const Config config = with_defaults(given, kDefaults);
-  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.model, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.attention, MlaSpec::from_config(config, s.model));
   if (s.attention.q_lora_rank == 0)
     return failed(config.origin() +
@@ -56,7 +56,7 @@ LayerWeights DeepSeekV32Model::bind_layer(WeightBinder& b, int64_t layer, bool i
 Status DeepSeekV32Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV32Spec& s = spec_;
   const int64_t layers = s.model.num_hidden_layers;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
   inv_freq_ = b.table("inv_freq", s.attention.rope.inv_freq());
   for (int64_t i = 0; i < layers; ++i) layers_.push_back(bind_layer(b, i, s.moe.is_moe(i)));
   if (s.model.draft.is_mtp()) {

@@ -60,7 +60,7 @@ void DeepSeekV4Model::bind_drafts(WeightBinder& b) {
 Status DeepSeekV4Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV4Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
   inv_freq_ = bind_inv_freq(b, s);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i)
     layers_.push_back(bind_layer(b, "layers." + std::to_string(i) + ".",

@@ -67,10 +67,12 @@ void DeepSeekV4Model::forward(Ops& ops, const StepPlanes& planes) const {
   Tensor x = scratch.rows(HADAL_DIM_T, n * hidden);
   embed_streams(ops, x);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
+    ops.begin_layer(i);
     decoder_layer(ops, layers_[static_cast<size_t>(i)], s.moe, x,
                   [&](Tensor h, Tensor f) { attention(ops, i, planes, h, f); });
     if (s.model.draft.is_dspark()) dspark_tap(ops, s.dspark, i, s.hyper.streams, x);
   }
+  ops.begin_head();
   if (s.model.draft.is_mtp()) ops.copy(x, ops.inputs().hidden);
   Tensor last = scratch.rows(HADAL_DIM_R, n * hidden), h = scratch.rows(HADAL_DIM_R, hidden);
   ops.gather_logit_rows(x, last);

@@ -113,7 +113,7 @@ Result<DeepSeekV4Spec> DeepSeekV4Spec::from_config(const Config& given,
   DeepSeekV4Spec s;
   const Config config = with_defaults(given, kDefaults);
   ModelSpec& m = s.model;
-  HADAL_TRY(m, ModelSpec::from_config(config));
+  HADAL_TRY(m, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
   HADAL_TRY(s.num_nextn_predict_layers, config.integer("num_nextn_predict_layers", 0, 64, 0));
   HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config, m));

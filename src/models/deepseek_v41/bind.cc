@@ -47,7 +47,7 @@ void DeepSeekV41Model::bind_drafts(WeightBinder& b) {
 Status DeepSeekV41Model::bind(const Checkpoint& checkpoint) {
   const DeepSeekV41Spec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
   inv_freq_ = bind_inv_freq(b, s);
   for (int64_t i = 0; i < s.model.num_hidden_layers; ++i) {
     const std::string p = "layers." + std::to_string(i) + ".";

@@ -82,6 +82,7 @@ void DeepSeekV41Model::decoder_layer(Ops& ops, int64_t number, const StepPlanes&
   const DeepSeekV41Spec& s = spec_;
   const LayerWeights& w = layers_[static_cast<size_t>(number)];
   const auto rows = static_cast<hadal_dim>(flow.x.row_dim);
+  ops.begin_layer(number);
   Scratch scratch(ops);
   if (w.engram) {
     const int64_t width = s.engram.looked_up();
@@ -149,6 +150,7 @@ void DeepSeekV41Model::forward(Ops& ops, const StepPlanes& planes) const {
   }
   for (int64_t i = s.tail_from; i < s.model.num_hidden_layers; ++i)
     decoder_layer(ops, i, planes, flow);
+  ops.begin_head();
   Tensor last = scratch.rows(HADAL_DIM_R, n * hidden), pre = scratch.rows(HADAL_DIM_R, n);
   Tensor h = scratch.rows(HADAL_DIM_R, hidden);
   ops.gather_logit_rows(flow.x, last);

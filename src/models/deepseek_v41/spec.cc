@@ -154,7 +154,7 @@ Result<DeepSeekV41Spec> DeepSeekV41Spec::from_config(const Config& given,
   DeepSeekV41Spec s;
   const Config config = with_defaults(given, kDefaults);
   ModelSpec& m = s.model;
-  HADAL_TRY(m, ModelSpec::from_config(config));
+  HADAL_TRY(m, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.hyper, HyperSpec::from_config(config, m));
   HADAL_TRY(static_cast<SharedKvSpec&>(s), SharedKvSpec::from_config(config, m));
   HADAL_TRY(read_layers(config, s));

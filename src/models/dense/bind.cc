@@ -28,7 +28,7 @@ Status apply_rope_factors(const Checkpoint& checkpoint, std::vector<float>& inv_
 Status DenseModel::bind(const Checkpoint& checkpoint) {
   const DenseSpec& s = spec_;
   const int64_t hidden = s.model.hidden_size;
-  WeightBinder b(checkpoint, weights_);
+  WeightBinder b(checkpoint, weights_, s.model.shard);
 
   std::vector<float> inv_freq = s.attention.rope.inv_freq();
   HADAL_TRY(apply_rope_factors(checkpoint, inv_freq));

@@ -21,7 +21,7 @@ struct DenseSpec {
   std::vector<int64_t> window;  ///< a layer: positions that attention sees, the query's own
                                 ///< included; 0: all
 
-  static Result<DenseSpec> from_config(const Config& config);
+  static Result<DenseSpec> from_config(const Config& config, const FamilyOptions& options);
 };
 
 /// Weights of a layer, under their official names. Pointers into Model::weights().

@@ -17,7 +17,10 @@ void DenseModel::forward(Ops& ops, const StepPlanes& planes) const {
   Scratch scratch(ops);
   Tensor x = scratch.rows(HADAL_DIM_T, spec_.model.hidden_size);
   ops.embed(*ends_.embed_tokens, x);
-  for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i) decoder_layer(ops, i, planes, x);
+  for (int64_t i = 0; i < spec_.model.num_hidden_layers; ++i) {
+    ops.begin_layer(i);
+    decoder_layer(ops, i, planes, x);
+  }
   end_of_model(ops, spec_.model, ends_, x);
 }
 

@@ -60,12 +60,12 @@ Result<std::vector<int64_t>> windows(const Config& config, const ModelSpec& mode
 
 }  // namespace
 
-Result<DenseSpec> DenseSpec::from_config(const Config& given) {
+Result<DenseSpec> DenseSpec::from_config(const Config& given, const FamilyOptions& options) {
   DenseSpec s;
   HADAL_TRY(const std::string model_type, given.text("model_type"));
   const Family family = family_of(model_type);
   const Config config = with_defaults(given, family.defaults);
-  HADAL_TRY(s.model, ModelSpec::from_config(config));
+  HADAL_TRY(s.model, ModelSpec::from_config(config, options.shard));
   HADAL_TRY(s.attention, GqaSpec::from_config(config, s.model, family.attention));
   HADAL_TRY(s.intermediate_size, width_of(config, "intermediate_size"));
   HADAL_TRY(s.mlp_bias, config.boolean("mlp_bias", false));

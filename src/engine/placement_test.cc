@@ -1,0 +1,283 @@
+// A model on several devices: what the user's words mean, where the newest bytes are, and the
+// promise: devices that compute alike give the bits of one.
+#include "engine/placement.h"
+
+#include <gtest/gtest.h>
+
+#include "checkpoint/testing.h"
+#include "engine/segments.h"
+#include "engine/testing.h"
+
+namespace hadal {
+namespace {
+
+using namespace hadal::testing;  // NOLINT: the tests' own words
+
+constexpr Region layer(int64_t i) { return {.part = Region::Part::kLayer, .layer = i}; }
+constexpr Region experts(int64_t i) { return {.part = Region::Part::kExperts, .layer = i}; }
+constexpr Region kHead = {.part = Region::Part::kHead, .layer = -1};
+constexpr Region kEmbedding = {.part = Region::Part::kEmbedding, .layer = -1};
+
+TEST(DeviceName, IsAChipItsNumberAndAnInstance) {
+  EXPECT_EQ(*parse_device_name("opencl"), (DeviceName{.chip = "opencl"}));
+  EXPECT_EQ(*parse_device_name(" cpu:3 "), (DeviceName{.chip = "cpu", .index = 3}));
+  EXPECT_EQ(*parse_device_name("./a.b:c/libx.so:1#2"),
+            (DeviceName{.chip = "./a.b:c/libx.so", .index = 1, .instance = 2}));
+  EXPECT_EQ(*parse_device_name("./a:0/libx.so"), (DeviceName{.chip = "./a:0/libx.so"}));
+  for (const char* wrong : {"", ":1", "cpu:", "cpu:-1", "cpu:x", "cpu#0", "cpu#", "cpu:99999"})
+    EXPECT_FALSE(parse_device_name(wrong)) << wrong;
+}
+
+TEST(Placement, LaterRulesGoFirst) {
+  const auto p = Placement::parse("layers 2-3: a; layer 3: b:1; experts of layers 1-: c; head: c;",
+                                  {.chip = "home"});
+  ASSERT_TRUE(p) << p.error().message;
+  const auto name = [&](const Region& region) { return p->devices()[p->of(region)].text(); };
+  EXPECT_EQ(name(layer(1)), "home:0");
+  EXPECT_EQ(name(layer(2)), "a:0");
+  EXPECT_EQ(name(layer(3)), "b:1");
+  EXPECT_EQ(name(experts(0)), "home:0");
+  EXPECT_EQ(name(experts(2)), "c:0");
+  EXPECT_EQ(name(kHead), "c:0");
+  EXPECT_EQ(name(kEmbedding), "home:0");
+  EXPECT_EQ(name(experts(-1)), "c:0");  // of a draft: with the head
+  EXPECT_TRUE(p->check(4));
+  EXPECT_FALSE(p->check(3));
+}
+
+TEST(Placement, SaysWhatWasExpected) {
+  for (const char* wrong :
+       {"layers", "layers: cpu", "layers 3-1: cpu", "layers -2: cpu", "heads: cpu",
+        "experts of: cpu", "experts of all: cpu", "head", "head:", "head: cpu:x", ": cpu"}) {
+    const auto p = Placement::parse(wrong, {.chip = "cpu"});
+    ASSERT_FALSE(p) << wrong;
+    EXPECT_EQ(p.error().code, ErrorCode::kUsage);
+    EXPECT_NE(p.error().message.find("expected"), std::string::npos) << p.error().message;
+  }
+}
+
+TEST(Holders, KnowWhereTheNewestBytesAre) {
+  Holders holders;
+  holders.written(0, 100, 0);
+  holders.written(20, 40, 1);
+  holders.copied(30, 60, 2);
+  const auto found = holders.within(10, 90);
+  std::string text;
+  for (const auto& s : found)
+    text += std::to_string(s.begin) + "-" + std::to_string(s.end) + ":" + std::to_string(s.places) +
+            " ";
+  EXPECT_EQ(text, "10-20:1 20-30:2 30-40:6 40-60:5 60-90:1 ");
+  holders.forget(25, 70);
+  EXPECT_EQ(holders.within(0, 200).size(), 3U);
+}
+
+/// One request after another, and several together, with drafts where the model has them.
+std::vector<Got> answers(const char* model, const RunnerOptions& options) {
+  const Loaded l = load(golden(model), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  std::vector<Got> got = run(*l.engine, {request(1, 200, 12, vocab), request(2, 3, 12, vocab)});
+  for (Got& more : run(*l.engine, {request(1, 230, 8, vocab)})) got.push_back(std::move(more));
+  return got;
+}
+
+RunnerOptions options_for(std::string_view model) {
+  RunnerOptions options = small_options();
+  options.draft = model.starts_with("deepseek-v3") || model.starts_with("deepseek-v4");
+  return options;
+}
+
+class OnSeveralDevices : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OnSeveralDevices, TheBitsAreThoseOfOne) {
+  RunnerOptions options = options_for(GetParam());
+  const std::vector<Got> alone = answers(GetParam(), options);
+  for (const char* place : {"layers 1-: cpu:0#2", "layer 0: cpu:0#2; head: cpu:0#3",
+                            "embedding: cpu:0#2; layers 0-: cpu:0#2"}) {
+    options.place = place;
+    EXPECT_TRUE(answers(GetParam(), options) == alone) << place;
+  }
+}
+
+TEST_P(OnSeveralDevices, ExpertsMayBeElsewhere) {
+  RunnerOptions options = options_for(GetParam());
+  options.place = "experts: cpu:0#2";
+  if (std::string(GetParam()).starts_with("deepseek")) {
+    const std::vector<Got> apart = answers(GetParam(), options);
+    options.place.clear();
+    EXPECT_TRUE(answers(GetParam(), options) == apart);
+    return;
+  }
+  const auto checkpoint = Checkpoint::open(golden(GetParam()));
+  const auto runner = ModelRunner::open(**checkpoint, options);
+  ASSERT_FALSE(runner);
+  EXPECT_NE(runner.error().message.find("no experts"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, OnSeveralDevices,
+                         ::testing::Values("llama", "qwen2", "qwen3", "deepseek-moe",
+                                           "deepseek-v2-lite", "deepseek-v3", "deepseek-v32",
+                                           "deepseek-v4", "deepseek-v4-dspark"));
+
+TEST(SeveralDevices, OfAnotherChipComputeTheSameModel) {
+  RunnerOptions options = small_options();
+  options.device.chip = "ref";
+  const std::vector<Got> ref = answers("deepseek-v3", options);
+  options.place = std::string("layers 1-: ") + HADAL_APART_HALF_FILE + "; experts: ref";
+  const std::vector<Got> mixed = answers("deepseek-v3", options);
+  for (size_t i = 0; i < ref.size(); ++i)  // rounded to bf16 in between: near, not the same
+    for (const auto& [position, row] : ref[i].logits) {
+      if (position > 210 || i > 0) break;  // tokens may differ later on
+      const auto& other = mixed[i].logits.at(position);
+      double difference = 0, size = 0;
+      for (size_t v = 0; v < row.size(); ++v) {
+        difference += (row[v] - other[v]) * (row[v] - other[v]);
+        size += row[v] * row[v];
+      }
+      EXPECT_GT(difference, 0);
+      EXPECT_LT(difference, 0.01 * size);
+      break;
+    }
+}
+
+TEST(SeveralDevices, PagesOfAllAreKeptAndFound) {
+  RunnerOptions options = small_options();
+  options.place = std::string("layers 1-: ") + HADAL_APART_HALF_FILE;
+  const Loaded l = load(golden("llama"), options);
+  const int64_t vocab = l.engine->spec().vocab_size;
+  const Got cold = run(*l.engine, {request(5, 200, 4, vocab, false)})[0];
+  (void)run(*l.engine, {request(5, 200, 4, vocab)});
+  const Got warm = run(*l.engine, {request(5, 200, 4, vocab)})[0];
+  EXPECT_EQ(warm.tokens, cold.tokens);
+  EXPECT_TRUE(warm.logits == cold.logits);
+}
+
+double squared_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+  return sum;
+}
+
+/// A model in parts: sums are made in another order, so bits differ from those of the whole; but
+/// not from run to run, nor between threads.
+class InParts : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(InParts, ComputesTheSameModel) {
+  RunnerOptions options = options_for(GetParam());
+  options.weights = WeightMode::kF32;
+  options.kv_cache_dtype = HADAL_F32;
+  const std::vector<Got> whole = answers(GetParam(), options);
+  options.rank_threads = 2;
+  const std::vector<Got> parts = answers(GetParam(), options);
+  EXPECT_TRUE(answers(GetParam(), options) == parts);
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const auto first = whole[i].logits.begin();
+    const std::vector<float>& other = parts[i].logits.at(first->first);
+    const std::vector<float> zero(other.size(), 0.0F);
+    EXPECT_LT(squared_distance(first->second, other), 1e-8 * squared_distance(other, zero));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, InParts,
+                         ::testing::Values("llama", "qwen3", "deepseek-v2", "deepseek-v3",
+                                           "deepseek-v32", "deepseek-v4"));
+
+/// The stand-in for an accelerator, misbehaving.
+RunnerOptions apart(std::vector<std::pair<std::string, std::string>> options) {
+  RunnerOptions runner = small_options();
+  runner.device.chip = HADAL_APART_HALF_FILE;
+  runner.device.chip_options = std::move(options);
+  return runner;
+}
+
+TEST(LostDevice, RunningRequestsEndAndTheNextOnesAreServed) {
+  const Loaded alone = load(golden("llama"), apart({}));
+  const int64_t vocab = alone.engine->spec().vocab_size;
+  const Request short_one = request(3, 40, 3, vocab);
+  const Got expected = run(*alone.engine, {short_one})[0];
+
+  std::vector<std::string> log;
+  EngineOptions engine;
+  engine.log = [&](std::string_view line) { log.emplace_back(line); };
+  const Loaded l = load(golden("llama"), apart({{"fail-at-run", "8"}}), engine);
+  const auto id = l.engine->add(request(1, 40, 30, vocab));
+  ASSERT_TRUE(id);
+  Result<std::vector<TokenEvent>> events = std::vector<TokenEvent>();
+  for (int i = 0; i < 100 && events; ++i) events = l.engine->step();
+  ASSERT_FALSE(events);
+  EXPECT_NE(events.error().message.find("fell off the bus"), std::string::npos);
+  l.engine->cancel(*id);
+  EXPECT_TRUE(run(*l.engine, {short_one})[0] == expected);
+  ASSERT_EQ(log.size(), 1U);
+  EXPECT_NE(log[0].find("open again"), std::string::npos);
+}
+
+TEST(LostDevice, ThatStaysAwayIsReplacedIfTheUserAllows) {
+  std::vector<std::string> log;
+  EngineOptions engine;
+  engine.log = [&](std::string_view line) { log.emplace_back(line); };
+  RunnerOptions options = apart({{"fail-at-run", "4"}, {"stays-away", "1"}});
+  options.fallback = true;
+  const Loaded with_cpu = load(golden("llama"), options, engine);
+  options.fallback = false;
+  const Loaded without = load(golden("llama"), options, engine);
+  const int64_t vocab = with_cpu.engine->spec().vocab_size;
+  const auto fail = [&](Engine& failing) {
+    const auto id = failing.add(request(1, 40, 30, vocab));
+    Result<std::vector<TokenEvent>> events = std::vector<TokenEvent>();
+    for (int i = 0; i < 100 && events; ++i) events = failing.step();
+    EXPECT_FALSE(events);
+    failing.cancel(*id);
+  };
+  fail(*with_cpu.engine);
+  fail(*without.engine);
+  EXPECT_EQ(run(*with_cpu.engine, {request(3, 40, 3, vocab)})[0].tokens.size(), 3U);
+  ASSERT_EQ(log.size(), 2U);
+  EXPECT_NE(log[0].find("the cpu takes its part"), std::string::npos);
+  for (int i = 0; i < 2; ++i) {  // each time anew: the process lives
+    const auto id = without.engine->add(request(3, 40, 3, vocab));
+    const auto events = without.engine->step();
+    ASSERT_FALSE(events);
+    EXPECT_NE(events.error().message.find("does not answer"), std::string::npos);
+    without.engine->cancel(*id);
+  }
+}
+
+TEST(DeviceMemory, ThatIsShortSendsLayersToTheCpu) {
+  const auto checkpoint = Checkpoint::open(golden("llama"));
+  for (const char* mib : {"1", "2", "1000"}) {
+    RunnerOptions options = apart({{"memory-mib", mib}});
+    const auto together = ModelRunner::open(**checkpoint, options);
+    ASSERT_TRUE(together);
+    const Status fitting = (*together)->check_memory();
+    const bool fits = fitting.has_value();
+    EXPECT_TRUE(fits || fitting.error().code == ErrorCode::kMemory);
+    options.place = "auto";
+    const auto placed = ModelRunner::open(**checkpoint, options);
+    ASSERT_TRUE(placed) << placed.error().message;
+    EXPECT_EQ((*placed)->places().size() == 1, fits) << mib;
+    EXPECT_TRUE((*placed)->check_memory()) << mib;
+  }
+}
+
+TEST(SeveralDevices, LayersThatShareACacheStayTogether) {
+  const auto checkpoint = Checkpoint::open(golden("deepseek-v41"));
+  RunnerOptions options = small_options();
+  options.compressed_vocabulary = [&] { return any_vocabulary((*checkpoint)->config()); };
+  std::string refused;
+  int placed = 0;
+  const auto whole = ModelRunner::open(**checkpoint, options);
+  ASSERT_TRUE(whole) << whole.error().message;
+  for (int64_t i = 1; i < (*whole)->spec().num_hidden_layers; ++i) {
+    options.place = "layers " + std::to_string(i) + "-: cpu:0#2";
+    const auto runner = ModelRunner::open(**checkpoint, options);
+    if (runner)
+      ++placed;
+    else
+      refused = runner.error().message;
+  }
+  EXPECT_GT(placed, 0);
+  EXPECT_NE(refused.find("share a cache"), std::string::npos) << refused;
+}
+
+}  // namespace
+}  // namespace hadal

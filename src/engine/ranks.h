@@ -1,0 +1,70 @@
+// Ranks: one model in parts, a part a rank, each with a runner and a device of its own.
+//
+// Rank 0 schedules, samples and serves; it tells the others what to run (Order), and they follow
+// it step by step. Where the tape has an all_reduce the host sums what all ranks made. Ranks are
+// threads of this process (RankThreads), or processes, each of which calls ModelRunner::follow().
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "device/communicator.h"
+#include "engine/block_manager.h"
+#include "engine/step_inputs.h"
+
+namespace hadal {
+
+class ModelRunner;
+struct RunnerOptions;
+
+/// What rank 0 asks of the others. Plain data: it is sent as its bytes.
+struct Order {
+  enum class Kind : int32_t { kEnd, kStep, kCopyBlocks };
+  Kind kind = Kind::kEnd;
+  int32_t pass = 0;  ///< kStep: which recording (ModelRunner::pass_number)
+  std::array<int64_t, HADAL_DIM_COUNT> rows{};
+  int64_t count = 0;  ///< kStep: ranges of changed inputs; kCopyBlocks: copies
+  int64_t bytes = 0;  ///< kStep: of those ranges together
+};
+
+/// Sends and receives orders with what belongs to them.
+Status send_step(Communicator& ranks, int32_t pass, const StepInputs& inputs,
+                 std::span<const StepInputs::Range> changed);
+Status send_copies(Communicator& ranks, std::span<const BlockCopy> copies);
+Status send_end(Communicator& ranks);
+
+/// Where the changed inputs of a received step go.
+struct ReceivedRange {
+  uint64_t offset = 0, bytes = 0;
+};
+struct ReceivedStep {
+  std::vector<ReceivedRange> ranges;
+  std::vector<std::byte> data;  ///< one range after another
+};
+Result<Order> receive_order(Communicator& ranks);
+Result<ReceivedStep> receive_step(Communicator& ranks, const Order& order);
+Result<std::vector<BlockCopy>> receive_copies(Communicator& ranks, const Order& order);
+
+/// The ranks 1 and up of a model whose ranks are threads.
+class RankThreads {
+ public:
+  /// Opens, loads and follows in a thread for each communicator; the checkpoint must outlive them.
+  RankThreads(const Checkpoint& checkpoint, const RunnerOptions& options,
+              std::vector<std::unique_ptr<Communicator>> ranks);
+  /// Waits for all; rank 0 must have sent the end, or have ended the run.
+  ~RankThreads();
+  RankThreads(const RankThreads&) = delete;
+  RankThreads& operator=(const RankThreads&) = delete;
+
+ private:
+  std::vector<std::unique_ptr<Communicator>> ranks_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace hadal

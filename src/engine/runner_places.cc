@@ -1,0 +1,306 @@
+// The part of ModelRunner that knows devices and memory: what is opened, what lies where, what it
+// costs there.
+#include <algorithm>
+
+#include "base/cpu_info.h"
+#include "engine/model_runner.h"
+
+namespace hadal {
+namespace {
+
+double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+/// The options of a device other than the user's first: what names a kernel table or is the chip's
+/// own is the first chip's.
+DeviceOptions options_of(const DeviceName& name, const DeviceOptions& first) {
+  DeviceOptions options = first;
+  options.chip = name.chip;
+  options.index = name.index;
+  if (name.chip == first.chip) return options;
+  options.kernels.clear();
+  options.chip_options.clear();
+  return options;
+}
+
+}  // namespace
+
+Result<std::vector<Place>> ModelRunner::open_places(const std::vector<DeviceName>& names) const {
+  if (names.size() > Holders::kMostPlaces)
+    return usage_error("--place names " + std::to_string(names.size()) + " devices, at most " +
+                       std::to_string(Holders::kMostPlaces) + " can be used");
+  if (names.size() > 1 && options_.eager)
+    return usage_error("a model on several devices cannot be run operator by operator");
+  std::vector<Place> places;
+  for (const DeviceName& name : names) {
+    Place& place = places.emplace_back();
+    place.name = name.text();
+    HADAL_TRY(place.device, Device::open(options_of(name, options_.device)));
+  }
+  return places;
+}
+
+Status ModelRunner::prepare() {
+  HADAL_TRY(place_model());
+  HADAL_TRY(Adapters adapters, plan_adapters(options_.adapters));
+  scratch_bytes_ = adapters.scratch_bytes;
+  for (size_t i = 0; i < places_.size(); ++i)
+    places_[i].workspace_bytes = adapters.costs[i].workspace_bytes;
+  use_adapters(options_.adapters, std::move(adapters));
+  return {};
+}
+
+bool ModelRunner::lost() const {
+  return !loaded_ || std::any_of(places_.begin(), places_.end(),
+                                 [](const Place& place) { return place.device->lost(); });
+}
+
+Status ModelRunner::reopen(const std::function<void(std::string_view line)>& log) {
+  loaded_ = false;
+  for (Pass& pass : main_) pass.tape.clear();
+  for (auto& forms : draft_)
+    for (Pass& pass : forms) pass.tape.clear();
+  if (banks_) banks_->detach();
+  banks_.reset();
+  for (Place& place : places_) place.release();
+  for (size_t i = 0; i < placement_->devices().size(); ++i) {
+    const DeviceName name = placement_->devices()[i];
+    const auto opened = open_places({name});
+    if (opened) continue;
+    if (!options_.fallback || name.chip == "cpu") return opened.error();
+    log(name.text() + " cannot be opened again, the cpu takes its part: " + opened.error().message);
+    placement_->replace(i, {.chip = "cpu", .index = 0, .instance = static_cast<int32_t>(i) + 2});
+  }
+  HADAL_TRY(std::vector<Place> places, open_places(placement_->devices()));
+  placer_.reset();
+  places_ = std::move(places);
+  for (const Place& place : places_)
+    if (place.device->alignment() > layout_->limits.alignment)
+      return failed(place.name + " asks for another alignment than before");
+  HADAL_TRY(prepare());
+  HADAL_TRY(load());
+  log("the devices are open again, the model is loaded");
+  return {};
+}
+
+Result<Placer::BlockBytes> ModelRunner::block_bytes(std::map<size_t, Error>& refused) const {
+  const ModelSpec& spec = model_->spec();
+  Placer::BlockBytes bytes(places_.size());
+  for (size_t i = 0; i < places_.size(); ++i)
+    for (const Plane& plane : spec.planes) {
+      hadal_plane_desc desc{};
+      desc.size = sizeof desc;
+      desc.role = static_cast<uint32_t>(plane.role);
+      desc.dtype = plane_dtype(plane.role, options_.kv_cache_dtype);
+      desc.heads = static_cast<uint32_t>(plane.heads);
+      desc.slots = spec.groups[plane.group].block_slots;
+      desc.width = plane.width;
+      const Result<uint64_t> block = places_[i].device->plane_block_bytes(desc);
+      if (!block && places_.size() == 1) return block.error();
+      if (!block) refused.emplace(i, block.error());
+      bytes[i].insert(bytes[i].end(), static_cast<size_t>(plane.layers), block ? *block : 0);
+    }
+  return bytes;
+}
+
+Status ModelRunner::place_model() {
+  std::map<size_t, Error> refused;  // a place that takes no such cache: an error if one is there
+  HADAL_TRY(Placer::BlockBytes bytes, block_bytes(refused));
+  std::vector<uint64_t> of_planes;  // on the first device: others have the placer's
+  size_t memory = 0;
+  for (const Plane& plane : model_->spec().planes) {
+    of_planes.push_back(bytes[0][memory]);
+    memory += static_cast<size_t>(plane.layers);
+  }
+  step_planes_ =
+      std::make_unique<StepPlanes>(model_->spec(), options_.kv_cache_dtype, blocks_, of_planes);
+  std::deque<Weight>& weights = model_->weights();
+  WeightLoader::number(weights);
+  if (places_.size() == 1) {
+    HADAL_TRY(WeightLoader loader, WeightLoader::plan(device(), weights, options_.weights));
+    places_[0].loader = std::make_unique<WeightLoader>(std::move(loader));
+  } else {
+    for (Place& place : places_)
+      place.loader = std::make_unique<WeightLoader>(
+          WeightLoader::plan_one_of_several(*place.device, weights, options_.weights));
+  }
+  placer_ = std::make_unique<Placer>(*placement_, places_, fallback_, layout_->limits.dims(),
+                                     std::move(bytes));
+  HADAL_TRY(placer_->settle(
+      [&](Sink& sink) { each_pass([&](const Pass& pass) { forward(pass, sink, nullptr); }); }));
+  if (const std::string rule = placement_->experts_rule(); !rule.empty() && !placer_->has_experts())
+    return usage_error("--place: '" + rule + "': the model has no experts");
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane)
+    if (placer_->block_bytes(plane) == 0) return refused.at(placer_->plane_place(plane));
+  for (size_t i = 0; places_.size() > 1 && i < places_.size(); ++i)
+    HADAL_TRY(places_[i].loader->keep(placer_->weights(i)));
+  return {};
+}
+
+const DeviceMemory& ModelRunner::plane_memory(size_t plane) const {
+  return places_[placer_->plane_place(plane)].planes[placer_->plane_number(plane)];
+}
+
+size_t ModelRunner::place_of_output(const Tensor& part) const {
+  if (places_.size() == 1) return 0;
+  // The last pass of a step that writes it: drafts are where the head is.
+  const auto found = main_[0].tape.outputs.within(part.offset, part.offset + sizeof(int32_t));
+  for (const auto& forms : draft_)
+    for (const Pass& pass : forms)
+      if (found.empty() && pass.tape.recorded())
+        if (const auto of_draft =
+                pass.tape.outputs.within(part.offset, part.offset + sizeof(int32_t));
+            !of_draft.empty())
+          return static_cast<size_t>(std::countr_zero(of_draft[0].places));
+  return found.empty() ? 0 : static_cast<size_t>(std::countr_zero(found[0].places));
+}
+
+std::vector<StepCost> ModelRunner::costs(std::array<int64_t, HADAL_DIM_COUNT> rows, double context,
+                                         uint64_t* scratch_bytes,
+                                         std::set<const AdapterBank*>* adapters) const {
+  std::vector<StepCost> costs(places_.size());
+  std::deque<CostSink> sinks;
+  std::vector<Sink*> of_places;
+  for (size_t i = 0; i < places_.size(); ++i)
+    of_places.push_back(&sinks.emplace_back(*places_[i].device, *layout_, rows, context, costs[i]));
+  PlacedSink sink(*placer_, of_places);
+  each_pass([&](const Pass& pass) { forward(pass, sink, scratch_bytes, adapters); });
+  return costs;
+}
+
+StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const {
+  StepCost sum;
+  for (StepCost& cost : costs(rows, context, &sum.scratch_bytes, nullptr)) sum += cost;
+  return sum;
+}
+
+MemoryPlan ModelRunner::memory_plan_of(size_t i) const {
+  const Place& place = places_[i];
+  MemoryPlan m;
+  if (places_.size() > 1) m.where = place.name;
+  m.weights = place.loader->bytes();
+  m.mapped = place.loader->mapped_bytes();
+  if (i == 0) m.adapters = banks_->bytes();
+  const ModelSpec& spec = model_->spec();
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
+    if (placer_->plane_place(plane) != i) continue;
+    const size_t g = step_planes_->group(plane);
+    const PlaneGroup& group = spec.groups[g];
+    const uint64_t block = placer_->block_bytes(plane);
+    const uint64_t bytes = block * static_cast<uint64_t>(blocks_[g]);
+    m.cache += bytes;
+    if (group.keep > 0)
+      m.cache_kept += bytes;
+    else
+      m.cache_per_token += block / static_cast<uint64_t>(group.block_slots * group.ratio);
+  }
+  m.scratch = scratch_bytes_;
+  m.step = 2 * layout_->input_bytes + layout_->output_bytes;
+  m.workspace = place.workspace_bytes;
+  const hadal_device_info& info = place.device->info();
+  m.available = info.host_memory ? available_memory() : info.memory_free;
+  return m;
+}
+
+std::vector<MemoryPlan> ModelRunner::memory_plans() const {
+  std::vector<MemoryPlan> plans;
+  std::optional<size_t> host;  // what shares the host's memory is one
+  for (size_t i = 0; i < places_.size(); ++i) {
+    MemoryPlan plan = memory_plan_of(i);
+    const bool shares = places_[i].device->info().host_memory != 0;
+    if (shares && host) {
+      const uint64_t available = plans[*host].available;
+      plans[*host] += plan;
+      plans[*host].available = available;
+      continue;
+    }
+    if (shares) host = plans.size();
+    plans.push_back(std::move(plan));
+  }
+  return plans;
+}
+
+MemoryPlan ModelRunner::memory_plan() const {
+  const std::vector<MemoryPlan> plans = memory_plans();
+  MemoryPlan sum = plans[0];
+  for (size_t i = 1; i < plans.size(); ++i) sum += plans[i];
+  return sum;
+}
+
+MemoryPlan& MemoryPlan::operator+=(const MemoryPlan& other) {
+  if (!other.where.empty()) where += (where.empty() ? "" : " and ") + other.where;
+  weights += other.weights;
+  adapters += other.adapters;
+  cache += other.cache;
+  scratch += other.scratch;
+  step += other.step;
+  workspace += other.workspace;
+  mapped += other.mapped;
+  available += other.available;
+  cache_per_token += other.cache_per_token;
+  cache_kept += other.cache_kept;
+  return *this;
+}
+
+std::vector<std::string> ModelRunner::notes() const {
+  std::vector<std::string> lines = conversions();
+  const std::vector<std::string> placed = placement_text();
+  lines.insert(lines.end(), placed.begin(), placed.end());
+  return lines;
+}
+
+std::vector<std::string> ModelRunner::conversions() const {
+  std::vector<std::string> lines;
+  if (options_.weights != WeightMode::kNative) return lines;
+  for (const Place& place : places_)
+    for (const std::string& line : place.loader->conversions())
+      lines.push_back(places_.size() > 1 ? place.name + ": " + line : line);
+  return lines;
+}
+
+bool ModelRunner::row_invariant() const {
+  return std::all_of(places_.begin(), places_.end(),
+                     [](const Place& p) { return p.device->info().row_invariant != 0; });
+}
+
+bool ModelRunner::copies_at_once() const {
+  return std::all_of(places_.begin(), places_.end(),
+                     [](const Place& p) { return p.device->copies_at_once(); });
+}
+
+Status ModelRunner::sync() const {
+  Status first;
+  for (const Place& place : places_)  // even behind an error: those before are on their way
+    if (Status status = place.device->sync(); first) first = std::move(status);
+  return first;
+}
+
+int64_t ModelRunner::fallback_operators() const {
+  int64_t count = 0;
+  for (const auto& [name, fallback] : placer_->fallbacks()) count += fallback.count;
+  return count;
+}
+
+std::vector<std::string> ModelRunner::placement_text() const {
+  std::vector<std::string> lines;
+  if (places_.size() == 1) return lines;
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const MemoryPlan m = memory_plan_of(i);
+    size_t caches = 0;
+    for (size_t plane = 0; plane < step_planes_->count(); ++plane)
+      caches += placer_->plane_place(plane) == i ? 1U : 0U;
+    char text[160];
+    std::snprintf(text, sizeof text,
+                  ": %zu weights, %.1f MiB; caches of %zu layers' planes, %.1f MiB",
+                  placer_->weights(i).size(), mib(m.weights), caches, mib(m.cache));
+    lines.push_back(places_[i].name + text);
+  }
+  for (const auto& [name, fallback] : placer_->fallbacks())
+    lines.push_back(std::to_string(fallback.count) + " of " + name +
+                    " fall back to the cpu, since " + fallback.reason);
+  if (main_[0].tape.recorded())
+    lines.push_back("a step is cut into " + std::to_string(main_[0].tape.segments.size()) +
+                    " segments");
+  return lines;
+}
+
+}  // namespace hadal

@@ -1,0 +1,216 @@
+#include "engine/segments.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "contract/operators.h"
+
+namespace hadal {
+namespace {
+
+bool reads(hadal_role role) { return role != HADAL_ROLE_OUT; }
+bool writes(hadal_role role) {
+  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+}
+
+bool is_working_memory(const Tensor& t) {
+  return t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
+}
+
+/// Bytes from the first number of the rows to the last.
+uint64_t reach(const Tensor& t, int64_t rows) {
+  const int64_t count = t.extents[0] * rows;
+  if (count == 0) return 0;
+  int64_t bytes = static_cast<int64_t>(sizeof(float)) + (count - 1) * t.strides[0];
+  for (uint32_t d = 1; d < t.rank; ++d) bytes += (t.extents[d] - 1) * t.strides[d];
+  return static_cast<uint64_t>(bytes);
+}
+
+}  // namespace
+
+// ---- Holders
+
+void Holders::cut(uint64_t at) {
+  auto after = stretches_.upper_bound(at);
+  if (after == stretches_.begin()) return;
+  Stretch& s = std::prev(after)->second;
+  if (s.begin == at || s.end <= at) return;
+  stretches_.emplace(at, Stretch{at, s.end, s.places});
+  s.end = at;
+}
+
+void Holders::forget(uint64_t begin, uint64_t end) {
+  cut(begin);
+  cut(end);
+  stretches_.erase(stretches_.lower_bound(begin), stretches_.lower_bound(end));
+}
+
+void Holders::written(uint64_t begin, uint64_t end, size_t place) {
+  forget(begin, end);
+  if (begin < end) stretches_.emplace(begin, Stretch{begin, end, Mask{1} << place});
+}
+
+void Holders::copied(uint64_t begin, uint64_t end, size_t place) {
+  cut(begin);
+  cut(end);
+  for (auto s = stretches_.lower_bound(begin); s != stretches_.end() && s->first < end; ++s)
+    s->second.places |= Mask{1} << place;
+}
+
+std::vector<Holders::Stretch> Holders::within(uint64_t begin, uint64_t end) const {
+  std::vector<Stretch> found;
+  auto s = stretches_.upper_bound(begin);
+  if (s != stretches_.begin()) --s;
+  for (; s != stretches_.end() && s->first < end; ++s) {
+    const Stretch part = {std::max(begin, s->second.begin), std::min(end, s->second.end),
+                          s->second.places};
+    if (part.begin < part.end) found.push_back(part);
+  }
+  return found;
+}
+
+// ---- SegmentSink
+
+SegmentSink::Span SegmentSink::span_of(const Tensor& t) const {
+  int64_t dense = sizeof(float);
+  bool is_dense = true;
+  for (int d = static_cast<int>(t.rank) - 1; d >= 0; --d) {
+    is_dense = is_dense && (t.strides[d] == dense || t.extents[d] == 1);
+    dense *= t.extents[d];
+  }
+  return {t.offset, t.offset + reach(t, limits_[t.row_dim]), is_dense};
+}
+
+void SegmentSink::need(const Tensor& t, size_t place, std::vector<Transfer>& transfers) {
+  const Span span = span_of(t);
+  const Holders::Mask here = Holders::Mask{1} << place;
+  std::vector<Holders::Stretch> missing;
+  for (const Holders::Stretch& s : holders(t).within(span.begin, span.end))
+    if ((s.places & here) == 0) missing.push_back(s);
+  for (const Holders::Stretch& s : missing) {
+    Transfer transfer{.from = static_cast<size_t>(std::countr_zero(s.places)), .rows = t};
+    // A stretch that is a part of the operand alone travels whole, whatever the step's rows.
+    if (s.begin != span.begin || s.end != span.end) {
+      transfer.rows = make_tensor(HADAL_I32, static_cast<hadal_space>(t.space), HADAL_DIM_CONST,
+                                  {static_cast<int64_t>((s.end - s.begin) / sizeof(int32_t))});
+      transfer.rows.offset = s.begin;
+    }
+    transfers.push_back(transfer);
+    holders(t).copied(s.begin, s.end, place);
+  }
+}
+
+void SegmentSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
+  const size_t place = placer_.of(op, tensors);
+  std::vector<Transfer> transfers;
+  for (uint32_t i = 0; places_ > 1 && i < tensors.size(); ++i) {
+    const Tensor& t = tensors[i];
+    if (!is_working_memory(t)) continue;
+    if (reads(contract::operand_role(op.id, i)) || !span_of(t).dense) need(t, place, transfers);
+  }
+  for (uint32_t i = 0; places_ > 1 && i < tensors.size(); ++i) {
+    const Tensor& t = tensors[i];
+    if (!is_working_memory(t) || !writes(contract::operand_role(op.id, i))) continue;
+    const Span span = span_of(t);
+    holders(t).written(span.begin, span.end, place);
+  }
+  std::vector<Segment>& segments = tape_.segments;
+  const bool sums = op.id == HADAL_OP_ALL_REDUCE;
+  if (segments.empty() || segments.back().place != place || !transfers.empty() || sums ||
+      segments.back().sums)
+    segments.push_back({.place = place,
+                        .first = static_cast<uint32_t>(tape_.tape.ops.size()),
+                        .count = 0,
+                        .sums = sums,
+                        .transfers = std::move(transfers)});
+  ++segments.back().count;
+  const auto operands = placer_.operands(place, tensors, true);
+  record_.op(op, std::span(operands).first(tensors.size()));
+}
+
+void SegmentSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
+  record_.release(begin, end, ops_in_scope);
+  scratch_.forget(begin, end);
+}
+
+// ---- SegmentedTape
+
+void SegmentedTape::clear() {
+  programs_.clear();
+  heads_.clear();
+  segments.clear();
+  outputs = {};
+  tape = {};
+}
+
+Status SegmentedTape::seal(std::vector<Place>& places, const StepLayout& layout,
+                           uint64_t scratch_bytes) {
+  for (const Segment& segment : segments) {
+    const Place& place = places[segment.place];
+    tape.seal(layout, scratch_bytes, static_cast<uint32_t>(place.plane_handles.size()));
+    hadal_tape& head = heads_.emplace_back(tape.head);
+    head.ops += segment.first;
+    head.op_count = segment.count;
+    DeviceProgram& program = programs_.emplace_back();
+    if (!place.device->has_program() || segment.sums) continue;
+    HADAL_TRY(program, place.device->prepare(head));
+  }
+  return {};
+}
+
+Status SegmentedTape::copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
+                           const hadal_step& step, uint64_t& transferred) const {
+  const Tensor& t = transfer.rows;
+  const uint64_t bytes = reach(t, step.rows[t.row_dim]);
+  if (bytes == 0) return {};
+  const auto memory = [&](Place& place) -> DeviceMemory& {
+    return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
+  };
+  if (bounce_.size() < bytes) bounce_.resize(bytes);
+  const std::span<std::byte> data(bounce_.data(), bytes);
+  Place &source = places[transfer.from], &target = places[to];
+  HADAL_TRY(source.device->copy_out(data, memory(source), t.offset));
+  HADAL_TRY(source.device->sync());
+  HADAL_TRY(target.device->copy_in(memory(target), t.offset, data));
+  if (!target.device->copies_at_once()) HADAL_TRY(target.device->sync());
+  transferred += bytes;
+  return {};
+}
+
+Status SegmentedTape::sum(Place& place, const Tensor& x, const hadal_step& step,
+                          Communicator& ranks) const {
+  const uint64_t bytes = reach(x, step.rows[x.row_dim]);
+  if (bytes == 0) return {};
+  if (bounce_.size() < bytes) bounce_.resize(bytes);
+  const std::span<std::byte> data(bounce_.data(), bytes);
+  const DeviceMemory& memory = x.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
+  HADAL_TRY(place.device->copy_out(data, memory, x.offset));
+  HADAL_TRY(place.device->sync());
+  HADAL_TRY(ranks.all_reduce({reinterpret_cast<float*>(bounce_.data()), bytes / sizeof(float)}));
+  HADAL_TRY(place.device->copy_in(memory, x.offset, data));
+  return place.device->copies_at_once() ? Status() : place.device->sync();
+}
+
+Status SegmentedTape::run(std::vector<Place>& places, const std::vector<hadal_step>& steps,
+                          Communicator* ranks, uint64_t& transferred) const {
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const Segment& segment = segments[i];
+    const hadal_step& step = steps[segment.place];
+    for (const Transfer& transfer : segment.transfers)
+      HADAL_TRY(copy(places, transfer, segment.place, step, transferred));
+    const Device& device = *places[segment.place].device;
+    if (segment.sums) {
+      const hadal_op& op = tape.ops[segment.first];
+      const Tensor& x = tape.tensors[static_cast<size_t>(op.operands[HADAL_ALL_REDUCE_X])];
+      HADAL_TRY(sum(places[segment.place], x, step, *ranks));
+      continue;
+    }
+    if (programs_[i])
+      HADAL_TRY(device.run_program(programs_[i], step));
+    else
+      HADAL_TRY(device.run_ops(heads_[i], 0, heads_[i].op_count, step));
+  }
+  return {};
+}
+
+}  // namespace hadal
