@@ -143,7 +143,8 @@ struct Case {
   std::array<int64_t, HADAL_DIM_COUNT> spare{};  ///< how much higher the tape's limits are
   uint32_t sliced = HADAL_DIM_CONST;  ///< rows of this dim are independent: compared one by one
   bool every_row = false;             ///< and this case is there to compare them
-  bool must_fail = false;             ///< the contract says HADAL_INVALID
+  bool must_fail = false;             ///< the contract says HADAL_INVALID, of the form itself
+  bool wrong_data = false;  ///< an index that does not exist: of chips that check them, the same
 };
 
 Operand floats(std::vector<int64_t> shape, uint32_t row_dim, const std::vector<float>& values);
@@ -327,6 +328,8 @@ Case expert_alone(const Case& c, int64_t expert);
 bool has_parts(uint32_t id);
 Bytes run_parts(const Case& c, const Device& ref);
 
+/// In bounds: the element may be anything.
+constexpr double kNoValue = -1;
 /// Per element of operand `i`: the largest allowed |found - expected| of a chip that computes in
 /// `numerics`; empty: bits must be equal. `expected`: ref's answer.
 std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expected,
@@ -334,59 +337,32 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
 /// Is `token` an answer that sample may give on row r? With the text of why not.
 std::string wrong_token(const Case& c, int64_t r, int32_t token);
 
-// ---- the report
-
-struct Line {
-  int64_t cases = 0;
-  int64_t declined = 0;
-  int64_t failed = 0;
-  double worst = 0;                  ///< largest error as a part of its bound
-  double seconds = 0;                ///< inside the chip
-  std::string reason;                ///< the first decline
-  std::vector<std::string> classes;  ///< of numerics, as the chip answered
-  void add_class(const Numerics& numerics);
-  std::vector<std::string> failures;
-};
-
 struct Options {
   std::string chip = "cpu";
   std::string level = "all";
   std::string kernels;
   std::string numerics;  ///< "exact": the chip is asked for the exact forms
   std::string op;
+  std::string family;  ///< only what this family needs, and it must pass; "all": every family
+  std::string model;   ///< a real model, for whoever runs one through the engine
   uint64_t seed = 1;
   bool quick = false;
-  bool json = false;
-  bool list = false;
-  std::string expect_failure;
 };
 
-class Report {
- public:
-  explicit Report(const Options& options) : options_(options) {}
-  Line& line(const std::string& name);
-  void fail(const std::string& name, const std::string& text);
-  /// Fails `name` with `text` unless `good`; counts a case either way. Returns good.
-  bool check(const std::string& name, bool good, const std::string& text);
-  /// --quick stops at the first failure.
-  [[nodiscard]] bool enough() const { return options_.quick && failed() != 0; }
-  [[nodiscard]] int64_t failed() const;
-  void print(const Chip& chip) const;
-  void print_json(const Chip& chip) const;
+class Report;  // report.h
 
- private:
-  const Options& options_;
-  std::vector<std::string> order_;
-  std::map<std::string, Line> lines_;
-};
-
-// The levels.
+// The levels. Each names a case to the report before it runs it, so that a crash or a hang has a
+// name, and asks whether to run it: a level that broke off goes on behind the case that broke it.
 void level_loads(Chip& chip, Report& report);
 /// Completion and lifetime, as the contract numbers them.
 void level_queues(Chip& chip, Report& report);
-void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report);
-/// A tiny model over several steps: op_run against program, cuts of the prompt, neighbours,
-/// threads, the stop flag; in whole, how far a chip that rounds is from ref.
-void check_tapes(Chip& chip, Chip& ref, const Options& options, Report& report);
+/// One operator against ref.
+void level_operator(Chip& chip, Chip& ref, uint32_t id, const Options& options, Report& report);
+/// One operator with indices that do not exist.
+void level_errors(Chip& chip, uint32_t id, const Options& options, Report& report);
+/// A tiny model of a family over several steps: op_run against program, cuts of the prompt,
+/// neighbours, threads, the stop flag; in whole, how far a chip that rounds is from ref.
+void level_models(Chip& chip, Chip& ref, const std::string& family, const Options& options,
+                  Report& report);
 
 }  // namespace hadal::conformance

@@ -130,7 +130,7 @@ int64_t slot_of(const Operand& plane, const Operand& table, int64_t s, int64_t e
 void refuse(Case c, uint32_t operand, size_t at, int32_t value, const std::string& name,
             std::vector<Case>& cases) {
   c.name = name;
-  c.must_fail = true;
+  c.wrong_data = true;
   std::memcpy(c.operands[operand].data.data() + at * sizeof value, &value, sizeof value);
   cases.push_back(std::move(c));
 }

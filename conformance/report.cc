@@ -1,31 +1,72 @@
-// The report: a table for people, JSON for machines.
-#include <fmt/format.h>
-#include <fmt/ranges.h>
+#include "report.h"
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "contract/operators.h"
-#include "kit.h"
 
 namespace hadal::conformance {
 
-void Line::add_class(const Numerics& n) {
+void Line::add_class(const Numerics& n, double part) {
   const std::string text =
-      n.kind == HADAL_NUMERICS_UNSAID ? "-" : contract::numerics_name(n.kind, n.block);
-  if (std::find(classes.begin(), classes.end(), text) == classes.end()) classes.push_back(text);
+      n.kind == HADAL_NUMERICS_UNSAID ? "not said" : contract::numerics_name(n.kind, n.block);
+  double& known = worst_of[text];
+  known = std::max(known, part);
+  worst = std::max(worst, part);
+}
+
+Json to_json(const Line& l) {
+  Json classes = Json::object();
+  for (const auto& [name, worst] : l.worst_of) classes[name] = worst;
+  Json j = {{"level", l.level},  {"cases", l.cases},     {"declined", l.declined},
+            {"worst", l.worst},  {"seconds", l.seconds}, {"reason", l.reason},
+            {"classes", classes}};
+  if (!l.extra.is_null()) j["extra"] = l.extra;
+  return j;
+}
+
+Line line_from_json(const Json& j) {
+  Line l;
+  l.level = j.value("level", "");
+  l.cases = j.value("cases", int64_t{0});
+  l.declined = j.value("declined", int64_t{0});
+  l.worst = j.value("worst", 0.0);
+  l.seconds = j.value("seconds", 0.0);
+  l.reason = j.value("reason", "");
+  if (j.contains("classes"))
+    for (const auto& [name, worst] : j["classes"].items()) l.worst_of[name] = worst.get<double>();
+  if (j.contains("extra")) l.extra = j["extra"];
+  return l;
+}
+
+bool Report::begin(const std::string& name, const std::string& text) {
+  line(name);
+  if (at_++ < first_ || enough()) return false;
+  flush();
+  if (sink_) sink_({{"begin", name}, {"text", text}, {"at", at_ - 1}});
+  return true;
 }
 
 Line& Report::line(const std::string& name) {
-  if (!lines_.contains(name)) order_.push_back(name);
+  if (!lines_.contains(name)) {
+    order_.push_back(name);
+    lines_[name].level = level_;
+  }
   return lines_[name];
 }
 
+const Line* Report::find(const std::string& name) const {
+  const auto found = lines_.find(name);
+  return found == lines_.end() ? nullptr : &found->second;
+}
+
 void Report::fail(const std::string& name, const std::string& text) {
-  Line& l = line(name);
-  ++l.failed;
-  l.failures.push_back(text);
+  line(name).failures.push_back(text);
+  if (sink_) sink_({{"fail", name}, {"text", text}});
+}
+
+void Report::note(const std::string& name, const std::string& text) {
+  line(name).notes.push_back(text);
+  if (sink_) sink_({{"note", name}, {"text", text}});
 }
 
 bool Report::check(const std::string& name, bool good, const std::string& text) {
@@ -36,56 +77,33 @@ bool Report::check(const std::string& name, bool good, const std::string& text) 
 
 int64_t Report::failed() const {
   int64_t sum = 0;
-  for (const auto& [name, l] : lines_) sum += l.failed;
+  for (const auto& [name, l] : lines_) sum += l.failed();
   return sum;
 }
 
-void Report::print(const Chip& chip) const {
-  fmt::print("chip {}, device {}, kernels {}{}\n\n", chip.table.name, chip.info.name,
-             chip.info.kernels, chip.info.row_invariant ? ", row_invariant" : "");
-  fmt::print("{:<16} {:>6} {:>9} {:>7} {:>12} {:>9}  {}\n", "", "cases", "declined", "failed",
-             "worst error", "seconds", "class");
-  for (const std::string& name : order_) {
-    const Line& l = lines_.at(name);
-    const std::string worst = l.worst > 0 ? fmt::format("{:.3f}", l.worst) : "-";
-    fmt::print("{:<16} {:>6} {:>9} {:>7} {:>12} {:>9.3f}  {}\n", name, l.cases, l.declined,
-               l.failed, worst, l.seconds, fmt::join(l.classes, " "));
+void Report::add(const std::string& name, const Line& counted) {
+  Line& l = line(name);
+  l.cases += counted.cases;
+  l.declined += counted.declined;
+  l.seconds += counted.seconds;
+  l.worst = std::max(l.worst, counted.worst);
+  if (l.reason.empty()) l.reason = counted.reason;
+  for (const auto& [kind, worst] : counted.worst_of) {
+    double& known = l.worst_of[kind];
+    known = std::max(known, worst);
   }
-  fmt::print(
-      "\nworst error: the largest difference from ref, as a part of what is allowed there; -: "
-      "every bit is equal\nclass: of numerics, as the chip answers; -: it says nothing\n");
-  for (const std::string& name : order_)
-    if (const Line& l = lines_.at(name); l.declined != 0)
-      fmt::print("{}: {} declined, the first: {}\n", name, l.declined, l.reason);
-  for (const std::string& name : order_) {
-    const Line& l = lines_.at(name);
-    constexpr size_t kShown = 8;
-    for (size_t i = 0; i < l.failures.size() && i < kShown; ++i)
-      fmt::print("FAILED {}: {}\n", name, l.failures[i]);
-    if (l.failures.size() > kShown)
-      fmt::print("FAILED {}: and {} more\n", name, l.failures.size() - kShown);
-  }
-  fmt::print("{}\n", failed() == 0 ? "passed" : fmt::format("FAILED: {} of the checks", failed()));
+  if (counted.extra.is_object()) l.extra.update(counted.extra);
 }
 
-void Report::print_json(const Chip& chip) const {
-  nlohmann::ordered_json root;
-  root["chip"] = chip.table.name;
-  root["device"] = chip.info.name;
-  root["kernels"] = chip.info.kernels;
-  root["row_invariant"] = chip.info.row_invariant != 0;
-  root["seed"] = options_.seed;
-  root["quick"] = options_.quick;
-  root["failed"] = failed();
-  for (const std::string& name : order_) {
-    const Line& l = lines_.at(name);
-    nlohmann::ordered_json entry = {
-        {"name", name},       {"cases", l.cases},       {"declined", l.declined},
-        {"failed", l.failed}, {"worst", l.worst},       {"seconds", l.seconds},
-        {"reason", l.reason}, {"failures", l.failures}, {"classes", l.classes}};
-    root["operators"].push_back(std::move(entry));
-  }
-  fmt::print("{}\n", root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+void Report::flush() {
+  if (!sink_) return;
+  for (const std::string& name : order_)
+    sink_({{"line", name}, {"counts", to_json(lines_.at(name))}});
+}
+
+void Report::phase(const std::string& name, const std::string& text) {
+  flush();
+  if (sink_) sink_({{"begin", name}, {"text", text}, {"at", -1}});
 }
 
 }  // namespace hadal::conformance

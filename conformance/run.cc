@@ -7,6 +7,7 @@
 
 #include "base/builtin_chips.h"
 #include "kit.h"
+#include "speed.h"
 
 namespace hadal::conformance {
 namespace {
@@ -46,6 +47,43 @@ class Run {
   ~Run() {
     for (hadal_weight* w : weights_) chip_.weight_destroy(w);
     for (hadal_memory* m : memories_) chip_.mem_free(m);
+  }
+
+  Timing time(double seconds, int samples) {
+    using Clock = std::chrono::steady_clock;
+    Timing timing;
+    const auto call = [&] {
+      const auto start = Clock::now();
+      const hadal_status status = run_op();
+      const double took = std::chrono::duration<double>(Clock::now() - start).count();
+      if (good(status)) return took;
+      timing.why = error_.text;
+      return -1.0;
+    };
+    if (!(measure_planes() && query() && create_weights() && upload(0))) {
+      timing.why = outcome_.text.empty() ? error_.text : outcome_.text;
+      timing.declined = outcome_.declined;
+      return timing;
+    }
+    step_.host_inputs = layout_.before.inputs.data();
+    chip_.queue_sync(device_.queue, nullptr);
+    timing.op = layout_.op;
+    for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i)
+      if (layout_.op.operands[i] >= 0) timing.tensors[i] = tensor(i);
+    timing.numerics = outcome_.numerics;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    timing.first = call();
+    while (timing.why.empty() && static_cast<int>(timing.warm.size()) < samples &&
+           (timing.warm.size() < 3 || Clock::now() < end))
+      timing.warm.push_back(call());
+    no_rows_ = true;
+    for (int i = 0; timing.why.empty() && i < samples; ++i) timing.launch.push_back(call());
+    // Offsets of rows that are not there are wrong data, which a chip may refuse.
+    if (std::count(timing.launch.begin(), timing.launch.end(), -1.0) != 0) {
+      timing.launch.clear();
+      timing.why.clear();
+    }
+    return timing;
   }
 
   Outcome go(uint8_t workspace_poison) {
@@ -239,6 +277,7 @@ class Run {
     step_.size = sizeof step_;
     step_.plane_count = tape.plane_count;
     std::copy(layout_.rows.begin(), layout_.rows.end(), step_.rows);
+    if (no_rows_) std::fill(step_.rows + HADAL_DIM_T, step_.rows + HADAL_DIM_COUNT, 0);
     step_.planes = planes_.data();
     const hadal_status status = chip_.op_run(device_.queue, &tape, 0, 1, &step_, &error_);
     const hadal_status synced =
@@ -308,6 +347,7 @@ class Run {
   hadal_chip& chip_;
   const Borrowed borrowed_;
   Nested nested_ = Nested::kNo;
+  bool no_rows_ = false;
   std::vector<hadal_tensor> tensors_;
   hadal_error error_ = fresh_error();
   Outcome outcome_;
@@ -368,6 +408,11 @@ Support ask_support(const Device& device, const hadal_op& op,
 Outcome run_case(const Case& c, const Layout& layout, const Device& device,
                  uint8_t workspace_poison) {
   return Run(c, layout, device).go(workspace_poison);
+}
+
+Timing time_case(const Case& c, const Layout& layout, const Device& device, double seconds,
+                 int samples) {
+  return Run(c, layout, device).time(seconds, samples);
 }
 
 hadal_error fresh_error() {

@@ -86,6 +86,21 @@ std::vector<double> router_bounds(const Case& c, uint32_t operand, const Bytes& 
   return bound;
 }
 
+/// Bit for bit; but of a range, ORDER and ROW_WEIGHT hold nothing of value behind its pairs.
+std::vector<double> sort_bounds(const Case& c, uint32_t operand) {
+  const hadal_experts_attr& a = c.attr.experts;
+  if (a.of == 0 || (operand != HADAL_MOE_SORT_ORDER && operand != HADAL_MOE_SORT_ROW_WEIGHT))
+    return {};
+  const Operand& expert = c.operands[HADAL_MOE_SORT_EXPERT];
+  const int64_t end = a.first + c.operands[HADAL_MOE_SORT_OFFSET].shape[0] - 1;
+  const auto here =
+      std::count_if(expert.values<int32_t>(), expert.values<int32_t>() + expert.count(),
+                    [&](int32_t e) { return e >= int64_t{a.first} && e < end; });
+  std::vector<double> bound(static_cast<size_t>(here), 0.0);
+  bound.resize(static_cast<size_t>(expert.count()), kNoValue);
+  return bound;
+}
+
 std::vector<double> compress_bounds(const Case& c) {
   const Operand& plane = c.operands[HADAL_COMPRESS_PLANE];
   const Operand& out = c.operands[HADAL_COMPRESS_OUT];
@@ -243,6 +258,8 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
       return moe_experts_bounds(c, numerics);
     case HADAL_OP_ROUTER:
       return router_bounds(c, operand, expected);
+    case HADAL_OP_MOE_SORT:
+      return sort_bounds(c, operand);
     case HADAL_OP_GROUPED_MATMUL:
       return grouped_bounds(c, expected, numerics);
     case HADAL_OP_LORA_ADD:

@@ -184,6 +184,7 @@ std::vector<double> grouped_bounds(const Case& c, const Bytes& expected, const N
         bound.push_back(product.bound(row, e, n) +
                         2 * kEps * std::fabs(value(expected, static_cast<int64_t>(bound.size()))));
     }
+  bound.resize(static_cast<size_t>(c.operands[HADAL_GROUPED_MATMUL_OUT].count()), kNoValue);
   return bound;
 }
 
@@ -273,13 +274,24 @@ std::vector<double> moe_experts_bounds(const Case& c, const Numerics& numerics) 
   const Product gate(x, c.operands[HADAL_MOE_EXPERTS_GATE], numerics);
   const Product up(x, c.operands[HADAL_MOE_EXPERTS_UP], numerics);
   const int64_t fan = weight.shape[1], pairs = weight.count(), width = gate.n;
+  const int64_t here = c.operands[HADAL_MOE_EXPERTS_GATE].shape[0];
+  // Its matrix here; -1: it belongs to another device.
+  const auto matrix = [&](int64_t pair) {
+    const int64_t e = expert[pair] - int64_t{c.attr.experts.first};
+    return e >= 0 && e < here ? e : -1;
+  };
   // What enters the second product, and how far it may be off.
   std::vector<float> hidden;
   std::vector<double> error;
   for (int64_t pair = 0; pair < pairs; ++pair)
     for (int64_t n = 0; n < width; ++n) {
+      if (matrix(pair) < 0) {
+        hidden.push_back(0);
+        error.push_back(0);
+        continue;
+      }
       const double w = value(weight.data, pair);
-      const Gated h(gate, up, pair / fan, expert[pair], n, c.attr.experts.clamp);
+      const Gated h(gate, up, pair / fan, matrix(pair), n, c.attr.experts.clamp);
       hidden.push_back(static_cast<float>(h.value * w));
       error.push_back((h.error + 2 * kEps * std::fabs(h.value)) * std::fabs(w));
     }
@@ -291,10 +303,12 @@ std::vector<double> moe_experts_bounds(const Case& c, const Numerics& numerics) 
       const auto i = static_cast<int64_t>(bound.size());
       double sum = 0, size = 0;
       for (int64_t pair = t * fan; pair < (t + 1) * fan; ++pair) {
-        sum += down.bound(pair, expert[pair], n);
-        size += std::fabs(down.exact(pair, expert[pair], n));
+        const int64_t e = matrix(pair);
+        if (e < 0) continue;
+        sum += down.bound(pair, e, n);
+        size += std::fabs(down.exact(pair, e, n));
         for (int64_t k = 0; k < width; ++k)
-          sum += std::fabs(static_cast<double>(down.w[(expert[pair] * down.n + n) * width + k])) *
+          sum += std::fabs(static_cast<double>(down.w[(e * down.n + n) * width + k])) *
                  error[static_cast<size_t>(pair * width + k)];
       }
       if (shared.present()) size += std::fabs(value(shared.data, i));

@@ -289,7 +289,7 @@ void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
     if (operand == HADAL_LATENT_ATTENTION_LIST) group = {.list = List::kVisible, .listed = 6};
     add({.sequences = {{.last = 30, .rows = 1}}, .groups = {group}, .name = name});
     std::memcpy(cases.back().operands[operand].data.data() + at * 4, &value, 4);
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
   };
   refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, -1, "a block that is not mapped");
   refuse(HADAL_LATENT_ATTENTION_BLOCK_TABLE, 3, 1000, "a block that the plane does not have");

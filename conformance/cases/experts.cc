@@ -125,7 +125,7 @@ Case router_case(Random& random, const Router& spec) {
     c.operands[HADAL_ROUTER_TOKEN] = ints({spec.tokens}, HADAL_DIM_T, token);
     c.operands[HADAL_ROUTER_HASH] = weight_operand(
         make_table(table, spec.k, random.coin() ? HADAL_I32 : HADAL_I64), {spec.hash, spec.k});
-    c.must_fail = spec.wrong != 0;
+    c.wrong_data = spec.wrong != 0;
   }
   c.operands[HADAL_ROUTER_EXPERT] = output(HADAL_I32, {spec.tokens, spec.k}, HADAL_DIM_T);
   c.operands[HADAL_ROUTER_WEIGHT] = output(HADAL_F32, {spec.tokens, spec.k}, HADAL_DIM_T);
@@ -142,23 +142,33 @@ enum class Load : uint8_t {
   kFew    // three at most have anything
 };
 
+/// Of experts on several devices those of this one: from `first` on, of `of`; 0: all are here.
+struct Range {
+  int64_t first = 0, of = 0;
+  void put(Case& c) const {
+    c.attr.experts.first = static_cast<uint32_t>(first);
+    c.attr.experts.of = static_cast<uint32_t>(of);
+  }
+};
+
 /// Who computes what, and the answer of moe_sort.
 struct Routing {
   int64_t tokens = 0, fan = 0, experts = 0;
   std::vector<int32_t> expert, order, offset;
 
-  Routing(Random& random, int64_t t, int64_t k, int64_t e, Load load)
+  Routing(Random& random, int64_t t, int64_t k, int64_t e, Load load, const Range& range = {})
       : tokens(t), fan(k), experts(e) {
-    std::vector<int32_t> used = random.shuffled(experts);
+    std::vector<int32_t> used = random.shuffled(range.of != 0 ? range.of : experts);
     const size_t most = load == Load::kEven ? used.size() : load == Load::kOne ? 1 : 3;
     used.resize(std::min(used.size(), most));
     for (int64_t i = 0; i < tokens * fan; ++i) expert.push_back(random.pick(used));
     for (int32_t id = 0; id < experts; ++id) {
       offset.push_back(static_cast<int32_t>(order.size()));
       for (size_t i = 0; i < expert.size(); ++i)
-        if (expert[i] == id) order.push_back(static_cast<int32_t>(i));
+        if (expert[i] == range.first + id) order.push_back(static_cast<int32_t>(i));
     }
     offset.push_back(static_cast<int32_t>(order.size()));
+    order.resize(expert.size(), INT32_MIN);  // nothing of value
   }
 };
 
@@ -172,10 +182,11 @@ Case pairs_case(Random& random, int64_t tokens, std::string name) {
 }
 
 Case sort_case(Random& random, int64_t tokens, int64_t fan, int64_t experts, Load load,
-               std::string name) {
-  const Routing routing(random, tokens, fan, experts, load);
+               std::string name, const Range& range) {
+  const Routing routing(random, tokens, fan, experts, load, range);
   const int64_t pairs = tokens * fan;
   Case c = pairs_case(random, tokens, std::move(name));
+  range.put(c);
   c.operands[HADAL_MOE_SORT_EXPERT] = ints({tokens, fan}, HADAL_DIM_T, routing.expert);
   c.operands[HADAL_MOE_SORT_EXPERT].row_pad = random.range(0, 2);
   c.operands[HADAL_MOE_SORT_WEIGHT] = floats({tokens, fan}, HADAL_DIM_T, random.normals(pairs));
@@ -197,11 +208,12 @@ struct Grouped {
   WeightShape weight{};  // pieces and block scales
   Load load = Load::kEven;
   bool ordered = true;  // ORDER is given, X has a row a token
+  Range range{};        // of which OFFSET and ORDER are
   std::string name;
 };
 
 Case grouped_case(Random& random, const Grouped& spec) {
-  const Routing routing(random, spec.tokens, spec.fan, spec.experts, spec.load);
+  const Routing routing(random, spec.tokens, spec.fan, spec.experts, spec.load, spec.range);
   const int64_t pairs = spec.tokens * spec.fan, x_rows = spec.ordered ? 1 : spec.fan;
   Case c = pairs_case(random, spec.tokens, spec.name);
   c.every_row = pairs > 0;
@@ -280,7 +292,8 @@ struct Combine {
   int64_t fan = 4;
   int64_t n = 64;
   bool shared = false;
-  int add = 0;  // 1: its own memory, 2: the memory of OUT
+  int add = 0;            // 1: its own memory, 2: the memory of OUT
+  int64_t elsewhere = 0;  // of so many pairs one belongs to another device's expert; 0: none
 };
 
 Case combine_case(Random& random, const Combine& spec) {
@@ -292,8 +305,10 @@ Case combine_case(Random& random, const Combine& spec) {
   for (float& v : x) v = std::ldexp(v, static_cast<int>(random.range(-6, 6)));
   c.operands[HADAL_MOE_COMBINE_X] = per_row(floats({pairs, spec.n}, HADAL_DIM_T, x), spec.fan);
   c.operands[HADAL_MOE_COMBINE_X].row_pad = random.range(0, 5);
-  c.operands[HADAL_MOE_COMBINE_PLACE] =
-      per_row(ints({pairs}, HADAL_DIM_T, random.shuffled(pairs)), spec.fan);
+  std::vector<int32_t> place = random.shuffled(pairs);
+  for (size_t i = 0; spec.elsewhere != 0 && i < place.size(); ++i)
+    if (random.range(1, spec.elsewhere) == 1) place[i] = -1;
+  c.operands[HADAL_MOE_COMBINE_PLACE] = per_row(ints({pairs}, HADAL_DIM_T, place), spec.fan);
   Sums{HADAL_MOE_COMBINE_SHARED, HADAL_MOE_COMBINE_ADD, HADAL_MOE_COMBINE_OUT}.put(
       random, c, spec.n, spec.shared, spec.add);
   return c;
@@ -310,14 +325,16 @@ struct Fused {
   Load load = Load::kEven;
   bool shared = false;
   int add = 0;  // 1: its own memory, 2: the memory of OUT
+  Range range{};
 };
 
 Case fused_case(Random& random, const Fused& spec) {
-  const Routing routing(random, spec.tokens, spec.fan, spec.experts, spec.load);
+  const Routing routing(random, spec.tokens, spec.fan, spec.experts, spec.load, spec.range);
   Case c = pairs_case(random, spec.tokens, spec.clamp > 0 ? "clamped" : "");
   c.sliced = HADAL_DIM_T;
   c.every_row = spec.tokens > 1;
   c.attr.experts = {.clamp = spec.clamp, .fan = static_cast<uint32_t>(spec.fan)};
+  spec.range.put(c);
   c.operands[HADAL_MOE_EXPERTS_X] =
       floats({spec.tokens, spec.d}, HADAL_DIM_T, random.normals(spec.tokens * spec.d, 0.5f));
   c.operands[HADAL_MOE_EXPERTS_EXPERT] = ints({spec.tokens, spec.fan}, HADAL_DIM_T, routing.expert);
@@ -412,13 +429,14 @@ void router_cases(Random& random, bool, std::vector<Case>& cases) {
   for (const int32_t wrong : {-1, 9}) {
     add({.tokens = 3, .hash = 9, .name = "token " + std::to_string(wrong) + " of 9"});
     cases.back().operands[HADAL_ROUTER_TOKEN] = ints({3}, HADAL_DIM_T, {0, wrong, 1});
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
   }
 }
 
 void moe_sort_cases(Random& random, bool, std::vector<Case>& cases) {
-  const auto add = [&](int64_t tokens, int64_t fan, int64_t experts, Load load, std::string name) {
-    cases.push_back(sort_case(random, tokens, fan, experts, load, std::move(name)));
+  const auto add = [&](int64_t tokens, int64_t fan, int64_t experts, Load load, std::string name,
+                       const Range& range = {}) {
+    cases.push_back(sort_case(random, tokens, fan, experts, load, std::move(name), range));
   };
   for (const int64_t tokens : kRows)
     add(tokens, random.range(1, 8), random.range(1, 20), Load::kEven, "");
@@ -428,11 +446,23 @@ void moe_sort_cases(Random& random, bool, std::vector<Case>& cases) {
     add(tokens, 6, 64, Load::kFew, "most experts have nothing");
     add(tokens, 8, 256, Load::kEven, "many experts");
   }
+  for (const int64_t tokens : {0, 1, 17, 130})
+    for (const int64_t first : {0, 5, 24}) {
+      add(tokens, 4, 8, Load::kEven, "a range of the experts", {first, 32});
+      add(tokens, 2, 8, Load::kOne, "a range, everything on one expert", {first, 32});
+    }
+  add(17, 4, 8, Load::kEven, "a range that is all of them", {0, 8});
+  for (const int32_t wrong : {-1, 32}) {
+    add(3, 2, 8, Load::kEven, "a range, expert " + std::to_string(wrong) + " of 32", {8, 32});
+    cases.back().operands[HADAL_MOE_SORT_EXPERT] =
+        ints({3, 2}, HADAL_DIM_T, {0, 9, 31, wrong, 3, 4});
+    cases.back().must_fail = true;
+  }
   for (const int32_t wrong : {-1, 8}) {
     add(3, 2, 8, Load::kEven, "expert " + std::to_string(wrong) + " of 8");
     cases.back().operands[HADAL_MOE_SORT_EXPERT] =
         ints({3, 2}, HADAL_DIM_T, {0, 1, 2, wrong, 3, 4});
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
   }
 }
 
@@ -466,6 +496,15 @@ void grouped_matmul_cases(Random& random, bool quick, std::vector<Case>& cases) 
     if (!quick)  // large enough for a chip to use all its threads
       add({.tokens = 65, .fan = 4, .experts = 8, .k = 512, .n = 200, .dtype = dtype});
   }
+  for (const int64_t tokens : {1, 17, 130})
+    for (const bool ordered : {true, false}) {
+      add({.tokens = tokens, .ordered = ordered, .range = {5, 32}, .name = "a range"});
+      add({.tokens = tokens,
+           .load = Load::kOne,
+           .ordered = ordered,
+           .range = {27, 32},
+           .name = "a range, everything on one expert"});
+    }
   for (const uint32_t dtype : weight_dtypes()) {
     if (quick && is_quantised(dtype) && dtype != HADAL_Q6_K) continue;
     const int64_t block = block_of(dtype);
@@ -503,6 +542,10 @@ void moe_combine_cases(Random& random, bool, std::vector<Case>& cases) {
     for (const bool shared : {false, true})
       for (const int how : {0, 1, 2})
         add({.fan = fan, .n = random.pick(kWidths), .shared = shared, .add = how});
+  for (const int64_t elsewhere : {1, 2})
+    for (const bool shared : {false, true})
+      for (const int how : {0, 1, 2})
+        add({.n = random.pick(kWidths), .shared = shared, .add = how, .elsewhere = elsewhere});
 }
 
 void moe_experts_cases(Random& random, bool, std::vector<Case>& cases) {
@@ -512,6 +555,10 @@ void moe_experts_cases(Random& random, bool, std::vector<Case>& cases) {
   for (const uint32_t dtype : {HADAL_F32, HADAL_F16, HADAL_Q8_0, HADAL_F8_E4M3}) {
     add({.dtype = dtype, .clamp = 1.5f, .load = Load::kOne, .shared = true, .add = 1});
     add({.tokens = 3, .fan = 6, .experts = 64, .dtype = dtype, .load = Load::kFew, .add = 2});
+  }
+  for (const int64_t first : {0, 5, 11}) {
+    add({.shared = first > 0, .add = first > 5 ? 2 : 0, .range = {first, 16}});
+    add({.load = Load::kOne, .range = {first, 16}});
   }
 }
 

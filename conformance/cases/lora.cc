@@ -92,14 +92,14 @@ void lora_add_cases(Random& random, bool quick, std::vector<Case>& cases) {
        .name = "scales for blocks of 4 x 32"});
   const auto refuse = [&](std::vector<int32_t> uses, const std::string& name) {
     add({.uses = std::move(uses), .name = name});
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
   };
   refuse({0, 3, 0, 0}, "adapter 3 of 3");
   refuse({0, -2, 0, 0}, "adapter -2");
   refuse({0, 0, 0, 1 << 30}, "adapter far beyond");
   add({.name = "a row of no sequence"});
   cases.back().operands[HADAL_LORA_ADD_ROW_SEQ] = ints({5}, HADAL_DIM_T, {0, 1, 2, 3, 4});
-  cases.back().must_fail = true;
+  cases.back().wrong_data = true;
   // Rows of a tail.
   cases.push_back(lora_case(random, {.m = 9, .name = "rows of a tail"}, HADAL_DIM_U));
 }

@@ -148,7 +148,7 @@ void gather_cases(Random& random, bool, std::vector<Case>& cases) {
   for (const int32_t wrong : {-1, 17}) {
     add(17, 3, 32);
     cases.back().operands[HADAL_GATHER_ROWS_INDEX] = ints({3}, HADAL_DIM_R, {0, wrong, 1});
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
     cases.back().name = "index " + std::to_string(wrong) + " of 17 rows";
   }
   for (const uint32_t dtype : {HADAL_F32, HADAL_I32}) {

@@ -134,7 +134,7 @@ void after_sort(Call& call) {
     int32_t* first = order.row<int32_t>(*offset.row<int32_t>(e));
     std::reverse(first, first + *offset.row<int32_t>(e + 1) - *offset.row<int32_t>(e));
   }
-  for (int64_t i = 0; i < order.extents[0]; ++i) {
+  for (int64_t i = 0; i < *offset.row<int32_t>(offset.extents[0] - 1); ++i) {
     const int64_t pair = call.fault == kKeepsRowWeights ? i : *order.row<int32_t>(i);
     *row_weight.row<float>(i) = weight.row<float>(pair / fan)[pair % fan];
     *call.view(HADAL_MOE_SORT_PLACE).row<int32_t>(*order.row<int32_t>(i)) = static_cast<int32_t>(i);

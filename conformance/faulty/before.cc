@@ -556,7 +556,18 @@ void before_copy(Call& call) {
 
 }  // namespace
 
+/// Rows that fill a bucket are taken for rows of sequence 0.
+void adopt_rows(Call& call) {
+  const uint32_t row_seq = call.op.id == HADAL_OP_KV_WRITE ? uint32_t{HADAL_KV_WRITE_ROW_SEQ}
+                           : call.op.id == HADAL_OP_GQA_ATTENTION
+                               ? uint32_t{HADAL_GQA_ATTENTION_ROW_SEQ}
+                               : uint32_t{HADAL_MAX_OPERANDS};
+  if (row_seq < HADAL_MAX_OPERANDS)
+    change_ints(call, row_seq, [](int32_t s, int64_t) { return std::max(s, 0); });
+}
+
 void before(Call& call) {
+  if (call.fault == kWritesRowsOfNobody) adopt_rows(call);
   switch (call.op.id) {
     case HADAL_OP_MATMUL:
       before_matmul(call);
@@ -576,7 +587,10 @@ void before(Call& call) {
       break;
     case HADAL_OP_MOE_SORT:
       if (call.fault == kClampsExpert)
-        clamp_ints(call, HADAL_MOE_SORT_EXPERT, call.view(HADAL_MOE_SORT_OFFSET).extents[0] - 1);
+        clamp_ints(call, HADAL_MOE_SORT_EXPERT,
+                   call.op.attr.experts.of != 0 ? int64_t{call.op.attr.experts.of}
+                                                : call.view(HADAL_MOE_SORT_OFFSET).extents[0] - 1);
+      if (call.fault == kIgnoresExpertRange) call.op.attr.experts.first = 0;
       break;
     case HADAL_OP_GROUPED_MATMUL:
       if (call.fault == kNeighboursMatrix) shift_offsets(call);

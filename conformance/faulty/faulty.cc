@@ -1,5 +1,8 @@
 #include "faulty.h"
 
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -21,6 +24,8 @@ hadal_program_table program_table;
 Fault fault = kNoFault;
 std::map<hadal_device*, int32_t> device_threads;
 std::map<hadal_queue*, int32_t> queue_threads;
+std::set<hadal_device*> queued_devices;
+std::set<hadal_queue*> second_queues;
 std::map<const hadal_weight*, std::vector<float>> vectors;
 bool stopped = false;
 std::map<hadal_program*, hadal_step> first_steps;
@@ -50,6 +55,10 @@ hadal_status device_open(hadal_chip*, int32_t index, const hadal_device_options*
 
 hadal_status device_info(hadal_device* device, hadal_device_info* out) {
   const hadal_status status = good.device_info(device, out);
+  if (fault == kWritesRowsOfNobody && out->size >= sizeof(hadal_device_info)) {
+    out->row_buckets[0] = 16;
+    out->row_buckets[1] = 32;
+  }
   if (fault == kOddAlignment && out->size > offsetof(hadal_device_info, alignment))
     out->alignment = 3;
   return status;
@@ -57,9 +66,33 @@ hadal_status device_info(hadal_device* device, hadal_device_info* out) {
 
 hadal_status queue_create(hadal_device* device, hadal_queue** out, hadal_error* error) {
   const hadal_status status = good.queue_create(device, out, error);
-  if (status == HADAL_OK) queue_threads[*out] = device_threads[device];
+  if (status != HADAL_OK) return status;
+  queue_threads[*out] = device_threads[device];
+  if (!queued_devices.insert(device).second) second_queues.insert(*out);
   return status;
 }
+
+/// A second queue, whose work does not stand behind that of the first.
+bool at_once(hadal_queue* queue) {
+  return fault == kEventsDoNotWait && second_queues.contains(queue);
+}
+
+hadal_status event_create(hadal_device*, hadal_event** out, hadal_error*) {
+  static int any;
+  *out = reinterpret_cast<hadal_event*>(&any);
+  return HADAL_OK;
+}
+void event_destroy(hadal_event*) {}
+hadal_status event_use(hadal_event*, hadal_queue*, hadal_error*) { return HADAL_OK; }
+const hadal_events_table events_table = {sizeof(hadal_events_table),
+                                         2,
+                                         event_create,
+                                         event_destroy,
+                                         event_use,
+                                         event_use,
+                                         nullptr,
+                                         nullptr,
+                                         nullptr};
 
 hadal_status mem_alloc(hadal_device* device, uint64_t bytes, hadal_memory** out,
                        hadal_error* error) {
@@ -69,7 +102,8 @@ hadal_status mem_alloc(hadal_device* device, uint64_t bytes, hadal_memory** out,
 hadal_status copy_out(hadal_queue* queue, void* to, hadal_memory* from, uint64_t offset,
                       uint64_t bytes, hadal_error* error) {
   if (fault == kCopiesTooLittle && bytes % 2 == 1) --bytes;
-  if (!late::is_used(fault)) return good.copy_out(queue, to, from, offset, bytes, error);
+  if (!late::is_used(fault) || at_once(queue))
+    return good.copy_out(queue, to, from, offset, bytes, error);
   return late::push(
       [=](hadal_error* e) { return good.copy_out(queue, to, from, offset, bytes, e); },
       fault == kReadsTooLate);
@@ -108,7 +142,7 @@ void mem_free(hadal_memory* m) {
 }
 
 hadal_status queue_sync(hadal_queue* queue, hadal_error* error) {
-  if (!late::is_used(fault)) return good.queue_sync(queue, error);
+  if (!late::is_used(fault) || at_once(queue)) return good.queue_sync(queue, error);
   const hadal_status status = late::run_all(error);
   if (status != HADAL_OK && fault == kStaysBroken) broken = true;
   if (status != HADAL_OK && fault != kSwallowsErrors) return status;
@@ -202,6 +236,8 @@ hadal_status plane_bytes(hadal_device*, const hadal_plane_desc* desc, uint64_t* 
 hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tensor* tensors,
                       const int64_t* limits, uint64_t* workspace_bytes, hadal_error* error) {
   *workspace_bytes = 0;
+  if (fault == kPoorText && op->id == HADAL_OP_MOE_EXPERTS)
+    return contract::report(error, HADAL_UNSUPPORTED, "not taken");
   if (is_fused(op->id)) return contract::check_operands(*op, tensors, error);
   const hadal_status status = good.op_query(device, op, tensors, limits, workspace_bytes, error);
   if (fault == kReadsWorkspace) *workspace_bytes += 64;
@@ -281,10 +317,17 @@ hadal_status run_now(hadal_queue* queue, hadal_tape tape, uint32_t first, uint32
   return HADAL_OK;
 }
 
+void end_badly() {
+  while (fault == kHangs) ::pause();
+  if (fault == kCrashes) std::raise(SIGSEGV);
+  if (fault == kExits) std::_Exit(0);
+}
+
 hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
                     const hadal_step* step, hadal_error* error) {
   if (fault == kStaysStopped && step->stop && *step->stop) stopped = true;
   if (stopped) return HADAL_STOPPED;
+  if (tape->ops[first].id == HADAL_OP_ADD) end_badly();
   if (!late::is_used(fault)) return run_now(queue, *tape, first, count, *step, error);
   auto call = std::make_shared<late::Call>(fault, *tape, *step);
   return late::push([=](hadal_error* e) {
@@ -371,6 +414,7 @@ hadal_chip_query(const hadal_host* host, uint32_t abi, hadal_chip* out) {
   chip.op_support = faulty::op_support;
   // A form that is made late, on no queue of ours, would not be seen.
   chip.weight_create_on = nullptr;
+  if (fault == kEventsDoNotWait) chip.events = &events_table;
   if (fault == kListsRefusedForm) chip.weight_forms = faulty::weight_forms;
   if (fault == kOddPlaneBlocks || fault == kSmallPlaneBlocks || fault == kCopiesHalfBlocks)
     chip.plane_bytes = faulty::plane_bytes;

@@ -83,7 +83,9 @@ void add_moe_experts(Parts& parts) {
                 hidden = parts.temporary(HADAL_F32, {fan, width}),
                 up = parts.temporary(HADAL_F32, {fan, width}),
                 y = parts.temporary(HADAL_F32, {fan, d});
-  hadal_attributes attr{}, clamp{};
+  hadal_attributes attr{}, clamp{}, range{};
+  range.experts.first = parts.call.op.attr.experts.first;
+  range.experts.of = parts.call.op.attr.experts.of;
   attr.experts.fan = static_cast<uint32_t>(fan);
   clamp.swiglu.clamp =
       parts.call.fault == kFusedIgnoresClamp ? 0 : parts.call.op.attr.experts.clamp;
@@ -91,7 +93,7 @@ void add_moe_experts(Parts& parts) {
   parts.add(HADAL_OP_MOE_SORT,
             {parts.operand(HADAL_MOE_EXPERTS_EXPERT), parts.operand(HADAL_MOE_EXPERTS_WEIGHT),
              order, place, offset, row_weight},
-            {});
+            range);
   parts.add(HADAL_OP_GROUPED_MATMUL,
             {x, parts.operand(HADAL_MOE_EXPERTS_GATE), offset, order, hidden}, attr);
   parts.add(HADAL_OP_GROUPED_MATMUL, {x, parts.operand(HADAL_MOE_EXPERTS_UP), offset, order, up},

@@ -20,6 +20,7 @@ std::vector<Item> last;
 bool is_used(Fault fault) {
   switch (fault) {
     case kOnlyLate:
+    case kEventsDoNotWait:
     case kKeepsStep:
     case kKeepsPlanes:
     case kKeepsTensors:

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "kit.h"
+#include "report.h"
 
 namespace hadal::conformance {
 namespace {
@@ -384,15 +384,17 @@ void check_planes(Chip& chip, Report& report) {
 }  // namespace
 
 void level_loads(Chip& chip, Report& report) {
-  report.line(kName);
-  check_query(chip, report);
-  check_devices(chip, report);
-  check_copies(chip, report);
-  check_allocations(chip, report);
-  check_weights(chip, report);
-  check_operators(chip, report);
-  check_forms(chip, report);
-  check_planes(chip, report);
+  using Check = void (*)(Chip&, Report&);
+  const std::pair<const char*, Check> checks[] = {{"hadal_chip_query", check_query},
+                                                  {"devices", check_devices},
+                                                  {"memories and copies", check_copies},
+                                                  {"allocations", check_allocations},
+                                                  {"weights", check_weights},
+                                                  {"op_query and op_support", check_operators},
+                                                  {"weight_forms", check_forms},
+                                                  {"plane_bytes", check_planes}};
+  for (const auto& [what, check] : checks)
+    if (report.begin(kName, what)) check(chip, report);
 }
 
 }  // namespace hadal::conformance

@@ -45,6 +45,8 @@ Operand moe_experts(const Parts& parts) {
   };
 
   Case sort = parts.begin(HADAL_OP_MOE_SORT);
+  sort.attr.experts.first = parts.whole_.attr.experts.first;
+  sort.attr.experts.of = parts.whole_.attr.experts.of;
   sort.operands[HADAL_MOE_SORT_EXPERT] = whole[HADAL_MOE_EXPERTS_EXPERT];
   sort.operands[HADAL_MOE_SORT_WEIGHT] = whole[HADAL_MOE_EXPERTS_WEIGHT];
   sort.operands[HADAL_MOE_SORT_ORDER] = of_pairs(HADAL_I32, {pairs});

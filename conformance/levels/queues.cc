@@ -10,7 +10,7 @@
 #include <cstring>
 #include <thread>
 
-#include "kit.h"
+#include "report.h"
 
 namespace hadal::conformance {
 namespace {
@@ -591,17 +591,22 @@ void check_rows_above(const Device& device, Report& report) {
 }  // namespace
 
 void level_queues(Chip& chip, Report& report) {
-  report.line(kName);
   const Device& device = chip.device(2);
-  check_arguments(device, report);
-  check_program(device, report);
-  check_plane_array(device, report);
-  check_copies(device, report);
-  check_frees(device, report);
-  check_weights(device, chip.info.row_invariant != 0, report);
-  check_errors(device, report);
-  check_stop(device, report);
-  check_rows_above(device, report);
+  using Check = std::function<void(const Device&, Report&)>;
+  const std::pair<const char*, Check> checks[] = {
+      {"1: arguments of op_run", check_arguments},
+      {"1, 4: a program", check_program},
+      {"1: the array of planes", check_plane_array},
+      {"2, 3, 4: copies", check_copies},
+      {"4: memories that are freed", check_frees},
+      {"4, 5: weights",
+       [&chip](const Device& d, Report& r) { check_weights(d, chip.info.row_invariant != 0, r); }},
+      {"7: errors", check_errors},
+      {"6: the stop flag", check_stop},
+      {"8: rows above the count", check_rows_above},
+      {"events", check_events}};
+  for (const auto& [what, check] : checks)
+    if (report.begin(kName, what)) check(device, report);
 }
 
 }  // namespace hadal::conformance

@@ -1,4 +1,5 @@
-// The level `dense`: every operator against ref.
+// The levels `operators`, every operator against ref, and `errors`, the same with indices that do
+// not exist.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,10 +8,13 @@
 #include <optional>
 
 #include "contract/operators.h"
-#include "kit.h"
+#include "report.h"
 
 namespace hadal::conformance {
 namespace {
+
+constexpr const char* kTexts = "texts";    // of errors and declines
+constexpr const char* kErrors = "errors";  // in the data
 
 std::string upper(std::string text) {
   for (char& c : text)
@@ -68,6 +72,8 @@ class CaseCheck {
  public:
   CaseCheck(Case c, Chip& chip, Chip& ref, Line& line)
       : c_(std::move(c)), chip_(chip), ref_(ref), line_(line) {}
+  /// What is wrong with the text of a decline or a refusal, or nothing.
+  [[nodiscard]] const std::string& poor_text() const { return poor_text_; }
 
   /// Why the case failed, or nothing.
   std::string run(int32_t other_threads) {
@@ -103,18 +109,10 @@ class CaseCheck {
     return outcome.status == HADAL_OK ? "" : outcome.text;
   }
 
+  /// What a chip declines it does not offer; but it says why.
   std::string decline(const Outcome& found) {
     if (found.text.empty()) return "declined without a reason";
-    bool plain_weights = true;
-    for (const Operand& o : c_.operands)
-      plain_weights = plain_weights && !(o.weight && is_quantised(o.dtype)) && o.dtype != HADAL_F64;
-    // What a chip has no form for is lowered, or done by the host: `sample` from 1.1 on. Without
-    // lora_add there are no adapters.
-    const bool optional = c_.id == HADAL_OP_GATED_MATMUL || has_parts(c_.id) ||
-                          c_.id == HADAL_OP_LORA_ADD ||
-                          (c_.id == HADAL_OP_SAMPLE && chip_.is_1_1());
-    if (!optional && plain_weights && !found.declined_weight && !found.declined_plane)
-      return "declined, though no lowering exists: " + found.text;
+    poor_text_ = poor(found.text, found.declined_weight || found.declined_plane);
     ++line_.declined;
     if (line_.reason.empty()) line_.reason = found.text;
     return {};
@@ -124,7 +122,24 @@ class CaseCheck {
     if (found.status != HADAL_INVALID)
       return fmt::format("must be refused with HADAL_INVALID, but the status is {}",
                          static_cast<int>(found.status));
-    return found.text.empty() ? "refused, as it must be, but without a text" : "";
+    if (found.text.empty()) return "refused, as it must be, but without a text";
+    poor_text_ = poor(found.text, false);
+    return {};
+  }
+
+  /// A text is to name the operator (of a weight or a plane, its type), a shape or a number that
+  /// is out of bounds, and a limit or a remedy. The last cannot be told from here but by its
+  /// length.
+  [[nodiscard]] std::string poor(const std::string& text, bool of_memory) const {
+    std::string lacks;
+    const auto want = [&](bool there, const char* what) {
+      if (!there) lacks += (lacks.empty() ? "" : ", ") + std::string(what);
+    };
+    const std::string op = contract::op_name(c_.id);
+    if (!of_memory) want(text.find(op) != std::string::npos, "the operator");
+    want(text.find_first_of("0123456789[") != std::string::npos, "a shape, a type or a number");
+    want(std::count(text.begin(), text.end(), ' ') >= 3, "what was expected");
+    return lacks.empty() ? "" : fmt::format("\"{}\" lacks {}", text, lacks);
   }
 
   std::string check_outcome(const Outcome& found) {
@@ -238,6 +253,7 @@ class CaseCheck {
                                      static_cast<size_t>(size)) == 0;
       if (equal) continue;
       const double limit = bound.empty() ? 0 : bound[static_cast<size_t>(e)];
+      if (limit == kNoValue) continue;
       std::string kind = "bits must be equal";
       if (!bound.empty() || o.dtype == HADAL_F16 || o.dtype == HADAL_BF16 || o.dtype == HADAL_F32) {
         const double x = static_cast<double>(decode(a, e));
@@ -245,7 +261,7 @@ class CaseCheck {
         if (std::isnan(x) && std::isnan(y)) continue;
         const double error = std::fabs(x - y);
         if (!bound.empty() && error <= limit) {
-          line_.worst = std::max(line_.worst, error / limit);
+          line_.add_class(numerics_, error / limit);
           continue;
         }
         if (!bound.empty()) kind = fmt::format("error {:.3g}, bound {:.3g}", error, limit);
@@ -332,6 +348,7 @@ class CaseCheck {
   Chip& ref_;
   Line& line_;
   Layout layout_;
+  std::string poor_text_;
   Numerics numerics_;
   std::array<Bytes, HADAL_MAX_OPERANDS> expected_;
   std::array<std::optional<std::vector<double>>, HADAL_MAX_OPERANDS> bounds_;
@@ -362,21 +379,43 @@ std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
 
 }  // namespace
 
-void level_dense(Chip& chip, Chip& ref, const Options& options, Report& report) {
-  for (uint32_t id = 1; id < 64 && !report.enough(); ++id) {
-    const std::string name = contract::op_name(id);
-    if (contract::operand_count(id) == 0 || (!options.op.empty() && options.op != name)) continue;
+void level_operator(Chip& chip, Chip& ref, uint32_t id, const Options& options, Report& report) {
+  const std::string name = contract::op_name(id);
+  report.line(name);
+  int32_t threads = 1;
+  std::vector<Case> cases = make_cases(id, options.seed, options.quick);
+  for (Case& c : form_cases(id, chip, options.seed)) cases.push_back(std::move(c));
+  for (const Case& c : cases) {
+    if (c.wrong_data) continue;
+    threads = 4 - threads;  // 3, 1, 3, …
+    if (!report.begin(name, describe(c))) continue;
     Line& line = report.line(name);
-    int32_t threads = 1;
-    std::vector<Case> cases = make_cases(id, options.seed, options.quick);
-    for (Case& c : form_cases(id, chip, options.seed)) cases.push_back(std::move(c));
-    for (const Case& c : cases) {
-      ++line.cases;
-      threads = 4 - threads;  // 3, 1, 3, …
-      if (const std::string why = CaseCheck(c, chip, ref, line).run(threads); !why.empty())
-        report.fail(name, describe(c) + ": " + why);
-      if (report.enough()) return;
-    }
+    ++line.cases;
+    CaseCheck check(c, chip, ref, line);
+    if (const std::string why = check.run(threads); !why.empty())
+      report.fail(name, describe(c) + ": " + why);
+    // One text of an operator shows how they are written.
+    if (!check.poor_text().empty() && !report.find(kTexts))
+      report.note(kTexts, name + ": " + check.poor_text());
+  }
+}
+
+void level_errors(Chip& chip, uint32_t id, const Options& options, Report& report) {
+  report.line(kErrors);
+  for (Case c : make_cases(id, options.seed, options.quick)) {
+    if (!c.wrong_data) continue;
+    const std::string text = fmt::format("{}: {}", contract::op_name(id), describe(c));
+    if (!report.begin(kErrors, text)) continue;
+    if (const std::string why = adapt(c, chip.device(2)); !why.empty()) continue;
+    const Outcome found = run_case(c, lay_out(c, chip.device(2).placement), chip.device(2), 0xff);
+    if (found.declined || !found.violation.empty()) continue;
+    Line& line = report.line(kErrors);
+    ++line.cases;
+    if (found.status == HADAL_INVALID && !found.text.empty())
+      ++line.declined;
+    else
+      report.note(kErrors, fmt::format("{}: taken, with status {} {}", text,
+                                       static_cast<int>(found.status), found.text));
   }
 }
 

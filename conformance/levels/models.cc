@@ -1,5 +1,5 @@
-// A tape as a model records it, over several steps: op_run against program, cuts of the prompt,
-// neighbours, threads, no rows, the stop flag.
+// The level `models`: a tape as a model records it, over several steps: op_run against program,
+// cuts of the prompt, neighbours, threads, no rows, the stop flag.
 //
 // On a chip that is row_invariant all these have the same bits. On another each of them, with the
 // tokens given, is compared with ref: see oracle.h.
@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <optional>
 
+#include "families.h"
 #include "levels/oracle.h"
 
 namespace hadal::conformance {
 namespace {
 
-constexpr const char* kName = "tapes";
 // Tokens after the prompts, where distances are measured.
 constexpr int kForced = 14;
 
@@ -52,13 +52,14 @@ std::string difference(const Trace& a, const Trace& b) {
 /// The checks on one type of weight.
 class TypeCheck {
  public:
-  TypeCheck(Chip& chip, Chip& ref, RefTables& tables, uint32_t dtype, const Options& options,
-            Report& report)
-      : chip_(chip),
+  TypeCheck(Chip& chip, Chip& ref, RefTables& tables, const std::string& family, uint32_t dtype,
+            const Options& options, Report& report)
+      : name_(model_line(family)),
+        chip_(chip),
         ref_(ref),
         tables_(tables),
-        dtype_(dtype),
-        options_(options),
+        spec_{family, dtype, options.seed},
+        threads_(threads_of(family, options.quick)),
         report_(report),
         type_(dtype_name(static_cast<DType>(dtype))) {
     if (!invariant()) {
@@ -70,15 +71,17 @@ class TypeCheck {
 
   /// False: there is no use in another type.
   bool run() {
-    for (const int32_t threads : {2, 1, 3}) {
-      TinyModel model(chip_, chip_.device(threads), dtype_, options_.seed);
-      Line& line = report_.line(kName);
+    for (const int32_t threads : threads_) {
+      report_.phase(name_, fmt::format("{}, {} thread(s): the model is built", type_, threads));
+      TinyModel model(chip_, chip_.device(threads), spec_);
+      Line& line = report_.line(name_);
       if (model.declined()) {
+        ++line.cases;
         ++line.declined;
-        line.reason = model.error();
+        if (line.reason.empty()) line.reason = model.error();
         return true;
       }
-      if (!report_.check(kName, model.ready(),
+      if (!report_.check(name_, model.ready(),
                          fmt::format("{}: the model cannot be built: {}", type_, model.error())))
         return false;
       for (const Numerics& n : model.classes()) line.add_class(n);
@@ -92,28 +95,30 @@ class TypeCheck {
   }
 
  private:
+  /// Every number of threads once; the other families add operators, not threads.
+  static std::vector<int32_t> threads_of(const std::string& family, bool quick) {
+    if (family == "llama") return {2, 1, 3};
+    return quick ? std::vector<int32_t>{2} : std::vector<int32_t>{2, 3};
+  }
+
   [[nodiscard]] bool invariant() const { return chip_.info.row_invariant != 0; }
 
   /// How far the chip may be from ref, and, if it rounds, how far it is.
   bool measure(const TinyModel& model) {
-    const bool rounds = std::any_of(model.classes().begin(), model.classes().end(),
-                                    [](const Numerics& n) { return table_matters(n); });
-    if (invariant() && !(rounds && chip_.table.op_support)) return true;
-    oracle_.emplace(ref_, tables_, model, dtype_, options_.seed, plans_.whole);
-    if (!report_.check(kName, oracle_->error().empty(), type_ + ": " + oracle_->error()))
+    oracle_.emplace(ref_, tables_, model, spec_, plans_.whole);
+    if (!report_.check(name_, oracle_->error().empty(), type_ + ": " + oracle_->error()))
       return false;
-    TinyModel forced(chip_, chip_.device(2), dtype_, options_.seed);
+    TinyModel forced(chip_, chip_.device(2), spec_);
     forced.force_tokens();
+    if (!report_.begin(name_, type_ + ", the whole model")) return true;
     const Trace trace = follow(forced, plans_.whole, RunMode::kWholeTape);
     const std::string why = oracle_->judge(trace);
-    report_.check(kName, why.empty(), type_ + ", the whole model: " + why);
-    Line& line = report_.line(kName);
+    report_.check(name_, why.empty(), type_ + ", the whole model: " + why);
+    Line& line = report_.line(name_);
     if (why.empty()) line.worst = std::max(line.worst, oracle_->part(trace));
+    if (oracle_->rounds() && trace.error.empty())
+      line.extra[spec_.family + " " + type_] = oracle_->measure(trace);
     return !report_.enough();
-  }
-
-  static bool table_matters(const Numerics& n) {
-    return n.kind != HADAL_NUMERICS_UNSAID && n.kind != HADAL_NUMERICS_EXACT;
   }
 
   void run_modes(TinyModel& model, int32_t threads) {
@@ -123,8 +128,9 @@ class TypeCheck {
     if (chip_.table.program) modes.emplace_back(RunMode::kProgram, "program");
     for (const auto& [mode, name] : modes) {
       const std::string how = fmt::format("{}, {}, {} thread(s)", type_, name, threads);
+      if (!report_.begin(name_, how)) continue;
       const Trace whole = follow(model, whole_, mode);
-      if (!report_.check(kName, whole.error.empty(), how + ": " + whole.error)) continue;
+      if (!report_.check(name_, whole.error.empty(), how + ": " + whole.error)) continue;
       if (expected_.rows[0].empty()) expected_ = whole;
       compare(whole, how + ": against op_run with 2 threads");
       compare(follow(model, cut_, mode), how + ": prompts cut into chunks");
@@ -136,7 +142,7 @@ class TypeCheck {
 
   void compare(const Trace& found, const std::string& what) {
     const std::string why = invariant() ? difference(expected_, found) : oracle_->judge(found);
-    report_.check(kName, why.empty(), what + ": " + why);
+    report_.check(name_, why.empty(), what + ": " + why);
   }
 
   // What must be the same in one way of running: a step without rows changes nothing, a stopped
@@ -151,7 +157,7 @@ class TypeCheck {
     const std::vector<Bytes> before = planes();
     const hadal_status empty = model.step({}, mode, nullptr, answers);
     report_.check(
-        kName, first == HADAL_OK && empty == HADAL_OK && before == planes(),
+        name_, first == HADAL_OK && empty == HADAL_OK && before == planes(),
         fmt::format("{}: a step without rows fails, or changes a plane ({})", how, model.error()));
     Plan with_empty = whole_;
     with_empty.insert(with_empty.begin() + 1, std::vector<Chunk>());
@@ -160,16 +166,17 @@ class TypeCheck {
     const volatile int32_t stop = 1;
     const hadal_status stopped = model.step(kWhole[0], mode, &stop, answers);
     report_.check(
-        kName, stopped == HADAL_STOPPED || stopped == HADAL_OK,
+        name_, stopped == HADAL_STOPPED || stopped == HADAL_OK,
         fmt::format("{}: with the stop flag set the status is {}", how, static_cast<int>(stopped)));
     compare(follow(model, whole_, mode), how + ": after a stopped step");
   }
 
+  const std::string name_;
   Chip& chip_;
   Chip& ref_;
   RefTables& tables_;
-  uint32_t dtype_;
-  const Options& options_;
+  const TinySpec spec_;
+  const std::vector<int32_t> threads_;
   Report& report_;
   std::string type_;
   const ForcedPlans plans_;
@@ -180,14 +187,14 @@ class TypeCheck {
 
 }  // namespace
 
-void check_tapes(Chip& chip, Chip& ref, const Options& options, Report& report) {
-  report.line(kName);
-  const std::vector<uint32_t> types =
-      options.quick ? std::vector<uint32_t>{HADAL_BF16}
-                    : std::vector<uint32_t>{HADAL_F32, HADAL_BF16, HADAL_Q8_0};
+void level_models(Chip& chip, Chip& ref, const std::string& family, const Options& options,
+                  Report& report) {
+  std::vector<uint32_t> types = {HADAL_BF16};
+  if (!options.quick) types.push_back(HADAL_Q8_0);
+  if (!options.quick && family == "llama") types.push_back(HADAL_F32);
   RefTables tables;
   for (const uint32_t dtype : types)
-    if (!TypeCheck(chip, ref, tables, dtype, options, report).run()) return;
+    if (!TypeCheck(chip, ref, tables, family, dtype, options, report).run()) return;
 }
 
 }  // namespace hadal::conformance

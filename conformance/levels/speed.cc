@@ -1,0 +1,180 @@
+#include "speed.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "contract/cost.h"
+#include "contract/operators.h"
+
+namespace hadal::conformance {
+namespace {
+
+constexpr const char* kName = "speed";
+constexpr double kSeconds = 0.4;  // of warm calls of one shape
+constexpr int kSamples = 25;
+
+double median(std::vector<double> v) {
+  if (v.empty()) return 0;
+  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
+  return v[v.size() / 2];
+}
+
+/// The first device with as many threads as the chip chooses.
+class Fast {
+ public:
+  Fast(Chip& chip, const Options& options) : table_(chip.table) {
+    hadal_device_options o{};
+    o.size = sizeof o;
+    o.kernels = options.kernels.empty() ? nullptr : options.kernels.c_str();
+    o.numerics = options.numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID;
+    good_ = table_.device_open(&table_, 0, &o, &device.device, &error) == HADAL_OK &&
+            table_.queue_create(device.device, &device.queue, &error) == HADAL_OK;
+    device.chip = &table_;
+    device.placement = chip.device(1).placement;
+  }
+  Fast(const Fast&) = delete;
+  Fast& operator=(const Fast&) = delete;
+  ~Fast() {
+    if (device.queue) table_.queue_destroy(device.queue);
+    if (device.device) table_.device_close(device.device);
+  }
+  [[nodiscard]] bool good() const { return good_; }
+  Device device;
+  hadal_error error = fresh_error();
+
+ private:
+  hadal_chip& table_;
+  bool good_ = false;
+};
+
+/// Bytes a second of copies within the device: each byte is read and written.
+double copy_rate(const Device& d) {
+  constexpr uint64_t kBytes = uint64_t{64} << 20;
+  hadal_chip& t = *d.chip;
+  hadal_memory *from = nullptr, *to = nullptr;
+  std::vector<double> rates;
+  if (t.mem_alloc(d.device, kBytes, &from, nullptr) == HADAL_OK &&
+      t.mem_alloc(d.device, kBytes, &to, nullptr) == HADAL_OK) {
+    t.fill(d.queue, from, 0, kBytes, 1, nullptr);
+    for (int i = 0; i < 6; ++i) {
+      t.queue_sync(d.queue, nullptr);
+      const auto start = std::chrono::steady_clock::now();
+      t.copy(d.queue, to, 0, from, 0, kBytes, nullptr);
+      t.queue_sync(d.queue, nullptr);
+      const double took =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (i > 0 && took > 0) rates.push_back(2.0 * static_cast<double>(kBytes) / took);
+    }
+  }
+  if (from) t.mem_free(from);
+  if (to) t.mem_free(to);
+  return rates.empty() ? 0 : *std::max_element(rates.begin(), rates.end());
+}
+
+contract::OpCost cost_of(const SpeedCase& s, const Timing& timing) {
+  std::array<int64_t, HADAL_DIM_COUNT> rows{};
+  std::copy(s.c.rows.begin(), s.c.rows.end(), rows.begin());
+  return contract::op_cost(timing.op,
+                           std::span(timing.tensors).first(contract::operand_count(timing.op.id)),
+                           rows, s.context);
+}
+
+/// Runs one shape; an empty object if the chip declines it.
+Json measure(SpeedCase s, const Device& device, Report& report) {
+  if (!adapt(s.c, device).empty()) return Json::object();
+  const Timing timing = time_case(s.c, lay_out(s.c, device.placement), device, kSeconds, kSamples);
+  if (timing.declined) return Json::object();
+  if (!timing.why.empty()) {
+    report.note(kName, s.shape + ": " + timing.why);
+    return Json::object();
+  }
+  const contract::OpCost cost = cost_of(s, timing);
+  return {{"shape", s.shape},
+          {"class", contract::numerics_name(timing.numerics.kind, timing.numerics.block)},
+          {"first_us", timing.first * 1e6},
+          {"warm_us", median(timing.warm) * 1e6},
+          {"launch_us", median(timing.launch) * 1e6},
+          {"samples", timing.warm.size()},
+          {"bytes", cost.bytes},
+          {"flops", cost.flops}};
+}
+
+/// The chip's own peaks, or what the kit can tell: copies, and the largest product.
+Json measure_peaks(Chip& chip, const Device& device, const Options& options, Report& report) {
+  if (const hadal_profile_table* profile = chip.table.profile) {
+    double read = 0, int8 = 0, fp32 = 0;
+    hadal_error error = fresh_error();
+    if (profile->measure(device.device, &read, &int8, &fp32, &error) == HADAL_OK && read > 0 &&
+        fp32 > 0)
+      return {{"from", "the chip's profile"},
+              {"bytes_per_second", read},
+              {"flops_per_second", fp32},
+              {"int8_per_second", int8},
+              {"bf16_per_second", chip.info.bf16_flops_per_second}};
+    report.note(kName, fmt::format("profile: {}", error.text));
+  }
+  double best = 0;
+  for (const SpeedCase& s : speed_cases(HADAL_OP_MATMUL, options.seed))
+    if (const Json m = measure(s, device, report); !m.empty() && m["warm_us"] > 0)
+      best = std::max(best, m["flops"].get<double>() / m["warm_us"].get<double>() * 1e6);
+  return {{"from", "copies and the largest product, measured by the kit"},
+          {"bytes_per_second", copy_rate(device)},
+          {"flops_per_second", best}};
+}
+
+/// Arithmetic that the class can reach.
+double arithmetic(const Json& peaks, const std::string& kind) {
+  const double plain = peaks.value("flops_per_second", 0.0);
+  const double int8 = peaks.value("int8_per_second", 0.0),
+               bf16 = peaks.value("bf16_per_second", 0.0);
+  if ((kind.starts_with("block8") || kind == "row8") && int8 > 0) return int8;
+  return kind == "half" && bf16 > 0 ? bf16 : plain;
+}
+
+}  // namespace
+
+std::vector<std::string> speed_parts() {
+  std::vector<std::string> parts = {"peaks"};
+  for (uint32_t id = 1; id < 64; ++id)
+    if (contract::operand_count(id) != 0 && has_speed_cases(id))
+      parts.emplace_back(contract::op_name(id));
+  return parts;
+}
+
+void level_speed(Chip& chip, const std::string& part, const Options& options, Report& report) {
+  if (!report.begin(kName, part)) return;
+  Fast fast(chip, options);
+  if (!fast.good()) return report.note(kName, fmt::format("no device: {}", fast.error.text));
+  if (part == "peaks") {
+    Json peaks = measure_peaks(chip, fast.device, options, report);
+    report.line(kName).extra["peaks"] = std::move(peaks);
+    return;
+  }
+  for (uint32_t id = 1; id < 64; ++id) {
+    if (contract::operand_count(id) == 0 || part != contract::op_name(id)) continue;
+    Json all = Json::array();
+    for (const SpeedCase& s : speed_cases(id, options.seed)) {
+      report.phase(kName, part + " " + s.shape);
+      ++report.line(kName).cases;
+      if (Json m = measure(s, fast.device, report); !m.empty()) all.push_back(std::move(m));
+    }
+    if (!all.empty()) report.line(kName).extra[part] = std::move(all);
+  }
+}
+
+void rate_speed(const Json& peaks, Json& operators) {
+  const double bandwidth = peaks.value("bytes_per_second", 0.0);
+  for (auto& [name, all] : operators.items())
+    for (Json& m : all) {
+      const double flops = arithmetic(peaks, m.value("class", std::string()));
+      const double moved = bandwidth > 0 ? m.value("bytes", 0.0) / bandwidth : 0;
+      const double computed = flops > 0 ? m.value("flops", 0.0) / flops : 0;
+      const double warm = m.value("warm_us", 0.0) * 1e-6;
+      m["bound"] = moved >= computed ? "memory" : "arithmetic";
+      m["percent"] = warm > 0 ? 100 * std::max(moved, computed) / warm : 0;
+    }
+}
+
+}  // namespace hadal::conformance
