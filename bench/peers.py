@@ -101,7 +101,8 @@ def peer_facts() -> tuple[str, str]:
 
 def machine(binary: str, threads: int, samples: int) -> dict[str, Any]:
     cpu, flags = cpu_facts()
-    kernels = [line.split("kernel table", 1)[1].strip() for line in said_by([binary, "chips"]).splitlines() if "kernel table" in line]
+    chips = said_by([binary, "chips", "--lang", "en"]).splitlines()
+    kernels = [line.split("kernel table", 1)[1].strip() for line in chips if "kernel table" in line]
     version, built_for = peer_facts()
     missing = [
         flag for flag in ("avx2", "avx512f", "avx512_vnni") if flag in flags and flag.removesuffix("f").upper() + " = 1" not in built_for

@@ -141,7 +141,7 @@ Status run(const Options& o) {
   HADAL_TRY(const std::unique_ptr<Session> session,
             Session::open(std::move(checkpoint), o.serve.session(limit), progress_bar()));
   print_notes(session->notes());
-  print_notes(session->engine().runner().conversions());
+  print_notes(session->engine().runner().notes());
   const StopFlag stop;
   Status status;
   {

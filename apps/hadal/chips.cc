@@ -1,93 +1,188 @@
 // hadal chips, hadal version: what runs here.
-#include <memory>
-#include <nlohmann/json.hpp>
+#include <fmt/ranges.h>
 
-#include "base/dtype.h"
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <memory>
+
+#include "chip_facts.h"
 #include "command.h"
 #include "device/device.h"
 #include "device/plugins.h"
+#include "hadal/chip.h"
 #include "hadal/version.h"
+#include "messages.h"
 #include "models/model.h"
 
 namespace hadal::app {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
 struct Options {
   std::vector<std::string> chips;
+  std::string language;
   bool json = false, measure = false;
 };
 
-using Json = nlohmann::ordered_json;
+/// A chip to be shown: one that is built in, or a plug-in.
+struct Shown {
+  std::string name, path;
+};
 
-Result<Json> describe(const std::string& name, bool measure) {
-  HADAL_TRY(const std::unique_ptr<Device> device,
-            Device::open({.chip = name, .plugin_folders = chip_folders(), .log = print_chip_line}));
-  const hadal_device_info& info = device->info();
-  Json j;
-  j["chip"] = name;
-  j["device"] = info.name;
-  j["threads"] = info.threads;
-  j["instruction_sets"] = info.instruction_sets;
-  j["kernels"] = info.kernels;
-  j["all_kernels"] = info.all_kernels;
-  j["memory_total"] = info.memory_total;
-  j["memory_free"] = info.memory_free;
-  j["row_invariant"] = info.row_invariant != 0;
-  j["kernels_version"] = info.kernels_version;
-  j["host_memory"] = info.host_memory != 0;
-  Json forms = Json::array();
-  for (const hadal_weight_form& f : device->weight_forms(HADAL_USE_MATMUL))
-    forms.push_back(dtype_name(static_cast<DType>(f.dtype)));
-  j["weight_forms"] = forms;
-  j["program"] = device->has_program();
-  if (measure && device->has_profile()) {
-    HADAL_TRY(const Device::Peaks peaks, device->measure());
-    j["read_bytes_per_second"] = peaks.read_bytes_per_second;
-    j["int8_ops_per_second"] = peaks.int8_ops_per_second;
-    j["fp32_flops_per_second"] = peaks.fp32_flops_per_second;
-  }
-  return j;
-}
+/// Prints chips for people.
+class Printer {
+ public:
+  Printer(Output& out, Language language) : out_(out), language_(language) {}
 
-void print(Output& out, const Json& j) {
-  const double gib = 1024.0 * 1024 * 1024;
-  const auto text = [&j](const char* key) { return j[key].get<std::string>(); };
-  const auto number = [&j](const char* key) { return j[key].get<double>(); };
-  out.print("{}: {}\n", text("chip"), text("device"));
-  out.print("  threads           {}\n", j["threads"].get<int>());
-  if (!text("instruction_sets").empty())
-    out.print("  instruction sets  {}\n", text("instruction_sets"));
-  out.print("  kernel table      {} (of: {})\n", text("kernels"), text("all_kernels"));
-  out.print("  memory            {:.1f} GiB, {:.1f} free\n", number("memory_total") / gib,
-            number("memory_free") / gib);
-  out.print("  same bits alone and in a batch: {}\n",
-            j["row_invariant"].get<bool>() ? "yes" : "no");
-  if (j.contains("read_bytes_per_second"))
-    out.print("  measured          read {:.1f} GB/s, int8 {:.0f} GOP/s, fp32 {:.0f} GFLOP/s\n",
-              number("read_bytes_per_second") / 1e9, number("int8_ops_per_second") / 1e9,
-              number("fp32_flops_per_second") / 1e9);
-}
-
-Status run_chips(const Options& o, Output& out) {
-  std::vector<std::string> names = o.chips;
-  if (names.empty()) {
-    for (const std::string_view name : builtin_chips()) names.emplace_back(name);
-    for (const std::string& name : plugin_names(chip_folders())) names.push_back(name);
-  }
-  Status status;
-  for (const std::string& name : names) {
-    const Result<Json> j = describe(name, o.measure);
-    if (!j) {  // the others are shown nevertheless
-      if (!status) print_error(status.error());
-      status = j.error();
-      continue;
+  void chip(const Json& j) {
+    const std::string origin =
+        j["path"].is_null() ? say(Message::kBuiltIn) : say(Message::kPlugin, {text(j, "path")});
+    line(
+        say(Message::kChipHead, {text(j, "chip"), text(j, "device"), origin, text(j, "contract")}));
+    const Json& devices = j["devices"];
+    for (const Json& device : devices) {
+      if (devices.size() > 1)
+        line("  " + say(Message::kDeviceHead, {device["index"].dump(), text(device, "device")}));
+      this->device(device);
     }
+    weights(j);
+    std::vector<std::string> tables;
+    for (const char* table : {"program", "events", "comm", "profile"})
+      if (j[table].get<bool>()) tables.emplace_back(table);
+    field(Message::kTables,
+          tables.empty() ? say(Message::kNone) : fmt::format("{}", fmt::join(tables, ", ")));
+    if (j.contains("read_bytes_per_second"))
+      field(Message::kMeasured,
+            say(Message::kMeasuredText,
+                {fmt::format("{:.1f}", j["read_bytes_per_second"].get<double>() / 1e9),
+                 fmt::format("{:.0f}", j["int8_ops_per_second"].get<double>() / 1e9),
+                 fmt::format("{:.0f}", j["fp32_flops_per_second"].get<double>() / 1e9)}));
+  }
+
+  void refused(const std::string& name, const std::string& why, const std::string& command) {
+    line(say(Message::kDoesNotRun, {name, why}));
+    if (!command.empty()) line("  " + say(Message::kMend) + command);
+  }
+
+  /// Where plug-ins were looked for, and what was there.
+  void searched(const std::vector<std::filesystem::path>& folders) {
+    line(say(Message::kFolders));
+    for (const std::filesystem::path& folder : folders) {
+      const std::vector<std::string> names = plugin_names({&folder, 1});
+      std::error_code unused;
+      const bool there = std::filesystem::is_directory(folder, unused);
+      const std::vector<std::string> where = {folder.string()};
+      line("  " + (!there          ? say(Message::kFolderAbsent, where)
+                   : names.empty() ? say(Message::kFolderEmpty, where)
+                                   : say(Message::kFolderHas,
+                                         {where[0], fmt::format("{}", fmt::join(names, ", "))})));
+    }
+    const char* listed = std::getenv("HADAL_CHIPS");
+    if (!listed || *listed == '\0') line("  " + say(Message::kChipsUnset));
+    const std::string all = listed ? listed : "";
+    for (size_t at = 0, end = 0; at < all.size(); at = end + 1) {
+      end = std::min(all.find(':', at), all.size());
+      const std::string entry = all.substr(at, end - at);
+      if (!entry.empty() && !entry.starts_with('/'))
+        line("  " + say(Message::kChipsIgnored, {entry}));
+    }
+    line(say(Message::kSeeDoctor));
+  }
+
+ private:
+  static std::string text(const Json& j, const char* key) { return j[key].get<std::string>(); }
+  [[nodiscard]] std::string say(Message message,
+                                const std::vector<std::string>& arguments = {}) const {
+    return app::say(message, language_, arguments);
+  }
+  void line(const std::string& text) { out_.print("{}\n", text); }
+  void field(Message label, const std::string& value) {
+    line("  " + padded(say(label), 18) + value);
+  }
+
+  void device(const Json& j) {
+    const auto gib = [&j](const char* key) {
+      return fmt::format("{:.1f}", j[key].get<double>() / (1024.0 * 1024 * 1024));
+    };
+    field(Message::kThreads, j["threads"].dump());
+    if (!text(j, "instruction_sets").empty())
+      field(Message::kInstructionSets, text(j, "instruction_sets"));
+    field(Message::kKernelTable,
+          say(Message::kKernelTableText, {text(j, "kernels"), text(j, "all_kernels")}));
+    field(Message::kMemory,
+          say(j["host_memory"].get<bool>() ? Message::kMemoryText : Message::kMemoryOwn,
+              {gib("memory_total"), gib("memory_free")}));
+    const bool same = j["row_invariant"].get<bool>();
+    line("  " + say(Message::kRowInvariant, {say(same ? Message::kYes : Message::kNo)}));
+  }
+
+  void weights(const Json& j) {
+    std::map<std::string, std::vector<std::string>> by_class;
+    for (const auto& [type, numerics] : j["matmul_types"].items())
+      by_class[numerics.get<std::string>()].push_back(type);
+    for (const auto& [numerics, types] : by_class)
+      field(Message::kWeightsTaken, fmt::format("{}: {}", numerics, fmt::join(types, " ")));
+    std::vector<std::string> forms;
+    for (const Json& form : j["matmul_forms"])
+      forms.push_back(fmt::format("{} ({})", text(form, "type"), text(form, "numerics")));
+    field(Message::kWeightForms, fmt::format("{}", fmt::join(forms, ", ")));
+  }
+
+  Output& out_;
+  Language language_;
+};
+
+/// Prints one chip, or why it does not run.
+Status show(const Shown& shown, const Options& o, Printer& printer, Output& out) {
+  const Result<Json> j = chip_facts(shown.name, shown.path, o.measure);
+  if (j) {
     if (o.json)
       out.print("{}\n", j->dump(-1, ' ', false, Json::error_handler_t::replace));
     else
-      print(out, *j);
+      printer.chip(*j);
+    return {};
+  }
+  std::string command;
+  for (const PluginFile& plugin : plugin_files(chip_folders()))
+    if (plugin.file == shown.path) command = plugin.command;
+  if (o.json) {
+    Json refused = {{"chip", shown.name}, {"runs", false}, {"error", j.error().message}};
+    refused["path"] = shown.path.empty() ? Json() : Json(shown.path);
+    if (!command.empty()) refused["command"] = command;
+    out.print("{}\n", refused.dump(-1, ' ', false, Json::error_handler_t::replace));
+  } else {
+    printer.refused(shown.name, j.error().message, command);
+  }
+  return j.error();
+}
+
+Status run_chips(const Options& o, Output& out) {
+  const std::vector<std::filesystem::path> folders = chip_folders();
+  std::vector<Shown> all;
+  for (const std::string_view name : builtin_chips()) all.push_back({std::string(name), ""});
+  for (const PluginFile& plugin : plugin_files(folders))
+    all.push_back({plugin.name, plugin.file.string()});
+  if (!o.chips.empty()) {
+    std::vector<Shown> asked;
+    for (const std::string& name : o.chips) {
+      Shown shown{name, name.find('/') == std::string::npos ? "" : name};
+      for (const Shown& known : all)
+        if (known.name == name) shown = known;
+      asked.push_back(std::move(shown));
+    }
+    all = std::move(asked);
+  }
+  Printer printer(out,
+                  choose_language(o.language, [](const char* name) { return std::getenv(name); }));
+  Status status;
+  for (const Shown& shown : all) {
+    Status one = show(shown, o, printer, out);  // the others are shown nevertheless
+    if (status && !one) status = std::move(one);
     HADAL_TRY(out.flush());
   }
+  if (o.chips.empty() && !o.json) printer.searched(folders);
   return status;
 }
 
@@ -112,11 +207,12 @@ Status run_version(bool json, Output& out) {
 void add_chips(CLI::App& app, Run& chosen) {
   auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand(
-      "chips", "the chips of this machine, their instruction sets and the kernel table chosen");
+      "chips", "the chips of this machine: devices, kernel tables, weights that they take");
   c->add_option("CHIP", o->chips, "only these; a plug-in by its path");
   c->add_flag("--measure", o->measure,
               "measure memory bandwidth and arithmetic peaks (a second or two)");
-  c->add_flag("--json", o->json, "a JSON object a chip");
+  declare_language(*c, o->language);
+  c->add_flag("--json", o->json, "a JSON object a chip, always in English");
   c->callback([o, &chosen] { chosen = [o](Output& out) { return run_chips(*o, out); }; });
 }
 

@@ -9,6 +9,7 @@
 #include "device/plugins.h"
 #include "input.h"
 #include "session/vocabulary.h"
+#include "world.h"
 
 namespace hadal::app {
 
@@ -59,6 +60,31 @@ void ModelFlags::declare(CLI::App& command) {
   command
       .add_option("--chip", chip, "cpu, ref (the slow definition), a plug-in's name or its path")
       ->envname("HADAL_CHIP")
+      ->capture_default_str();
+  command.add_option("--device", device, "which of the chip's devices (see: hadal chips)")
+      ->envname("HADAL_DEVICE")
+      ->check(CLI::Range(0, 9999))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--place", place,
+          "what runs on other devices: \"layers 20-: cpu\", \"experts: cpu; head: cpu\". "
+          "Parts: layers A-B, experts, experts of layers A-B, embedding, head, all. auto: what "
+          "the chip's memory does not hold goes to the cpu, experts first")
+      ->envname("HADAL_PLACE");
+  command
+      .add_option("--fallback", fallback,
+                  "operators that the chip declines: forbid, so that the model is refused; allow, "
+                  "so that the cpu computes them")
+      ->envname("HADAL_FALLBACK")
+      ->check(CLI::IsMember({"forbid", "allow"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--ranks", ranks,
+          "divide the model over so many devices of the chip, or instances of one, by heads "
+          "and experts; between processes: mpirun -n 4 hadal …")
+      ->check(CLI::Range(1, 64))
       ->capture_default_str();
   command.add_option("--kernels", kernels, "force a kernel table (see: hadal chips)")
       ->group("Advanced");
@@ -159,15 +185,26 @@ std::vector<std::pair<std::string, std::string>> split_options(
 
 }  // namespace
 
+Result<std::unique_ptr<Checkpoint>> ModelFlags::open() const {
+  HADAL_TRY(join_others());
+  return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
+}
+
 RunnerOptions ModelFlags::runner(int64_t needed) const {
   RunnerOptions o;
   o.device = {.chip = chip,
+              .index = device,
               .threads = threads,
               .kernels = kernels,
               .exact = numerics == "exact",
               .chip_options = split_options(chip_options),
               .plugin_folders = chip_folders(),
               .log = print_chip_line};
+  o.place = place;
+  o.fallback = fallback == "allow";
+  o.rank_threads = ranks;
+  o.ranks = world();
+  if (o.ranks && o.ranks->rank() > 0) o.when_followed = end_of_rank;
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
   o.kv_cache_dtype = kv_cache_dtype == "f32"    ? HADAL_F32
                      : kv_cache_dtype == "bf16" ? HADAL_BF16

@@ -37,10 +37,15 @@ void add_batch(CLI::App& app, Run& run);
 /// `arguments`: the program's own.
 void add_serve(CLI::App& app, Run& run, std::vector<std::string> arguments);
 void add_bench(CLI::App& app, Run& run);
+void add_chip(CLI::App& app, Run& run);
 void add_chips(CLI::App& app, Run& run);
+void add_doctor(CLI::App& app, Run& run);
 void add_conversations(CLI::App& app, Run& run);
 void add_version(CLI::App& app, Run& run);
 void add_completion(CLI::App& app, Run& run);
+
+/// Declares --lang, of commands that speak the languages of messages.h.
+void declare_language(CLI::App& command, std::string& language);
 
 /// Declares --pre-tokenizer.
 void declare_pre_tokenizer(CLI::App& command, std::string& name);
@@ -59,6 +64,10 @@ void print_chip_line(std::string_view line);
 struct ModelFlags {
   std::string path;
   std::string chip = "cpu";
+  int32_t device = 0;  ///< which of the chip's devices
+  std::string place;   ///< --place
+  std::string fallback = "forbid";
+  int64_t ranks = 1;  ///< --ranks
   std::string kernels;
   std::string numerics = "fastest";
   std::vector<std::string> chip_options;
@@ -83,9 +92,8 @@ struct ModelFlags {
   /// The name of the adapter that the request uses, "" for none: the one that was named, else the
   /// only one there is.
   [[nodiscard]] Result<std::string> chosen_adapter() const;
-  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const {
-    return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
-  }
+  /// Of a process that mpirun started, also joins the others.
+  [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const;
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
   [[nodiscard]] RunnerOptions runner(int64_t needed) const;
   /// The same with what the model may need of the checkpoint's tokenizer; it must outlive them.

@@ -38,7 +38,9 @@ int main_guarded(int argc, char** argv) {
   add_plan(app, run);
   add_quantize(app, run);
   add_bench(app, run);
+  add_chip(app, run);
   add_chips(app, run);
+  add_doctor(app, run);
   add_conversations(app, run);
   add_version(app, run);
   add_completion(app, run);

@@ -145,7 +145,7 @@ Status run(const Options& o, Output& out) {
     const hadal_device_info& info = runner->device().info();
     out.print("{} on chip {} ({}, kernels {})\n", o.model.path, runner->device().chip_name(),
               info.name, info.kernels);
-    for (const std::string& line : runner->conversions()) out.print("  {}\n", line);
+    for (const std::string& line : runner->notes()) out.print("  {}\n", line);
     print(out, verdict, runner->context());
   }
   return runner->check_memory();

@@ -90,7 +90,7 @@ class Chat {
     options.runner.max_logit_rows = kGuessRows;
     HADAL_TRY(chat->session_, Session::open(std::move(checkpoint), options, progress_bar()));
     print_notes(chat->session_->notes());
-    print_notes(chat->session_->engine().runner().conversions());
+    print_notes(chat->session_->engine().runner().notes());
     HADAL_TRY(chat->format_, chat->session_->chat_format());
     return chat;
   }

@@ -181,7 +181,7 @@ class Server {
     HADAL_TRY(std::unique_ptr<Session> session,
               Session::open(std::move(checkpoint), o_.serve.session(most), progress_bar()));
     print_notes(session->notes());
-    print_notes(session->engine().runner().conversions());
+    print_notes(session->engine().runner().notes());
     return session;
   }
 

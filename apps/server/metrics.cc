@@ -159,6 +159,11 @@ void Metrics::write_own(std::string& out, const Now& now) const {
   single(out, "hadal_accepted_tokens_total", "counter", "Of these: right.",
          real(e.counts.accepted_tokens));
   const HttpCounts& h = now.http;
+  single(out, "hadal_fallback_operators", "gauge",
+         "Operators of a step that the cpu computes, since the chip declines them.",
+         real(e.counts.fallback_operators));
+  single(out, "hadal_transferred_bytes_total", "counter",
+         "Bytes that went from one device to another.", real(e.counts.transferred_bytes));
   single(out, "hadal_connections_open", "gauge", "Connections.", real(h.connections_open));
   single(out, "hadal_connections_total", "counter", "Connections accepted.", real(h.accepted));
   single(out, "hadal_connections_turned_away_total", "counter", "Connections above the limit.",
