@@ -17,7 +17,7 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        abi model-if-possible bench-peers distance peer server-checks packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle program release clean
+        abi aarch64 model-if-possible bench-peers distance peer server-checks packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle packages-aarch64 program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
@@ -29,9 +29,10 @@ help:
 	@echo
 	@echo "make format    rewrite by clang-format and ruff                 make lint      the quick lint and clang-tidy (an hour)"
 	@echo "make generated make the generated files again, those whose generators have their packages"
-	@echo "make abi       write the dump of the C library's interface again, after something was appended to it"
+	@echo "make abi       write the dumps of the C library's interface and of the chip contract again, after something was appended"
 	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
 	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
+	@echo "make aarch64   build everything for 64-bit ARM, and a choice of tests of it under an emulator; Debian"
 	@echo "make server-checks  hadal serve under attack, overload, kill -9 and 35,000 requests of soak, with the numbers that are promised: for an idle machine"
 	@echo "make fuzz      every fuzzer for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo
@@ -67,7 +68,7 @@ build/build.ninja: CMakeLists.txt CMakePresets.json | packages-run
 model: packages-run
 	@python3 tools/dev/fetch_model.py .models >/dev/null
 
-packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle: packages-%:
+packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle packages-aarch64: packages-%:
 	$(INSTALL) run $(filter-out run,$*)
 	@python3 tools/dev/fetch_sources.py
 
@@ -101,6 +102,12 @@ asan tsan debug clang: packages-run
 	@python3 tools/dev/run_tests.py build-$@ -LE '$(if $(filter clang,$@),lint,slow|lint)' $(CTEST)
 clang: packages-clang
 
+aarch64: packages-aarch64
+	@tools/dev/make_sysroot.sh
+	@cmake --preset aarch64 >/dev/null
+	@cmake --build --preset aarch64
+	@python3 tools/dev/run_tests.py build-aarch64 -L cross $(CTEST)
+
 server-checks: program model
 	tests/server/hostile.py $(HADAL) --n 2000
 	tests/server/schemas.py $(HADAL) --broken 2000 --good 50000
@@ -132,8 +139,9 @@ lint: lint-tools packages-lint build/build.ninja
 	@git ls-files 'src/*.cc' 'apps/*.cc' 'chips/*.cc' | xargs -r run-clang-tidy-19 -p build -quiet
 
 abi: packages-test build/build.ninja
-	@cmake --build --preset release --target libhadal
-	@python3 tests/api/check_abi.py build/lib/libhadal.so --write
+	@cmake --build --preset release --target libhadal chip_contract
+	@python3 tests/api/check_abi.py build/lib/libhadal.so tests/api/libhadal.abi --write
+	@python3 tests/api/check_abi.py build/tests/libchip_contract.so tests/api/chip_contract.abi --write
 
 generated:
 	@$(firstword $(wildcard $(VENV)) python3) tools/dev/check_generated.py --write

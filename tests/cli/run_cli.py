@@ -82,6 +82,7 @@ class HelpAndVersion(Program):
             "quantize",
             "bench",
             "chips",
+            "doctor",
             "version",
         ):
             self.assertIn(command, said)
@@ -96,6 +97,62 @@ class HelpAndVersion(Program):
         said = self.expect(OK, "chips").stdout
         self.assertIn("ref", said)
         self.assertIn("cpu", said)
+
+    def test_chips_as_json_have_the_fields_of_the_page(self) -> None:
+        page = (TESTS.parent / "docs/doctor.md").read_text()
+        chips = [json.loads(line) for line in self.expect(OK, "chips", "cpu", "ref", "--json").stdout.splitlines()]
+        self.assertEqual([c["chip"] for c in chips], ["cpu", "ref"])
+        for chip in chips:
+            self.assertTrue(chip["runs"])
+            self.assertEqual(chip["matmul_types"]["F32"], "exact")
+            self.assertEqual([d["device"] for d in chip["devices"]], [chip["device"]])
+            for key in chip:
+                self.assertIn(f"`{key}`", page)
+
+    def test_the_language_of_chips_and_doctor(self) -> None:
+        def said(command: str, *options: str, **variables: str) -> str:
+            environment = {k: v for k, v in os.environ.items() if k != "LANG" and not k.startswith("LC_")} | variables
+            done = subprocess.run([BINARY, command, *options], capture_output=True, text=True, timeout=120, env=environment)
+            self.assertEqual(done.returncode, OK, done.stderr)
+            return done.stdout
+
+        for command, english, chinese in (("chips", "kernel table", "内核表"), ("doctor", "huge pages", "大页")):
+            self.assertIn(english, said(command))
+            self.assertIn(chinese, said(command, LANG="zh_CN.UTF-8"))
+            self.assertIn(english, said(command, LANG="zh_CN.UTF-8", LC_ALL="C"))
+            self.assertIn(chinese, said(command, "--lang", "zh", LC_ALL="C"))
+            self.assertIn(english, said(command, "--lang", "en", LANG="zh_CN.UTF-8"))
+            self.assertTrue(said(command, "--json", LANG="zh_CN.UTF-8").isascii())
+
+    def test_chips_name_a_plugin_that_others_may_write_and_the_command(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        folder = Path(scratch.name)
+        file = folder / "libhadal_mine.so"
+        file.write_bytes(b"")
+        file.chmod(0o666)
+        environment = {"HADAL_CHIPS": f"relative:{folder}", "LC_ALL": "C"}
+        done = hadal("chips", env=environment)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertIn(f"to mend it: chmod go-w {file}", done.stdout)
+        self.assertIn(f"{folder}: mine", done.stdout)
+        self.assertIn('HADAL_CHIPS names "relative"', done.stdout)
+        done = hadal("doctor", env=environment)
+        self.assertEqual(done.returncode, OK)  # cpu runs without it
+        self.assertIn(f"to mend it: chmod go-w {file}", done.stdout)
+
+    def test_doctor_of_a_model(self) -> None:
+        said = json.loads(self.expect(OK, "doctor", QWEN3, "--chip", "cpu", "--json").stdout)
+        self.assertTrue(said["can_run"])
+        verdicts = {f["check"]: f["verdict"] for f in said["machine"] + said["chips"] + said["model"]}
+        for check in ("processor", "memory", "open_files", "plugin_folders", "model", "model_plan", "model_memory"):
+            self.assertIn(check, verdicts)
+        for text in ("model", "model_plan", "model_conversion", "model_memory"):
+            self.assertEqual(verdicts[text], "ok")
+        absent = hadal("doctor", "no/such/model.gguf", "--json")
+        self.assertEqual(absent.returncode, FAILED)
+        self.assertFalse(json.loads(absent.stdout)["can_run"])
+        self.assertEqual(json.loads(absent.stdout)["model"][0]["verdict"], "missing")
 
 
 class ExitCodes(Program):

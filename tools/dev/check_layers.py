@@ -17,11 +17,11 @@ from pathlib import Path
 
 # folder: (floor, public headers it may include)
 CONTRACT = ("hadal/chip.h", "hadal/operators.h", "hadal/operators.inc", "hadal/dtypes.inc")
-PUBLIC = (*CONTRACT, "hadal/version.h", "hadal/hadal.h", "hadal/hadal.hpp")
+PUBLIC = (*CONTRACT, "hadal/comm.h", "hadal/version.h", "hadal/hadal.h", "hadal/hadal.hpp")
 FLOORS: dict[str, tuple[float, tuple[str, ...]]] = {
     "src/base": (0, (*CONTRACT, "hadal/version.h")),
     "src/contract": (0.5, CONTRACT),
-    "src/device": (1, (*CONTRACT, "hadal/version.h")),
+    "src/device": (1, (*CONTRACT, "hadal/comm.h", "hadal/version.h")),
     "src/ops": (2, (*CONTRACT, "hadal/version.h")),
     "src/checkpoint": (2, (*CONTRACT, "hadal/version.h")),
     "src/weights": (3, (*CONTRACT, "hadal/version.h")),
@@ -37,9 +37,12 @@ FLOORS: dict[str, tuple[float, tuple[str, ...]]] = {
 }
 SEES_ONLY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # other side of the contract: (folders, public headers)
     "chips": (("src/base", "src/contract", "chips/common"), CONTRACT),
-    "conformance": (("src/base", "src/contract", "chips/common"), CONTRACT),
+    "comm": ((), ("hadal/chip.h", "hadal/comm.h")),
+    "conformance": (("src/base", "src/contract", "chips/common"), (*CONTRACT, "hadal/version.h")),
     # two stand-ins for accelerators, for tests: they borrow operators from ref
     "chips/apart": (("src/base", "src/contract", "chips/common", "chips/ref"), CONTRACT),
+    # what a chip maker copies: it may know the contract alone
+    "chips/template": ((), ("hadal/chip.h", "hadal/operators.h")),
     "include": ((), PUBLIC),
 }
 # Files that only list what lies below them: no part of their folder where circles are sought.

@@ -1,8 +1,11 @@
 #!/bin/bash
-# Installs what is missing of the named groups of packages.txt: install_packages.sh run [test lint clang fuzz oracle]
-# Says nothing and asks nobody when everything is there.
+# Installs what is missing of the named groups of packages.txt: install_packages.sh run [test lint clang fuzz oracle aarch64]
+# Says nothing and asks nobody when everything is there. With --names first it installs nothing: it prints what the groups are
+# on this system, one package a line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+names=
+[ "${1:-}" = --names ] && names=1 && shift
 
 # as in packages.txt: debian-12, ubuntu-22.04
 system=$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}")
@@ -24,6 +27,11 @@ for group in "$@"; do
     fi
   done
 done
+
+if [ -n "$names" ]; then
+  printf '%s\n' "${wanted[@]}"
+  exit 0
+fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "This is no Debian system, so nothing was installed. The build needs what these Debian packages hold: ${wanted[*]}" >&2

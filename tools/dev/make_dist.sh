@@ -5,17 +5,17 @@ set -eu
 cd "$(dirname "$0")/../.."
 build=$1
 cmake --preset dist -B "$build" >/dev/null
-cmake --build "$build" --target hadal
+cmake --build "$build" --target hadal hadal-conformance
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 version=$(sed -n 's/^project(hadal VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 name=hadal-$version-linux-$(uname -m)
 mkdir -p "$scratch/$name/licences"
-cp "$build/bin/hadal" LICENSE THIRD_PARTY.md README.md "$scratch/$name"
-strip "$scratch/$name/hadal"
+cp "$build/bin/hadal" "$build/bin/hadal-conformance" LICENSE THIRD_PARTY.md README.md "$scratch/$name"
+strip "$scratch/$name/hadal" "$scratch/$name/hadal-conformance"
 
-surplus=$(ldd "$scratch/$name/hadal" | awk '{ print $1 }' | grep -vE '^(linux-vdso|libc|libm|/lib.*/ld-linux[^/]*)\.so' || true)
+surplus=$(ldd "$scratch/$name/hadal" "$scratch/$name/hadal-conformance" | awk '/=>|ld-linux|vdso/' | awk '{ print $1 }' | grep -vE '^(linux-vdso|libc|libm|/lib.*/ld-linux[^/]*)\.so' || true)
 if [ -n "$surplus" ]; then
   echo "The program needs shared libraries beside the C library: $surplus" >&2
   exit 1
