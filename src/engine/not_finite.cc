@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "contract/operators.h"
+#include "engine/working_memory.h"
 
 namespace hadal {
 namespace {
@@ -15,10 +16,6 @@ std::string place_of(const std::string& name) {
   if (at == std::string::npos) return name;
   const size_t first = at + kLayers.size();
   return "layer " + name.substr(first, name.find('.', first) - first);
-}
-
-bool is_output(hadal_role role) {
-  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
 }
 
 }  // namespace
@@ -39,13 +36,10 @@ Result<bool> NotFiniteSink::is_finite(const Tensor& out) const {
   int64_t extents[HADAL_MAX_RANK];
   std::copy(std::begin(out.extents), std::end(out.extents), extents);
   extents[0] *= step_.rows[out.row_dim];
-  int64_t bytes = sizeof(float), count = 1;
-  for (uint32_t d = 0; d < out.rank; ++d) {
-    bytes += (extents[d] - 1) * out.strides[d];
-    count *= extents[d];
-  }
+  int64_t count = 1;
+  for (uint32_t d = 0; d < out.rank; ++d) count *= extents[d];
   if (count <= 0) return true;
-  std::vector<std::byte> data(static_cast<size_t>(bytes));
+  std::vector<std::byte> data(reach(out, step_.rows[out.row_dim]));
   HADAL_TRY(
       device_.copy_out(data, out.space == HADAL_SPACE_SCRATCH ? scratch_ : outputs_, out.offset));
   HADAL_TRY(device_.sync());
@@ -73,9 +67,8 @@ void NotFiniteSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
   if (op.id == HADAL_OP_COMPRESS) return;  // rows that end no entry are not written
   for (size_t i = 0; i < tensors.size() && status_; ++i) {
     const Tensor& t = tensors[i];
-    const bool memory = t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
-    if (!memory || t.dtype != HADAL_F32 ||
-        !is_output(contract::operand_role(op.id, static_cast<uint32_t>(i))))
+    if (!is_working_memory(t) || t.dtype != HADAL_F32 ||
+        !is_written(contract::operand_role(op.id, static_cast<uint32_t>(i))))
       continue;
     const Result<bool> finite = is_finite(t);
     if (!finite)

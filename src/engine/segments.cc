@@ -4,30 +4,9 @@
 #include <bit>
 
 #include "contract/operators.h"
+#include "engine/working_memory.h"
 
 namespace hadal {
-namespace {
-
-bool reads(hadal_role role) { return role != HADAL_ROLE_OUT; }
-bool writes(hadal_role role) {
-  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-}
-
-bool is_working_memory(const Tensor& t) {
-  return t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
-}
-
-/// Bytes from the first number of the rows to the last.
-uint64_t reach(const Tensor& t, int64_t rows) {
-  const int64_t count = t.extents[0] * rows;
-  if (count == 0) return 0;
-  int64_t bytes = static_cast<int64_t>(sizeof(float)) + (count - 1) * t.strides[0];
-  for (uint32_t d = 1; d < t.rank; ++d) bytes += (t.extents[d] - 1) * t.strides[d];
-  return static_cast<uint64_t>(bytes);
-}
-
-}  // namespace
-
 // ---- Holders
 
 void Holders::cut(uint64_t at) {
@@ -106,11 +85,11 @@ void SegmentSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
   for (uint32_t i = 0; places_ > 1 && i < tensors.size(); ++i) {
     const Tensor& t = tensors[i];
     if (!is_working_memory(t)) continue;
-    if (reads(contract::operand_role(op.id, i)) || !span_of(t).dense) need(t, place, transfers);
+    if (is_read(contract::operand_role(op.id, i)) || !span_of(t).dense) need(t, place, transfers);
   }
   for (uint32_t i = 0; places_ > 1 && i < tensors.size(); ++i) {
     const Tensor& t = tensors[i];
-    if (!is_working_memory(t) || !writes(contract::operand_role(op.id, i))) continue;
+    if (!is_working_memory(t) || !is_written(contract::operand_role(op.id, i))) continue;
     const Span span = span_of(t);
     holders(t).written(span.begin, span.end, place);
   }

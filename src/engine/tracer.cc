@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "contract/operators.h"
+#include "engine/working_memory.h"
 
 namespace hadal {
 namespace {
@@ -27,25 +28,8 @@ std::string table_of(const Numerics& numerics) {
   }
 }
 
-bool writes(hadal_role role) {
-  return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
-}
-
-bool is_working_memory(const Tensor& t) {
-  return t.space == HADAL_SPACE_SCRATCH || t.space == HADAL_SPACE_OUTPUT;
-}
-
 const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
   return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-}
-
-/// Bytes from the first number of the operand to its last, with so many rows.
-uint64_t reach(const Tensor& t, int64_t rows) {
-  const int64_t count = t.extents[0] * rows;
-  if (count == 0) return 0;
-  int64_t bytes = static_cast<int64_t>(sizeof(float)) + (count - 1) * t.strides[0];
-  for (uint32_t d = 1; d < t.rank; ++d) bytes += (t.extents[d] - 1) * t.strides[d];
-  return static_cast<uint64_t>(bytes);
 }
 
 /// The numbers of a row, side by side.
@@ -183,7 +167,7 @@ Status Tracer::compare(const hadal_op& op, std::span<const Tensor> tensors) {
   ++totals_[contract::op_name(op.id)].operators;
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     const Tensor& t = tensors[i];
-    if (!is_working_memory(t) || !writes(contract::operand_role(op.id, i))) continue;
+    if (!is_working_memory(t) || !is_written(contract::operand_role(op.id, i))) continue;
     HADAL_TRY(const std::vector<std::byte> found, read(place, t));
     HADAL_TRY(const std::vector<std::byte> a, read(exact->runner->places()[0], t));
     HADAL_TRY(const std::vector<std::byte> b, read(in_class->runner->places()[0], t));
