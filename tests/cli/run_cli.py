@@ -541,6 +541,49 @@ class Generation(Program):
         self.assertIn(process.returncode, (OK, INTERRUPTED, -signal.SIGINT))
 
 
+class SeveralDevices(Program):
+    """Placement, ranks, fallback and the tracer, as a user says them."""
+
+    IDS = ("--ids", "1,2,3,4,5", "--greedy", "--max-new", "8", "--ignore-eos", "--print-ids")
+
+    def tokens(self, *args: str) -> str:
+        said = self.expect(OK, "generate", str(GOLDEN / "deepseek-v3"), *self.IDS, *args).stdout
+        self.assertEqual(said.count(","), 7)
+        return said
+
+    def test_parts_on_another_device_compute_the_same(self) -> None:
+        alone = self.tokens()
+        for place in ("experts: cpu:0#2", "layers 1-: cpu:0#2; head: cpu", "all: cpu:0#2"):
+            self.assertEqual(self.tokens("--place", place), alone, place)
+
+    def test_a_plan_says_what_is_where(self) -> None:
+        said = self.expect(OK, "plan", str(GOLDEN / "deepseek-v3"), "--place", "experts: ref").stdout
+        self.assertRegex(said, r"(?m)^  cpu:0: \d+ weights")
+        self.assertRegex(said, r"(?m)^  ref:0: \d+ weights")
+
+    def test_ranks_say_the_same(self) -> None:
+        self.assertEqual(self.tokens("--weights", "f32"), self.tokens("--weights", "f32", "--ranks", "2"))
+
+    def test_what_cannot_be_is_refused_in_words(self) -> None:
+        model = str(GOLDEN / "llama")
+        for words, said in (
+            (("--place", "layer 0"), "names no device"),
+            (("--place", "layers 0-99: cpu"), "the model has layers 0 to"),
+            (("--place", "experts: cpu"), "the model has no experts"),
+            (("--place", "head: cpu:7"), "device 7 does not exist"),
+            (("--place", "head: nothing"), "chip 'nothing' is unknown"),
+            (("--device", "3"), "device 3 does not exist"),
+            (("--ranks", "64"), "cannot be divided over 64 ranks"),
+        ):
+            result = hadal("generate", model, "--ids", "1,2", "--print-ids", *words)
+            self.assertNotEqual(result.returncode, OK, words)
+            self.assertIn(said, result.stderr)
+
+    def test_a_tracer_follows_a_chip(self) -> None:
+        said = self.expect(OK, "chip", "trace", str(GOLDEN / "llama"), "--ids", "1,2,3").stdout
+        self.assertIn("no operator leaves the reference", said)
+
+
 class Conversations(Program):
     """`run --save`, `--resume` and what lists them."""
 
