@@ -139,6 +139,26 @@ TEST(SeveralDevices, OfAnotherChipComputeTheSameModel) {
     }
 }
 
+TEST(SeveralDevices, WhatAChipDeclinesGoesToTheCpuIfTheUserAllows) {
+  RunnerOptions options = small_options();
+  const std::vector<Got> whole = answers("deepseek-v3", options);
+  options.device.chip = HADAL_TEMPLATE_FILE;  // it has what dense models need
+  const auto checkpoint = Checkpoint::open(golden("deepseek-v3"));
+  const auto refused = ModelRunner::open(**checkpoint, options);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("latent_attention ("), std::string::npos)
+      << refused.error().message;
+  options.fallback = true;
+  const auto runner = ModelRunner::open(**checkpoint, options);
+  ASSERT_TRUE(runner) << runner.error().message;
+  const auto& fallbacks = (*runner)->placer().fallbacks();
+  EXPECT_EQ(fallbacks.at("latent_attention").count, 3);
+  EXPECT_EQ(fallbacks.at("kv_write").reason, "the cache that it touches is there");
+  EXPECT_FALSE(fallbacks.contains("norm"));
+  const std::vector<Got> mixed = answers("deepseek-v3", options);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_EQ(mixed[i].tokens, whole[i].tokens);
+}
+
 TEST(SeveralDevices, PagesOfAllAreKeptAndFound) {
   RunnerOptions options = small_options();
   options.place = std::string("layers 1-: ") + HADAL_APART_HALF_FILE;

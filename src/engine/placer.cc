@@ -51,17 +51,18 @@ void Placer::note(const hadal_op& op, std::span<const Tensor> tensors) {
                           ": layers that share a cache must be on one device");
     return;
   }
-  const size_t home = wanted(tensors);
-  const size_t place = of(op, tensors);
-  if (place != home) {
-    const OpSupport support = ask(home, op, tensors);
-    Fallback& fallback = fallbacks_[contract::op_name(op.id)];
-    if (fallback.count++ == 0) fallback.reason = support.reason;
+  const size_t home = wanted(tensors), place = of(op, tensors);
+  if (place != home)
     for (const Tensor& t : tensors)
       if (t.space == HADAL_SPACE_PLANE) {
         plane_place_[t.index] = place;
         moved_ = true;
       }
+  if (place != by_rule) {
+    const OpSupport support = ask(by_rule, op, tensors);
+    Fallback& fallback = fallbacks_[contract::op_name(op.id)];
+    if (fallback.count++ == 0)
+      fallback.reason = support.supported ? "the cache that it touches is there" : support.reason;
   }
   for (const Tensor& t : tensors) {
     if (t.space != HADAL_SPACE_WEIGHT) continue;
