@@ -344,7 +344,6 @@ struct Options {
   std::string numerics;  ///< "exact": the chip is asked for the exact forms
   std::string op;
   std::string family;  ///< only what this family needs, and it must pass; "all": every family
-  std::string model;   ///< a real model, for whoever runs one through the engine
   uint64_t seed = 1;
   bool quick = false;
 };

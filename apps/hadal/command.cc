@@ -230,6 +230,7 @@ SessionOptions ModelFlags::session(int64_t needed) const {
   options.swap = {.file = kv_file,
                   .max_bytes = static_cast<uint64_t>(kv_file_gb * 1e9),
                   .log = [](std::string_view line) { print_note("hadal: " + std::string(line)); }};
+  options.engine.log = options.swap.log;
   options.runner.draft = draft != "off" && draft != "0";
   if (options.runner.draft && draft != "auto") options.engine.draft_tokens = std::stoll(draft);
   return options;

@@ -23,6 +23,7 @@ struct Options {
 /// What is known before anything is loaded.
 struct Verdict {
   MemoryPlan memory;
+  bool fits = false;  ///< into each of the devices' memories
   StepCost decode, prefill;
   FileTableTotals tables;
   std::vector<std::string> adapters;  ///< their names
@@ -34,6 +35,7 @@ struct Verdict {
 Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   Verdict v;
   v.memory = runner.memory_plan();
+  v.fits = runner.check_memory().has_value();
   v.decode = decode_cost(runner, static_cast<double>(depth));
   v.prefill = prompt_cost(runner, static_cast<double>(depth));
   v.disk = runner.from_disk(static_cast<double>(depth));
@@ -54,7 +56,7 @@ Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
 
 Json to_json(const Verdict& v, int64_t context) {
   Json j;
-  j["fits"] = v.memory.fits();
+  j["fits"] = v.fits;
   j["parameters"] = v.parameters;
   j["active_parameters"] = v.active;
   j["context"] = context;
@@ -118,9 +120,9 @@ void print(Output& out, const Verdict& v, int64_t context) {
   line("working memory", v.memory.scratch + v.memory.step + v.memory.workspace);
   line("together", v.memory.total());
   line("free", v.memory.available);
-  out.print("  {}\n", !v.memory.fits() ? "it does NOT fit"
-                      : v.disk         ? "it runs, but " + v.disk->text()
-                                       : "it fits");
+  out.print("  {}\n", !v.fits  ? "it does NOT fit"
+                      : v.disk ? "it runs, but " + v.disk->text()
+                               : "it fits");
   out.print("  a generated token reads {:.1f} MB and takes {:.2f} GFLOP\n", v.decode.bytes / 1e6,
             v.decode.flops / 1e9);
   if (v.best && v.best->decode > 0)

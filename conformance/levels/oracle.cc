@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "contract/operators.h"
+
 namespace hadal::conformance {
 namespace {
 
@@ -15,21 +17,6 @@ constexpr double kExactPart = 0x1p-8;
 // Another expert or entry moves a row by many times the median: beyond four times, a row counts as
 // one whose choice differs. Chosen on seeds 1 to 5 of the stand-ins; six failed more of them.
 constexpr double kJump = 4;
-
-std::string table_name(const Numerics& n) {
-  switch (n.kind) {
-    case HADAL_NUMERICS_BLOCK8:
-      return n.block == 256 ? "int8-256" : "int8";
-    case HADAL_NUMERICS_HALF:
-      return "half";
-    case HADAL_NUMERICS_FP8:
-      return "fp8";
-    case HADAL_NUMERICS_ROW8:
-      return "row8";
-    default:
-      return "ref";
-  }
-}
 
 std::vector<double> log_softmax(const std::vector<float>& logits) {
   const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
@@ -119,7 +106,7 @@ Trace follow(TinyModel& model, const Plan& plan, RunMode mode) {
 }
 
 const Device* RefTables::device(const Numerics& numerics) {
-  const std::string name = table_name(numerics);
+  const std::string name = contract::reference_table(numerics.kind, numerics.block);
   std::unique_ptr<Chip>& chip = chips_[name];
   if (!chip) {
     auto opened = std::make_unique<Chip>();

@@ -99,7 +99,8 @@ std::function<void(std::string_view)> log_of(const hadal_model_options& o, uint3
 Result<std::unique_ptr<hadal_model>> open_model(const hadal_source& source,
                                                 const hadal_model_options& o) {
   HADAL_TRY(SessionOptions options, session_options(o));
-  options.runner.device.log = options.swap.log = log_of(o, HADAL_LEVEL_WARNING);
+  options.runner.device.log = options.swap.log = options.engine.log =
+      log_of(o, HADAL_LEVEL_WARNING);
   HADAL_TRY(const std::string pre, read_text(o.pre_tokenizer, "pre_tokenizer"));
   HADAL_TRY(std::unique_ptr<Checkpoint> checkpoint, open_source(source, {.pre_tokenizer = pre}));
   LoadProgress progress;

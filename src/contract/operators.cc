@@ -132,6 +132,21 @@ std::string numerics_name(uint32_t numerics, uint32_t block) {
   }
 }
 
+std::string reference_table(uint32_t numerics, uint32_t block) {
+  switch (numerics) {
+    case HADAL_NUMERICS_BLOCK8:
+      return block == 256 ? "int8-256" : "int8";
+    case HADAL_NUMERICS_HALF:
+      return "half";
+    case HADAL_NUMERICS_FP8:
+      return "fp8";
+    case HADAL_NUMERICS_ROW8:
+      return "row8";
+    default:
+      return "ref";
+  }
+}
+
 std::string describe(const hadal_op& op, const hadal_tensor* tensors) {
   std::string text = std::string(op_name(op.id)) + "(";
   bool first = true;

@@ -27,6 +27,9 @@ uint32_t operand_use(uint32_t id, uint32_t operand);
 /// "exact", "block8 (32)", "half", …; "not said" for HADAL_NUMERICS_UNSAID.
 std::string numerics_name(uint32_t numerics, uint32_t block);
 
+/// The kernel table of `ref` that computes in a class.
+std::string reference_table(uint32_t numerics, uint32_t block);
+
 constexpr bool is_weight(hadal_role role) {
   return role == HADAL_ROLE_WEIGHT || role == HADAL_ROLE_OPT_WEIGHT;
 }

@@ -213,8 +213,11 @@ Error ModelRunner::does_not_fit(const MemoryPlan& m) const {
 
 std::optional<FromDisk> ModelRunner::from_disk(double context) const {
   constexpr double kSeconds = 0.2;
-  const MemoryPlan m = memory_plan();
-  if (m.missing() == 0) return std::nullopt;
+  const std::vector<MemoryPlan> plans = memory_plans();  // one of them is the host's
+  const auto short_of = std::find_if(plans.begin(), plans.end(),
+                                     [](const MemoryPlan& plan) { return plan.missing() > 0; });
+  if (short_of == plans.end()) return std::nullopt;
+  const MemoryPlan& m = *short_of;
   FromDisk disk{.missing = m.missing(), .bytes_per_second = {}, .tokens_per_second = {}};
   // The largest file tells how fast the disk is.
   const auto& files = checkpoint_->files();
@@ -247,8 +250,8 @@ Status ModelRunner::load(const LoadProgress& progress) {
   if (!other_ranks_.empty()) {
     RunnerOptions others = options_;
     others.rank_threads = 1;
-    rank_threads_ =
-        std::make_unique<RankThreads>(*checkpoint_, others, std::exchange(other_ranks_, {}));
+    rank_threads_ = std::make_unique<RankThreads>(
+        *checkpoint_, others, std::exchange(other_ranks_, {}), device().device_count());
   }
   for (Place& place : places_) {
     const Device& device = *place.device;
@@ -436,7 +439,9 @@ Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
     forward(pass, *tracer_, nullptr);
     return tracer_->status();
   }
-  return run_on_places(pass, inputs.rows, inputs.data(), stoppable);
+  Status run = run_on_places(pass, inputs.rows, inputs.data(), stoppable);
+  if (!run && leads()) options_.ranks->abort(run.error().message);  // the others wait for this one
+  return run;
 }
 
 Status ModelRunner::run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,

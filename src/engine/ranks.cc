@@ -76,15 +76,20 @@ Result<std::vector<BlockCopy>> receive_copies(Communicator& ranks, const Order& 
   return copies;
 }
 
+int32_t device_of_rank(int32_t first, int64_t rank, int64_t ranks, int32_t devices) {
+  return first + ranks <= devices ? first + static_cast<int32_t>(rank) : first;
+}
+
 RankThreads::RankThreads(const Checkpoint& checkpoint, const RunnerOptions& options,
-                         std::vector<std::unique_ptr<Communicator>> ranks)
+                         std::vector<std::unique_ptr<Communicator>> ranks, int32_t devices)
     : ranks_(std::move(ranks)) {
   RunnerOptions others = options;
   others.when_followed = {};
   for (const auto& rank : ranks_)
-    threads_.emplace_back([&checkpoint, options = others, comm = rank.get()] {
+    threads_.emplace_back([&checkpoint, options = others, comm = rank.get(), devices] {
       RunnerOptions own = options;
       own.ranks = comm;
+      own.device.index = device_of_rank(options.device.index, comm->rank(), comm->ranks(), devices);
       Status status;
       try {
         status = run_rank(checkpoint, own);

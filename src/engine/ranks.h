@@ -51,12 +51,17 @@ Result<Order> receive_order(Communicator& ranks);
 Result<ReceivedStep> receive_step(Communicator& ranks, const Order& order);
 Result<std::vector<BlockCopy>> receive_copies(Communicator& ranks, const Order& order);
 
+/// Which device a rank that is a thread takes: one behind another from the user's on, if the chip
+/// has enough of them; else all are instances of that one.
+int32_t device_of_rank(int32_t first, int64_t rank, int64_t ranks, int32_t devices);
+
 /// The ranks 1 and up of a model whose ranks are threads.
 class RankThreads {
  public:
   /// Opens, loads and follows in a thread for each communicator; the checkpoint must outlive them.
+  /// devices: how many the chip has.
   RankThreads(const Checkpoint& checkpoint, const RunnerOptions& options,
-              std::vector<std::unique_ptr<Communicator>> ranks);
+              std::vector<std::unique_ptr<Communicator>> ranks, int32_t devices);
   /// Waits for all; rank 0 must have sent the end, or have ended the run.
   ~RankThreads();
   RankThreads(const RankThreads&) = delete;

@@ -55,6 +55,8 @@ bool ModelRunner::lost() const {
 }
 
 Status ModelRunner::reopen(const std::function<void(std::string_view line)>& log) {
+  if (options_.ranks)
+    return failed("a device of a model in parts failed, and the other parts with it: start again");
   loaded_ = false;
   for (Pass& pass : main_) pass.tape.clear();
   for (auto& forms : draft_)
@@ -276,6 +278,7 @@ Status ModelRunner::sync() const {
 
 int64_t ModelRunner::fallback_operators() const {
   int64_t count = 0;
+  if (!placer_) return count;  // a device is lost
   for (const auto& [name, fallback] : placer_->fallbacks()) count += fallback.count;
   return count;
 }

@@ -12,22 +12,6 @@ namespace {
 /// What the rounding of fp32 sums explains, by the size of a row.
 constexpr double kFp32 = 2e-5;
 
-/// The reference's kernel table of a class.
-std::string table_of(const Numerics& numerics) {
-  switch (numerics.numerics) {
-    case HADAL_NUMERICS_BLOCK8:
-      return numerics.block == 256 ? "int8-256" : "int8";
-    case HADAL_NUMERICS_HALF:
-      return "half";
-    case HADAL_NUMERICS_FP8:
-      return "fp8";
-    case HADAL_NUMERICS_ROW8:
-      return "row8";
-    default:
-      return "ref";
-  }
-}
-
 const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
   return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
 }
@@ -69,7 +53,7 @@ std::pair<double, size_t> off_by(const std::vector<float>& found, const std::vec
 }  // namespace
 
 Result<Tracer::Reference*> Tracer::reference(const Numerics& numerics) {
-  const std::string table = table_of(numerics);
+  const std::string table = contract::reference_table(numerics.numerics, numerics.block);
   const auto known = references_.find(table);
   if (known != references_.end()) return &known->second;
   RunnerOptions options = chip_.options();
@@ -145,7 +129,6 @@ Status Tracer::compare(const hadal_op& op, std::span<const Tensor> tensors) {
   }
   const auto limits = chip_.layout().limits.dims();
   const OpSupport support = place.device->query(op, tensors, limits.data());
-  const std::string table = table_of(support.numerics);
   HADAL_TRY(Reference* const exact, reference({HADAL_NUMERICS_EXACT, 0}));
   HADAL_TRY(Reference* const in_class, reference(support.numerics));
   // The reference works on what the chip has.

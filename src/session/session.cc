@@ -13,15 +13,18 @@ constexpr int64_t kLeastContext = 512;
 /// Opens the runner again with a smaller cache where the free memory does not hold every context.
 Status fit_cache(const Checkpoint& checkpoint, const SessionOptions& options,
                  std::unique_ptr<ModelRunner>& runner) {
-  const MemoryPlan m = runner->memory_plan();
-  const uint64_t fixed = m.total() - m.cache + m.cache_kept;
-  // What the machine needs for other things.
-  const uint64_t free = m.available - m.available / 8;
-  if (m.total() <= free || m.cache_per_token == 0) return {};
   RunnerOptions smaller = options.runner;
-  smaller.cache_tokens =
-      free > fixed ? static_cast<int64_t>((free - fixed) / m.cache_per_token) / 64 * 64 : 0;
-  smaller.cache_tokens = std::max(smaller.cache_tokens, std::min(runner->context(), kLeastContext));
+  for (const MemoryPlan& m : runner->memory_plans()) {
+    const uint64_t fixed = m.total() - m.cache + m.cache_kept;
+    // What the machine needs for other things.
+    const uint64_t free = m.available - m.available / 8;
+    if (m.total() <= free || m.cache_per_token == 0) continue;
+    int64_t tokens =
+        free > fixed ? static_cast<int64_t>((free - fixed) / m.cache_per_token) / 64 * 64 : 0;
+    tokens = std::max(tokens, std::min(runner->context(), kLeastContext));
+    if (smaller.cache_tokens == 0 || tokens < smaller.cache_tokens) smaller.cache_tokens = tokens;
+  }
+  if (smaller.cache_tokens == options.runner.cache_tokens) return {};
   HADAL_TRY(runner, ModelRunner::open(checkpoint, smaller));
   return {};
 }
