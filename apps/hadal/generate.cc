@@ -64,7 +64,7 @@ Status run(const Options& o, Output& out) {
   HADAL_TRY(const std::unique_ptr<Session> session,
             Session::open(std::move(checkpoint), options, progress_bar()));
   print_notes(session->notes());
-  print_notes(session->engine().runner().notes());
+  print_notes(session->engine().runner().placement_text());
   HADAL_TRY(PreparedRequest prepared, session->prepare_ids(prompt, wanted));
   const bool stream = !o.print_ids && !o.json;
   InterruptGuard guard(session->engine());

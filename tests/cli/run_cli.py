@@ -38,7 +38,8 @@ def hadal(*args: str, stdin: str = "", env: dict[str, str] | None = None) -> sub
     return subprocess.run([BINARY, *args], input=stdin, capture_output=True, text=True, timeout=120, env=os.environ | (env or {}))
 
 
-# HADAL_CHIP may name any chip: what asks for fp32 weights or for threads of the chip's own is left out then
+# HADAL_CHIP may name any chip: what asks for fp32 weights, for threads of the chip's own, or for another device that computes as it does
+# is left out then
 OWN_CHIP = unittest.skipUnless(os.environ.get("HADAL_CHIP", "cpu") in ("cpu", "ref"), "asks for what only our own chips have")
 
 
@@ -551,16 +552,19 @@ class SeveralDevices(Program):
         self.assertEqual(said.count(","), 7)
         return said
 
+    @OWN_CHIP
     def test_parts_on_another_device_compute_the_same(self) -> None:
         alone = self.tokens()
         for place in ("experts: cpu:0#2", "layers 1-: cpu:0#2; head: cpu", "all: cpu:0#2"):
             self.assertEqual(self.tokens("--place", place), alone, place)
 
+    @OWN_CHIP
     def test_a_plan_says_what_is_where(self) -> None:
         said = self.expect(OK, "plan", str(GOLDEN / "deepseek-v3"), "--place", "experts: ref").stdout
         self.assertRegex(said, r"(?m)^  cpu:0: \d+ weights")
         self.assertRegex(said, r"(?m)^  ref:0: \d+ weights")
 
+    @OWN_CHIP
     def test_ranks_say_the_same(self) -> None:
         self.assertEqual(self.tokens("--weights", "f32"), self.tokens("--weights", "f32", "--ranks", "2"))
 
