@@ -376,14 +376,33 @@ constexpr std::pair<uint32_t, MakeCases> kMakers[] = {
     {HADAL_OP_SAMPLE, sample_cases},
 };
 
+/// Products and numbers that a case takes, about: of a weight with every row, of the entries of a
+/// plane with every query.
+int64_t work_of(const Case& c) {
+  int64_t rows = 1, largest = 0, work = 0;
+  for (const Operand& o : c.operands) {
+    if (!o.present() || o.weight || o.plane) continue;
+    rows = std::max(rows, o.shape.front());
+    largest = std::max(largest, o.count());
+    work += o.count();
+  }
+  for (const Operand& o : c.operands) {
+    if (o.weight) work += static_cast<int64_t>(o.weight->values.size()) * rows;
+    if (o.plane) work += o.shape[0] * o.shape[1] * largest;
+  }
+  return work;
+}
+constexpr int64_t kLightWork = 50000;
+
 }  // namespace
 
-std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick) {
+std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick, bool light) {
   std::vector<Case> cases;
   Random random(seed * 1000003 + id);
   for (const auto& [known, make] : kMakers)
     if (known == id) make(random, quick, cases);
   for (Case& c : cases) c.id = id;
+  if (light) std::erase_if(cases, [](const Case& c) { return work_of(c) > kLightWork; });
   return cases;
 }
 

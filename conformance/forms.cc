@@ -67,7 +67,10 @@ std::shared_ptr<const WeightData> in_form(const WeightData& from, const hadal_we
 
 Forms weight_forms(const Device& device, uint32_t use) {
   Forms forms;
-  if (!device.chip->weight_forms) return forms;
+  if (!device.chip->weight_forms) {  // F32 is tried
+    forms.list.push_back({.size = sizeof(hadal_weight_form), .dtype = HADAL_F32});
+    return forms;
+  }
   hadal_error error = fresh_error();
   forms.list.resize(kMostForms);
   for (hadal_weight_form& form : forms.list) form.size = sizeof form;
@@ -95,9 +98,7 @@ Forms weight_forms(const Device& device, uint32_t use) {
 std::shared_ptr<const WeightData> adapt_weight(std::shared_ptr<const WeightData> weight,
                                                const Device& device, std::string& violation) {
   // Vectors and tables of whole numbers have one form.
-  if (!device.chip->weight_forms || weight->values.empty() ||
-      (weight->desc.uses & HADAL_USE_VECTOR) != 0)
-    return weight;
+  if (weight->values.empty() || (weight->desc.uses & HADAL_USE_VECTOR) != 0) return weight;
   const auto taken = [&](const WeightData& w) {
     uint64_t bytes = 0;
     hadal_error error = fresh_error();
@@ -113,7 +114,7 @@ std::shared_ptr<const WeightData> adapt_weight(std::shared_ptr<const WeightData>
     if (!converted) continue;
     if (taken(*converted)) return converted;
     // With two uses at once a chip may like another form than for one.
-    if (weight->desc.uses == use)
+    if (device.chip->weight_forms && weight->desc.uses == use)
       violation =
           "weight_forms lists " + weight_form(form).text() + ", which weight_bytes declines";
   }

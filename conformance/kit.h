@@ -68,6 +68,17 @@ struct Device {
 };
 hadal_error fresh_error();
 
+/// What the user says of devices.
+struct DeviceWishes {
+  std::string kernels;                        ///< the table to force, "" for the best
+  uint32_t numerics = HADAL_NUMERICS_UNSAID;  ///< HADAL_NUMERICS_EXACT asks for the exact forms
+  std::vector<std::string> chip_options;      ///< NAME=VALUE
+
+  /// Opens the first device of a chip.
+  hadal_status open(hadal_chip& chip, int32_t threads, hadal_device** out,
+                    hadal_error* error) const;
+};
+
 /// A chip: its table, and devices opened with 1, 2 and 3 threads.
 class Chip {
  public:
@@ -75,10 +86,8 @@ class Chip {
   Chip(const Chip&) = delete;
   Chip& operator=(const Chip&) = delete;
   ~Chip();
-  /// "ref", "cpu" or the path of a plug-in; kernels: the table to force, "" for the best; numerics:
-  /// HADAL_NUMERICS_EXACT asks for the exact forms. Returns why it failed, or nothing.
-  std::string open(const std::string& name, const std::string& kernels,
-                   uint32_t numerics = HADAL_NUMERICS_UNSAID);
+  /// "ref", "cpu" or the path of a plug-in. Returns why it failed, or nothing.
+  std::string open(const std::string& name, const DeviceWishes& wishes);
   [[nodiscard]] bool is_1_1() const { return (table.abi & 0xffffu) >= 1; }
 
   hadal_chip_query_fn query = nullptr;
@@ -214,8 +223,8 @@ inline EntryRange entry_range(int64_t position, int64_t first, int64_t ratio, in
   return {window != 0 ? std::max(begin, end - window) : begin, end};
 }
 
-/// All cases of one operator. `quick`: fewer of them.
-std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick);
+/// All cases of one operator. `quick`: fewer of them; `light`: those of little work alone.
+std::vector<Case> make_cases(uint32_t id, uint64_t seed, bool quick, bool light = false);
 void matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
 void gated_matmul_cases(Random& random, bool quick, std::vector<Case>& cases);
 void embed_cases(Random& random, bool quick, std::vector<Case>& cases);
@@ -264,6 +273,9 @@ struct Layout {
   Images writable;  ///< 1: this byte belongs to an output
 };
 Layout lay_out(const Case& c, const Placement& placement);
+/// A byte of a memory in words, by the operand that it is nearest to.
+std::string nearest_operand(uint32_t id, const Layout& layout, hadal_space space, size_t plane,
+                            uint64_t byte);
 /// In Layout::writable.
 constexpr std::byte kWritten{1};  // belongs to an output's row of this step
 constexpr std::byte kAboveCount{
@@ -316,6 +328,19 @@ struct Outcome {
 /// `layout` must be of the device's placement. Odd poisons go with host_inputs, even ones without.
 Outcome run_case(const Case& c, const Layout& layout, const Device& device,
                  uint8_t workspace_poison);
+/// How operands lie so far from the beginning of their memories that 32 bits do not hold it.
+enum class Far : uint8_t {
+  kNo,
+  kOffsets,    ///< every operand and plane begins behind 2 GiB
+  kRowStrides  ///< a row is 1 GiB behind the one before it: for cases of fits_far_rows
+};
+/// Three rows, each of one row of the step.
+bool fits_far_rows(const Case& c);
+/// Bytes of the largest memory that a far run of the case allocates.
+uint64_t far_bytes(const Layout& layout, Far far);
+/// run_case with operands far away. Images are as if they were not. Only what is used of the
+/// memories is touched.
+Outcome run_far(const Case& c, const Layout& layout, const Device& device, Far far);
 /// The rows [first, first + count) of `c` alone.
 Case slice(const Case& c, int64_t first, int64_t count);
 /// Which row of X row `i` of a grouped_matmul's output is made of.
@@ -337,15 +362,30 @@ std::vector<double> bounds(const Case& c, uint32_t operand, const Bytes& expecte
 /// Is `token` an answer that sample may give on row r? With the text of why not.
 std::string wrong_token(const Case& c, int64_t r, int32_t token);
 
+/// The level `real`: files of models, which `hadal` reads and the kit does not.
+struct RealModels {
+  std::string hadal;               ///< the program
+  std::vector<std::string> files;  ///< none: the level is not run
+  std::vector<std::string> words;  ///< options of `hadal chip distance`, as they were given
+};
+
 struct Options {
   std::string chip = "cpu";
   std::string level = "all";
   std::string kernels;
-  std::string numerics;  ///< "exact": the chip is asked for the exact forms
+  std::string numerics;                   ///< "exact": the chip is asked for the exact forms
+  std::vector<std::string> chip_options;  ///< NAME=VALUE
   std::string op;
   std::string family;  ///< only what this family needs, and it must pass; "all": every family
   uint64_t seed = 1;
   bool quick = false;
+  RealModels real;
+  bool light = false;  ///< only what a simulator of a chip runs in a moment
+
+  [[nodiscard]] DeviceWishes wishes() const {
+    return {kernels, numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID,
+            chip_options};
+  }
 };
 
 class Report;  // report.h

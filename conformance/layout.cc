@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include <fmt/format.h>
+
 #include "contract/operators.h"
 #include "kit.h"
 
 namespace hadal::conformance {
 namespace {
 
-constexpr std::byte kPoison{0xff};  // as fp32, fp16 and bf16: NaN; as an index: -1
+constexpr std::byte kPoison{0xff};       // as fp32, fp16 and bf16: NaN; as an index: -1
+constexpr std::byte kOutputGuard{0xfe};  // a number: what was made of a poisoned input shows there
 constexpr size_t kGuardBytes = 128;
 
 int64_t element_bytes(uint32_t dtype) { return dtype_info(static_cast<DType>(dtype))->block_bytes; }
@@ -88,6 +91,15 @@ void place(Images& images, Images& writable, hadal_tensor& t, int64_t rows, uint
   image(writable, t).resize(memory.size(), std::byte{0});
 }
 
+// Bands and gaps of what is written hold other bytes than those of what is read.
+void guard_output(Bytes& memory, const hadal_tensor& t, int64_t most) {
+  std::fill(memory.begin() + static_cast<int64_t>(t.offset) - static_cast<int64_t>(kGuardBytes),
+            memory.end(), kOutputGuard);
+  each_run(t, most, [&](int64_t at, int64_t, size_t bytes) {
+    std::fill_n(memory.begin() + static_cast<int64_t>(t.offset) + at, bytes, kPoison);
+  });
+}
+
 int64_t rows_of(const Layout& layout, const hadal_tensor& t) {
   return t.extents[0] * layout.rows[t.row_dim];
 }
@@ -135,11 +147,14 @@ Layout lay_out(const Case& c, const Placement& placement) {
                                        static_cast<uint64_t>(element_bytes(o.dtype))
                                  : 0;
       place(layout.before, layout.writable, t, most, placement.alignment, shift);
+      if (is_written(c.id, i)) {
+        guard_output(image(layout.before, t), t, most);
+        mark_writable(layout, t, most);
+      }
       std::byte* memory = image(layout.before, t).data() + t.offset;
       each_run(t, rows_of(layout, t), [&](int64_t at, int64_t dense, size_t bytes) {
         if (!o.data.empty()) std::memcpy(memory + at, o.data.data() + dense, bytes);
       });
-      if (is_written(c.id, i)) mark_writable(layout, t, most);
     }
     layout.op.operands[i] = static_cast<int32_t>(layout.tensors.size());
     layout.tensors.push_back(t);
@@ -164,6 +179,30 @@ Bytes extract(const Layout& layout, const Images& images, uint32_t operand) {
       std::memcpy(dense.data() + from, memory.data() + t.offset + static_cast<uint64_t>(at), bytes);
   });
   return dense;
+}
+
+std::string nearest_operand(uint32_t id, const Layout& layout, hadal_space space, size_t plane,
+                            uint64_t byte) {
+  std::string nearest = "in none of its operands";
+  uint64_t least = ~uint64_t{0};
+  for (uint32_t i = 0; i < contract::operand_count(id); ++i) {
+    if (layout.op.operands[i] < 0) continue;
+    const hadal_tensor& t = layout.tensors[static_cast<size_t>(layout.op.operands[i])];
+    if (t.space != space || (space == HADAL_SPACE_PLANE && t.index != plane)) continue;
+    const int64_t rows = t.extents[0] * layout.rows[t.row_dim];
+    const uint64_t end = t.offset + static_cast<uint64_t>(rows * t.strides[0]);
+    const uint64_t away = byte < t.offset ? t.offset - byte
+                          : byte >= end   ? byte - end + 1
+                                          : uint64_t{0};
+    if (away >= least) continue;
+    least = away;
+    const char* name = contract::operand_name(id, i);
+    nearest = byte < t.offset ? fmt::format("{} bytes before {}", away, name)
+              : byte >= end
+                  ? fmt::format("byte {} behind {}", away, name)
+                  : fmt::format("byte {} of {}, which is not its own", byte - t.offset, name);
+  }
+  return nearest;
 }
 
 }  // namespace hadal::conformance

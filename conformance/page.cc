@@ -149,19 +149,24 @@ std::string models(const Json& r) {
   for (const auto& [name, m] : r["models"].items())
     rows += fmt::format(
         "<tr><th scope=row>{}</th><td class=n>{:.3g}</td><td class=n>{:.3g}</td><td class=n>{:.2f}"
-        "</td><td class=n>{:.3g} %</td><td class=n>{}</td></tr>\n",
+        "</td><td class=n>{:.3g} %</td><td class=n>{} of {}</td><td class=n>{}</td></tr>\n",
         escape(name), m.value("kl", 0.0), m.value("class_kl", 0.0), m.value("part", 0.0),
         100.0 * static_cast<double>(m.value("beyond", int64_t{0})) /
             static_cast<double>(std::max<int64_t>(1, m.value("logits", int64_t{0}))),
-        m.value("flips", int64_t{0}));
+        m.value("flips", int64_t{0}), m.value("positions", int64_t{0}),
+        m.value("choices", int64_t{0}) == 0 ? "none"
+                                            : fmt::format("{} of {}", m.value("differ", int64_t{0}),
+                                                          m.value("choices", int64_t{0})));
   if (rows.empty()) return {};
-  return "<h2>Whole models</h2>\n<p>Tiny models with random weights, whole. The divergence of the "
-         "next token's distribution from an exact reference may be twice that of the reference "
-         "computing in the chip's own classes; no most likely token may be another one where the "
-         "reference is surer than 6 &sigma; of what the classes move a logit by.</p>\n<div "
+  return "<h2>Whole models</h2>\n<p>Tiny models with random weights and, by name, real ones. The "
+         "divergence of the next token's distribution from an exact reference may be twice that of "
+         "the reference computing in the chip's own classes; no most likely token may be another "
+         "one where the reference is surer than 6 &sigma; of what the classes move a logit by. Of "
+         "tiny models that choose experts or entries, the reference takes the chip's choices, and "
+         "each that is not its own must be within what the classes move scores by.</p>\n<div "
          "class=wide><table><thead><tr><th>Model<th class=n>Divergence<th class=n>of the "
          "classes<th class=n>Part of what is allowed<th class=n>Logits beyond 6 &sigma;<th "
-         "class=n>Other tokens</tr></thead><tbody>\n" +
+         "class=n>Other tokens<th class=n>Other choices</tr></thead><tbody>\n" +
          rows + "</tbody></table></div>\n";
 }
 

@@ -71,6 +71,6 @@ class Report {
 };
 
 /// Of the level `queues`: the optional table of events.
-void check_events(const Device& device, Report& report);
+void check_events(const Device& device, const Device& other, Report& report);
 
 }  // namespace hadal::conformance

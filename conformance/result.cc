@@ -48,13 +48,17 @@ void print_checks(const Json& result) {
     for (const auto& [name, worst] : c["classes"].items())
       classes += (classes.empty() ? "" : ", ") + name;
     const double worst = c["worst"].get<double>();
+    const bool compared = text_of(c, "level") == "operators" && c["cases"] > c["declined"];
     fmt::print("{:<18} {:>6} {:>9} {:>7} {:>12} {:>9.3f}  {}\n", text_of(c, "name"),
                c["cases"].get<int64_t>(), c["declined"].get<int64_t>(), c["failed"].get<int64_t>(),
-               worst > 0 ? fmt::format("{:.3f}", worst) : "-", c["seconds"].get<double>(), classes);
+               worst > 0  ? fmt::format("{:.3f}", worst)
+               : compared ? "0"
+                          : "",
+               c["seconds"].get<double>(), classes);
   }
   fmt::print(
-      "\nworst error: the largest difference from ref, as a part of what is allowed there; -: "
-      "every bit is equal\nclass: of numerics, as the chip answers\n");
+      "\nworst error: the largest difference from ref, as a part of what is allowed there\n"
+      "seconds: in operators alone; class: of numerics, as the chip answers\n");
 }
 
 void print_findings(const Json& result) {
@@ -76,14 +80,21 @@ void print_findings(const Json& result) {
 }
 
 void print_models(const Json& result) {
-  for (const auto& [name, m] : result["models"].items())
+  for (const auto& [name, m] : result["models"].items()) {
     fmt::print(
         "{}: mean divergence {:.3g}, of ref in the same classes {:.3g}, {:.2f} of what is allowed; "
-        "{:.2g} % of the logits beyond 6 sigma; {} rows jump, {} of ref\n",
+        "{:.2g} % of the logits beyond 6 sigma; {} of {} tokens are others, {} have a margin above "
+        "that",
         name, m.value("kl", 0.0), m.value("class_kl", 0.0), m.value("part", 0.0),
         100.0 * static_cast<double>(m.value("beyond", int64_t{0})) /
             static_cast<double>(std::max<int64_t>(1, m.value("logits", int64_t{0}))),
-        m.value("jumped", int64_t{0}), m.value("class_jumped", int64_t{0}));
+        m.value("flips", int64_t{0}), m.value("positions", int64_t{0}),
+        m.value("sure", int64_t{0}));
+    if (m.value("choices", int64_t{0}) > 0)
+      fmt::print("; {} of {} choices are others", m.value("differ", int64_t{0}),
+                 m.value("choices", int64_t{0}));
+    fmt::print("\n");
+  }
 }
 
 void print_speed(const Json& result) {
@@ -113,7 +124,9 @@ Json make_result(const Report& report, const Options& options, const Json& chip,
             {"date", today()},
             {"seed", options.seed},
             {"quick", options.quick},
+            {"light", options.light},
             {"numerics", options.numerics.empty() ? "as the chip chooses" : options.numerics},
+            {"chip_options", options.chip_options},
             {"levels", levels},
             {"file", options.chip},
             {"chip", chip}};
@@ -130,7 +143,7 @@ Json make_result(const Report& report, const Options& options, const Json& chip,
       if (key == "peaks")
         peaks = value;
       else
-        (l.level == "models" ? models : operators)[key] = value;
+        (l.level == "models" || l.level == "real" ? models : operators)[key] = value;
     }
   }
   rate_speed(peaks, operators);

@@ -1,26 +1,13 @@
-// The chip under test: opening it, and running one case on it.
-#include <dlfcn.h>
-
+// Running one case on the chip under test.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 
-#include "base/builtin_chips.h"
 #include "kit.h"
 #include "speed.h"
 
 namespace hadal::conformance {
 namespace {
-
-hadal_chip_query_fn built_in(const std::string& name) {
-  if (name == "ref") return hadal_ref_chip_query;
-#ifdef HADAL_HAS_CPU_CHIP
-  if (name == "cpu") return hadal_cpu_chip_query;
-#endif
-  return nullptr;
-}
-
-void log_nothing(void*, uint32_t, const char*) {}
 
 /// What a run is for.
 enum class Nested : uint8_t {
@@ -28,6 +15,16 @@ enum class Nested : uint8_t {
   kFills,  // writes the plane of a case
   kReads   // reads it back
 };
+
+constexpr uint64_t kFarBase = uint64_t{1} << 31;
+constexpr uint64_t kFarRow = uint64_t{1} << 30;
+constexpr int64_t kFarRows = 3;
+
+/// Whether a far run moves the rows of an operand apart.
+bool has_far_rows(const hadal_tensor& t) {
+  return t.row_dim != HADAL_DIM_CONST && t.rank >= 2 && t.space != HADAL_SPACE_PLANE &&
+         t.space != HADAL_SPACE_WEIGHT;
+}
 
 /// Memories of opaque planes that a run is given, by operand; null: it makes its own.
 using Borrowed = std::array<hadal_memory*, HADAL_MAX_OPERANDS>;
@@ -86,6 +83,15 @@ class Run {
     return timing;
   }
 
+  Outcome go_far(Far far) {
+    far_ = far;
+    for (hadal_tensor& t : tensors_) {
+      if (far == Far::kOffsets && t.space != HADAL_SPACE_WEIGHT) t.offset += kFarBase;
+      if (far == Far::kRowStrides && has_far_rows(t)) t.strides[0] = static_cast<int64_t>(kFarRow);
+    }
+    return go(0xff);
+  }
+
   Outcome go(uint8_t workspace_poison) {
     if (measure_planes() && query() && create_weights() && upload(workspace_poison)) {
       if (workspace_poison % 2 != 0) step_.host_inputs = layout_.before.inputs.data();
@@ -94,6 +100,7 @@ class Run {
       outcome_.seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       download();
+      if (outcome_.status == HADAL_OK) check_workspace();
       if (outcome_.status == HADAL_OK && nested_ == Nested::kNo) read_planes();
     }
     if (outcome_.text.empty()) outcome_.text = error_.text;
@@ -128,7 +135,8 @@ class Run {
         outcome_.violation =
             "plane_bytes gives " + std::to_string(bytes) + ", no multiple of the alignment";
       tensor(i).strides[0] = static_cast<int64_t>(bytes);
-      tensor(i).offset = alignment;  // a guard band is before it, and one behind
+      // A guard band is before it, and one behind.
+      tensor(i).offset = alignment + std::max(base(), planes_base_);
     }
     return outcome_.violation.empty();
   }
@@ -196,16 +204,59 @@ class Run {
     return true;
   }
 
+  /// Where the images begin.
+  [[nodiscard]] uint64_t base() const { return far_ == Far::kOffsets ? kFarBase : 0; }
+
   bool allocate(const Bytes& bytes, hadal_memory** out) {
-    return allocate(bytes.size(), out) &&
+    const uint64_t behind = far_ == Far::kRowStrides ? kFarRow * (kFarRows - 1) : 0;
+    return allocate(bytes.size() + base() + behind, out) &&
            (bytes.empty() ||
-            good(chip_.copy_in(device_.queue, *out, 0, bytes.data(), bytes.size(), &error_)));
+            good(chip_.copy_in(device_.queue, *out, base(), bytes.data(), bytes.size(), &error_)));
+  }
+
+  /// Calls visit(the row in its image, bytes, memory, offset of the row there) for each row of a
+  /// memory that lies apart.
+  template <typename Image, typename Visit>
+  void each_far_row(Image& image, hadal_memory* memory, uint32_t space, Visit visit) {
+    for (size_t i = 0; far_ == Far::kRowStrides && i < tensors_.size(); ++i) {
+      const hadal_tensor& near = layout_.tensors[i];
+      if (near.space != space || !has_far_rows(near)) continue;
+      for (int64_t row = 1; row < layout_.rows[near.row_dim]; ++row) {
+        const uint64_t at = near.offset + static_cast<uint64_t>(row * near.strides[0]);
+        const auto bytes =
+            std::min<uint64_t>(static_cast<uint64_t>(near.strides[0]), image.size() - at);
+        visit(image.data() + at, bytes, memory, near.offset + static_cast<uint64_t>(row) * kFarRow);
+      }
+    }
+  }
+
+  bool upload_far_rows() {
+    const Images& before = layout_.before;
+    const auto up = [&](const std::byte* from, uint64_t bytes, hadal_memory* to, uint64_t offset) {
+      good(chip_.copy_in(device_.queue, to, offset, from, bytes, &error_));
+    };
+    each_far_row(before.scratch, step_.scratch, HADAL_SPACE_SCRATCH, up);
+    each_far_row(before.inputs, step_.inputs, HADAL_SPACE_INPUT, up);
+    each_far_row(before.outputs, step_.outputs, HADAL_SPACE_OUTPUT, up);
+    return outcome_.status == HADAL_OK;
+  }
+
+  void download_far_rows() {
+    Images& after = outcome_.images;
+    const auto down = [&](std::byte* to, uint64_t bytes, hadal_memory* from, uint64_t offset) {
+      good(chip_.copy_out(device_.queue, to, from, offset, bytes, &error_));
+    };
+    each_far_row(after.scratch, step_.scratch, HADAL_SPACE_SCRATCH, down);
+    each_far_row(after.inputs, step_.inputs, HADAL_SPACE_INPUT, down);
+    each_far_row(after.outputs, step_.outputs, HADAL_SPACE_OUTPUT, down);
   }
 
   /// Runs a case of the kit's own on planes of this one.
   Outcome nested(const Case& c, Borrowed planes, const Layout& layout, Nested what) {
     Run run(c, layout, device_, planes);
     run.nested_ = what;
+    // The planes are where they are; what else such a case has need not be far.
+    run.planes_base_ = std::max(base(), planes_base_);
     return run.go(0xff);
   }
 
@@ -216,7 +267,9 @@ class Run {
     }
     const hadal_tensor& t = tensor(operand);
     const uint64_t bytes = t.offset + plane_bytes(t) + guard_behind(t);
-    if (!allocate(bytes, out) || !good(chip_.fill(device_.queue, *out, 0, bytes, kGuard, &error_)))
+    const uint64_t guarded = t.offset - device_.placement.alignment;
+    if (!allocate(bytes, out) ||
+        !good(chip_.fill(device_.queue, *out, guarded, bytes - guarded, kGuard, &error_)))
       return false;
     Operand plane = case_.operands[operand];
     const hadal_plane_desc desc = plane_desc(case_, operand);
@@ -254,12 +307,14 @@ class Run {
         return false;
     }
     if (!allocate(before.scratch, &step_.scratch) || !allocate(before.inputs, &step_.inputs) ||
-        !allocate(before.outputs, &step_.outputs))
+        !allocate(before.outputs, &step_.outputs) || !upload_far_rows())
       return false;
     if (workspace_bytes_ == 0) return true;
-    return allocate(workspace_bytes_, &step_.workspace) &&
+    return allocate(workspace_bytes_ + kGuardBehindWorkspace, &step_.workspace) &&
            good(chip_.fill(device_.queue, step_.workspace, 0, workspace_bytes_, workspace_poison,
-                           &error_));
+                           &error_)) &&
+           good(chip_.fill(device_.queue, step_.workspace, workspace_bytes_, kGuardBehindWorkspace,
+                           kGuard, &error_));
   }
 
   hadal_status run_op() {
@@ -270,9 +325,10 @@ class Run {
     tape.op_count = 1;
     tape.ops = &layout_.op;
     std::copy(layout_.limits.begin(), layout_.limits.end(), tape.limits);
-    tape.scratch_bytes = layout_.before.scratch.size();
-    tape.input_bytes = layout_.before.inputs.size();
-    tape.output_bytes = layout_.before.outputs.size();
+    const uint64_t more = far_ == Far::kRowStrides ? kFarRow * (kFarRows - 1) : base();
+    tape.scratch_bytes = layout_.before.scratch.size() + more;
+    tape.input_bytes = layout_.before.inputs.size() + more;
+    tape.output_bytes = layout_.before.outputs.size() + more;
     tape.plane_count = static_cast<uint32_t>(planes_.size());
     step_.size = sizeof step_;
     step_.plane_count = tape.plane_count;
@@ -292,16 +348,31 @@ class Run {
 
   void download() {
     outcome_.images = layout_.before;
-    copy_out(outcome_.images.scratch, step_.scratch, 0);
-    copy_out(outcome_.images.inputs, step_.inputs, 0);
-    copy_out(outcome_.images.outputs, step_.outputs, 0);
+    copy_out(outcome_.images.scratch, step_.scratch, base());
+    copy_out(outcome_.images.inputs, step_.inputs, base());
+    copy_out(outcome_.images.outputs, step_.outputs, base());
+    download_far_rows();
     if (device_.opaque_planes()) {
       good(chip_.queue_sync(device_.queue, &error_));
       check_guards();
       return;
     }
-    for (size_t i = 0; i < planes_.size(); ++i) copy_out(outcome_.images.planes[i], planes_[i], 0);
+    for (size_t i = 0; i < planes_.size(); ++i)
+      copy_out(outcome_.images.planes[i], planes_[i], base());
     good(chip_.queue_sync(device_.queue, &error_));
+  }
+
+  /// The workspace is as large as was asked for.
+  void check_workspace() {
+    if (workspace_bytes_ == 0) return;
+    Bytes behind(kGuardBehindWorkspace);
+    copy_out(behind, step_.workspace, workspace_bytes_);
+    good(chip_.queue_sync(device_.queue, &error_));
+    const auto changed = std::find_if(behind.begin(), behind.end(),
+                                      [](std::byte b) { return b != std::byte{kGuard}; });
+    if (changed != behind.end() && outcome_.violation.empty())
+      outcome_.violation = "wrote behind its workspace of " + std::to_string(workspace_bytes_) +
+                           " bytes, as op_support asked for";
   }
 
   /// What lies before and behind an opaque plane is the host's.
@@ -309,8 +380,8 @@ class Run {
     for (uint32_t i = 0; i < HADAL_MAX_OPERANDS; ++i) {
       if (!is_plane(i)) continue;
       const hadal_tensor& t = tensor(i);
-      Bytes before(t.offset), behind(guard_behind(t));
-      copy_out(before, planes_[t.index], 0);
+      Bytes before(device_.placement.alignment), behind(guard_behind(t));
+      copy_out(before, planes_[t.index], t.offset - before.size());
       copy_out(behind, planes_[t.index], t.offset + plane_bytes(t));
       good(chip_.queue_sync(device_.queue, &error_));
       const auto intact = [](std::byte b) { return b == std::byte{kGuard}; };
@@ -340,6 +411,7 @@ class Run {
   }
 
   static constexpr uint8_t kGuard = 0xff;
+  static constexpr uint64_t kGuardBehindWorkspace = 256;
 
   const Case& case_;
   const Layout& layout_;
@@ -347,6 +419,8 @@ class Run {
   hadal_chip& chip_;
   const Borrowed borrowed_;
   Nested nested_ = Nested::kNo;
+  Far far_ = Far::kNo;
+  uint64_t planes_base_ = 0;
   bool no_rows_ = false;
   std::vector<hadal_tensor> tensors_;
   hadal_error error_ = fresh_error();
@@ -410,62 +484,29 @@ Outcome run_case(const Case& c, const Layout& layout, const Device& device,
   return Run(c, layout, device).go(workspace_poison);
 }
 
+bool fits_far_rows(const Case& c) {
+  bool any = false;
+  for (const Operand& o : c.operands) {
+    if (!o.present() || o.row_dim == HADAL_DIM_CONST || o.plane) continue;
+    if (o.per_row != 1 || c.rows[o.row_dim] > kFarRows) return false;
+    any = any || (o.shape.size() >= 2 && c.rows[o.row_dim] == kFarRows);
+  }
+  return any;
+}
+
+uint64_t far_bytes(const Layout& layout, Far far) {
+  const uint64_t near = std::max(
+      {layout.before.scratch.size(), layout.before.inputs.size(), layout.before.outputs.size()});
+  return near + (far == Far::kRowStrides ? kFarRow * (kFarRows - 1) : kFarBase);
+}
+
+Outcome run_far(const Case& c, const Layout& layout, const Device& device, Far far) {
+  return Run(c, layout, device).go_far(far);
+}
+
 Timing time_case(const Case& c, const Layout& layout, const Device& device, double seconds,
                  int samples) {
   return Run(c, layout, device).time(seconds, samples);
-}
-
-hadal_error fresh_error() {
-  hadal_error error{};
-  error.size = sizeof error;
-  return error;
-}
-
-std::string Chip::open(const std::string& name, const std::string& kernels, uint32_t numerics) {
-  query = built_in(name);
-  if (!query) {
-    if (name.find('/') == std::string::npos)
-      return "no chip \"" + name + "\" is built in; a plug-in is given by its path (./name.so)";
-    library_ = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library_) return ::dlerror();
-    query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library_, "hadal_chip_query"));
-    if (!query) return name + " exports no hadal_chip_query";
-  }
-  query_error_ = fresh_error();
-  host_ = {sizeof host_, 0, nullptr, log_nothing, &query_error_};
-  table.size = sizeof table;
-  if (query(&host_, HADAL_ABI, &table) != HADAL_OK)
-    return name + " does not speak version 1 of the contract: " + query_error_.text;
-  if (!table.device_count || table.device_count(&table) < 1) return name + " finds no device";
-  hadal_error error = fresh_error();
-  for (int32_t i = 0; i < 3; ++i) {
-    Device& d = devices[static_cast<size_t>(i)];
-    hadal_device_options options{};
-    options.size = sizeof options;
-    options.threads = i + 1;
-    options.kernels = kernels.empty() ? nullptr : kernels.c_str();
-    options.numerics = numerics;
-    if (table.device_open(&table, 0, &options, &d.device, &error) != HADAL_OK ||
-        table.queue_create(d.device, &d.queue, &error) != HADAL_OK)
-      return name + ": device 0 does not open: " + error.text;
-    d.chip = &table;
-    d.threads = i + 1;
-  }
-  info.size = sizeof info;
-  if (table.device_info(devices[0].device, &info) != HADAL_OK)
-    return name + " tells nothing of its device";
-  for (Device& d : devices)
-    d.placement = {.alignment = std::max<uint32_t>(info.alignment, 64), .columns = is_1_1()};
-  return {};
-}
-
-Chip::~Chip() {
-  for (Device& d : devices) {
-    if (d.queue) table.queue_destroy(d.queue);
-    if (d.device) table.device_close(d.device);
-  }
-  if (table.close) table.close(&table);
-  if (library_) ::dlclose(library_);
 }
 
 }  // namespace hadal::conformance

@@ -28,6 +28,7 @@ namespace {
 constexpr int kWorkerPipe = 3;  // the worker's end
 constexpr int kRestarts = 3;    // of a unit that broke off
 constexpr const char* kOpen = "open";
+constexpr const char* kReal = "real";
 
 uint32_t operator_of(const std::string& name) {
   for (uint32_t id = 1; id < 64; ++id)
@@ -67,13 +68,10 @@ void run_level(const Unit& unit, Chip& chip, Chip& ref, const Options& options, 
 /// Opens both chips, runs the unit, closes them. Returns why the chip does not open, or nothing.
 std::string run_opened(const Unit& unit, const Options& options, Report& report, Json* said) {
   Chip ref, chip;
-  const uint32_t numerics =
-      options.numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID;
-  if (std::string why = chip.open(options.chip, options.kernels, numerics); !why.empty())
-    return why;
+  if (std::string why = chip.open(options.chip, options.wishes()); !why.empty()) return why;
   if (said) *said = describe(chip);
   if (unit.level == kOpen) return {};
-  if (std::string why = ref.open("ref", ""); !why.empty()) return why;
+  if (std::string why = ref.open("ref", {}); !why.empty()) return why;
   // The oracle's planes are rows side by side, whatever a chip under test makes of them.
   ref.table.plane_bytes = nullptr;
   run_level(unit, chip, ref, options, report);
@@ -104,7 +102,19 @@ std::string signal_text(int number) {
   }
 }
 
+std::vector<std::string> arguments_of_hadal(const Unit& unit, const Options& o) {
+  std::vector<std::string> args = {"hadal",    "chip",   "distance", unit.part,
+                                   "--events", "--chip", o.chip};
+  if (!o.kernels.empty()) args.insert(args.end(), {"--kernels", o.kernels});
+  if (!o.numerics.empty()) args.insert(args.end(), {"--numerics", o.numerics});
+  for (const std::string& option : o.chip_options)
+    args.insert(args.end(), {"--chip-option", option});
+  args.insert(args.end(), o.real.words.begin(), o.real.words.end());
+  return args;
+}
+
 std::vector<std::string> arguments(const Unit& unit, const Options& o, int64_t first) {
+  if (unit.level == kReal) return arguments_of_hadal(unit, o);
   std::vector<std::string> args = {"hadal-conformance", "--chip", o.chip, "--seed",
                                    std::to_string(o.seed)};
   const auto add = [&](const char* name, const std::string& value) {
@@ -112,10 +122,12 @@ std::vector<std::string> arguments(const Unit& unit, const Options& o, int64_t f
   };
   add("--kernels", o.kernels);
   add("--numerics", o.numerics);
+  for (const std::string& option : o.chip_options) add("--chip-option", option);
   add("--worker", unit.level);
   add("--worker-part", unit.part);
   add("--worker-first", std::to_string(first));
   if (o.quick) args.emplace_back("--quick");
+  if (o.light) args.emplace_back("--light");
   return args;
 }
 
@@ -136,7 +148,8 @@ class Process {
     std::vector<char*> raw;
     for (std::string& a : args) raw.push_back(a.data());
     raw.push_back(nullptr);
-    started_ = ::posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, raw.data(), environ) == 0;
+    const char* program = unit.level == kReal ? options.real.hadal.c_str() : "/proc/self/exe";
+    started_ = ::posix_spawn(&pid_, program, &actions, nullptr, raw.data(), environ) == 0;
     posix_spawn_file_actions_destroy(&actions);
     ::close(high);
   }
@@ -262,7 +275,7 @@ std::string ask_chip(const Options& options, const Isolation& isolation, Json& c
 void run_unit(const Unit& unit, const Options& options, const Isolation& isolation,
               Report& report) {
   report.enter(unit.level);
-  if (isolation.in_process) {
+  if (isolation.in_process && unit.level != kReal) {
     if (const std::string why = run_opened(unit, options, report, nullptr); !why.empty())
       report.fail(unit.level, why);
     return;

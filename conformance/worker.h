@@ -5,7 +5,8 @@
 // {"begin": line, "text": case, "at": n} before a case, {"fail"} and {"note"} at once,
 // {"line", "counts"} before the next case, {"chip"} once, {"error"} if the chip does not open, and
 // {"done"} when all is closed. A worker that says nothing for the time limit is killed; one that
-// broke off is started again behind the case that broke it, a few times.
+// broke off is started again behind the case that broke it, a few times. The worker of the level
+// `real` is `hadal chip distance`, which speaks the same words.
 #pragma once
 
 #include "report.h"
@@ -15,7 +16,7 @@ namespace hadal::conformance {
 /// What one worker does.
 struct Unit {
   std::string level;
-  std::string part;  ///< operator or family; empty: the whole level
+  std::string part;  ///< operator, family or model's file; empty: the whole level
 };
 
 struct Isolation {

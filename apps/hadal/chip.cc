@@ -3,6 +3,7 @@
 // trace: where a chip leaves the reference on a real model, operator by operator.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -10,6 +11,7 @@
 
 #include "checkpoint/printable.h"
 #include "command.h"
+#include "device/plugins.h"
 #include "engine/engine.h"
 #include "engine/tracer.h"
 
@@ -33,11 +35,27 @@ Result<std::string> find_kit() {
                 "; build the target hadal-conformance");
 }
 
-Status run_kit(const std::vector<std::string>& words, Output& out) {
+/// A plug-in may be given by its name, as everywhere: the kit takes paths.
+Status find_chip(std::vector<std::string>& words) {
+  if (words.size() < 2 || words[0] != "test" || words[1].starts_with('-')) return {};
+  std::string& chip = words[1];
+  const auto builtin = builtin_chips();
+  if (std::find(builtin.begin(), builtin.end(), chip) != builtin.end()) return {};
+  HADAL_TRY(const std::filesystem::path file, find_plugin(chip, chip_folders()));
+  chip = file.string();
+  return {};
+}
+
+Status run_kit(std::vector<std::string> words, Output& out) {
+  HADAL_TRY(find_chip(words));
   HADAL_TRY(std::string kit, find_kit());
   HADAL_TRY(out.flush());
   std::vector<std::string> arguments = {"hadal chip"};
   arguments.insert(arguments.end(), words.begin(), words.end());
+  // The kit runs real models by this very program.
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (words[0] == "test" && !error) arguments.insert(arguments.end(), {"--hadal", self.string()});
   std::vector<char*> raw;
   for (std::string& a : arguments) raw.push_back(a.data());
   raw.push_back(nullptr);
@@ -94,7 +112,7 @@ Status run_trace(const TraceOptions& o, Output& out) {
   options.lower_all = true;
   HADAL_TRY(std::unique_ptr<Engine> engine, Engine::load(*checkpoint, options, progress_bar()));
   Tracer tracer(*checkpoint, engine->runner());
-  engine->runner().trace(&tracer);
+  engine->runner().run_by(&tracer);
   Request request;
   request.prompt.assign(ids.begin(), ids.end());
   request.max_new_tokens = o.new_tokens;
@@ -135,10 +153,11 @@ void add_chip(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand(
       "chip",
       "test ./libhadal_X.so: does a chip keep the contract, and how well? compare A.json B.json: "
-      "what changed between two such tests. trace MODEL: where a chip leaves the reference (hadal "
-      "chip test --help tells more)");
+      "what changed between two such tests. trace MODEL: where a chip leaves the reference. "
+      "distance MODEL: how far it is from it in all (hadal chip test --help tells more)");
   c->prefix_command();
   add_trace(*c, chosen);
+  add_distance(*c, chosen);
   c->callback([c, words, &chosen] {
     if (!c->get_subcommands().empty()) return;
     *words = c->remaining();

@@ -38,6 +38,8 @@ void add_batch(CLI::App& app, Run& run);
 void add_serve(CLI::App& app, Run& run, std::vector<std::string> arguments);
 void add_bench(CLI::App& app, Run& run);
 void add_chip(CLI::App& app, Run& run);
+/// Of `hadal chip`.
+void add_distance(CLI::App& chip, Run& run);
 void add_chips(CLI::App& app, Run& run);
 void add_doctor(CLI::App& app, Run& run);
 void add_conversations(CLI::App& app, Run& run);

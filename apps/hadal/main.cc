@@ -64,7 +64,8 @@ int main_guarded(int argc, char** argv) {
     (void)app.exit(e, text, text);
     out.write(text.str());
   } catch (const CLI::ParseError& e) {
-    print_error(e.what() + std::string(" (hadal --help tells more)"));
+    const std::string command = first.starts_with('-') ? "" : first + " ";
+    print_error(std::string(e.what()) + " (hadal " + command + "--help tells more)");
     return static_cast<int>(ErrorCode::kUsage);
   }
   Status status = run ? run(out) : Status{};

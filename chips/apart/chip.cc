@@ -12,6 +12,7 @@
 
 #include "base/cpu_info.h"
 #include "contract/report.h"
+#include "events.h"
 #include "memory.h"
 #include "operators.h"
 #include "planes.h"
@@ -59,6 +60,21 @@ std::atomic<bool>& gone() {
   return is_gone;
 }
 
+/// One device of the process has done wrong by the option break-at-run: the others go on.
+std::atomic<bool>& broken() {
+  static std::atomic<bool> is_broken{false};
+  return is_broken;
+}
+
+/// "8+32": 8 and 32.
+std::vector<uint32_t> numbers(const char* text) {
+  std::vector<uint32_t> found;
+  for (char* end = nullptr;; text = end + 1) {
+    found.push_back(static_cast<uint32_t>(std::strtoul(text, &end, 10)));
+    if (*end != '+' || found.size() == std::size(hadal_device_info{}.row_buckets)) return found;
+  }
+}
+
 /// What a test asks of the device: less memory, a failure, and that it stays away after that.
 hadal_status take_options(Device& device, const std::string& name,
                           const hadal_device_options& options, hadal_error* error) {
@@ -70,13 +86,19 @@ hadal_status take_options(Device& device, const std::string& name,
       device.memory = static_cast<uint64_t>(value) << 20;
     } else if (option == "fail-at-run") {
       device.runs_left = value;
+    } else if (option == "row-buckets") {
+      device.row_buckets = numbers(options.option_values[i]);
+    } else if (option == "break-at-run") {
+      device.runs_until_broken = value;
     } else if (option == "stays-away") {
       if (gone()) return report(error, HADAL_DEVICE_FAILED, name + " does not answer");
       device.stays_away = true;
     } else {
-      return report(
-          error, HADAL_INVALID,
-          name + " has the options memory-mib, fail-at-run and stays-away, not \"" + option + "\"");
+      return report(error, HADAL_INVALID,
+                    name +
+                        " has the options memory-mib, row-buckets, fail-at-run, stays-away and "
+                        "break-at-run, not \"" +
+                        option + "\"");
     }
   }
   return HADAL_OK;
@@ -127,6 +149,7 @@ hadal_status device_info(hadal_device* device, hadal_device_info* out) {
     info.alignment = kAlignment;
     info.kernels_version = 1;
     info.largest_allocation = info.memory_total;
+    std::copy(own.row_buckets.begin(), own.row_buckets.end(), info.row_buckets);
     contract::copy_sized(out, info);
     return HADAL_OK;
   });
@@ -232,6 +255,21 @@ hadal_status check_step(const hadal_tape& tape, uint32_t first, uint32_t count,
   return HADAL_OK;
 }
 
+/// A device that asked for certain counts of rows gets them, but for operators one by one.
+hadal_status check_filled(const Device& device, const hadal_tape& tape, const hadal_step& step,
+                          bool of_a_model, hadal_error* error) {
+  const int64_t rows = step.rows[HADAL_DIM_T], most = tape.limits[HADAL_DIM_T];
+  const std::vector<uint32_t>& buckets = device.row_buckets;
+  const auto bucket = std::find_if(buckets.begin(), buckets.end(),
+                                   [rows](uint32_t count) { return count >= rows; });
+  if (!of_a_model || rows == 0 || bucket == buckets.end() ||
+      rows == std::min<int64_t>(*bucket, most))
+    return HADAL_OK;
+  return report(error, HADAL_INVALID,
+                "op_run: a step of " + std::to_string(rows) + " rows was not filled up to " +
+                    std::to_string(*bucket));
+}
+
 hadal_status op_run(hadal_queue* queue, const hadal_tape* given_tape, uint32_t first,
                     uint32_t count, const hadal_step* given_step, hadal_error* error) {
   return guarded(error, [&] {
@@ -239,28 +277,37 @@ hadal_status op_run(hadal_queue* queue, const hadal_tape* given_tape, uint32_t f
     const hadal_step step = contract::read_sized(given_step);
     if (const hadal_status s = check_step(tape, first, count, step, error); s != HADAL_OK) return s;
     Device& device = queue_of(queue)->device();
-    const Kind kind = device.kind;
     const bool of_a_model = count > 1;  // the host's self-test runs operators one by one
     if (device.runs_left == 0 && of_a_model) {
       device.has_failed = true;
+      if (device.comm) leave(*device.comm);
       if (device.stays_away) gone() = true;
     }
     if (device.has_failed) return report(error, HADAL_DEVICE_FAILED, kFellOff);
     if (device.runs_left > 0 && of_a_model) --device.runs_left;
+    if (const hadal_status s = check_filled(device, tape, step, of_a_model, error); s != HADAL_OK)
+      return s;
     std::vector<Launch> launches(count);
     for (uint32_t i = 0; i < count; ++i)
       if (const hadal_status s =
-              prepare(kind, tape, tape.ops[first + i], step, &launches[i], error);
+              prepare(device, tape, tape.ops[first + i], step, &launches[i], error);
           s != HADAL_OK)
         return s;
-    queue_of(queue)->push([launches = std::move(launches), stop = step.stop](hadal_error* why) {
-      for (const Launch& launch : launches) {
-        if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0)
-          return report(why, HADAL_STOPPED, "stopped");
-        if (const hadal_status s = run(launch, why); s != HADAL_OK) return s;
-      }
-      return HADAL_OK;
-    });
+    const bool filled = !device.row_buckets.empty();
+    if (of_a_model && device.runs_until_broken >= 0 && device.runs_until_broken-- == 0 &&
+        !broken().exchange(true))
+      queue_of(queue)->push([](hadal_error* why) {
+        return report(why, HADAL_INVALID, "broken on purpose (--chip-option break-at-run)");
+      });
+    queue_of(queue)->push(
+        [launches = std::move(launches), filled, stop = step.stop](hadal_error* why) {
+          for (const Launch& launch : launches) {
+            if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED) != 0)
+              return report(why, HADAL_STOPPED, "stopped");
+            if (const hadal_status s = run(launch, filled, why); s != HADAL_OK) return s;
+          }
+          return HADAL_OK;
+        });
     return HADAL_OK;
   });
 }
@@ -284,6 +331,8 @@ void fill_table(hadal_chip& chip) {
   chip.weight_forms = forms_of_weight;
   chip.weight_create_on = weight_create_on;
   chip.plane_bytes = plane_bytes;
+  chip.events = &kEvents;
+  chip.comm = &kComm;
 }
 
 }  // namespace

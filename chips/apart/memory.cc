@@ -21,8 +21,6 @@ using contract::report;
 /// it is touched.
 constexpr uint64_t kPoisoned = uint64_t{1} << 20;
 
-Memory* memory_of(hadal_memory* m) { return static_cast<Memory*>(host_chip::memory(m)); }
-
 hadal_memory* handle_of(std::shared_ptr<Memory> m) {
   Memory* raw = m.get();
   raw->self = std::move(m);
@@ -130,17 +128,6 @@ hadal_status copy_out(hadal_queue* queue, void* to, hadal_memory* from, uint64_t
   });
 }
 
-hadal_status copy(hadal_queue* queue, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
-                  uint64_t from_offset, uint64_t bytes, hadal_error* error) {
-  hadal_status s = check_range("copy", to, to_offset, bytes, true, error);
-  if (s == HADAL_OK) s = check_range("copy", from, from_offset, bytes, false, error);
-  if (s != HADAL_OK || bytes == 0) return s;
-  return enqueue(
-      queue, error,
-      [target = memory_of(to)->data + to_offset, source = memory_of(from)->data + from_offset,
-       bytes] { std::memmove(target, source, bytes); });
-}
-
 hadal_status fill(hadal_queue* queue, hadal_memory* to, uint64_t offset, uint64_t bytes,
                   uint8_t value, hadal_error* error) {
   if (const hadal_status s = check_range("fill", to, offset, bytes, true, error); s != HADAL_OK)
@@ -152,6 +139,18 @@ hadal_status fill(hadal_queue* queue, hadal_memory* to, uint64_t offset, uint64_
 }
 
 }  // namespace
+
+hadal_status copy_in_device(hadal_queue* queue, hadal_memory* to, uint64_t to_offset,
+                            hadal_memory* from, uint64_t from_offset, uint64_t bytes,
+                            hadal_error* error) {
+  hadal_status s = check_range("copy", to, to_offset, bytes, true, error);
+  if (s == HADAL_OK) s = check_range("copy", from, from_offset, bytes, false, error);
+  if (s != HADAL_OK || bytes == 0) return s;
+  return enqueue(
+      queue, error,
+      [target = memory_of(to)->data + to_offset, source = memory_of(from)->data + from_offset,
+       bytes] { std::memmove(target, source, bytes); });
+}
 
 Memory::~Memory() {
   if (!owned) return;
@@ -182,7 +181,7 @@ void fill_memory_functions(hadal_chip& chip) {
   chip.mem_host = mem_host;
   chip.copy_in = copy_in;
   chip.copy_out = copy_out;
-  chip.copy = copy;
+  chip.copy = copy_in_device;
   chip.fill = fill;
 }
 

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string>
 
 #include "base/dtype.h"
 #include "contract/check.h"
 #include "contract/operators.h"
 #include "contract/report.h"
+#include "events.h"
 #include "planes.h"
 #include "weights.h"
 
@@ -72,6 +74,36 @@ std::string check_bound(const hadal_op& op, uint32_t operand, const hadal_tensor
                                                : name + " does not lie inside the step's memory";
 }
 
+/// Which operand tells each row's sequence, and which have a row for each of those.
+void find_rows_of_sequences(Launch* launch, const hadal_tensor* tensors) {
+  const uint32_t count = contract::operand_count(launch->op.id);
+  uint32_t& row_seq = launch->row_seq;
+  while (row_seq < count &&
+         std::string("row_seq") != contract::operand_name(launch->op.id, row_seq))
+    ++row_seq;
+  if (row_seq == count) return;
+  for (uint32_t i = 0; i < count; ++i)
+    if (contract::present(tensors[i]) && tensors[i].row_dim == tensors[row_seq].row_dim)
+      launch->with_sequences |= 1U << i;
+}
+
+/// Takes the rows of no sequence, which stand behind all others, out of the call.
+void leave_out_rows_of_nobody(const Launch& launch, ref::Call& call) {
+  if (launch.with_sequences == 0) return;
+  const host_chip::View sequences = call.operands[launch.row_seq];
+  const int64_t rows = sequences.extents[0];
+  int64_t kept = rows;
+  while (kept > 0 && *sequences.row<int32_t>(kept - 1) == -1) --kept;
+  for (uint32_t i = 0; i < contract::operand_count(launch.op.id); ++i) {
+    if ((launch.with_sequences >> i & 1) == 0) continue;
+    host_chip::View& v = call.operands[i];
+    for (int64_t t = kept; contract::operand_role(launch.op.id, i) == HADAL_ROLE_OUT && t < rows;
+         ++t)
+      std::memset(v.row<std::byte>(t), 0xFF, static_cast<size_t>(v.extents[1] * v.strides[1]));
+    v.extents[0] = kept;
+  }
+}
+
 }  // namespace
 
 hadal_numerics numerics_of(Kind kind, uint32_t op) {
@@ -90,7 +122,7 @@ hadal_numerics numerics_of(Kind kind, uint32_t op) {
 hadal_status check_support(Kind kind, const hadal_op& op, const hadal_tensor* tensors,
                            hadal_error* error) {
   const std::string chip = chip_name(kind);
-  if (!find_operator(op.id))
+  if (!find_operator(op.id) && op.id != HADAL_OP_ALL_REDUCE)
     return report(error, HADAL_UNSUPPORTED,
                   contract::operand_count(op.id) == 0
                       ? chip + " does not know operator " + std::to_string(op.id)
@@ -114,16 +146,20 @@ hadal_status check_support(Kind kind, const hadal_op& op, const hadal_tensor* te
   return HADAL_OK;
 }
 
-hadal_status prepare(Kind kind, const hadal_tape& tape, const hadal_op& op, const hadal_step& step,
-                     Launch* launch, hadal_error* error) {
+hadal_status prepare(const Device& device, const hadal_tape& tape, const hadal_op& op,
+                     const hadal_step& step, Launch* launch, hadal_error* error) {
   std::array<hadal_tensor, HADAL_MAX_OPERANDS> tensors{};
   if (const hadal_status s = contract::gather_operands(tape, op, tensors.data(), error);
       s != HADAL_OK)
     return s;
-  if (const hadal_status s = check_support(kind, op, tensors.data(), error); s != HADAL_OK)
+  if (const hadal_status s = check_support(device.kind, op, tensors.data(), error); s != HADAL_OK)
     return s;
   launch->op = op;
+  launch->comm = device.comm;
+  if (op.id == HADAL_OP_ALL_REDUCE && !launch->comm)
+    return report(error, HADAL_INVALID, "all_reduce: the device has joined no communicator");
   launch->run = find_operator(op.id);
+  find_rows_of_sequences(launch, tensors.data());
   for (uint32_t i = 0; i < contract::operand_count(op.id); ++i) {
     if (!contract::present(tensors[i])) continue;
     launch->operands[i] = host_chip::view(tape, op.operands[i], step);
@@ -134,11 +170,17 @@ hadal_status prepare(Kind kind, const hadal_tape& tape, const hadal_op& op, cons
   return HADAL_OK;
 }
 
-hadal_status run(const Launch& launch, hadal_error* error) {
+hadal_status run(const Launch& launch, bool filled, hadal_error* error) {
+  if (launch.op.id == HADAL_OP_ALL_REDUCE) {
+    const host_chip::View& x = launch.operands[HADAL_ALL_REDUCE_X];
+    return all_reduce(*launch.comm, x.row<float>(0),
+                      static_cast<uint64_t>(x.extents[0] * x.extents[1]), error);
+  }
   ref::Call call;
   call.op = &launch.op;
   call.error = error;
   std::copy(std::begin(launch.operands), std::end(launch.operands), call.operands);
+  if (filled) leave_out_rows_of_nobody(launch, call);
   return launch.run(call);
 }
 

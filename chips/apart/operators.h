@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "chip.h"
+#include "memory.h"
 #include "ref/ref.h"
 
 namespace hadal::apart {
@@ -17,6 +19,8 @@ struct Launch {
   hadal_op op{};
   Operator run = nullptr;
   host_chip::View operands[HADAL_MAX_OPERANDS];
+  std::shared_ptr<const Comm> comm;          ///< of all_reduce
+  uint32_t row_seq = 0, with_sequences = 0;  ///< an operand; a bit for each that has such rows
 };
 
 /// Is the operator taken with these operands? Handles are not looked at.
@@ -25,9 +29,11 @@ hadal_status check_support(Kind kind, const hadal_op& op, const hadal_tensor* te
 hadal_numerics numerics_of(Kind kind, uint32_t op);
 
 /// Checks all that can be told without reading the device's memory.
-hadal_status prepare(Kind kind, const hadal_tape& tape, const hadal_op& op, const hadal_step& step,
-                     Launch* launch, hadal_error* error);
-hadal_status run(const Launch& launch, hadal_error* error);
+hadal_status prepare(const Device& device, const hadal_tape& tape, const hadal_op& op,
+                     const hadal_step& step, Launch* launch, hadal_error* error);
+/// `filled`: the host fills steps up (hadal_device_info.row_buckets). Rows of no sequence get
+/// results that are not numbers from every operator that knows sequences.
+hadal_status run(const Launch& launch, bool filled, hadal_error* error);
 
 /// Sum of products in fp32: a tile of 32 becomes eight sums by a fixed tree, tiles are added in
 /// ascending order, and the eight by a fixed tree at the end.

@@ -283,6 +283,20 @@ void latent_cases(Random& random, bool quick, std::vector<Case>& cases) {
          .tail = 64,
          .dv = 512,
          .name = "as wide as V3"});
+    add({.sequences = {{.last = 700, .rows = 2}},
+         .groups = {{.slots = 64, .dtype = dtype, .window = 128},
+                    {.slots = 64,
+                     .dtype = dtype,
+                     .ratio = 4,
+                     .list = List::kSome,
+                     .listed = 64,
+                     .from_start = true}},
+         .heads = 64,
+         .d = 512,
+         .tail = 0,
+         .dv = 512,
+         .sink = true,
+         .name = "as wide as V4"});
   }
   const auto refuse = [&](uint32_t operand, int64_t at, int32_t value, const std::string& name) {
     Group group{.slots = 4};

@@ -420,6 +420,17 @@ void router_cases(Random& random, bool, std::vector<Case>& cases) {
        .attr = {HADAL_ROUTER_SIGMOID, 8, 4, 2, 1, 2.5f},
        .bias = 0.2f,
        .name = "as V3 has it"});
+  add({.tokens = 5,
+       .experts = 160,
+       .k = 6,
+       .attr = {HADAL_ROUTER_SOFTMAX, 8, 3, 1, 0, 16},
+       .name = "as V2 has it"});
+  add({.tokens = 5,
+       .experts = 384,
+       .k = 6,
+       .attr = {HADAL_ROUTER_SQRT_SOFTPLUS, 1, 1, 1, 1, 2.5f},
+       .bias = 0.2f,
+       .name = "as V4-Pro has it"});
   for (const int32_t wrong : {-1, 24})
     add({.tokens = 3,
          .experts = 24,
@@ -456,7 +467,7 @@ void moe_sort_cases(Random& random, bool, std::vector<Case>& cases) {
     add(3, 2, 8, Load::kEven, "a range, expert " + std::to_string(wrong) + " of 32", {8, 32});
     cases.back().operands[HADAL_MOE_SORT_EXPERT] =
         ints({3, 2}, HADAL_DIM_T, {0, 9, 31, wrong, 3, 4});
-    cases.back().must_fail = true;
+    cases.back().wrong_data = true;
   }
   for (const int32_t wrong : {-1, 8}) {
     add(3, 2, 8, Load::kEven, "expert " + std::to_string(wrong) + " of 8");

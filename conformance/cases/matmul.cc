@@ -150,6 +150,12 @@ void matmul_cases(Random& random, bool quick, std::vector<Case>& cases) {
         cases.push_back(invariant_case(random, dtype, m));
     }
   }
+  // As long as V3's rows, and its longest sums.
+  if (!quick)
+    for (const uint32_t dtype : {HADAL_BF16, HADAL_Q8_0, HADAL_Q4_K}) {
+      cases.push_back(matmul_case(random, {.m = 3, .k = 7168, .n = 40, .dtype = dtype}));
+      cases.push_back(matmul_case(random, {.m = 1, .k = 18432, .n = 24, .dtype = dtype}));
+    }
   // Large enough for a chip to use all its threads.
   for (const uint32_t dtype :
        {HADAL_F32, HADAL_BF16, HADAL_F16, HADAL_Q8_0, HADAL_Q4_K, HADAL_Q6_K})

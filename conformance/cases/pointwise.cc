@@ -109,6 +109,9 @@ void norm_cases(Random& random, bool, std::vector<Case>& cases) {
     cases.push_back(
         norm_case(random, {.m = 3, .heads = heads, .n = 16, .weight = false, .residual = true}));
   }
+  // As wide as V3's rows, and its heads.
+  cases.push_back(norm_case(random, {.m = 3, .n = 7168, .residual = true}));
+  cases.push_back(norm_case(random, {.m = 3, .heads = 128, .n = 192}));
   cases.push_back(norm_case(random, {.n = 64, .eps = 1e-2f, .scale = 1e-2f}));
   cases.push_back(norm_case(random, {.n = 64,
                                      .weight = false,
@@ -145,6 +148,7 @@ void rope_cases(Random& random, bool, std::vector<Case>& cases) {
       };
       add(64, 0, 64, 1, 1, 0);
       add(192, 128, 64, 1, 1, 0);
+      add(512, 448, 64, 1, 1, 0);
       add(80, 0, 32, 1, 1.25f, 6);
       add(7, 3, 4, 1, 1, 2);
       add(2, 0, 2, 1, 1, 0);
@@ -176,6 +180,7 @@ void swiglu_cases(Random& random, bool, std::vector<Case>& cases) {
     add(3, n, 7, true, -1, 8);
     add(3, n, 0, true, n % 2 == 0 ? HADAL_SWIGLU_GATE : HADAL_SWIGLU_UP, 2);
   }
+  add(3, 18432, 10, true, -1, 4);  // V3's dense layers
   add(17, 100, 0, false, -1, 60);  // exp(-gate) over- and underflows
 }
 

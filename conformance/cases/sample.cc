@@ -259,6 +259,10 @@ void sample_cases(Random& random, bool quick, std::vector<Case>& cases) {
   add(7, 33, greedy, 0, "a mask, greedy", true);
   add(2, quick ? 4000 : 32000, {0.7f, 40, 0.95f, 0, 1, 0, 0, 0}, 3, "a large vocabulary");
   add(2, quick ? 4000 : 32000, {1, 0, 1, 0, 1, 0, 0, 0}, 0, "a large vocabulary without cuts");
+  if (!quick) {
+    add(1, 129280, greedy, 0, "the vocabulary of DeepSeek-V3, greedy");
+    add(2, 129280, {0.6f, 0, 0.95f, 0, 1, 0, 0, 0}, 3, "the vocabulary of DeepSeek-V3");
+  }
   std::vector<SampleRow> hard;
   for (int i = 0; i < 6; ++i)
     hard.push_back({.logits = random.normals(70),

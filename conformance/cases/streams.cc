@@ -172,6 +172,7 @@ void hc_pre_cases(Random& random, bool, std::vector<Case>& cases) {
     add({.tokens = 3, .n = n, .d = 1000, .norm_eps = 1e-8f, .size = 1e-4f, .name = "small values"});
   }
   add({.tokens = 3, .d = 1009, .iterations = 20, .name = "as V4 has it"});
+  add({.tokens = 2, .d = 7168, .iterations = 20, .name = "as wide as V4-Pro"});
   for (const auto& [form, name] :
        {std::pair{Form::kDelayed, "pre of the site before"},
         std::pair{Form::kCollapse, "a collapse"}, std::pair{Form::kMix, "no collapse"}}) {

@@ -106,11 +106,24 @@ void after_sample(Call& call) {
   }
 }
 
+/// The last number of a choice becomes the lowest below `limit` that is not in it.
+void swap_choice(const View& list, int64_t t, int32_t limit) {
+  int32_t* first = list.row<int32_t>(t);
+  int32_t* last = std::find(first, first + list.extents[1], -1);
+  for (int32_t number = 0; first != last && number < limit; ++number)
+    if (std::find(first, last, number) == last) {
+      last[-1] = number;
+      return;
+    }
+}
+
 void after_router(Call& call) {
   const View logits = call.view(HADAL_ROUTER_LOGITS), bias = call.view(HADAL_ROUTER_BIAS);
   const View expert = call.view(HADAL_ROUTER_EXPERT), weight = call.view(HADAL_ROUTER_WEIGHT);
   const hadal_router_attr& a = call.op.attr.router;
   const bool plain = !bias.present() && a.groups == 1 && !call.view(HADAL_ROUTER_HASH).present();
+  for (int64_t t = 0; call.fault == kSwapsExpert && t < expert.extents[0]; ++t)
+    swap_choice(expert, t, static_cast<int32_t>(logits.extents[1]));
   for (int64_t t = 0; t < expert.extents[0]; ++t)
     for (int64_t j = 0; j < expert.extents[1]; ++j) {
       int32_t& e = expert.row<int32_t>(t)[j];
@@ -170,12 +183,25 @@ void list_higher(Call& call, int64_t t) {
   std::sort(first, last);
 }
 
+/// Of index_topk and index_blocks, which have the same operands there.
+void swap_last_seen(const Call& call, const View& list, int64_t t) {
+  const hadal_index_attr& a = call.op.attr.index;
+  const int32_t seen =
+      (*call.view(HADAL_INDEX_TOPK_POSITION).row<int32_t>(t) + 1) / static_cast<int32_t>(a.ratio);
+  const bool blocks = call.op.id == HADAL_OP_INDEX_BLOCKS;
+  const auto size = static_cast<int32_t>(blocks ? a.block_size : 1);
+  swap_choice(list, t, (seen + size - 1) / size);
+  std::sort(list.row<int32_t>(t),
+            std::find(list.row<int32_t>(t), list.row<int32_t>(t) + list.extents[1], -1));
+}
+
 void after_index(Call& call) {
   const View list = call.view(HADAL_INDEX_TOPK_LIST);
   for (int64_t t = 0; t < list.extents[0]; ++t) {
     int32_t* first = list.row<int32_t>(t);
     int32_t* end = first + list.extents[1];
     if (call.fault == kTiesToHigherEntry) list_higher(call, t);
+    if (call.fault == kSwapsEntry) swap_last_seen(call, list, t);
     if (call.fault == kListDescends) std::reverse(first, std::find(first, end, -1));
     if (call.fault == kListEndsInZero) std::replace(first, end, -1, 0);
   }
@@ -186,6 +212,8 @@ void after_blocks(Call& call) {
   if (call.fault == kForgetsLastBlock || call.fault == kMeanOfBlock ||
       call.fault == kTiesToHigherBlock)
     list_blocks(call);
+  for (int64_t t = 0; call.fault == kSwapsBlock && t < list.extents[0]; ++t)
+    swap_last_seen(call, list, t);
   for (int64_t t = 0; call.fault == kBlockListEndsInZero && t < list.extents[0]; ++t)
     std::replace(list.row<int32_t>(t), list.row<int32_t>(t) + list.extents[1], -1, 0);
 }

@@ -84,15 +84,22 @@ hadal_status event_create(hadal_device*, hadal_event** out, hadal_error*) {
 }
 void event_destroy(hadal_event*) {}
 hadal_status event_use(hadal_event*, hadal_queue*, hadal_error*) { return HADAL_OK; }
-const hadal_events_table events_table = {sizeof(hadal_events_table),
-                                         2,
-                                         event_create,
-                                         event_destroy,
-                                         event_use,
-                                         event_use,
-                                         nullptr,
-                                         nullptr,
-                                         nullptr};
+/// Now, whatever stands before it.
+hadal_status early_peer_copy(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
+                             uint64_t from_offset, uint64_t bytes, hadal_error*) {
+  std::memcpy(host_chip::memory(to)->data + to_offset, host_chip::memory(from)->data + from_offset,
+              bytes);
+  return HADAL_OK;
+}
+hadal_events_table events_table = {sizeof(hadal_events_table),
+                                   2,
+                                   event_create,
+                                   event_destroy,
+                                   event_use,
+                                   event_use,
+                                   nullptr,
+                                   nullptr,
+                                   nullptr};
 
 hadal_status mem_alloc(hadal_device* device, uint64_t bytes, hadal_memory** out,
                        hadal_error* error) {
@@ -143,14 +150,14 @@ void mem_free(hadal_memory* m) {
 
 hadal_status queue_sync(hadal_queue* queue, hadal_error* error) {
   if (!late::is_used(fault) || at_once(queue)) return good.queue_sync(queue, error);
-  const hadal_status status = late::run_all(error);
+  const hadal_status status = late::run_all(fault, error);
   if (status != HADAL_OK && fault == kStaysBroken) broken = true;
   if (status != HADAL_OK && fault != kSwallowsErrors) return status;
   return good.queue_sync(queue, error);
 }
 
 void queue_destroy(hadal_queue* queue) {
-  late::run_all(nullptr);
+  late::run_all(fault, nullptr);
   good.queue_destroy(queue);
 }
 
@@ -299,6 +306,8 @@ bool change_tensors(hadal_tape& tape, std::vector<hadal_tensor>& tensors, hadal_
   for (hadal_tensor& t : tensors) {
     if (fault == kRoundsOffsets && (t.flags & HADAL_TENSOR_COLUMNS) != 0)
       t.offset = t.offset / 64 * 64;
+    if (fault == kShortOffsets) t.offset &= (uint64_t{1} << 31) - 1;
+    if (fault == kShortRowStrides) t.strides[0] &= (int64_t{1} << 30) - 1;
     if (fault == kDestroysAtOnce && destroyed.contains(t.weight)) return false;
     if (const auto late = late_pieces.find(t.weight); late != late_pieces.end())
       t.weight = make_again(late->second, error);
@@ -414,7 +423,8 @@ hadal_chip_query(const hadal_host* host, uint32_t abi, hadal_chip* out) {
   chip.op_support = faulty::op_support;
   // A form that is made late, on no queue of ours, would not be seen.
   chip.weight_create_on = nullptr;
-  if (fault == kEventsDoNotWait) chip.events = &events_table;
+  if (fault == kCopiesFromPeerTooEarly) events_table.peer_copy = early_peer_copy;
+  if (fault == kEventsDoNotWait || fault == kCopiesFromPeerTooEarly) chip.events = &events_table;
   if (fault == kListsRefusedForm) chip.weight_forms = faulty::weight_forms;
   if (fault == kOddPlaneBlocks || fault == kSmallPlaneBlocks || fault == kCopiesHalfBlocks)
     chip.plane_bytes = faulty::plane_bytes;

@@ -32,6 +32,10 @@ bool is_used(Fault fault) {
     case kStaysBroken:
     case kSwallowsErrors:
     case kReadsHostInputsLate:
+    case kKeepsStop:
+    case kWorksBehindStop:
+    case kForgetsStop:
+    case kCopiesFromPeerTooEarly:
       return true;
     default:
       return false;
@@ -51,7 +55,7 @@ void push_always(std::function<void()> work) {
                    true});
 }
 
-hadal_status run_all(hadal_error* error) {
+hadal_status run_all(Fault fault, hadal_error* error) {
   std::vector<Item> now;
   std::swap(now, items);
   // What is late must still find its memory: frees come behind it.
@@ -64,10 +68,10 @@ hadal_status run_all(hadal_error* error) {
   for (const Item& item : now) {
     if (item.always)
       item.work(nullptr);
-    else if (status == HADAL_OK)
-      status = item.work(error);
+    else if (status == HADAL_OK || (fault == kWorksBehindStop && status == HADAL_STOPPED))
+      status = std::max(status, item.work(error));
   }
-  return status;
+  return fault == kForgetsStop && status == HADAL_STOPPED ? HADAL_OK : status;
 }
 
 Call::Call(Fault fault, const hadal_tape& from, const hadal_step& step)
@@ -92,6 +96,7 @@ hadal_step Call::step_now() const {
   if (fault_ == kReadsHostInputsLate && step.host_inputs)
     std::memcpy(host_chip::memory(step.inputs)->data, step.host_inputs, tape_.input_bytes);
   step.host_inputs = nullptr;
+  if (fault_ == kKeepsStop) step.stop = callers_step_->stop;
   if (fault_ != kKeepsPlanes) step.planes = planes_.data();
   return step;
 }

@@ -16,7 +16,7 @@ bool is_used(Fault fault);
 /// Queues `work`; copy_out of kReadsTooLate goes behind all else.
 hadal_status push(Work work, bool behind_all = false);
 /// Does everything, up to the first failure; what stands behind that is dropped, but for `always`.
-hadal_status run_all(hadal_error* error);
+hadal_status run_all(Fault fault, hadal_error* error);
 /// Frees and destroys: done even after a failure.
 void push_always(std::function<void()> work);
 

@@ -62,7 +62,7 @@ int32_t record_indexer(Recorder& r, int32_t h, int32_t c_q, const Turn& pe) {
   const int32_t q_heads = r.view(q, 0, {1, kIndexHeads, kIndexDim});
   r.turn(q_heads, turn);
   const int32_t weight = r.product(h, kWidth, kIndexHeads);
-  const int32_t list = r.tensor(HADAL_I32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kChosen});
+  const int32_t list = r.choice(kChosen);
   index.index = {.ratio = 1, .block_size = 0};
   r.emit(HADAL_OP_INDEX_TOPK,
          {{HADAL_INDEX_TOPK_Q, q_heads},
@@ -124,7 +124,7 @@ void record_mla(Recorder& r, int32_t h, int32_t x, bool sparse) {
 void record_experts(Recorder& r, int32_t h, Scores scores, int32_t out, int32_t add) {
   const bool softmax = scores == Scores::kSoftmax;
   const int32_t logits = r.product(h, kWidth, kExperts);
-  const int32_t expert = r.tensor(HADAL_I32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kFan});
+  const int32_t expert = r.choice(kFan);
   const int32_t weight = r.rows(kFan);
   hadal_attributes router{}, experts{};
   router.router = {.score = softmax                      ? uint32_t{HADAL_ROUTER_SOFTMAX}

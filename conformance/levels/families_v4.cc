@@ -87,7 +87,7 @@ IndexQueries index_queries(Recorder& r, int32_t h, int32_t c_q, const Turn& turn
 
 int32_t choose(Recorder& r, const IndexQueries& index, int32_t keys, uint32_t ratio,
                int32_t candidates) {
-  const int32_t list = r.tensor(HADAL_I32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kChosen});
+  const int32_t list = r.choice(kChosen);
   hadal_attributes attr{};
   attr.index = {.ratio = ratio, .block_size = candidates >= 0 ? kBlockSize : 0};
   r.emit(HADAL_OP_INDEX_TOPK,
@@ -103,7 +103,7 @@ int32_t choose(Recorder& r, const IndexQueries& index, int32_t keys, uint32_t ra
 }
 
 int32_t choose_blocks(Recorder& r, const IndexQueries& index, int32_t keys, uint32_t ratio) {
-  const int32_t list = r.tensor(HADAL_I32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kBlocksChosen});
+  const int32_t list = r.choice(kBlocksChosen);
   hadal_attributes attr{};
   attr.index = {.ratio = ratio, .block_size = kBlockSize};
   r.emit(HADAL_OP_INDEX_BLOCKS,

@@ -61,7 +61,8 @@ class TypeCheck {
         spec_{family, dtype, options.seed},
         threads_(threads_of(family, options.quick)),
         report_(report),
-        type_(dtype_name(static_cast<DType>(dtype))) {
+        type_(dtype_name(static_cast<DType>(dtype))),
+        more_(chip, ref, tables, spec_, plans_.whole) {
     if (!invariant()) {
       whole_ = plans_.whole;
       cut_ = plans_.cut;
@@ -112,12 +113,12 @@ class TypeCheck {
     forced.force_tokens();
     if (!report_.begin(name_, type_ + ", the whole model")) return true;
     const Trace trace = follow(forced, plans_.whole, RunMode::kWholeTape);
-    const std::string why = oracle_->judge(trace);
-    report_.check(name_, why.empty(), type_ + ", the whole model: " + why);
+    Verdict verdict = oracle_->judge(trace);
+    more_.widen(verdict, plans_.whole, RunMode::kWholeTape, 2);
+    report_.check(name_, verdict.why.empty(), type_ + ", the whole model: " + verdict.why);
     Line& line = report_.line(name_);
-    if (why.empty()) line.worst = std::max(line.worst, oracle_->part(trace));
-    if (oracle_->rounds() && trace.error.empty())
-      line.extra[spec_.family + " " + type_] = oracle_->measure(trace);
+    if (verdict.why.empty()) line.worst = std::max(line.worst, verdict.distance.part);
+    if (verdict.distance.class_kl > 0) line.extra[spec_.family + " " + type_] = to_json(verdict);
     return !report_.enough();
   }
 
@@ -132,16 +133,29 @@ class TypeCheck {
       const Trace whole = follow(model, whole_, mode);
       if (!report_.check(name_, whole.error.empty(), how + ": " + whole.error)) continue;
       if (expected_.rows[0].empty()) expected_ = whole;
-      compare(whole, how + ": against op_run with 2 threads");
-      compare(follow(model, cut_, mode), how + ": prompts cut into chunks");
-      compare(follow(model, alone_, mode), how + ": each sequence alone");
+      const Way way{mode, threads};
+      compare(whole, whole_, way, how + ": against op_run with 2 threads");
+      compare(follow(model, cut_, mode), cut_, way, how + ": prompts cut into chunks");
+      compare(follow(model, alone_, mode), alone_, way, how + ": each sequence alone");
       if (threads == 2) check_steps(model, mode, how);
       if (report_.enough()) return;
     }
   }
 
-  void compare(const Trace& found, const std::string& what) {
-    const std::string why = invariant() ? difference(expected_, found) : oracle_->judge(found);
+  /// How a trace was made.
+  struct Way {
+    RunMode mode;
+    int32_t threads;
+  };
+  void compare(const Trace& found, const Plan& plan, Way way, const std::string& what) {
+    std::string why;
+    if (invariant()) {
+      why = difference(expected_, found);
+    } else {
+      Verdict verdict = oracle_->judge(found);
+      more_.widen(verdict, plan, way.mode, way.threads);
+      why = verdict.why;
+    }
     report_.check(name_, why.empty(), what + ": " + why);
   }
 
@@ -161,14 +175,15 @@ class TypeCheck {
         fmt::format("{}: a step without rows fails, or changes a plane ({})", how, model.error()));
     Plan with_empty = whole_;
     with_empty.insert(with_empty.begin() + 1, std::vector<Chunk>());
-    compare(follow(model, with_empty, mode), how + ": with a step without rows in between");
+    compare(follow(model, with_empty, mode), with_empty, {mode, 2},
+            how + ": with a step without rows in between");
     model.reset();
     const volatile int32_t stop = 1;
     const hadal_status stopped = model.step(kWhole[0], mode, &stop, answers);
     report_.check(
         name_, stopped == HADAL_STOPPED || stopped == HADAL_OK,
         fmt::format("{}: with the stop flag set the status is {}", how, static_cast<int>(stopped)));
-    compare(follow(model, whole_, mode), how + ": after a stopped step");
+    compare(follow(model, whole_, mode), whole_, {mode, 2}, how + ": after a stopped step");
   }
 
   const std::string name_;
@@ -181,6 +196,7 @@ class TypeCheck {
   std::string type_;
   const ForcedPlans plans_;
   Plan whole_ = kWhole, cut_ = kCut, alone_ = kAlone;
+  MoreModels more_;
   Trace expected_;
   std::optional<Oracle> oracle_;
 };

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "contract/operators.h"
+#include "describe.h"
 #include "report.h"
 
 namespace hadal::conformance {
@@ -28,7 +29,8 @@ std::string join(const std::vector<int64_t>& numbers) {
   return text;
 }
 
-/// "bias given; X [3, 100] F32, W [17, 100] Q4_0, OUT [3, 17] F32"
+}  // namespace
+
 std::string describe(const Case& c) {
   std::string text;
   for (uint32_t i = 0; i < contract::operand_count(c.id); ++i) {
@@ -44,6 +46,8 @@ std::string describe(const Case& c) {
   }
   return c.name.empty() ? text : c.name + "; " + text;
 }
+
+namespace {
 
 /// Index of element `flat` of an operand: "2, 5".
 std::string index_text(const Operand& o, int64_t flat) {
@@ -93,6 +97,29 @@ class CaseCheck {
     if (why.empty()) why = check_again(found, other_threads);
     if (why.empty() && chip_.info.row_invariant && c_.every_row) why = check_rows(found.images);
     return why;
+  }
+
+  /// The same with operands far away. `skipped`: why the chip's memory does not allow it.
+  std::string run_far_away(Far far, std::string& skipped) {
+    if (std::string why = adapt(c_, chip_.device(2)); !why.empty()) return why;
+    layout_ = lay_out(c_, chip_.device(2).placement);
+    const uint64_t largest = chip_.info.largest_allocation != 0 ? chip_.info.largest_allocation
+                                                                : chip_.info.memory_total;
+    if (const uint64_t bytes = far_bytes(layout_, far); bytes > largest) {
+      skipped =
+          fmt::format("{} bytes in one allocation are needed, the chip gives {}", bytes, largest);
+      return {};
+    }
+    const Outcome found = run_far(c_, layout_, chip_.device(2), far);
+    line_.seconds += found.seconds;
+    if (found.declined || found.status == HADAL_OUT_OF_MEMORY) skipped = found.text;
+    if (!skipped.empty()) return {};
+    if (!found.violation.empty()) return found.violation;
+    numerics_ = found.numerics;
+    if (std::string why = ask_ref(); !why.empty()) return "ref itself refuses: " + why;
+    if (found.status != HADAL_OK)
+      return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
+    return check_outcome(found);
   }
 
  private:
@@ -151,23 +178,25 @@ class CaseCheck {
   // step's count, if the chip is row_invariant.
   std::string check_untouched(const Images& images) {
     const bool strict = chip_.info.row_invariant != 0;
-    const auto compare = [strict](const Bytes& before, const Bytes& after, const Bytes& writable,
-                                  const char* space) -> std::string {
+    const auto compare = [&](const Bytes& before, const Bytes& after, const Bytes& writable,
+                             hadal_space space, size_t plane = 0) -> std::string {
       for (size_t i = 0; i < before.size(); ++i)
         if (writable[i] != kWritten && (strict || writable[i] != kAboveCount) &&
             before[i] != after[i])
-          return fmt::format("wrote outside its outputs: byte {} of the {} memory", i, space);
+          return "wrote outside its outputs: " + nearest_operand(c_.id, layout_, space, plane, i);
       return {};
     };
-    std::string why =
-        compare(layout_.before.scratch, images.scratch, layout_.writable.scratch, "scratch");
+    std::string why = compare(layout_.before.scratch, images.scratch, layout_.writable.scratch,
+                              HADAL_SPACE_SCRATCH);
     if (why.empty())
-      why = compare(layout_.before.inputs, images.inputs, layout_.writable.inputs, "input");
-    if (why.empty())
-      why = compare(layout_.before.outputs, images.outputs, layout_.writable.outputs, "output");
-    for (size_t i = 0; why.empty() && i < images.planes.size(); ++i)
       why =
-          compare(layout_.before.planes[i], images.planes[i], layout_.writable.planes[i], "plane");
+          compare(layout_.before.inputs, images.inputs, layout_.writable.inputs, HADAL_SPACE_INPUT);
+    if (why.empty())
+      why = compare(layout_.before.outputs, images.outputs, layout_.writable.outputs,
+                    HADAL_SPACE_OUTPUT);
+    for (size_t i = 0; why.empty() && i < images.planes.size(); ++i)
+      why = compare(layout_.before.planes[i], images.planes[i], layout_.writable.planes[i],
+                    HADAL_SPACE_PLANE, i);
     return why;
   }
 
@@ -356,7 +385,7 @@ class CaseCheck {
 };
 
 /// Cases of every form of weights that the chip lists: the others take the first one alone.
-std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
+std::vector<Case> form_cases(uint32_t id, Chip& chip, const Options& options) {
   std::vector<Case> cases;
   if (id != HADAL_OP_MATMUL && id != HADAL_OP_EMBED) return cases;
   const uint32_t use = id == HADAL_OP_MATMUL ? HADAL_USE_MATMUL : HADAL_USE_GATHER;
@@ -364,7 +393,7 @@ std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
       id == HADAL_OP_MATMUL ? uint32_t{HADAL_MATMUL_W} : uint32_t{HADAL_EMBED_TABLE};
   const Forms forms = weight_forms(chip.device(2), use);
   for (const hadal_weight_form& form : forms.list)
-    for (Case c : make_cases(id, seed, true)) {
+    for (Case c : make_cases(id, options.seed, true, options.light)) {
       const WeightData* w = c.operands[operand].weight.get();
       if (c.must_fail || w->desc.dtype != HADAL_BF16) continue;
       const auto converted = in_form(*w, form);
@@ -377,14 +406,39 @@ std::vector<Case> form_cases(uint32_t id, Chip& chip, uint64_t seed) {
   return cases;
 }
 
+/// Operands that lie so far away that 32 bits do not hold where: offsets, then strides of rows.
+void check_far(const std::vector<Case>& cases, Chip& chip, Chip& ref, Report& report,
+               const std::string& name) {
+  for (const Far far : {Far::kOffsets, Far::kRowStrides}) {
+    const auto fits = std::find_if(cases.begin(), cases.end(), [far](const Case& c) {
+      return !c.must_fail && !c.wrong_data && c.rows[HADAL_DIM_T] + c.rows[HADAL_DIM_R] > 0 &&
+             (far == Far::kOffsets || fits_far_rows(c));
+    });
+    if (fits == cases.end()) continue;
+    const std::string text =
+        std::string(far == Far::kOffsets ? "offsets from 2^31 on; " : "rows 2^30 bytes apart; ") +
+        describe(*fits);
+    if (!report.begin(name, text)) continue;
+    Line& line = report.line(name);
+    ++line.cases;
+    std::string skipped;
+    CaseCheck check(*fits, chip, ref, line);
+    if (const std::string why = check.run_far_away(far, skipped); !why.empty())
+      report.fail(name, text + ": " + why);
+    if (skipped.empty()) continue;
+    ++line.declined;
+    if (line.reason.empty()) line.reason = text + ": not tried: " + skipped;
+  }
+}
+
 }  // namespace
 
 void level_operator(Chip& chip, Chip& ref, uint32_t id, const Options& options, Report& report) {
   const std::string name = contract::op_name(id);
   report.line(name);
   int32_t threads = 1;
-  std::vector<Case> cases = make_cases(id, options.seed, options.quick);
-  for (Case& c : form_cases(id, chip, options.seed)) cases.push_back(std::move(c));
+  std::vector<Case> cases = make_cases(id, options.seed, options.quick, options.light);
+  for (Case& c : form_cases(id, chip, options)) cases.push_back(std::move(c));
   for (const Case& c : cases) {
     if (c.wrong_data) continue;
     threads = 4 - threads;  // 3, 1, 3, …
@@ -398,11 +452,12 @@ void level_operator(Chip& chip, Chip& ref, uint32_t id, const Options& options, 
     if (!check.poor_text().empty() && !report.find(kTexts))
       report.note(kTexts, name + ": " + check.poor_text());
   }
+  if (!options.quick) check_far(cases, chip, ref, report, name);
 }
 
 void level_errors(Chip& chip, uint32_t id, const Options& options, Report& report) {
   report.line(kErrors);
-  for (Case c : make_cases(id, options.seed, options.quick)) {
+  for (Case c : make_cases(id, options.seed, options.quick, options.light)) {
     if (!c.wrong_data) continue;
     const std::string text = fmt::format("{}: {}", contract::op_name(id), describe(c));
     if (!report.begin(kErrors, text)) continue;

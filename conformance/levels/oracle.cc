@@ -2,86 +2,24 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <limits>
-
 #include "contract/operators.h"
 
 namespace hadal::conformance {
 namespace {
 
-// An exact chip that is not row_invariant rounds its sums in another order, which may change how a
-// number of the cache is rounded: by 2^-10 of itself in F16. Were every key and value of both
-// layers off by so much, and nothing cancelled, logits would move by four times that.
-constexpr double kExactPart = 0x1p-8;
-// Another expert or entry moves a row by many times the median: beyond four times, a row counts as
-// one whose choice differs. Chosen on seeds 1 to 5 of the stand-ins; six failed more of them.
-constexpr double kJump = 4;
+// Runs of a chip choose alike, or nearly so: as many ways of choosing are remembered.
+constexpr size_t kRemembered = 8;
+// Models that join where one alone has a mean that is too far, and how far their seeds are from it.
+constexpr size_t kMore = 5;
+constexpr uint64_t kSeeds = 1000;
 
-std::vector<double> log_softmax(const std::vector<float>& logits) {
-  const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(static_cast<double>(l) - largest);
-  std::vector<double> logs;
-  for (const float l : logits) logs.push_back(static_cast<double>(l) - largest - std::log(sum));
-  return logs;
+/// The logits of both sequences, one after the other.
+contract::LogitRows logits_of(const Trace& trace) {
+  contract::LogitRows rows;
+  for (const auto& sequence : trace.rows)
+    for (const Answer& answer : sequence) rows.push_back(answer.logits);
+  return rows;
 }
-
-size_t argmax(const std::vector<float>& logits) {
-  return static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// Calls visit(exact logits, found logits, sequence, row) where both have an answer.
-template <typename Visit>
-void each_row(const Trace& exact, const Trace& found, Visit visit) {
-  for (size_t s = 0; s < 2; ++s)
-    for (size_t i = 0; i < exact.rows[s].size() && i < found.rows[s].size(); ++i)
-      visit(exact.rows[s][i].logits, found.rows[s][i].logits, s, i);
-}
-
-using Skip = std::vector<bool>;  // by row, in the order of each_row; empty: none
-
-double mean_kl(const Trace& exact, const Trace& found, const Skip& skip) {
-  double sum = 0, count = 0;
-  size_t row = 0;
-  each_row(exact, found, [&](const auto& e, const auto& f, size_t, size_t) {
-    if (row++; !skip.empty() && skip[row - 1]) return;
-    const std::vector<double> p = log_softmax(e), q = log_softmax(f);
-    for (size_t i = 0; i < p.size(); ++i) sum += std::exp(p[i]) * (p[i] - q[i]);
-    ++count;
-  });
-  return count > 0 ? std::max(0.0, sum / count) : 0;
-}
-
-double deviation(const std::vector<float>& e, const std::vector<float>& f) {
-  double squares = 0;
-  for (size_t i = 0; i < e.size(); ++i)
-    squares += std::pow(static_cast<double>(f[i]) - static_cast<double>(e[i]), 2);
-  return std::sqrt(squares / static_cast<double>(std::max<size_t>(1, e.size())));
-}
-
-double deviation(const Trace& exact, const Trace& found, const Skip& skip) {
-  double squares = 0, count = 0;
-  size_t row = 0;
-  each_row(exact, found, [&](const auto& e, const auto& f, size_t, size_t) {
-    if (row++; !skip.empty() && skip[row - 1]) return;
-    squares += std::pow(deviation(e, f), 2);
-    ++count;
-  });
-  return count > 0 ? std::sqrt(squares / count) : 0;
-}
-
-double median_row(const Trace& exact, const Trace& found) {
-  std::vector<double> rows;
-  each_row(exact, found,
-           [&](const auto& e, const auto& f, size_t, size_t) { rows.push_back(deviation(e, f)); });
-  if (rows.empty()) return 0;
-  std::nth_element(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(rows.size() / 2),
-                   rows.end());
-  return rows[rows.size() / 2];
-}
-
-int64_t count(const Skip& rows) { return std::count(rows.begin(), rows.end(), true); }
 
 }  // namespace
 
@@ -102,6 +40,7 @@ Trace follow(TinyModel& model, const Plan& plan, RunMode mode) {
       trace.rows[static_cast<size_t>(a.sequence)].push_back(std::move(a));
     }
   }
+  trace.choices = model.choices();
   return trace;
 }
 
@@ -110,7 +49,7 @@ const Device* RefTables::device(const Numerics& numerics) {
   std::unique_ptr<Chip>& chip = chips_[name];
   if (!chip) {
     auto opened = std::make_unique<Chip>();
-    if (const std::string why = opened->open("ref", name); !why.empty()) {
+    if (const std::string why = opened->open("ref", {.kernels = name}); !why.empty()) {
       why_ = why;
       return nullptr;
     }
@@ -120,134 +59,109 @@ const Device* RefTables::device(const Numerics& numerics) {
   return &chip->device(1);
 }
 
+Json to_json(const Verdict& v) {
+  const contract::Distance& d = v.distance;
+  return {{"kl", d.kl},           {"class_kl", d.class_kl}, {"part", d.part},
+          {"sigma", d.sigma},     {"beyond", d.beyond},     {"logits", d.logits},
+          {"sure", d.sure},       {"flips", d.flips},       {"positions", d.positions},
+          {"choices", v.choices}, {"differ", v.differ},     {"models", v.models}};
+}
+
 Oracle::Oracle(Chip& ref, RefTables& tables, const TinyModel& model, const TinySpec& spec,
-               const Plan& plan) {
-  // Built once: memories and weights of ref may be used across its devices.
-  TinyModel twin(ref, ref.device(1), spec, &model);
-  twin.force_tokens();
-  if (!twin.ready()) {
-    error_ = "ref cannot build the model: " + twin.error();
+               Plan plan)
+    : plan_(std::move(plan)), ref_(ref) {
+  for (auto* twin : {&exact_, &classed_}) {
+    *twin = std::make_unique<TinyModel>(ref, ref.device(1), spec, &model);
+    (*twin)->force_tokens();
+    if ((*twin)->ready()) continue;
+    error_ = "ref cannot build the model: " + (*twin)->error();
     return;
   }
-  exact_ = follow(twin, plan, RunMode::kOneByOne);
+  // Memories and weights of ref may be used across its devices.
   std::vector<const Device*> devices;
-  for (const Numerics& n : twin.classes()) {
+  for (const Numerics& n : classed_->classes()) {
     devices.push_back(tables.device(n));
     if (!devices.back()) error_ = tables.why();
   }
-  if (error_.empty() && !twin.spread(std::move(devices))) error_ = "ref declines one of its tables";
-  if (!error_.empty()) return;
-  classed_ = follow(twin, plan, RunMode::kOneByOne);
-  error_ = exact_.error.empty() ? classed_.error : exact_.error;
-  chooses_ = spec.family != "llama";
-  row_ = median_row(exact_, classed_);
-  class_kl_ = mean_kl(exact_, classed_, {});
-  sigma_ = deviation(exact_, classed_, jumped(classed_));
+  if (error_.empty() && !classed_->spread(std::move(devices)))
+    error_ = "ref declines one of its tables";
 }
 
-/// Rows whose logits moved by kJump times what the classes move those of most rows by.
-std::vector<bool> Oracle::jumped(const Trace& found) const {
-  std::vector<bool> rows;
-  each_row(exact_, found, [&](const auto& e, const auto& f, size_t, size_t) {
-    rows.push_back(chooses_ && deviation(e, f) > kJump * row_);
-  });
-  return rows;
+const Oracle::Reference& Oracle::reference(const Choices& choices) {
+  for (const Reference& known : known_)
+    if (known.choices == choices) return known;
+  if (known_.size() == kRemembered) known_.pop_front();
+  Reference& made = known_.emplace_back();
+  made.choices = choices;
+  exact_->follow_choices(&choices);
+  made.exact = follow(*exact_, plan_, RunMode::kOneByOne);
+  made.of_exact = exact_->candidates();
+  classed_->follow_choices(&choices);
+  made.classed = follow(*classed_, plan_, RunMode::kOneByOne);
+  made.of_classed = classed_->candidates();
+  exact_->follow_choices(nullptr);
+  classed_->follow_choices(nullptr);
+  return made;
 }
 
-std::vector<bool> Oracle::set_apart(const Trace& found) const {
-  std::vector<bool> rows = jumped(found);
-  const std::vector<bool> of_classes = jumped(classed_);
-  for (size_t i = 0; i < rows.size() && i < of_classes.size(); ++i)
-    rows[i] = rows[i] || of_classes[i];
-  return rows;
-}
-
-double Oracle::part(const Trace& found) const {
-  if (!rounds()) return 0;
-  const std::vector<bool> apart = set_apart(found);
-  const double allowed = 2 * mean_kl(exact_, classed_, apart);
-  const double kl = mean_kl(exact_, found, apart);
-  return allowed > 0 ? kl / allowed : kl > 0 ? std::numeric_limits<double>::infinity() : 0;
-}
-
-Json Oracle::measure(const Trace& found) const {
-  int64_t beyond = 0, logits = 0, flips = 0;
-  each_row(exact_, found, [&](const auto& e, const auto& f, size_t, size_t) {
-    for (size_t i = 0; i < e.size(); ++i)
-      beyond += std::fabs(static_cast<double>(f[i]) - static_cast<double>(e[i])) > 6 * sigma_;
-    logits += static_cast<int64_t>(e.size());
-    flips += argmax(e) != argmax(f);
-  });
-  return {{"kl", mean_kl(exact_, found, {})},
-          {"class_kl", class_kl_},
-          {"part", part(found)},
-          {"sigma", sigma_},
-          {"beyond", beyond},
-          {"logits", logits},
-          {"flips", flips},
-          {"jumped", count(jumped(found))},
-          {"class_jumped", count(jumped(classed_))}};
-}
-
-double Oracle::sigma_of(size_t a, size_t b) const {
-  const std::vector<bool> skip = jumped(classed_);
-  double squares = 0, count = 0;
-  size_t row = 0;
-  each_row(exact_, classed_, [&](const auto& e, const auto& f, size_t, size_t) {
-    if (skip[row++]) return;
-    for (const size_t i : {a, b})
-      squares += std::pow(static_cast<double>(f[i]) - static_cast<double>(e[i]), 2);
-    ++count;
-  });
-  return std::max(sigma_, count > 0 ? std::sqrt(squares / count) : 0);
-}
-
-std::string Oracle::judge_greedy(const Trace& found, const std::vector<bool>& apart) const {
-  std::string why;
-  size_t row = 0;
-  each_row(exact_, found, [&](const auto& e, const auto& f, size_t s, size_t i) {
-    const size_t best = argmax(e), chosen = argmax(f);
-    const double margin = static_cast<double>(e[best]) - static_cast<double>(e[chosen]);
-    if (row++; apart[row - 1] || chosen == best || !why.empty()) return;
-    if (const double sigma = sigma_of(best, chosen); margin > 6 * sigma)
-      why = fmt::format(
-          "sequence {}, answer {}: the most likely token is {}, in ref {}, by a margin of {:.3g}; "
-          "the classes move these logits by {:.3g}",
-          s, i, chosen, best, margin, sigma);
-  });
-  return why;
-}
-
-std::string Oracle::judge(const Trace& found) const {
-  if (!found.error.empty()) return found.error;
+Verdict Oracle::judge(const Trace& found) {
+  Verdict v;
+  if (v.why = found.error; !v.why.empty()) return v;
+  const Reference& ref = reference(found.choices);
+  for (const Trace* trace : {&ref.exact, &ref.classed})
+    if (v.why = trace->error; !v.why.empty()) {
+      v.why = "ref cannot follow the chip's choices: " + v.why;
+      return v;
+    }
   for (size_t s = 0; s < 2; ++s)
-    if (found.rows[s].size() != exact_.rows[s].size())
-      return fmt::format("{} answers of sequence {}, expected {}", found.rows[s].size(), s,
-                         exact_.rows[s].size());
-  if (!rounds()) {
-    double size = 0;
-    for (const auto& sequence : exact_.rows)
-      for (const Answer& a : sequence)
-        for (const float l : a.logits) size = std::max(size, std::fabs(static_cast<double>(l)));
-    const double moved = deviation(exact_, found, {});
-    return moved <= kExactPart * size
-               ? ""
-               : fmt::format("logits are {:.3g} from ref, largest logit {:.3g}", moved, size);
+    if (found.rows[s].size() != ref.exact.rows[s].size()) {
+      v.why = fmt::format("{} answers of sequence {}, expected {}", found.rows[s].size(), s,
+                          ref.exact.rows[s].size());
+      return v;
+    }
+  ref.of_exact.each(
+      [&](size_t, size_t, size_t, const Candidates& c) { v.choices += !c.own.empty(); });
+  v.why = judge_choices(exact_->choosers(), found.choices, ref.of_exact, ref.of_classed,
+                        ref_.device(1), v.differ);
+  v.exact = logits_of(ref.exact);
+  v.classed = logits_of(ref.classed);
+  v.found = logits_of(found);
+  v.distance = contract::measure_distance(v.exact, v.classed, v.found);
+  if (v.why.empty()) v.why = v.distance.why;
+  return v;
+}
+
+void Verdict::join(const Verdict& other) {
+  for (const auto& [to, from] :
+       {std::pair{&exact, &other.exact}, std::pair{&classed, &other.classed},
+        std::pair{&found, &other.found}})
+    to->insert(to->end(), from->begin(), from->end());
+  choices += other.choices;
+  differ += other.differ;
+  ++models;
+  distance = contract::measure_distance(exact, classed, found);
+  // What another model finds by itself counts, but not its mean.
+  const bool broken = !other.why.empty() && other.why != other.distance.why;
+  why = broken ? other.why : distance.why;
+}
+
+void MoreModels::widen(Verdict& verdict, const Plan& plan, RunMode mode, int32_t threads) {
+  if (verdict.why.empty() || verdict.why != verdict.distance.why || verdict.distance.part <= 1)
+    return;
+  Verdict all = verdict;
+  for (size_t i = 0; i < kMore; ++i) {
+    TinySpec spec = spec_;
+    spec.seed += kSeeds * (i + 1);
+    TinyModel model(chip_, chip_.device(threads), spec);
+    if (!model.ready()) return;
+    model.force_tokens();
+    if (oracles_.size() == i)
+      oracles_.push_back(std::make_unique<Oracle>(ref_, tables_, model, spec, plan_));
+    if (!oracles_[i]->error().empty()) return;
+    all.join(oracles_[i]->judge(follow(model, plan, mode)));
+    if (!all.why.empty() && all.why != all.distance.why) break;
   }
-  const std::vector<bool> apart = set_apart(found);
-  const int64_t jumps = count(jumped(found));
-  const int64_t allowed = 2 * count(jumped(classed_)) + static_cast<int64_t>(apart.size()) / 10;
-  if (jumps > allowed)
-    return fmt::format(
-        "the logits of {} of {} rows jump: by more than {} times what the classes move those of "
-        "most rows by; {} are allowed",
-        jumps, apart.size(), kJump, allowed);
-  if (!(part(found) <= 1))
-    return fmt::format(
-        "mean divergence from ref {:.3g}; ref in the classes that the chip answered has {:.3g}, "
-        "and twice that is allowed",
-        mean_kl(exact_, found, apart), mean_kl(exact_, classed_, apart));
-  return judge_greedy(found, apart);
+  verdict = std::move(all);
 }
 
 }  // namespace hadal::conformance

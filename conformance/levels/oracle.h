@@ -1,19 +1,20 @@
 // How far the logits of a chip are from ref's over a whole tiny model, and how far they may be.
 //
-// The measure is ref itself, run operator by operator in the classes of numerics that the chip
-// answered: twice its mean Kullback-Leibler divergence from exact ref is allowed, and no greedy
-// token may be another one where exact ref's margin exceeds six standard deviations of what the
-// classes move a logit by: of all logits, or of these two, whichever is larger, since the rows of a
-// quantised head differ in size.
+// The measure is ref itself: exact, and operator by operator in the classes of numerics that the
+// chip answered (contract/distance.h has the two rules). Both follow the chip's choices of experts
+// and entries, so that the rules hold for every row of every family, and each choice that is not
+// exact ref's own must be explained by rounding (choices.h).
 //
-// Experts and entries are chosen, and where two candidates are nearly equal any rounding chooses
-// another one: the row's logits then jump by far more than rounding moves them. It happens to ref
-// in the classes as well, though at other rows. In families that choose, such rows are set apart,
-// in both traces, before means are taken, and they may be no more than twice those of ref in the
-// classes, and a tenth of all, taken together. A family that chooses nothing has none.
-// Used by models.cc alone.
+// A tiny model has some thirty rows, and where a norm stretches a short vector one of them may move
+// by more than all others together, in the chip as in the classes: the two means are then one
+// number each. So where the mean alone is too far, models of other seeds join, and all rows
+// together are judged. Used by models.cc alone.
 #pragma once
 
+#include <deque>
+#include <memory>
+
+#include "contract/distance.h"
 #include "levels/tiny_model.h"
 #include "report.h"
 
@@ -23,6 +24,7 @@ namespace hadal::conformance {
 struct Trace {
   std::string error;
   std::array<std::vector<Answer>, 2> rows;
+  Choices choices;
 };
 
 using Plan = std::vector<std::vector<Chunk>>;  // steps of (sequence, rows)
@@ -41,34 +43,58 @@ class RefTables {
   std::string why_;
 };
 
+/// What is said of a trace.
+struct Verdict {
+  contract::LogitRows exact, classed, found;
+  contract::Distance distance;
+  int64_t choices = 0, differ = 0;  ///< all, and those that are not exact ref's own
+  int64_t models = 1;
+  std::string why;  ///< why the trace is too far from ref, or nothing
+
+  /// The same of another model's rows, too.
+  void join(const Verdict& other);
+};
+Json to_json(const Verdict& verdict);
+
+/// Models of other seeds on the chip, each with its oracle; built when they are needed.
+class MoreModels {
+ public:
+  MoreModels(Chip& chip, Chip& ref, RefTables& tables, const TinySpec& spec, Plan plan)
+      : chip_(chip), ref_(ref), tables_(tables), spec_(spec), plan_(std::move(plan)) {}
+  /// If nothing but the mean is wrong: `verdict` with the others' rows, run in the same way.
+  void widen(Verdict& verdict, const Plan& plan, RunMode mode, int32_t threads);
+
+ private:
+  Chip& chip_;
+  Chip& ref_;
+  RefTables& tables_;
+  const TinySpec spec_;
+  const Plan plan_;
+  std::vector<std::unique_ptr<class Oracle>> oracles_;
+};
+
 class Oracle {
  public:
   /// For a model of the chip under test, with tokens forced. error(): ref cannot run it.
-  Oracle(Chip& ref, RefTables& tables, const TinyModel& model, const TinySpec& spec,
-         const Plan& plan);
+  Oracle(Chip& ref, RefTables& tables, const TinyModel& model, const TinySpec& spec, Plan plan);
   [[nodiscard]] const std::string& error() const { return error_; }
-  /// Whether the chip rounds anything that ref in its classes rounds too.
-  [[nodiscard]] bool rounds() const { return class_kl_ > 0; }
-  /// Why a trace over the same tokens is too far from ref, or nothing.
-  [[nodiscard]] std::string judge(const Trace& found) const;
-  /// Mean divergence of a trace from exact ref, as a part of what is allowed.
-  [[nodiscard]] double part(const Trace& found) const;
-  /// Divergences, deviation, logits beyond six of them, greedy tokens that are other ones.
-  [[nodiscard]] Json measure(const Trace& found) const;
+  /// Of a trace over the same tokens.
+  Verdict judge(const Trace& found);
 
  private:
-  [[nodiscard]] std::vector<bool> jumped(const Trace& found) const;
-  [[nodiscard]] std::vector<bool> set_apart(const Trace& found) const;
-  /// What the classes move the difference of two tokens' logits by.
-  [[nodiscard]] double sigma_of(size_t a, size_t b) const;
-  [[nodiscard]] std::string judge_greedy(const Trace& found, const std::vector<bool>& apart) const;
+  /// Both runs of ref with some choices.
+  struct Reference {
+    Choices choices;
+    Trace exact, classed;
+    ByChoice<Candidates> of_exact, of_classed;
+  };
+  const Reference& reference(const Choices& choices);
 
+  Plan plan_;
   std::string error_;
-  Trace exact_, classed_;
-  bool chooses_ = false;
-  double class_kl_ = 0;  // over all rows
-  double sigma_ = 0;     // of the logits of rows that did not jump
-  double row_ = 0;       // the median row's deviation
+  Chip& ref_;
+  std::unique_ptr<TinyModel> exact_, classed_;
+  std::deque<Reference> known_;  // those that were asked for last
 };
 
 }  // namespace hadal::conformance

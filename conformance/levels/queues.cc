@@ -1,7 +1,7 @@
 // The level `queues`: completion and lifetime. Each rule is tried by its number in hadal/chip.h:
 // the caller does at once what a rule allows it to do, and only then waits. What is put where a
 // chip must no longer look is valid and wrong, so that a chip that does look answers wrongly
-// instead of crashing.
+// instead of crashing. Errors and the stop flag are in stops.cc.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,194 +10,15 @@
 #include <cstring>
 #include <thread>
 
-#include "report.h"
+#include "levels/queue_bench.h"
 
 namespace hadal::conformance {
+
+using namespace queues;  // NOLINT: one level in several files
+
 namespace {
 
-constexpr const char* kName = "queues";
-constexpr int64_t kRows = 24, kLimit = 32, kWidth = 256;
-constexpr uint32_t kRepeats = 12;  // operators of a tape: work that may still go on
-
-/// Memories, weights and one tape on one device; whatever is left is freed at its end.
-class Bench {
- public:
-  explicit Bench(const Device& device) : device_(device), chip_(*device.chip) {}
-  Bench(const Bench&) = delete;
-  Bench& operator=(const Bench&) = delete;
-  ~Bench() {
-    chip_.queue_sync(device_.queue, nullptr);
-    for (hadal_weight* w : weights_) chip_.weight_destroy(w);
-    for (hadal_memory* m : memories_) chip_.mem_free(m);
-  }
-
-  /// A memory that holds `values`; null, and failed(), if that cannot be had.
-  hadal_memory* hold(const std::vector<float>& values) {
-    hadal_memory* m = make(values.size() * sizeof(float));
-    if (m) put(m, values);
-    return m;
-  }
-  hadal_memory* make(uint64_t bytes) {
-    hadal_memory* m = nullptr;
-    if (good(chip_.mem_alloc(device_.device, bytes, &m, &error_))) memories_.push_back(m);
-    return m;
-  }
-  void put(hadal_memory* m, const std::vector<float>& values) {
-    good(chip_.copy_in(device_.queue, m, 0, values.data(), values.size() * sizeof(float), &error_));
-  }
-  /// Queues a copy of `to`'s size; it is there after sync().
-  void get(std::vector<float>& to, hadal_memory* from) {
-    good(chip_.copy_out(device_.queue, to.data(), from, 0, to.size() * sizeof(float), &error_));
-  }
-  void fill(hadal_memory* m, uint64_t bytes, uint8_t with) {
-    good(chip_.fill(device_.queue, m, 0, bytes, with, &error_));
-  }
-  void sync() { good(chip_.queue_sync(device_.queue, &error_)); }
-  std::vector<float> read(hadal_memory* from, size_t count) {
-    std::vector<float> values(count);
-    get(values, from);
-    sync();
-    return values;
-  }
-  void free(hadal_memory* m) {
-    std::erase(memories_, m);
-    chip_.mem_free(m);
-  }
-  void destroy(hadal_weight* w) {
-    std::erase(weights_, w);
-    chip_.weight_destroy(w);
-  }
-
-  bool good(hadal_status status) {
-    if (status != HADAL_OK && why_.empty())
-      why_ = fmt::format("status {}: {}", static_cast<int>(status), error_.text);
-    return status == HADAL_OK;
-  }
-  /// The first thing that failed, or nothing.
-  [[nodiscard]] const std::string& why() const { return why_; }
-  void forget() { why_.clear(); }
-
-  const Device& device_;
-  hadal_chip& chip_;
-  hadal_error error_ = fresh_error();
-  std::vector<hadal_weight*> weights_;
-
- private:
-  std::vector<hadal_memory*> memories_;
-  std::string why_;
-};
-
-hadal_tensor tensor(uint32_t dtype, uint32_t space, uint32_t row_dim, std::vector<int64_t> extents,
-                    uint64_t offset) {
-  hadal_tensor t{};
-  t.dtype = dtype;
-  t.space = space;
-  t.row_dim = row_dim;
-  t.rank = static_cast<uint32_t>(extents.size());
-  std::fill(std::begin(t.extents), std::end(t.extents), 1);
-  std::copy(extents.begin(), extents.end(), t.extents);
-  t.offset = offset;
-  int64_t stride = dtype_info(static_cast<DType>(dtype))->block_bytes;
-  for (uint32_t d = t.rank; space != HADAL_SPACE_WEIGHT && d-- > 0;) {
-    t.strides[d] = stride;
-    stride *= t.extents[d];
-  }
-  return t;
-}
-
-/// A tape that the caller may spoil after op_run: tensors, operators and the step in memory of its
-/// own.
-struct Call {
-  std::vector<hadal_tensor> tensors;
-  std::vector<hadal_op> ops;
-  std::vector<hadal_memory*> planes;
-  std::vector<float> host_inputs;
-  hadal_tape tape{};
-  hadal_step step{};
-
-  void add(uint32_t id, const std::vector<std::pair<uint32_t, int32_t>>& operands) {
-    hadal_op op{};
-    op.id = id;
-    std::fill(std::begin(op.operands), std::end(op.operands), -1);
-    for (const auto& [operand, index] : operands) op.operands[operand] = index;
-    ops.push_back(op);
-  }
-  void finish(uint64_t scratch, uint64_t inputs, uint64_t outputs) {
-    tape.size = sizeof tape;
-    tape.tensors = tensors.data();
-    tape.tensor_count = static_cast<uint32_t>(tensors.size());
-    tape.ops = ops.data();
-    tape.op_count = static_cast<uint32_t>(ops.size());
-    for (int64_t& limit : tape.limits) limit = kLimit;
-    tape.limits[HADAL_DIM_CONST] = 1;
-    tape.scratch_bytes = scratch;
-    tape.input_bytes = inputs;
-    tape.output_bytes = outputs;
-    tape.plane_count = static_cast<uint32_t>(planes.size());
-    step.size = sizeof step;
-    step.rows[HADAL_DIM_CONST] = 1;
-    step.rows[HADAL_DIM_T] = kRows;
-    step.rows[HADAL_DIM_S] = 1;
-    step.planes = planes.data();
-    step.plane_count = tape.plane_count;
-  }
-  hadal_status run(Bench& bench) {
-    return bench.chip_.op_run(bench.device_.queue, &tape, 0, tape.op_count, &step, &bench.error_);
-  }
-};
-
-std::vector<float> ramp(size_t count, float scale) {
-  std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) values[i] = scale * static_cast<float>(i % 97) + 0.5f;
-  return values;
-}
-
-constexpr size_t kCount = kLimit * kWidth;
-constexpr size_t kBytes = kCount * sizeof(float);
-
-/// X += Y, kRepeats times: scratch holds X, the inputs Y, and behind it other numbers.
-struct Sums {
-  Bench bench;
-  Call call;
-  hadal_memory *scratch, *inputs, *outputs, *other;
-  std::vector<float> x = ramp(kCount, 1), y = ramp(2 * kCount, 0.25f), wrong = ramp(kCount, 3);
-
-  explicit Sums(const Device& device) : bench(device) {
-    for (size_t i = kCount; i < y.size(); ++i) y[i] += 100;
-    scratch = bench.hold(x);
-    inputs = bench.hold(y);
-    outputs = bench.make(kBytes);
-    other = bench.hold(wrong);
-    call.tensors = {tensor(HADAL_F32, HADAL_SPACE_SCRATCH, HADAL_DIM_T, {1, kWidth}, 0),
-                    tensor(HADAL_F32, HADAL_SPACE_INPUT, HADAL_DIM_T, {1, kWidth}, 0)};
-    for (uint32_t i = 0; i < kRepeats; ++i)
-      call.add(HADAL_OP_ADD, {{HADAL_ADD_X, 0}, {HADAL_ADD_Y, 1}});
-    call.finish(kBytes, 2 * kBytes, kBytes);
-    call.step.scratch = scratch;
-    call.step.inputs = inputs;
-    call.step.outputs = outputs;
-    make_workspace();
-    bench.sync();
-  }
-  void make_workspace() {
-    const Support support = ask_support(bench.device_, call.ops[0], call.tensors, call.tape.limits);
-    bench.good(support.status);
-    if (support.workspace_bytes != 0) call.step.workspace = bench.make(support.workspace_bytes);
-  }
-  hadal_status run() { return call.run(bench); }
-  [[nodiscard]] std::vector<float> expected() const {
-    std::vector<float> sum(x.begin(), x.begin() + kRows * kWidth);
-    for (uint32_t i = 0; i < kRepeats; ++i)
-      for (size_t j = 0; j < sum.size(); ++j) sum[j] += y[j];
-    return sum;
-  }
-  /// Whether X is what it must be; rows above the count may be anything.
-  void check(const std::string& what, Report& report) {
-    const std::vector<float> found = bench.read(scratch, kRows * kWidth);
-    report.check(kName, bench.why().empty() && found == expected(),
-                 what + (bench.why().empty() ? ": other numbers" : ": " + bench.why()));
-  }
-};
+constexpr int32_t kSet = 1;
 
 // 1. Arguments of op_run.
 void check_arguments(const Device& device, Report& report) {
@@ -216,6 +37,8 @@ void check_arguments(const Device& device, Report& report) {
       {"the tape's tensors are overwritten after op_run",
        [](Sums& s) { s.call.tensors[1].offset = kBytes; }},
       {"the tape is overwritten after op_run", [](Sums& s) { s.call.tape.op_count = 0; }},
+      {"the step's stop flag is another one, which is set, after op_run",
+       [](Sums& s) { s.call.step.stop = &kSet; }},
       {"the error is overwritten after op_run",
        [](Sums& s) { std::memset(s.bench.error_.text, 'x', 8); }},
       {"host_inputs are given, and overwritten after op_run",
@@ -335,7 +158,7 @@ void check_copies(const Device& device, Report& report) {
   bench.fill(sums.scratch, kBytes, 0);
   bench.get(after, sums.scratch);
   bench.sync();
-  middle.resize(static_cast<size_t>(kRows * kWidth));
+  middle.resize(static_cast<size_t>(kStepRows * kWidth));
   report.check(kName, bench.why().empty() && before == sums.x,
                "3: copy_out gives other numbers than lay there when it was called, before an "
                "operator wrote " +
@@ -361,7 +184,7 @@ void check_copies(const Device& device, Report& report) {
 void check_frees(const Device& device, Report& report) {
   Sums sums(device);
   Bench& bench = sums.bench;
-  std::vector<float> out(static_cast<size_t>(kRows * kWidth));
+  std::vector<float> out(static_cast<size_t>(kStepRows * kWidth));
   bench.good(sums.run());
   bench.get(out, sums.scratch);
   bench.free(sums.scratch);
@@ -472,7 +295,7 @@ std::vector<float> product_of(const Device& device) {
   products.create(false);
   products.bench.good(products.call.run(products.bench));
   products.bench.sync();
-  return products.bench.read(products.outputs, static_cast<size_t>(kRows * kWidth));
+  return products.bench.read(products.outputs, static_cast<size_t>(kStepRows * kWidth));
 }
 
 // 4, 5. Weights: pieces that die, a handle that is destroyed while work goes on.
@@ -512,74 +335,12 @@ void check_weights(const Device& device, bool bits, Report& report) {
   }
 }
 
-// 7. After an error the queue works.
-void check_errors(const Device& device, Report& report) {
-  const auto again = [&](Sums& sums, hadal_status status, const std::string& what) {
-    // It may be told late, but not never.
-    if (status == HADAL_OK) status = sums.bench.chip_.queue_sync(device.queue, &sums.bench.error_);
-    const bool told = status != HADAL_OK && sums.bench.error_.text[0] != '\0';
-    report.check(kName, told, "7: " + what + " is told by queue_sync at the latest, with a text");
-    if (status == HADAL_DEVICE_FAILED) return;
-    sums.bench.error_ = fresh_error();
-    sums.bench.put(sums.scratch, sums.x);
-    sums.bench.good(sums.run());
-    sums.check("7: the queue works after " + what, report);
-  };
-  {
-    Sums sums(device);
-    sums.bench.error_ = fresh_error();
-    const hadal_status status = sums.bench.chip_.copy_in(device.queue, sums.scratch, 1 << 30,
-                                                         sums.x.data(), 64, &sums.bench.error_);
-    again(sums, status, "a copy_in beyond its memory");
-  }
-  {
-    Sums sums(device);
-    sums.bench.error_ = fresh_error();
-    const hadal_op good = sums.call.ops.back();
-    sums.call.ops.back().id = 9999;
-    const hadal_status status = sums.run();
-    // What stands before the bad operator may have been done.
-    sums.call.ops.back() = good;
-    again(sums, status, "an operator that does not exist");
-  }
-}
-
-// 6. The stop flag, set by another thread while a step runs.
-void check_stop(const Device& device, Report& report) {
-  Sums sums(device);
-  Bench& bench = sums.bench;
-  for (const int delay_us : {0, 20, 200}) {
-    int32_t stop = 0;
-    sums.call.step.stop = &stop;
-    bench.put(sums.scratch, sums.x);
-    bench.sync();
-    std::thread other([&] {
-      std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
-      __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-    });
-    hadal_status status = HADAL_OK;
-    for (int i = 0; i < 50 && status == HADAL_OK; ++i) status = sums.run();
-    const hadal_status synced = bench.chip_.queue_sync(device.queue, nullptr);
-    other.join();
-    if (status == HADAL_OK) status = synced;
-    report.check(kName, status == HADAL_OK || status == HADAL_STOPPED,
-                 fmt::format("6: the stop flag is set by another thread after {} us: status {}",
-                             delay_us, static_cast<int>(status)));
-    stop = 0;
-    bench.error_ = fresh_error();
-    bench.put(sums.scratch, sums.x);
-    bench.good(sums.run());
-    sums.check("6: a step after a stopped one", report);
-    sums.call.step.stop = nullptr;
-  }
-}
-
 // 8. Rows above the count hold nothing of value: NaN, and then other numbers.
 void check_rows_above(const Device& device, Report& report) {
   for (const uint8_t poison : {uint8_t{0xff}, uint8_t{0x3c}}) {
     Sums sums(device);
     Bench& bench = sums.bench;
-    const uint64_t counted = static_cast<uint64_t>(kRows * kWidth) * sizeof(float);
+    const uint64_t counted = static_cast<uint64_t>(kStepRows * kWidth) * sizeof(float);
     for (hadal_memory* m : {sums.scratch, sums.inputs})
       bench.good(
           bench.chip_.fill(device.queue, m, counted, kBytes - counted, poison, &bench.error_));
@@ -603,8 +364,10 @@ void level_queues(Chip& chip, Report& report) {
        [&chip](const Device& d, Report& r) { check_weights(d, chip.info.row_invariant != 0, r); }},
       {"7: errors", check_errors},
       {"6: the stop flag", check_stop},
+      {"6, 7: a flag that is set before the step", check_stopped_before},
       {"8: rows above the count", check_rows_above},
-      {"events", check_events}};
+      {"events", [&chip](const Device& d, Report& r) { check_events(d, chip.device(3), r); }},
+      {"comm", [&chip](const Device&, Report& r) { check_comm(chip, r); }}};
   for (const auto& [what, check] : checks)
     if (report.begin(kName, what)) check(device, report);
 }

@@ -43,6 +43,12 @@ class Recorder {
   int32_t rows(int64_t width, uint32_t row_dim = HADAL_DIM_T) {
     return tensor(HADAL_F32, HADAL_SPACE_SCRATCH, row_dim, {1, width});
   }
+  /// Numbers that an operator chooses: outputs of the step, so that they can be read after a
+  /// program has run.
+  int32_t choice(int64_t count) {
+    choices.push_back(tensor(HADAL_I32, HADAL_SPACE_OUTPUT, HADAL_DIM_T, {1, count}));
+    return choices.back();
+  }
   int32_t plane(uint32_t role, int64_t width, uint32_t heads = 1, uint32_t dtype = HADAL_F16);
   /// The memory of fp32 rows `of` from column `from` on, in another shape.
   int32_t view(int32_t of, int64_t from, std::vector<int64_t> extents);
@@ -75,6 +81,7 @@ class Recorder {
   std::vector<hadal_tensor> tensors;
   std::vector<hadal_op> ops;
   std::vector<std::pair<int32_t, std::shared_ptr<const WeightData>>> weights;  // tensor, data
+  std::vector<int32_t> choices;                                                // tensors
   uint64_t used[6] = {};
   uint32_t planes_used = 0;
   uint64_t block_bytes = 0;  // of the planes' largest blocks

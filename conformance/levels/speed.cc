@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "contract/cost.h"
 #include "contract/operators.h"
+#include "contract/roofline.h"
 
 namespace hadal::conformance {
 namespace {
@@ -25,11 +25,7 @@ double median(std::vector<double> v) {
 class Fast {
  public:
   Fast(Chip& chip, const Options& options) : table_(chip.table) {
-    hadal_device_options o{};
-    o.size = sizeof o;
-    o.kernels = options.kernels.empty() ? nullptr : options.kernels.c_str();
-    o.numerics = options.numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID;
-    good_ = table_.device_open(&table_, 0, &o, &device.device, &error) == HADAL_OK &&
+    good_ = options.wishes().open(table_, 0, &device.device, &error) == HADAL_OK &&
             table_.queue_create(device.device, &device.queue, &error) == HADAL_OK;
     device.chip = &table_;
     device.placement = chip.device(1).placement;
@@ -49,28 +45,23 @@ class Fast {
   bool good_ = false;
 };
 
-/// Bytes a second of copies within the device: each byte is read and written.
+/// Bytes a second of copies within the device.
 double copy_rate(const Device& d) {
-  constexpr uint64_t kBytes = uint64_t{64} << 20;
+  constexpr uint64_t kBytes = contract::kCopyBytes;
   hadal_chip& t = *d.chip;
   hadal_memory *from = nullptr, *to = nullptr;
-  std::vector<double> rates;
+  double rate = 0;
   if (t.mem_alloc(d.device, kBytes, &from, nullptr) == HADAL_OK &&
-      t.mem_alloc(d.device, kBytes, &to, nullptr) == HADAL_OK) {
-    t.fill(d.queue, from, 0, kBytes, 1, nullptr);
-    for (int i = 0; i < 6; ++i) {
-      t.queue_sync(d.queue, nullptr);
-      const auto start = std::chrono::steady_clock::now();
-      t.copy(d.queue, to, 0, from, 0, kBytes, nullptr);
-      t.queue_sync(d.queue, nullptr);
-      const double took =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      if (i > 0 && took > 0) rates.push_back(2.0 * static_cast<double>(kBytes) / took);
-    }
-  }
+      t.mem_alloc(d.device, kBytes, &to, nullptr) == HADAL_OK &&
+      t.fill(d.queue, from, 0, kBytes, 1, nullptr) == HADAL_OK &&
+      t.queue_sync(d.queue, nullptr) == HADAL_OK)
+    rate = contract::copy_rate([&] {
+      return t.copy(d.queue, to, 0, from, 0, kBytes, nullptr) == HADAL_OK &&
+             t.queue_sync(d.queue, nullptr) == HADAL_OK;
+    });
   if (from) t.mem_free(from);
   if (to) t.mem_free(to);
-  return rates.empty() ? 0 : *std::max_element(rates.begin(), rates.end());
+  return rate;
 }
 
 contract::OpCost cost_of(const SpeedCase& s, const Timing& timing) {
@@ -124,13 +115,11 @@ Json measure_peaks(Chip& chip, const Device& device, const Options& options, Rep
           {"flops_per_second", best}};
 }
 
-/// Arithmetic that the class can reach.
-double arithmetic(const Json& peaks, const std::string& kind) {
-  const double plain = peaks.value("flops_per_second", 0.0);
-  const double int8 = peaks.value("int8_per_second", 0.0),
-               bf16 = peaks.value("bf16_per_second", 0.0);
-  if ((kind.starts_with("block8") || kind == "row8") && int8 > 0) return int8;
-  return kind == "half" && bf16 > 0 ? bf16 : plain;
+contract::Peaks peaks_of(const Json& peaks) {
+  return {.bytes_per_second = peaks.value("bytes_per_second", 0.0),
+          .flops_per_second = peaks.value("flops_per_second", 0.0),
+          .int8_per_second = peaks.value("int8_per_second", 0.0),
+          .bf16_per_second = peaks.value("bf16_per_second", 0.0)};
 }
 
 }  // namespace
@@ -165,15 +154,17 @@ void level_speed(Chip& chip, const std::string& part, const Options& options, Re
 }
 
 void rate_speed(const Json& peaks, Json& operators) {
-  const double bandwidth = peaks.value("bytes_per_second", 0.0);
+  const contract::Peaks measured = peaks_of(peaks);
   for (auto& [name, all] : operators.items())
     for (Json& m : all) {
-      const double flops = arithmetic(peaks, m.value("class", std::string()));
-      const double moved = bandwidth > 0 ? m.value("bytes", 0.0) / bandwidth : 0;
-      const double computed = flops > 0 ? m.value("flops", 0.0) / flops : 0;
+      const contract::OpCost cost = {m.value("flops", 0.0), m.value("bytes", 0.0)};
+      const contract::Roof roof =
+          contract::roof_of(cost, measured, m.value("class", std::string()));
       const double warm = m.value("warm_us", 0.0) * 1e-6;
-      m["bound"] = moved >= computed ? "memory" : "arithmetic";
-      m["percent"] = warm > 0 ? 100 * std::max(moved, computed) / warm : 0;
+      m["bound"] = roof.bound();
+      m["percent"] = contract::percent_of(roof, warm);
+      if (const auto own = contract::without_launch(warm, m.value("launch_us", 0.0) * 1e-6))
+        m["percent_without_launch"] = contract::percent_of(roof, *own);
     }
 }
 

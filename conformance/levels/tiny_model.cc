@@ -24,6 +24,10 @@ TinyModel::TinyModel(Chip& chip, const Device& device, const TinySpec& spec, con
   ready_ = build();
 }
 
+int32_t TinyModel::block_of_sequence(int32_t sequence, int64_t number) {
+  return kBlockTable[sequence][number];
+}
+
 TinyModel::~TinyModel() {
   if (program_) chip_.table.program->destroy(program_);
   for (const auto& [index, data] : recorder_.weights)
@@ -214,6 +218,8 @@ void TinyModel::reset() {
       known_[s].push_back((i * 31 + s * 17 + 5) % static_cast<int32_t>(Tiny::kVocabulary));
     done_[s] = 0;
   }
+  choices_ = {};
+  candidates_ = {};
   for (hadal_memory* plane : planes_)
     chip_.table.fill(device_.queue, plane, 0, Tiny::kBlocks * recorder_.block_bytes, 0xff, &error_);
 }
@@ -229,9 +235,11 @@ void TinyModel::fill_inputs(const std::vector<Chunk>& chunks, hadal_step& step,
     input<float>(in.entry_bias)[e] = 0.25f * static_cast<float>(e);
   }
   int32_t t = 0, s = 0, r = 0;
+  rows_.clear();
   for (const Chunk& chunk : chunks) {
     for (int32_t i = 0; i < chunk.rows; ++i, ++t) {
       const int32_t where = done_[chunk.sequence] + i;
+      rows_.emplace_back(chunk.sequence, where);
       const int32_t token = known_[chunk.sequence][static_cast<size_t>(where)];
       input<int32_t>(in.token)[t] = token;
       input<int32_t>(in.position)[t] = where;
@@ -295,6 +303,9 @@ hadal_status TinyModel::run_tape(const hadal_step& step, RunMode mode) {
     if (status != HADAL_OK) return status;
     // One queue does not wait for another.
     if (!devices_.empty()) t.queue_sync(queue, nullptr);
+    if (followed_)
+      if (const hadal_status followed = follow_choice(ops_[i]); followed != HADAL_OK)
+        return followed;
   }
   return HADAL_OK;
 }
@@ -328,6 +339,7 @@ hadal_status TinyModel::step(const std::vector<Chunk>& chunks, RunMode mode,
   t.copy_out(device_.queue, output_image_.data(), outputs_, 0, output_image_.size(), &error_);
   status = t.queue_sync(device_.queue, &error_);
   if (status != HADAL_OK) return status;
+  keep_choices();
   for (const Chunk& chunk : chunks) done_[chunk.sequence] += chunk.rows;
   read_answers(asked, answers);
   return HADAL_OK;

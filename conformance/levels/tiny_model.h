@@ -9,6 +9,7 @@
 
 #include <set>
 
+#include "levels/choices.h"
 #include "levels/recorder.h"
 
 namespace hadal::conformance {
@@ -60,6 +61,13 @@ class TinyModel {
   bool spread(std::vector<const Device*> devices);
   /// What follows a prompt is then given, and not sampled: so different chips see the same tokens.
   void force_tokens() { forced_ = true; }
+  /// What was chosen since reset(), and the operators that chose.
+  [[nodiscard]] const Choices& choices() const { return choices_; }
+  [[nodiscard]] std::vector<Chooser> choosers() const;
+  /// On ref, in RunMode::kOneByOne: these choices are taken from now on, and not its own; null: its
+  /// own. candidates(): what there was to choose from, since reset().
+  void follow_choices(const Choices* followed) { followed_ = followed; }
+  [[nodiscard]] const ByChoice<Candidates>& candidates() const { return candidates_; }
   [[nodiscard]] bool reads_planes() const { return !device_.opaque_planes(); }
 
   /// Forgets both sequences; planes and temporaries become NaN.
@@ -92,6 +100,13 @@ class TinyModel {
   void mark_last_uses();
   bool create_memories();
   hadal_status run_tape(const hadal_step& step, RunMode mode);
+  void keep_choices();
+  hadal_status follow_choice(const hadal_op& op);
+  [[nodiscard]] Candidates candidates_of(const hadal_op& op, int32_t row, const Bytes& operand,
+                                         const Bytes& weight, const Bytes& plane);
+  [[nodiscard]] static int32_t block_of_sequence(int32_t sequence, int64_t number);
+  hadal_status fetch(hadal_memory* memory, uint64_t offset, Bytes& to);
+  hadal_status fetch_rows(int32_t index, Bytes& to);
   void read_answers(const std::vector<int32_t>& asked, std::vector<Answer>& answers);
   void fill_inputs(const std::vector<Chunk>& chunks, hadal_step& step, std::vector<int32_t>& asked);
   [[nodiscard]] int32_t bucket_of(int32_t rows) const;
@@ -126,6 +141,11 @@ class TinyModel {
   uint64_t workspace_bytes_ = 0;
   hadal_program* program_ = nullptr;
   Bytes input_image_, output_image_;
+
+  Choices choices_;
+  ByChoice<Candidates> candidates_;
+  const Choices* followed_ = nullptr;
+  std::vector<std::pair<int32_t, int32_t>> rows_;  // of the step: sequence, position
 
   std::vector<int32_t> known_[2];  // tokens of each sequence: its prompt, then what was sampled
   int32_t done_[2] = {0, 0};       // how many of them are in the planes

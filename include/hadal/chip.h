@@ -29,17 +29,19 @@
  *  2. copy_in has read its source when it returns.
  *  3. copy_out has written its target when the next queue_sync returns, not before.
  *  4. Work of a queue is done in the order of the calls. Frees and destroys are ordered behind the
- *     work that was queued before them; mem_free of imported memory returns when nothing reads it
- * any more, since its owner may then take it away.
+ *     work that was queued before them on any queue of the device, and have been done when
+ *     queue_sync has returned for each of those; mem_free of imported memory returns when nothing
+ *     reads it any more, since its owner may then take it away.
  *  5. Pieces of a weight with keeps_source = 0 may die when its creation returns; others live until
  *     weight_destroy.
  *  6. One thread at a time calls a device. Another may set the stop flag of a step at any time: the
  * flag itself lives until the next queue_sync.
  *  7. What work that was queued did wrong is told by the next call on that queue that can tell,
- *     queue_sync at the latest. What stood behind it in the queue is not done, copies included, but
- *     for frees and destroys. After an error the queue is idle and may be used again, unless the
- *     status was HADAL_DEVICE_FAILED. A call that refuses its arguments (HADAL_INVALID,
- *     HADAL_UNSUPPORTED) leaves what was queued before it as it is.
+ *     queue_sync at the latest; a call that tells it does nothing else. What stood behind it in the
+ *     queue is not done, copies and uploads of weights included, but for frees and destroys. After
+ *     an error the queue is idle and may be used again, unless the status was HADAL_DEVICE_FAILED.
+ *     A call that refuses its arguments (HADAL_INVALID, HADAL_UNSUPPORTED) leaves what was queued
+ *     before it as it is.
  *  8. Rows above a step's count may be read or written up to the limit, but never into planes: they
  *     hold nothing of value. (Chips with row_invariant leave them alone.)
  *
@@ -360,7 +362,7 @@ typedef struct hadal_weight_desc {
   uint32_t reserved;
   int64_t scale_block_rows; /* value = element · scale[row div block_rows][col div block_cols]; the
                                last may be partial */
-  int64_t scale_block_cols;
+  int64_t scale_block_cols; /* `cols` where a form of whole rows (block_cols 0) was asked for */
 } hadal_weight_desc;
 
 /* ---- the table ---- */
@@ -406,8 +408,8 @@ typedef struct hadal_device_info {
   uint64_t memory_free;
   uint32_t host_memory;   /* 1: device memory is host memory, mem_host gives pointers */
   uint32_t row_invariant; /* the rule of bits is kept */
-  uint32_t alignment; /* of offsets within memories: a power of two. The host obeys the larger of
-                         it and 64, but for views of columns (HADAL_TENSOR_COLUMNS) */
+  uint32_t alignment; /* of offsets within memories: a power of two up to 4096. The host obeys the
+                         larger of it and 64, but for views of columns (HADAL_TENSOR_COLUMNS) */
   uint32_t kernels_version;     /* 1.1: another number means other bits from the same table */
   uint64_t largest_allocation;  /* 1.1: bytes of one mem_alloc; 0: as memory_total */
   double bf16_flops_per_second; /* 1.1: the data sheet's; 0: unknown */
@@ -452,7 +454,9 @@ typedef struct hadal_plane_desc {
 } hadal_plane_desc;
 
 /* Optional: a second queue beside the first, so that copies go on while operators run. A queue that
- * waits for an event goes on when the work that stood before record() is done. */
+ * waits for an event goes on when the work that stood before record() is done, or given up for an
+ * error; the record that was made last before the call of wait() counts, and if there is none, it
+ * does not wait. */
 typedef struct hadal_event hadal_event;
 typedef struct hadal_events_table {
   uint32_t size;
@@ -464,7 +468,8 @@ typedef struct hadal_events_table {
   /* Host memory from which copies are fastest; may be NULL. */
   hadal_status (*pinned_alloc)(hadal_device*, uint64_t bytes, void** out, hadal_error*);
   void (*pinned_free)(hadal_device*, void*);
-  /* From a memory of another device of the chip, on the queue of the target; may be NULL. */
+  /* From a memory of another device of the chip (whichever of its tables opened that), on the queue
+   * of the target; may be NULL. The host frees `from` only behind a queue_sync of that queue. */
   hadal_status (*peer_copy)(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
                             uint64_t from_offset, uint64_t bytes, hadal_error*);
 } hadal_events_table;
@@ -481,10 +486,13 @@ typedef struct hadal_comm_table {
   uint32_t size;
   uint32_t reserved;
   hadal_status (*create_id)(hadal_device*, hadal_comm_id* out, hadal_error*);
-  /* Returns when every rank has called it. Operators of the device that need a communicator use
+  /* Returns when every rank has called it; HADAL_UNSUPPORTED if they cannot reach each other, and
+   * then the host sums. Operators of the device that need a communicator use
    * the one that was made last. */
   hadal_status (*init)(hadal_device*, const hadal_comm_id*, int32_t rank, int32_t ranks,
                        hadal_comm** out, hadal_error*);
+  /* At once, unlike other destroys: what is queued on it here may fail, and ranks that wait for
+   * this one, now or later, do. */
   void (*destroy)(hadal_comm*);
   hadal_status (*all_reduce)(hadal_comm*, hadal_queue*, hadal_memory*, uint64_t offset,
                              uint64_t count, hadal_error*);
@@ -547,7 +555,8 @@ typedef struct hadal_chip {
 
   hadal_status (*mem_alloc)(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_error*);
   /* Host memory that the chip may read in place (the mapped file). `bytes` stay valid until
-   * mem_free. */
+   * mem_free. Pieces of weights and sources of copies lie in it, never what an operator reads;
+   * mem_host may give NULL. */
   hadal_status (*mem_import)(hadal_device*, const void* data, uint64_t bytes, hadal_memory** out,
                              hadal_error*);
   void (*mem_free)(hadal_memory*);
@@ -590,7 +599,8 @@ typedef struct hadal_chip {
   /* As op_query, and with the class of numerics. Absent: op_query, HADAL_NUMERICS_UNSAID. */
   hadal_status (*op_support)(hadal_device*, const hadal_op*, const hadal_tensor* tensors,
                              const int64_t* limits, hadal_op_answer* out, hadal_error*);
-  /* The forms taken for a use (one HADAL_USE_… bit), the one that the chip likes best first.
+  /* The forms taken for a use (one HADAL_USE_… bit; of a weight with both, those of MATMUL, which
+   * embed must then read), the one that the chip likes best first.
    * *count: room in `forms`, then how many there are. The host takes a weight as it is stored if
    * weight_bytes takes that, else the first form that the user's class permits and that is no
    * larger than the source, else the smallest. Absent: F32 is tried. */
@@ -608,9 +618,11 @@ typedef struct hadal_chip {
   const hadal_comm_table* comm;     /* NULL: absent */
 } hadal_chip;
 
-/* The one exported symbol of a plug-in. `abi`: the host's; out->size: what the host knows.
- * HADAL_OK, or HADAL_UNSUPPORTED for another major version. */
+/* The one exported symbol of a plug-in, whatever -fvisibility says. `abi`: the host's; out->size:
+ * what the host knows. HADAL_OK, or HADAL_UNSUPPORTED for another major version. */
 typedef hadal_status (*hadal_chip_query_fn)(const hadal_host* host, uint32_t abi, hadal_chip* out);
+__attribute__((visibility("default"))) hadal_status hadal_chip_query(const hadal_host* host,
+                                                                     uint32_t abi, hadal_chip* out);
 
 #ifdef __cplusplus
 }

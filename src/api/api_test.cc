@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -66,8 +67,20 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
 };
 
+/// When it stays the same for a while: threads that were joined are listed a little longer.
 int64_t threads_of_process() {
-  return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator());
+  const auto count = [] {
+    return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator());
+  };
+  int64_t threads = count();
+  for (int same = 0; same < 10; ++same) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (const int64_t now = count(); now != threads) {
+      threads = now;
+      same = 0;
+    }
+  }
+  return threads;
 }
 
 int64_t resident_bytes() {

@@ -9,6 +9,7 @@
 #include "base/cpu_info.h"
 #include "base/dtype.h"
 #include "base/text.h"
+#include "contract/mandatory.h"
 #include "device/guarded.h"
 #include "device/plugins.h"
 #include "device/self_test.h"
@@ -18,40 +19,12 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kBuiltin = {"cpu", "ref"};
 
+constexpr uint32_t kMostAlignment = 4096;
+
 hadal_error empty_error() {
   hadal_error error{};
   error.size = sizeof error;
   return error;
-}
-
-/// The first mandatory function that the table lacks, or nullptr.
-const char* missing_function(const hadal_chip& c) {
-  const std::pair<const char*, bool> functions[] = {
-      {"close", c.close != nullptr},
-      {"device_count", c.device_count != nullptr},
-      {"device_open", c.device_open != nullptr},
-      {"device_close", c.device_close != nullptr},
-      {"device_info", c.device_info != nullptr},
-      {"mem_alloc", c.mem_alloc != nullptr},
-      {"mem_import", c.mem_import != nullptr},
-      {"mem_free", c.mem_free != nullptr},
-      {"mem_host", c.mem_host != nullptr},
-      {"copy_in", c.copy_in != nullptr},
-      {"copy_out", c.copy_out != nullptr},
-      {"copy", c.copy != nullptr},
-      {"fill", c.fill != nullptr},
-      {"queue_create", c.queue_create != nullptr},
-      {"queue_destroy", c.queue_destroy != nullptr},
-      {"queue_sync", c.queue_sync != nullptr},
-      {"weight_bytes", c.weight_bytes != nullptr},
-      {"weight_create", c.weight_create != nullptr},
-      {"weight_destroy", c.weight_destroy != nullptr},
-      {"op_query", c.op_query != nullptr},
-      {"op_run", c.op_run != nullptr},
-  };
-  for (const auto& [name, present] : functions)
-    if (!present) return name;
-  return nullptr;
 }
 
 std::string version_text(uint32_t abi) {
@@ -103,50 +76,6 @@ Error chip_error(std::string_view chip, std::string_view what, hadal_status stat
 
 std::span<const std::string_view> builtin_chips() { return kBuiltin; }
 
-DeviceMemory& DeviceMemory::operator=(DeviceMemory&& other) noexcept {
-  if (this != &other) {
-    reset();
-    device_ = std::exchange(other.device_, nullptr);
-    handle_ = std::exchange(other.handle_, nullptr);
-    bytes_ = std::exchange(other.bytes_, 0);
-  }
-  return *this;
-}
-
-void DeviceMemory::reset() {
-  if (handle_) device_->chip_.mem_free(handle_);
-  handle_ = nullptr;
-  bytes_ = 0;
-}
-
-DeviceWeight& DeviceWeight::operator=(DeviceWeight&& other) noexcept {
-  if (this != &other) {
-    reset();
-    device_ = std::exchange(other.device_, nullptr);
-    handle_ = std::exchange(other.handle_, nullptr);
-  }
-  return *this;
-}
-
-void DeviceWeight::reset() {
-  if (handle_) device_->chip_.weight_destroy(handle_);
-  handle_ = nullptr;
-}
-
-DeviceProgram& DeviceProgram::operator=(DeviceProgram&& other) noexcept {
-  if (this != &other) {
-    reset();
-    device_ = std::exchange(other.device_, nullptr);
-    handle_ = std::exchange(other.handle_, nullptr);
-  }
-  return *this;
-}
-
-void DeviceProgram::reset() {
-  if (handle_) device_->chip_.program->destroy(handle_);
-  handle_ = nullptr;
-}
-
 namespace {
 
 /// What a chip calls itself, fit to be printed: ended, and without control characters.
@@ -162,6 +91,7 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   std::unique_ptr<Device> device(new Device);
   device->options_ = options;
   HADAL_TRY(const hadal_chip_query_fn query, find_chip(options));
+  device->query_ = query;
   device->query_error_ = empty_error();
   device->host_ = {.size = sizeof(hadal_host),
                    .context = &device->options_,
@@ -182,7 +112,7 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
     const char* own = device->query_error_.text;
     return failed(*own != '\0' ? why + ": " + own : why);
   }
-  if (const char* name = missing_function(device->chip_))
+  if (const char* name = contract::missing_function(device->chip_))
     return failed("chip " + options.chip + ": lacks the mandatory function " + name);
 
   hadal_chip& chip = device->chip_;
@@ -225,9 +155,13 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   clean(device->info_.instruction_sets);
   uint32_t& alignment = device->info_.alignment;
   if (!device->copies_at_once()) alignment = std::bit_ceil(std::max(1U, alignment));  // 1.0: unsaid
-  if (alignment == 0 || (alignment & (alignment - 1)) != 0)
+  if (!std::has_single_bit(alignment) || alignment > kMostAlignment)
     return failed("chip " + options.chip + ": its alignment of " + std::to_string(alignment) +
-                  " bytes is no power of two");
+                  " bytes is no power of two up to " + std::to_string(kMostAlignment));
+  uint32_t* const buckets = std::begin(device->info_.row_buckets);
+  uint32_t* const end = std::find(buckets, std::end(device->info_.row_buckets), 0U);
+  if (!std::is_sorted(buckets, end))
+    return failed("chip " + options.chip + ": its row_buckets do not ascend");
   const bool from_outside =
       std::find(kBuiltin.begin(), kBuiltin.end(), options.chip) == kBuiltin.end();
   if (from_outside) HADAL_TRY(self_test(*device));
@@ -252,25 +186,30 @@ Status Device::check_handle(const void* handle, std::string_view what) const {
                 ": it says that all is well and gives nothing, which is a fault of the chip");
 }
 
-Result<DeviceMemory> Device::allocate(uint64_t bytes) const {
-  DeviceMemory memory;
+template <typename Wrapper, typename Call>
+Result<Wrapper> Device::given(std::string_view what, const Call& call) const {
+  using Handle = decltype(Wrapper().get());
+  Wrapper made;
   hadal_error error = empty_error();
-  const std::string what = "cannot allocate " + std::to_string(bytes) + " bytes";
-  HADAL_TRY(check(chip_.mem_alloc(device_, bytes, &memory.handle_, &error), error, what));
-  HADAL_TRY(check_handle(memory.handle_, what));
-  memory.device_ = this;
-  memory.bytes_ = bytes;
-  return memory;
+  Handle handle = nullptr;
+  HADAL_TRY(check(call(&handle, &error), error, what));
+  HADAL_TRY(check_handle(handle, what));
+  made.device_ = this;
+  made.handle_ = handle;
+  return made;
+}
+
+Result<DeviceMemory> Device::allocate(uint64_t bytes) const {
+  return given<DeviceMemory>("cannot allocate " + std::to_string(bytes) + " bytes",
+                             [&](hadal_memory** out, hadal_error* error) {
+                               return chip_.mem_alloc(device_, bytes, out, error);
+                             });
 }
 
 Result<DeviceMemory> Device::import(std::span<const std::byte> data) const {
-  DeviceMemory memory;
-  hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.mem_import(device_, data.data(), data.size(), &memory.handle_, &error),
-                  error, "cannot import memory"));
-  memory.device_ = this;
-  memory.bytes_ = data.size();
-  return memory;
+  return given<DeviceMemory>("cannot import memory", [&](hadal_memory** out, hadal_error* error) {
+    return chip_.mem_import(device_, data.data(), data.size(), out, error);
+  });
 }
 
 Status Device::copy_in(const DeviceMemory& to, uint64_t offset,
@@ -322,17 +261,12 @@ std::vector<hadal_weight_form> Device::weight_forms(uint32_t use) const {
 
 Result<DeviceWeight> Device::create_weight(const hadal_weight_desc& desc,
                                            std::span<const hadal_piece> pieces) const {
-  DeviceWeight weight;
-  hadal_error error = empty_error();
   const auto count = static_cast<uint32_t>(pieces.size());
-  const hadal_status status =
-      chip_.weight_create_on
-          ? chip_.weight_create_on(queue_, &desc, pieces.data(), count, &weight.handle_, &error)
-          : chip_.weight_create(device_, &desc, pieces.data(), count, &weight.handle_, &error);
-  HADAL_TRY(check(status, error, "cannot make a weight"));
-  HADAL_TRY(check_handle(weight.handle_, "cannot make a weight"));
-  weight.device_ = this;
-  return weight;
+  return given<DeviceWeight>("cannot make a weight", [&](hadal_weight** out, hadal_error* error) {
+    return chip_.weight_create_on
+               ? chip_.weight_create_on(queue_, &desc, pieces.data(), count, out, error)
+               : chip_.weight_create(device_, &desc, pieces.data(), count, out, error);
+  });
 }
 
 Result<uint64_t> Device::plane_block_bytes(const hadal_plane_desc& desc) const {
@@ -352,6 +286,13 @@ Result<uint64_t> Device::plane_block_bytes(const hadal_plane_desc& desc) const {
 
 int Device::host_threads() const {
   return options_.threads > 0 ? options_.threads : available_processors();
+}
+
+int64_t Device::filled_rows(int64_t rows, int64_t limit) const {
+  if (rows == 0) return 0;
+  for (const uint32_t bucket : info_.row_buckets)
+    if (bucket >= rows) return std::min<int64_t>(bucket, limit);
+  return rows;
 }
 
 uint64_t Device::alignment() const { return std::max<uint64_t>(64, info_.alignment); }
@@ -382,17 +323,54 @@ Status Device::run_ops(const hadal_tape& tape, uint32_t first, uint32_t count,
 }
 
 Result<DeviceProgram> Device::prepare(const hadal_tape& tape) const {
-  DeviceProgram program;
-  hadal_error error = empty_error();
-  HADAL_TRY(check(chip_.program->prepare(device_, &tape, &program.handle_, &error), error,
-                  "cannot prepare the tape"));
-  program.device_ = this;
-  return program;
+  return given<DeviceProgram>("cannot prepare the tape",
+                              [&](hadal_program** out, hadal_error* error) {
+                                return chip_.program->prepare(device_, &tape, out, error);
+                              });
 }
 
 Status Device::run_program(const DeviceProgram& program, const hadal_step& step) const {
   hadal_error error = empty_error();
   return check(chip_.program->run(program.handle_, queue_, &step, &error), error, "step");
+}
+
+Result<DeviceEvent> Device::make_event() const {
+  return given<DeviceEvent>("cannot make an event", [&](hadal_event** out, hadal_error* error) {
+    return chip_.events->create(device_, out, error);
+  });
+}
+
+Status Device::wait_for(const Device& other, const DeviceEvent& event) const {
+  hadal_error error = empty_error();
+  HADAL_TRY(other.check(other.chip_.events->record(event.get(), other.queue_, &error), error,
+                        "record an event"));
+  return check(chip_.events->wait(event.get(), queue_, &error), error, "wait for an event");
+}
+
+bool Device::is_peer(const Device& other) const {
+  return query_ == other.query_ && chip_.events && chip_.events->peer_copy;
+}
+
+Status Device::copy_from_peer(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
+                              uint64_t from_offset, uint64_t bytes) const {
+  hadal_error error = empty_error();
+  return check(
+      chip_.events->peer_copy(queue_, to.get(), to_offset, from.get(), from_offset, bytes, &error),
+      error, "copy from another device");
+}
+
+Result<hadal_comm_id> Device::make_comm_id() const {
+  hadal_comm_id id{};
+  hadal_error error = empty_error();
+  HADAL_TRY(check(chip_.comm->create_id(device_, &id, &error), error, "make an id for the ranks"));
+  return id;
+}
+
+Result<DeviceComm> Device::join(const hadal_comm_id& id, int64_t rank, int64_t ranks) const {
+  return given<DeviceComm>("join the other ranks", [&](hadal_comm** out, hadal_error* error) {
+    return chip_.comm->init(device_, &id, static_cast<int32_t>(rank), static_cast<int32_t>(ranks),
+                            out, error);
+  });
 }
 
 Result<Device::Peaks> Device::measure() const {

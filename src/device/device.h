@@ -47,57 +47,48 @@ std::span<const std::string_view> builtin_chips();
 
 class Device;
 
-/// Device memory. Move-only.
-class DeviceMemory {
+/// What a device gives out by a handle and takes back. Move-only; must not outlive its device.
+template <typename Handle, void (*Free)(const hadal_chip&, Handle*)>
+class DeviceHandle {
  public:
-  DeviceMemory() = default;
-  DeviceMemory(DeviceMemory&& other) noexcept { *this = std::move(other); }
-  DeviceMemory& operator=(DeviceMemory&& other) noexcept;
-  ~DeviceMemory() { reset(); }
+  DeviceHandle() = default;
+  DeviceHandle(DeviceHandle&& other) noexcept { *this = std::move(other); }
+  DeviceHandle& operator=(DeviceHandle&& other) noexcept {
+    if (this != &other) {
+      reset();
+      device_ = std::exchange(other.device_, nullptr);
+      handle_ = std::exchange(other.handle_, nullptr);
+    }
+    return *this;
+  }
+  ~DeviceHandle() { reset(); }
   void reset();
-
-  [[nodiscard]] hadal_memory* get() const { return handle_; }
-  [[nodiscard]] uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] Handle* get() const { return handle_; }
   explicit operator bool() const { return handle_ != nullptr; }
 
  private:
   friend class Device;
   const Device* device_ = nullptr;
-  hadal_memory* handle_ = nullptr;
-  uint64_t bytes_ = 0;
+  Handle* handle_ = nullptr;
 };
 
-/// A weight as the chip holds it. Move-only.
-class DeviceWeight {
- public:
-  DeviceWeight() = default;
-  DeviceWeight(DeviceWeight&& other) noexcept { *this = std::move(other); }
-  DeviceWeight& operator=(DeviceWeight&& other) noexcept;
-  ~DeviceWeight() { reset(); }
-  void reset();
-  [[nodiscard]] hadal_weight* get() const { return handle_; }
+namespace handles {
+inline void free(const hadal_chip& chip, hadal_memory* memory) { chip.mem_free(memory); }
+inline void free(const hadal_chip& chip, hadal_weight* weight) { chip.weight_destroy(weight); }
+inline void free(const hadal_chip& chip, hadal_program* program) { chip.program->destroy(program); }
+inline void free(const hadal_chip& chip, hadal_event* event) { chip.events->destroy(event); }
+inline void free(const hadal_chip& chip, hadal_comm* comm) { chip.comm->destroy(comm); }
+}  // namespace handles
 
- private:
-  friend class Device;
-  const Device* device_ = nullptr;
-  hadal_weight* handle_ = nullptr;
-};
-
-/// A prepared tape of a chip that has the program table. Move-only.
-class DeviceProgram {
- public:
-  DeviceProgram() = default;
-  DeviceProgram(DeviceProgram&& other) noexcept { *this = std::move(other); }
-  DeviceProgram& operator=(DeviceProgram&& other) noexcept;
-  ~DeviceProgram() { reset(); }
-  void reset();
-  explicit operator bool() const { return handle_ != nullptr; }
-
- private:
-  friend class Device;
-  const Device* device_ = nullptr;
-  hadal_program* handle_ = nullptr;
-};
+using DeviceMemory = DeviceHandle<hadal_memory, handles::free>;
+/// A weight as the chip holds it.
+using DeviceWeight = DeviceHandle<hadal_weight, handles::free>;
+/// A prepared tape of a chip that has the program table.
+using DeviceProgram = DeviceHandle<hadal_program, handles::free>;
+/// A point of a queue for which another one waits, of a chip that has the table of events.
+using DeviceEvent = DeviceHandle<hadal_event, handles::free>;
+/// A device's way to those of the other ranks, of a chip that has the table comm.
+using DeviceComm = DeviceHandle<hadal_comm, handles::free>;
 
 /// The class of numerics in which a chip computes an operator.
 struct Numerics {
@@ -126,14 +117,15 @@ class Device {
   [[nodiscard]] int32_t device_count() const { return chip_.device_count(&chip_); }
   /// The contract that the chip and we speak: major << 16 | minor.
   [[nodiscard]] uint32_t contract() const { return chip_.abi; }
-  [[nodiscard]] bool has_events() const { return chip_.events != nullptr; }
-  [[nodiscard]] bool has_comm() const { return chip_.comm != nullptr; }
   /// Threads of the host that may work for this device: the user's number, else all.
   [[nodiscard]] int host_threads() const;
   /// The device failed: nothing on it can be used any more.
   [[nodiscard]] bool lost() const { return lost_; }
   /// The user asked for exact numerics.
   [[nodiscard]] bool asked_exact() const { return options_.exact; }
+  /// With how many rows of tokens a step of so many is run: the next count that the device asks for
+  /// (hadal_device_info.row_buckets), at most `limit`.
+  [[nodiscard]] int64_t filled_rows(int64_t rows, int64_t limit) const;
   /// copy_in has read its source when it returns: said from contract 1.1 on.
   [[nodiscard]] bool copies_at_once() const { return (chip_.abi & 0xffff) >= 1; }
 
@@ -172,6 +164,21 @@ class Device {
   /// An Error with kInterrupted if the stop flag was seen.
   Status run_program(const DeviceProgram& program, const hadal_step& step) const;
 
+  [[nodiscard]] bool has_events() const { return chip_.events != nullptr; }
+  Result<DeviceEvent> make_event() const;
+  /// What is queued behind this waits for what `other` has queued by now; the host does not.
+  Status wait_for(const Device& other, const DeviceEvent& event) const;
+  /// copy_from_peer can be called.
+  [[nodiscard]] bool is_peer(const Device& other) const;
+  /// Queued here, from a memory of a peer.
+  Status copy_from_peer(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
+                        uint64_t from_offset, uint64_t bytes) const;
+
+  [[nodiscard]] bool has_comm() const { return chip_.comm != nullptr; }
+  /// Rank 0 makes an id, and all join by it: returns when every rank has come.
+  Result<hadal_comm_id> make_comm_id() const;
+  Result<DeviceComm> join(const hadal_comm_id& id, int64_t rank, int64_t ranks) const;
+
   struct Peaks {
     double read_bytes_per_second = 0, int8_ops_per_second = 0, fp32_flops_per_second = 0;
   };
@@ -179,15 +186,18 @@ class Device {
   Result<Peaks> measure() const;
 
  private:
-  friend class DeviceMemory;
-  friend class DeviceWeight;
-  friend class DeviceProgram;
+  template <typename Handle, void (*Free)(const hadal_chip&, Handle*)>
+  friend class DeviceHandle;
   Device() = default;
   [[nodiscard]] Status check(hadal_status status, const hadal_error& error,
                              std::string_view what) const;
   [[nodiscard]] Status check_handle(const void* handle, std::string_view what) const;
+  /// What a call of the chip that gives a handle gave.
+  template <typename Wrapper, typename Call>
+  Result<Wrapper> given(std::string_view what, const Call& call) const;
 
   mutable bool lost_ = false;
+  hadal_chip_query_fn query_ = nullptr;
   DeviceOptions options_;
   hadal_error query_error_{};
   hadal_host host_{};
@@ -196,5 +206,11 @@ class Device {
   hadal_queue* queue_ = nullptr;
   hadal_device_info info_{};
 };
+
+template <typename Handle, void (*Free)(const hadal_chip&, Handle*)>
+void DeviceHandle<Handle, Free>::reset() {
+  if (handle_) Free(device_->chip_, handle_);
+  handle_ = nullptr;
+}
 
 }  // namespace hadal

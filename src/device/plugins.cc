@@ -52,6 +52,7 @@ std::string distrusted(const fs::path& file) {
 }
 
 constexpr int kAnswered = 42;  ///< exit code of the child that got through
+constexpr unsigned kSecondsOfAQuery = 20;
 
 /// Loads the plug-in and asks it in a child process, so that a crash there is a line here: what
 /// went wrong, or an empty text.
@@ -59,7 +60,7 @@ std::string fault_of_query(const fs::path& file) {
   const pid_t child = ::fork();
   if (child < 0) return {};  // it is asked here, then
   if (child == 0) {
-    ::alarm(20);  // a query that hangs ends by a signal
+    ::alarm(kSecondsOfAQuery);  // a query that hangs ends by a signal
     void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     const auto query =
         library ? reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"))
@@ -76,6 +77,9 @@ std::string fault_of_query(const fs::path& file) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+    return "it does not come back within " + std::to_string(kSecondsOfAQuery) +
+           " s when it is loaded and queried; that is a fault of the plug-in: ask its maker";
   if (WIFSIGNALED(status))
     return std::string("it crashes when it is loaded and queried (") +
            ::strsignal(WTERMSIG(status)) +
@@ -97,6 +101,8 @@ fs::path file_in(const std::string& name, std::span<const fs::path> folders) {
   return {};
 }
 
+}  // namespace
+
 Result<fs::path> find_plugin(const std::string& name, std::span<const fs::path> searched) {
   if (name.find('/') != std::string::npos) {
     if (std::error_code unused; !fs::exists(name, unused))
@@ -117,8 +123,6 @@ Result<fs::path> find_plugin(const std::string& name, std::span<const fs::path> 
                           : std::string("; a plug-in is a file ") + kPrefix + "NAME" + kSuffix +
                                 " in " + folders + " (or HADAL_CHIPS), or is given by its path"));
 }
-
-}  // namespace
 
 std::vector<fs::path> plugin_folders(
     const std::function<const char*(const char* name)>& environment) {

@@ -36,6 +36,10 @@ struct PluginFile {
 /// The plug-ins of plugin_names, each with its file: that of the first folder which has one.
 std::vector<PluginFile> plugin_files(std::span<const std::filesystem::path> folders);
 
+/// The file of a plug-in that is given by path or by name; an error lists what there is.
+Result<std::filesystem::path> find_plugin(const std::string& name,
+                                          std::span<const std::filesystem::path> folders);
+
 /// Loads the plug-in `name`: a path (with a '/'), or the name of one in `folders`. Refuses a
 /// file that others may write, a file without the symbol, and one whose query crashes: a child
 /// process asks first. The library stays loaded until the process ends, since a chip may have

@@ -1,5 +1,8 @@
 #include "engine/automatic_place.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <numeric>
 #include <vector>
 
@@ -10,58 +13,197 @@ namespace {
 /// too.
 constexpr double kUsable = 0.95;
 
-/// Bytes of the model's parts on the device.
+/// Parts of the model by layer, and what is in no layer: embedding, head and drafts.
+template <typename Number>
 struct Parts {
-  std::vector<uint64_t> layers, experts;  ///< weights, by layer
-  uint64_t ends = 0;                      ///< embedding, head and drafts
+  explicit Parts(size_t layers) : attention(layers), experts(layers) {}
+  std::vector<Number> attention, experts;
+  Number ends{};
+
+  Number& of(const Region& region) {
+    if (region.layer < 0) return ends;
+    auto& layers = region.part == Region::Part::kExperts ? experts : attention;
+    return layers[static_cast<size_t>(region.layer)];
+  }
 };
 
-Parts parts_of(const ModelRunner& runner) {
-  const auto count = static_cast<size_t>(runner.spec().num_hidden_layers);
-  Parts parts{.layers = std::vector<uint64_t>(count), .experts = std::vector<uint64_t>(count)};
-  const WeightLoader& loader = *runner.places()[0].loader;
-  for (const auto& [number, region] : runner.placer().regions()) {
-    const uint64_t bytes = loader.bytes_of(number);
-    if (region.layer < 0)
-      parts.ends += bytes;
-    else
-      (region.part == Region::Part::kExperts ? parts.experts
-                                             : parts.layers)[static_cast<size_t>(region.layer)] +=
-          bytes;
+/// What a token reads of each part.
+class ReadBytes final : public Sink {
+ public:
+  explicit ReadBytes(const ModelRunner& runner)
+      : parts(static_cast<size_t>(runner.spec().num_hidden_layers)), runner_(runner) {}
+  void enter(const Region& region) override { region_ = region; }
+  void op(const hadal_op& op, std::span<const Tensor> tensors) override {
+    StepCost cost;
+    CostSink(runner_.device(), runner_.layout(), {1, 1, 1, 1, 1},
+             static_cast<double>(runner_.context()) / 2, cost)
+        .op(op, tensors);
+    parts.of(region_) += cost.bytes;
   }
+
+  Parts<double> parts;
+
+ private:
+  const ModelRunner& runner_;
+  Region region_;
+};
+
+Parts<uint64_t> weights_of(const ModelRunner& runner) {
+  Parts<uint64_t> parts(static_cast<size_t>(runner.spec().num_hidden_layers));
+  const WeightLoader& loader = *runner.places()[0].loader;
+  for (const auto& [number, region] : runner.placer().regions())
+    parts.of(region) += loader.bytes_of(number);
   return parts;
 }
 
-uint64_t sum(const std::vector<uint64_t>& bytes) {
-  return std::accumulate(bytes.begin(), bytes.end(), uint64_t{0});
+template <typename Number>
+Number sum(const std::vector<Number>& numbers) {
+  return std::accumulate(numbers.begin(), numbers.end(), Number{0});
+}
+
+template <typename Number>
+Number sum_from(const std::vector<Number>& numbers, int64_t first) {
+  return std::accumulate(numbers.begin() + first, numbers.end(), Number{0});
+}
+
+/// The shortest of some runs of `body`, in seconds.
+template <typename Body>
+Result<double> seconds_of(const Body& body) {
+  double best = 0;
+  for (int i = 0; i < 5; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    HADAL_TRY(body());
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    if (i == 0 || took.count() < best) best = took.count();
+  }
+  return best;
+}
+
+/// Bytes a second that the device's memory gives: as it says itself, else as copies within it do.
+Result<double> bandwidth(const Device& device) {
+  if (device.has_profile()) {
+    HADAL_TRY(const Device::Peaks peaks, device.measure());
+    return peaks.read_bytes_per_second;
+  }
+  const uint64_t bytes = std::min<uint64_t>(uint64_t{64} << 20, device.info().memory_free / 8);
+  HADAL_TRY(const DeviceMemory from, device.allocate(bytes));
+  HADAL_TRY(const DeviceMemory to, device.allocate(bytes));
+  HADAL_TRY(const double seconds, seconds_of([&]() -> Status {
+              HADAL_TRY(device.copy(to, 0, from, 0, bytes));
+              return device.sync();
+            }));
+  return 2 * static_cast<double>(bytes) / std::max(seconds, 1e-9);  // read and written
+}
+
+/// Seconds until a row of the model is in the host's memory and back.
+Result<double> round_trip(const ModelRunner& runner) {
+  const Device& device = runner.device();
+  std::vector<std::byte> row(static_cast<size_t>(runner.spec().hidden_size) * sizeof(float));
+  HADAL_TRY(const DeviceMemory memory, device.allocate(row.size()));
+  return seconds_of([&]() -> Status {
+    HADAL_TRY(device.copy_out(row, memory, 0));
+    HADAL_TRY(device.sync());
+    HADAL_TRY(device.copy_in(memory, 0, row));
+    return device.sync();
+  });
+}
+
+/// What the placements are weighed by.
+struct Machine {
+  double device = 0, cpu = 0;  ///< bytes a second
+  double round_trip = 0;       ///< seconds
+};
+
+Result<Machine> measure(const ModelRunner& runner) {
+  Machine machine;
+  HADAL_TRY(machine.device, bandwidth(runner.device()));
+  HADAL_TRY(const std::unique_ptr<Device> cpu,
+            Device::open({.chip = "cpu", .threads = runner.options().device.threads}));
+  HADAL_TRY(machine.cpu, bandwidth(*cpu));
+  HADAL_TRY(machine.round_trip, round_trip(runner));
+  if (machine.device > 0 && machine.cpu > 0) return machine;
+  return failed("a bandwidth of 0 was measured");
+}
+
+/// A placement that fits, and the seconds in which a token's bytes are read.
+struct Candidate {
+  std::string rules;
+  double seconds = 0;
+};
+
+/// All attention stays, with the experts of the first layers.
+std::optional<Candidate> experts_leave(const Parts<uint64_t>& weights, const Parts<double>& reads,
+                                       const Machine& machine, uint64_t fixed, uint64_t room) {
+  uint64_t used = fixed + weights.ends + sum(weights.attention);
+  if (sum(weights.experts) == 0 || used > room) return std::nullopt;
+  const auto layers = static_cast<int64_t>(weights.experts.size());
+  int64_t kept = 0, leave = 0;
+  while (kept < layers && used + weights.experts[static_cast<size_t>(kept)] <= room)
+    used += weights.experts[static_cast<size_t>(kept++)];
+  for (int64_t i = kept; i < layers; ++i) leave += weights.experts[static_cast<size_t>(i)] > 0;
+  const double away = sum_from(reads.experts, kept);
+  const double here = reads.ends + sum(reads.attention) + sum(reads.experts) - away;
+  return Candidate{
+      kept == 0 ? "experts: cpu" : "experts of layers " + std::to_string(kept) + "-: cpu",
+      here / machine.device + away / machine.cpu + static_cast<double>(leave) * machine.round_trip};
+}
+
+/// The first layers stay, with their caches; their experts leave if there are any.
+Candidate layers_leave(const Parts<uint64_t>& weights, const Parts<double>& reads,
+                       const Machine& machine, const MemoryPlan& plan, uint64_t room) {
+  const auto layers = static_cast<int64_t>(weights.attention.size());
+  const uint64_t cache = plan.cache / static_cast<uint64_t>(layers);
+  const bool experts = sum(weights.experts) > 0;
+  uint64_t used = plan.scratch + plan.step + plan.workspace + weights.ends;
+  int64_t kept = 0;
+  while (kept < layers && used + weights.attention[static_cast<size_t>(kept)] + cache <= room)
+    used += weights.attention[static_cast<size_t>(kept++)] + cache;
+  const double all = reads.ends + sum(reads.attention) + sum(reads.experts);
+  if (kept == 0) return {"all: cpu", all / machine.cpu};
+  const double here = sum(reads.attention) - sum_from(reads.attention, kept);
+  const auto trips = static_cast<double>(experts ? kept + 1 : 1);
+  return {
+      "layers " + std::to_string(kept) + "-: cpu; head: cpu" + (experts ? "; experts: cpu" : ""),
+      here / machine.device + (all - here) / machine.cpu + trips * machine.round_trip};
 }
 
 }  // namespace
 
-std::string automatic_place(const ModelRunner& together) {
+AutomaticPlace automatic_place(const ModelRunner& together) {
   const MemoryPlan plan = together.memory_plan();
-  if (together.device().info().host_memory != 0) return "";
+  if (together.device().info().host_memory != 0) return AutomaticPlace();
   const auto room = static_cast<uint64_t>(static_cast<double>(plan.available) * kUsable);
-  if (plan.needed() <= room) return "";
-  const Parts parts = parts_of(together);
-  const auto layers = static_cast<int64_t>(parts.layers.size());
-  const uint64_t working = plan.scratch + plan.step + plan.workspace;
-  uint64_t used = working + plan.cache + parts.ends + sum(parts.layers);
-  if (sum(parts.experts) > 0 && used <= room) {
-    int64_t kept = 0;  // layers whose experts stay
-    while (kept < layers && used + parts.experts[static_cast<size_t>(kept)] <= room)
-      used += parts.experts[static_cast<size_t>(kept++)];
-    return kept == 0 ? "experts: cpu" : "experts of layers " + std::to_string(kept) + "-: cpu";
-  }
-  const uint64_t cache = plan.cache / static_cast<uint64_t>(layers);
-  int64_t kept = 0;
-  used = working + parts.ends;
-  while (kept < layers && used + parts.layers[static_cast<size_t>(kept)] + cache <= room)
-    used += parts.layers[static_cast<size_t>(kept++)] + cache;
-  // Experts stay where their layer is, if there are any: those of the layers that are kept leave.
-  const std::string experts = sum(parts.experts) > 0 ? "; experts: cpu" : "";
-  if (kept == 0) return "all: cpu";
-  return "layers " + std::to_string(kept) + "-: cpu; head: cpu" + experts;
+  if (plan.needed() <= room) return AutomaticPlace();
+  const Parts<uint64_t> weights = weights_of(together);
+  ReadBytes reads(together);
+  together.dry_run(reads);
+  const Result<Machine> measured = measure(together);
+  const Machine machine = measured ? *measured : Machine{.device = 1, .cpu = 1};
+  std::vector<Candidate> candidates;
+  const uint64_t fixed = plan.scratch + plan.step + plan.workspace + plan.cache;
+  if (auto candidate = experts_leave(weights, reads.parts, machine, fixed, room))
+    candidates.push_back(*std::move(candidate));
+  candidates.push_back(layers_leave(weights, reads.parts, machine, plan, room));
+  const double all = reads.parts.ends + sum(reads.parts.attention) + sum(reads.parts.experts);
+  candidates.push_back({"all: cpu", all / machine.cpu});
+  if (!measured)
+    return AutomaticPlace{candidates[0].rules,
+                          "--place auto is \"" + candidates[0].rules +
+                              "\": the first way in which it fits, since nothing could be "
+                              "measured: " +
+                              measured.error().message};
+  // Measurements differ from run to run: a later way must be clearly faster.
+  constexpr double kClearly = 0.9;
+  const Candidate* best = &candidates[0];
+  for (const Candidate& candidate : candidates)
+    if (candidate.seconds < kClearly * best->seconds) best = &candidate;
+  char text[256];
+  std::snprintf(text, sizeof text,
+                ": of what fits it reads a token's bytes soonest, in %.3g ms (%s reads %.3g GB/s, "
+                "the cpu %.3g; a copy between them and back takes %.3g ms)",
+                best->seconds * 1e3, together.places()[0].name.c_str(), machine.device * 1e-9,
+                machine.cpu * 1e-9, machine.round_trip * 1e3);
+  return AutomaticPlace{best->rules, "--place auto is \"" + best->rules + "\"" + text};
 }
 
 }  // namespace hadal

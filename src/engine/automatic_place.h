@@ -2,8 +2,10 @@
 // to the cpu.
 //
 // Attention, with the caches, is what gains most by a fast memory, and routed experts are large and
-// each read by few tokens: so experts leave first, from the last layer on; then whole layers with
-// their caches, and the head with them.
+// each read by few tokens: so experts can leave, from the last layer on; or whole layers with their
+// caches, and the head with them; or all. Of those that fit, the one whose bytes of a token are
+// read soonest is taken, by the bandwidths of both memories and the time of a copy between them, as
+// measured then.
 #pragma once
 
 #include <string>
@@ -15,8 +17,13 @@ namespace hadal {
 /// What --place says for this.
 inline constexpr const char* kAutomaticPlace = "auto";
 
-/// Rules for a runner that was opened with everything on one device; "" if it fits there, or if
-/// that device has no memory of its own.
-std::string automatic_place(const ModelRunner& together);
+struct AutomaticPlace {
+  std::string rules;   ///< of --place
+  std::string reason;  ///< a line for the user
+};
+
+/// Rules for a runner that was opened with everything on one device; none if it fits there, or if
+/// that device has no memory of its own. Where nothing can be measured, the first way that fits.
+AutomaticPlace automatic_place(const ModelRunner& together);
 
 }  // namespace hadal

@@ -8,9 +8,8 @@
 #include "checkpoint/digest.h"
 #include "device/thread_group.h"
 #include "engine/automatic_place.h"
-#include "engine/not_finite.h"
 #include "engine/request.h"
-#include "engine/tracer.h"
+#include "engine/step_sink.h"
 #include "hadal/version.h"
 
 namespace hadal {
@@ -60,13 +59,18 @@ Error declined_operators(const std::string& chip,
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpoint,
                                                        const RunnerOptions& options) {
-  if (options.place == kAutomaticPlace) {
+  const bool divided = options.ranks || options.rank_threads > 1;  // refused by check_ranks
+  if (options.place == kAutomaticPlace && !divided) {
     RunnerOptions placed = options;
     placed.place.clear();
     HADAL_TRY(std::unique_ptr<ModelRunner> together, open(checkpoint, placed));
-    placed.place = automatic_place(*together);
-    if (placed.place.empty()) return together;
-    return open(checkpoint, placed);
+    AutomaticPlace chosen = automatic_place(*together);
+    if (chosen.rules.empty()) return together;
+    together.reset();
+    placed.place = std::move(chosen.rules);
+    HADAL_TRY(std::unique_ptr<ModelRunner> runner, open(checkpoint, placed));
+    runner->place_reason_ = std::move(chosen.reason);
+    return runner;
   }
   std::unique_ptr<ModelRunner> r(new ModelRunner);
   r->checkpoint_ = &checkpoint;
@@ -185,7 +189,7 @@ void ModelRunner::each_pass(const std::function<void(const Pass&)>& body) const 
 Status ModelRunner::check_memory() const {
   for (const MemoryPlan& m : memory_plans())
     if (!m.fits()) return does_not_fit(m);
-  return {};
+  return check_allocations();
 }
 
 Error ModelRunner::does_not_fit(const MemoryPlan& m) const {
@@ -272,6 +276,7 @@ Status ModelRunner::load(const LoadProgress& progress) {
     place.plane_handles.push_back(memory.get());
     place.planes.push_back(std::move(memory));
   }
+  HADAL_TRY(join_devices());
   HADAL_TRY(record_all());
   HADAL_TRY(meet_ranks());
   loaded_ = true;
@@ -293,7 +298,8 @@ Status ModelRunner::record(Pass& pass) {
   const Pass& block = draft_[static_cast<size_t>(DraftPass::kBlock)][0];
   if (block.forward && &pass != &block && block.tape.recorded() && is_draft(pass))
     pass.tape.outputs = block.tape.outputs;
-  SegmentSink sink(*placer_, places_.size(), layout_->limits.dims(), pass.tape);
+  SegmentSink sink(*placer_, places_.size(), layout_->limits.dims(), static_cast<bool>(comm_),
+                   pass.tape);
   forward(pass, sink, nullptr);
   Status sealed = pass.tape.seal(places_, *layout_, scratch_bytes_);
   if (!sealed) pass.tape.clear();  // the next step tries again
@@ -302,7 +308,7 @@ Status ModelRunner::record(Pass& pass) {
 
 Status ModelRunner::copy_blocks(std::span<const BlockCopy> copies) const {
   if (leads()) HADAL_TRY(send_copies(*options_.ranks, copies));
-  return copy_blocks_here(copies);
+  return checked(copy_blocks_here(copies));
 }
 
 Status ModelRunner::copy_blocks_here(std::span<const BlockCopy> copies) const {
@@ -422,26 +428,32 @@ Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
   // A chip need not look at the flag before its work is done.
   if (stoppable && stop_.load(std::memory_order_relaxed) != 0)
     return Error{ErrorCode::kInterrupted, "stopped before the step began"};
+  const bool alone = step_sink_ || options_.eager;  // operators one by one are not filled up
+  if (!alone)
+    inputs.fill_up(filled_rows(inputs.rows[HADAL_DIM_T]), filled_rows(inputs.rows[HADAL_DIM_U]));
   const std::vector<StepInputs::Range> changed = inputs.changed();
   if (leads()) {
     const std::vector<Pass*> passes = all_passes();
     const auto number = std::find(passes.begin(), passes.end(), &pass) - passes.begin();
     HADAL_TRY(send_step(*options_.ranks, static_cast<int32_t>(number), inputs, changed));
   }
+  return checked(run_changed(pass, inputs, changed, stoppable));
+}
+
+Status ModelRunner::run_changed(Pass& pass, StepInputs& inputs,
+                                std::span<const StepInputs::Range> changed, bool stoppable) {
   for (const auto& [offset, bytes] : changed) {
     for (const Place& place : places_)
       HADAL_TRY(place.device->copy_in(place.inputs, offset, bytes));
     input_bytes_copied_ += bytes.size();
   }
   inputs.copied();
-  if (tracer_) {
-    HADAL_TRY(tracer_->begin(inputs, make_step(places_[0], inputs.rows)));
-    forward(pass, *tracer_, nullptr);
-    return tracer_->status();
+  if (step_sink_) {
+    HADAL_TRY(step_sink_->begin(inputs, make_step(places_[0], inputs.rows)));
+    forward(pass, *step_sink_, nullptr);
+    return step_sink_->status();
   }
-  Status run = run_on_places(pass, inputs.rows, inputs.data(), stoppable);
-  if (!run && leads()) options_.ranks->abort(run.error().message);  // the others wait for this one
-  return run;
+  return run_on_places(pass, inputs.rows, inputs.data(), stoppable);
 }
 
 Status ModelRunner::run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,
@@ -459,35 +471,11 @@ Status ModelRunner::run_on_places(Pass& pass, const std::array<int64_t, HADAL_DI
     return sink.status();
   }
   if (!pass.tape.recorded()) HADAL_TRY(record(pass));
-  return pass.tape.run(places_, steps, options_.ranks, transferred_);
-}
-
-Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
-  const std::string what = "the model's numbers are not finite any more";
-  const auto explained = [&]() -> Result<std::string> {
-    // Operators of several devices or ranks run together only.
-    if (places_.size() > 1 || options_.ranks) return std::string();
-    Place& place = places_[0];
-    if (!place.workspace) {
-      HADAL_TRY(place.workspace, device().allocate(place.workspace_bytes));
-    }
-    const hadal_step step = make_step(place, inputs.rows);
-    NotFiniteSink sink(device(), step, step_planes_->count(), place.scratch, place.outputs,
-                       model_->weights());
-    const Pass& pass = main_[inputs.masked ? 1 : 0];
-    forward(pass, sink, nullptr);
-    HADAL_TRY(sink.status());
-    return sink.found();
-  }();
-  Error error = failed(what);
-  if (explained && !explained->empty()) error.message += ": they first come out of " + *explained;
-  if (options_.kv_cache_dtype == HADAL_F16) {
-    error.message += "; f16, the type of the cache, ends at 65504, bf16 holds larger numbers";
-    error.setting = Setting::kCacheBf16;
-  } else {
-    error.message += "; the weights may hold such numbers themselves (inspect --deep)";
-  }
-  return error;
+  for (size_t i = 0; i < places_.size(); ++i)
+    for (const int dim : {HADAL_DIM_T, HADAL_DIM_U})
+      steps[i].rows[dim] =
+          places_[i].device->filled_rows(steps[i].rows[dim], layout_->limits.tokens);
+  return pass.tape.run(places_, steps, rows, options_.ranks, transferred_);
 }
 
 }  // namespace hadal

@@ -32,7 +32,7 @@
 
 namespace hadal {
 
-class Tracer;
+class StepSink;
 
 /// An adapter that requests may use: how they call it, and where it lies. An empty one keeps a
 /// place free, so that those behind it keep their numbers.
@@ -65,6 +65,8 @@ struct RunnerOptions {
   bool eager = false;                ///< run each operator at once instead of the tape
   bool lower_all = false;            ///< for a tracer: fused operators are spelt in parts
   uint64_t alignment = 1;            ///< of offsets, at least
+  /// Of a reference: weights are held in these forms, those of a chip (held_forms()).
+  std::vector<HeldForm> forms = {};
   bool check_memory = true;
   std::vector<NamedAdapter> adapters;  ///< loaded with the model; a request names their places
   bool more_adapters = false;          ///< set_adapters will be called, if there are none yet
@@ -146,12 +148,22 @@ class ModelRunner {
 
   /// Cost of a step with these row counts after `context` positions; what the chip declines.
   [[nodiscard]] StepCost step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const;
+  /// Gives every operator of a step to the sink.
+  void dry_run(Sink& sink) const {
+    each_pass([&](const Pass& pass) { forward(pass, sink, nullptr); });
+  }
   [[nodiscard]] MemoryPlan memory_plan() const;
   /// The same by memory: that of the host, and that of each device with memory of its own.
   [[nodiscard]] std::vector<MemoryPlan> memory_plans() const;
   /// An error of code kMemory that says what is needed, what there is and what would fit, unless it
   /// fits.
   Status check_memory() const;
+  /// The class in which each operator of a step is computed where it runs, in program order,
+  /// without `sample`. With RunnerOptions::lower_all, those of a runner on another chip are the
+  /// same ones.
+  [[nodiscard]] std::vector<Numerics> classes() const;
+  /// The form of each weight, where it is first used.
+  [[nodiscard]] std::vector<HeldForm> held_forms() const;
   /// Measures the disk if memory does not hold all mapped weights; none if it does. `context`:
   /// tokens before the one that is generated.
   [[nodiscard]] std::optional<FromDisk> from_disk(double context) const;
@@ -230,15 +242,15 @@ class ModelRunner {
   template <typename T>
   Status read(const Tensor& part, int64_t first, int64_t count, T* to) const {
     const Place& place = places_[place_of_output(part)];
-    return place.device->copy_out(
+    return checked(place.device->copy_out(
         std::as_writable_bytes(
             std::span(to, static_cast<size_t>(count * part.strides[0]) / sizeof(T))),
-        place.outputs, part.offset + static_cast<uint64_t>(first * part.strides[0]));
+        place.outputs, part.offset + static_cast<uint64_t>(first * part.strides[0])));
   }
 
-  /// From now on every operator is compared with the reference while it runs (tracer.h); null: no
-  /// more. Of one device.
-  void trace(Tracer* tracer) { tracer_ = tracer; }
+  /// From now on every operator goes to this sink instead of the tape (step_sink.h); null: no more.
+  /// Of one device.
+  void run_by(StepSink* sink) { step_sink_ = sink; }
 
   /// Asks the running step to give up. Safe in a signal handler.
   void interrupt() { stop_.store(1, std::memory_order_relaxed); }
@@ -253,6 +265,7 @@ class ModelRunner {
   };
   ModelRunner() = default;
   Status check_ranks() const;
+  Status join_devices();
   Status meet_ranks();
   /// scratch_bytes and adapters may be null; else they grow by what the pass uses.
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
@@ -267,6 +280,8 @@ class ModelRunner {
                               uint64_t* scratch_bytes,
                               std::set<const AdapterBank*>* adapters) const;
   [[nodiscard]] Error does_not_fit(const MemoryPlan& plan) const;
+  /// No cache of a layer is larger than what its device gives in one piece.
+  [[nodiscard]] Status check_allocations() const;
   [[nodiscard]] bool is_draft(const Pass& pass) const;
   [[nodiscard]] size_t place_of_output(const Tensor& part) const;
   [[nodiscard]] const DeviceMemory& plane_memory(size_t plane) const;
@@ -285,8 +300,14 @@ class ModelRunner {
   Result<Adapters> plan_adapters(const std::vector<NamedAdapter>& adapters);
   void use_adapters(std::vector<NamedAdapter> named, Adapters adapters);
   Status run(Pass& pass, StepInputs& inputs, bool stoppable);
+  Status run_changed(Pass& pass, StepInputs& inputs, std::span<const StepInputs::Range> changed,
+                     bool stoppable);
+  /// As it is; of rank 0 an error ends the run of all, who would wait for it.
+  Status checked(Status status) const;
   Status run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,
                        const std::byte* host_inputs, bool stoppable);
+  /// Of all devices, the most rows with which a step of so many is run.
+  [[nodiscard]] int64_t filled_rows(int64_t rows) const;
   Status copy_blocks_here(std::span<const BlockCopy> copies) const;
   /// The passes in one order, the same on all ranks.
   [[nodiscard]] std::vector<Pass*> all_passes();
@@ -303,11 +324,12 @@ class ModelRunner {
   std::unique_ptr<StepPlanes> step_planes_;
   std::vector<int64_t> blocks_;
   std::optional<Placement> placement_;  // always there once it is open
+  std::string place_reason_;            // of an automatic one
   std::optional<size_t> fallback_;      // the place that takes what others decline
   uint64_t scratch_bytes_ = 0;
   uint64_t transferred_ = 0;
   bool loaded_ = false;
-  Tracer* tracer_ = nullptr;
+  StepSink* step_sink_ = nullptr;
   // The other ranks, if they are threads; they end before what they speak by.
   std::unique_ptr<Communicator> own_rank_;
   std::vector<std::unique_ptr<Communicator>> other_ranks_;  // until load()
@@ -320,6 +342,9 @@ class ModelRunner {
   // Device objects: destroyed in reverse order, programs before weights before the memories that
   // they read.
   std::vector<Place> places_;
+  // The ranks' devices sum by themselves; none: the host does, and why. Given up with the run.
+  mutable DeviceComm comm_;
+  std::string no_comm_;
   std::unique_ptr<Placer> placer_;
   std::unique_ptr<AdapterBanks> banks_;  // never null
   std::vector<std::shared_ptr<const AdapterFile>> adapter_files_;

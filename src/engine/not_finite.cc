@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "contract/operators.h"
+#include "engine/model_runner.h"
 #include "engine/working_memory.h"
 
 namespace hadal {
@@ -76,6 +77,34 @@ void NotFiniteSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
     else if (!*finite)
       found_ = place_ + " (" + contract::op_name(op.id) + ")";
   }
+}
+
+Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
+  const std::string what = "the model's numbers are not finite any more";
+  const auto explained = [&]() -> Result<std::string> {
+    // Operators of several devices or ranks run together only.
+    if (places_.size() > 1 || options_.ranks) return std::string();
+    Place& place = places_[0];
+    if (!place.workspace) {
+      HADAL_TRY(place.workspace, device().allocate(place.workspace_bytes));
+    }
+    const hadal_step step = make_step(place, inputs.rows);
+    NotFiniteSink sink(device(), step, step_planes_->count(), place.scratch, place.outputs,
+                       model_->weights());
+    const Pass& pass = main_[inputs.masked ? 1 : 0];
+    forward(pass, sink, nullptr);
+    HADAL_TRY(sink.status());
+    return sink.found();
+  }();
+  Error error = failed(what);
+  if (explained && !explained->empty()) error.message += ": they first come out of " + *explained;
+  if (options_.kv_cache_dtype == HADAL_F16) {
+    error.message += "; f16, the type of the cache, ends at 65504, bf16 holds larger numbers";
+    error.setting = Setting::kCacheBf16;
+  } else {
+    error.message += "; the weights may hold such numbers themselves (inspect --deep)";
+  }
+  return error;
 }
 
 }  // namespace hadal

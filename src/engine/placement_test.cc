@@ -6,7 +6,7 @@
 
 #include "checkpoint/testing.h"
 #include "engine/segments.h"
-#include "engine/testing.h"
+#include "engine/testing_devices.h"
 
 namespace hadal {
 namespace {
@@ -71,21 +71,6 @@ TEST(Holders, KnowWhereTheNewestBytesAre) {
   EXPECT_EQ(holders.within(0, 200).size(), 3U);
 }
 
-/// One request after another, and several together, with drafts where the model has them.
-std::vector<Got> answers(const char* model, const RunnerOptions& options) {
-  const Loaded l = load(golden(model), options);
-  const int64_t vocab = l.engine->spec().vocab_size;
-  std::vector<Got> got = run(*l.engine, {request(1, 200, 12, vocab), request(2, 3, 12, vocab)});
-  for (Got& more : run(*l.engine, {request(1, 230, 8, vocab)})) got.push_back(std::move(more));
-  return got;
-}
-
-RunnerOptions options_for(std::string_view model) {
-  RunnerOptions options = small_options();
-  options.draft = model.starts_with("deepseek-v3") || model.starts_with("deepseek-v4");
-  return options;
-}
-
 class OnSeveralDevices : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(OnSeveralDevices, TheBitsAreThoseOfOne) {
@@ -117,12 +102,6 @@ INSTANTIATE_TEST_SUITE_P(Families, OnSeveralDevices,
                          ::testing::Values("llama", "qwen2", "qwen3", "deepseek-moe",
                                            "deepseek-v2-lite", "deepseek-v3", "deepseek-v32",
                                            "deepseek-v4", "deepseek-v4-dspark"));
-
-double squared_distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-  return sum;
-}
 
 TEST(SeveralDevices, OfAnotherChipComputeTheSameModel) {
   RunnerOptions options = small_options();
@@ -217,16 +196,8 @@ INSTANTIATE_TEST_SUITE_P(Families, InParts,
                          ::testing::Values("llama", "qwen3", "deepseek-v2", "deepseek-v3",
                                            "deepseek-v32", "deepseek-v4"));
 
-/// The stand-in for an accelerator, misbehaving.
-RunnerOptions apart(std::vector<std::pair<std::string, std::string>> options) {
-  RunnerOptions runner = small_options();
-  runner.device.chip = HADAL_APART_HALF_FILE;
-  runner.device.chip_options = std::move(options);
-  return runner;
-}
-
 TEST(LostDevice, RunningRequestsEndAndTheNextOnesAreServed) {
-  const Loaded alone = load(golden("llama"), apart({}));
+  const Loaded alone = load(golden("llama"), apart_options({}));
   const int64_t vocab = alone.engine->spec().vocab_size;
   const Request short_one = request(3, 40, 3, vocab);
   const Got expected = run(*alone.engine, {short_one})[0];
@@ -234,7 +205,7 @@ TEST(LostDevice, RunningRequestsEndAndTheNextOnesAreServed) {
   std::vector<std::string> log;
   EngineOptions engine;
   engine.log = [&](std::string_view line) { log.emplace_back(line); };
-  const Loaded l = load(golden("llama"), apart({{"fail-at-run", "8"}}), engine);
+  const Loaded l = load(golden("llama"), apart_options({{"fail-at-run", "8"}}), engine);
   const auto id = l.engine->add(request(1, 40, 30, vocab));
   ASSERT_TRUE(id);
   Result<std::vector<TokenEvent>> events = std::vector<TokenEvent>();
@@ -251,7 +222,7 @@ TEST(LostDevice, ThatStaysAwayIsReplacedIfTheUserAllows) {
   std::vector<std::string> log;
   EngineOptions engine;
   engine.log = [&](std::string_view line) { log.emplace_back(line); };
-  RunnerOptions options = apart({{"fail-at-run", "4"}, {"stays-away", "1"}});
+  RunnerOptions options = apart_options({{"fail-at-run", "4"}, {"stays-away", "1"}});
   options.fallback = true;
   const Loaded with_cpu = load(golden("llama"), options, engine);
   options.fallback = false;
@@ -281,7 +252,7 @@ TEST(LostDevice, ThatStaysAwayIsReplacedIfTheUserAllows) {
 TEST(DeviceMemory, ThatIsShortSendsLayersToTheCpu) {
   const auto checkpoint = Checkpoint::open(golden("llama"));
   for (const char* mib : {"1", "2", "1000"}) {
-    RunnerOptions options = apart({{"memory-mib", mib}});
+    RunnerOptions options = apart_options({{"memory-mib", mib}});
     const auto together = ModelRunner::open(**checkpoint, options);
     ASSERT_TRUE(together);
     const Status fitting = (*together)->check_memory();

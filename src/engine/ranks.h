@@ -1,8 +1,9 @@
 // Ranks: one model in parts, a part a rank, each with a runner and a device of its own.
 //
 // Rank 0 schedules, samples and serves; it tells the others what to run (Order), and they follow
-// it step by step. Where the tape has an all_reduce the host sums what all ranks made. Ranks are
-// threads of this process (RankThreads), or processes, each of which calls ModelRunner::follow().
+// it step by step. Where the tape has an all_reduce the devices sum what all ranks made, if they
+// can among themselves, else the host does. Ranks are threads of this process (RankThreads), or
+// processes, each of which calls ModelRunner::follow().
 #pragma once
 
 #include <array>

@@ -2,16 +2,23 @@
 
 #include <algorithm>
 
+#include "contract/operators.h"
+#include "contract/roofline.h"
+
 namespace hadal {
 namespace {
 
-/// The slower of reading all bytes and doing all arithmetic.
+/// Tokens a second by the slower of reading all bytes and doing all arithmetic.
 double rate(const StepCost& cost, const Device::Peaks& peaks, int64_t tokens, bool quantised) {
-  const double arithmetic = quantised ? peaks.int8_ops_per_second : peaks.fp32_flops_per_second;
-  if (peaks.read_bytes_per_second <= 0 || arithmetic <= 0) return 0;
-  const double seconds =
-      std::max(cost.bytes / peaks.read_bytes_per_second, cost.flops / arithmetic);
-  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  const contract::Peaks measured = {.bytes_per_second = peaks.read_bytes_per_second,
+                                    .flops_per_second = peaks.fp32_flops_per_second,
+                                    .int8_per_second = peaks.int8_ops_per_second};
+  const std::string numerics =
+      contract::numerics_name(quantised ? HADAL_NUMERICS_BLOCK8 : HADAL_NUMERICS_EXACT, 32);
+  if (measured.bytes_per_second <= 0 || contract::arithmetic_peak(measured, numerics) <= 0)
+    return 0;
+  const contract::Roof roof = contract::roof_of({cost.flops, cost.bytes}, measured, numerics);
+  return roof.seconds > 0 ? static_cast<double>(tokens) / roof.seconds : 0;
 }
 
 }  // namespace

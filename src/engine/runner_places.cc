@@ -10,6 +10,38 @@ namespace {
 
 double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
+/// Asks each operator's place for its class.
+class AskingSink final : public Sink {
+ public:
+  AskingSink(Placer& placer, const std::vector<Place>& places,
+             const std::array<int64_t, HADAL_DIM_COUNT>& limits)
+      : placer_(placer), places_(places), limits_(limits) {}
+  void enter(const Region& region) override { placer_.enter(region); }
+  void op(const hadal_op& op, std::span<const Tensor> tensors) override {
+    if (op.id == HADAL_OP_SAMPLE) return;
+    const size_t place = placer_.of(op, tensors);
+    const auto operands = placer_.operands(place, tensors, false);
+    const auto used = std::span(operands).first(tensors.size());
+    Numerics numerics = places_[place].device->query(op, used, limits_.data()).numerics;
+    // A chip of contract 1.0 does not say: activations that meet quantised weights are rounded.
+    const auto quantised = [](const Tensor& t) {
+      return t.space == HADAL_SPACE_WEIGHT && t.dtype != HADAL_F32 && t.dtype != HADAL_F16 &&
+             t.dtype != HADAL_BF16;
+    };
+    if (numerics.numerics == HADAL_NUMERICS_UNSAID)
+      numerics = {std::any_of(used.begin(), used.end(), quantised) ? HADAL_NUMERICS_BLOCK8
+                                                                   : HADAL_NUMERICS_EXACT,
+                  32};
+    classes.push_back(numerics);
+  }
+  std::vector<Numerics> classes;
+
+ private:
+  Placer& placer_;
+  const std::vector<Place>& places_;
+  std::array<int64_t, HADAL_DIM_COUNT> limits_;
+};
+
 /// The options of a device other than the user's first: what names a kernel table or is the chip's
 /// own is the first chip's.
 DeviceOptions options_of(const DeviceName& name, const DeviceOptions& first) {
@@ -118,7 +150,10 @@ Status ModelRunner::place_model() {
   std::deque<Weight>& weights = model_->weights();
   WeightLoader::number(weights);
   if (places_.size() == 1) {
-    HADAL_TRY(WeightLoader loader, WeightLoader::plan(device(), weights, options_.weights));
+    HADAL_TRY(WeightLoader loader,
+              options_.forms.empty()
+                  ? WeightLoader::plan(device(), weights, options_.weights)
+                  : WeightLoader::plan_in_forms(device(), weights, options_.forms));
     places_[0].loader = std::make_unique<WeightLoader>(std::move(loader));
   } else {
     for (Place& place : places_)
@@ -127,8 +162,7 @@ Status ModelRunner::place_model() {
   }
   placer_ = std::make_unique<Placer>(*placement_, places_, fallback_, layout_->limits.dims(),
                                      std::move(bytes));
-  HADAL_TRY(placer_->settle(
-      [&](Sink& sink) { each_pass([&](const Pass& pass) { forward(pass, sink, nullptr); }); }));
+  HADAL_TRY(placer_->settle([&](Sink& sink) { dry_run(sink); }));
   if (const std::string rule = placement_->experts_rule(); !rule.empty() && !placer_->has_experts())
     return usage_error("--place: '" + rule + "': the model has no experts");
   for (size_t plane = 0; plane < step_planes_->count(); ++plane)
@@ -169,10 +203,46 @@ std::vector<StepCost> ModelRunner::costs(std::array<int64_t, HADAL_DIM_COUNT> ro
   return costs;
 }
 
+std::vector<Numerics> ModelRunner::classes() const {
+  AskingSink sink(*placer_, places_, layout_->limits.dims());
+  forward(main_[0], sink, nullptr);
+  return std::move(sink.classes);
+}
+
+std::vector<HeldForm> ModelRunner::held_forms() const {
+  std::vector<HeldForm> forms;
+  for (const Weight& weight : model_->weights()) {
+    const auto here = std::find_if(places_.begin(), places_.end(), [&](const Place& place) {
+      return place.loader->form_of(weight.tensor.index) != nullptr;
+    });
+    // What nothing uses is held as it is stored, which ref takes.
+    forms.push_back(here == places_.end() ? HeldForm{.as_stored = true}
+                                          : *here->loader->form_of(weight.tensor.index));
+  }
+  return forms;
+}
+
 StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, double context) const {
   StepCost sum;
   for (StepCost& cost : costs(rows, context, &sum.scratch_bytes, nullptr)) sum += cost;
   return sum;
+}
+
+Status ModelRunner::check_allocations() const {
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
+    const Place& place = places_[placer_->plane_place(plane)];
+    const uint64_t limit = place.device->info().largest_allocation;
+    const uint64_t bytes =
+        placer_->block_bytes(plane) * static_cast<uint64_t>(blocks_[step_planes_->group(plane)]);
+    if (limit == 0 || bytes <= limit) continue;
+    char text[200];
+    std::snprintf(text, sizeof text,
+                  "the cache of a layer takes %.1f MiB, the largest allocation of %s is %.1f MiB; "
+                  "a smaller context (--ctx), fewer sequences or --cache-tokens make it fit",
+                  mib(bytes), place.name.c_str(), mib(limit));
+    return memory_error(text);
+  }
+  return {};
 }
 
 MemoryPlan ModelRunner::memory_plan_of(size_t i) const {
@@ -269,11 +339,18 @@ bool ModelRunner::copies_at_once() const {
                      [](const Place& p) { return p.device->copies_at_once(); });
 }
 
+int64_t ModelRunner::filled_rows(int64_t rows) const {
+  int64_t most = rows;
+  for (const Place& place : places_)
+    most = std::max(most, place.device->filled_rows(rows, layout_->limits.tokens));
+  return most;
+}
+
 Status ModelRunner::sync() const {
   Status first;
   for (const Place& place : places_)  // even behind an error: those before are on their way
     if (Status status = place.device->sync(); first) first = std::move(status);
-  return first;
+  return checked(std::move(first));
 }
 
 int64_t ModelRunner::fallback_operators() const {
@@ -285,7 +362,12 @@ int64_t ModelRunner::fallback_operators() const {
 
 std::vector<std::string> ModelRunner::placement_text() const {
   std::vector<std::string> lines;
+  if (options_.ranks && loaded_)
+    lines.push_back(std::string("sums over the ranks are made by ") +
+                    (comm_ ? "the devices" : "the host") +
+                    (no_comm_.empty() ? "" : ", since " + no_comm_));
   if (places_.size() == 1) return lines;
+  if (!place_reason_.empty()) lines.push_back(place_reason_);
   for (size_t i = 0; i < places_.size(); ++i) {
     const MemoryPlan m = memory_plan_of(i);
     size_t caches = 0;

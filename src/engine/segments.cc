@@ -94,7 +94,7 @@ void SegmentSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
     holders(t).written(span.begin, span.end, place);
   }
   std::vector<Segment>& segments = tape_.segments;
-  const bool sums = op.id == HADAL_OP_ALL_REDUCE;
+  const bool sums = op.id == HADAL_OP_ALL_REDUCE && !chip_sums_;
   if (segments.empty() || segments.back().place != place || !transfers.empty() || sums ||
       segments.back().sums)
     segments.push_back({.place = place,
@@ -115,6 +115,7 @@ void SegmentSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
 // ---- SegmentedTape
 
 void SegmentedTape::clear() {
+  events_.clear();
   programs_.clear();
   heads_.clear();
   segments.clear();
@@ -137,32 +138,54 @@ Status SegmentedTape::seal(std::vector<Place>& places, const StepLayout& layout,
   return {};
 }
 
-Status SegmentedTape::copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
-                           const hadal_step& step, uint64_t& transferred) const {
-  const Tensor& t = transfer.rows;
-  const uint64_t bytes = reach(t, step.rows[t.row_dim]);
-  if (bytes == 0) return {};
-  const auto memory = [&](Place& place) -> DeviceMemory& {
-    return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-  };
-  if (bounce_.size() < bytes) bounce_.resize(bytes);
-  const std::span<std::byte> data(bounce_.data(), bytes);
-  Place &source = places[transfer.from], &target = places[to];
-  HADAL_TRY(source.device->copy_out(data, memory(source), t.offset));
-  HADAL_TRY(source.device->sync());
-  HADAL_TRY(target.device->copy_in(memory(target), t.offset, data));
-  if (!target.device->copies_at_once()) HADAL_TRY(target.device->sync());
-  transferred += bytes;
-  return {};
+namespace {
+
+const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
+  return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
 }
 
-Status SegmentedTape::sum(Place& place, const Tensor& x, const hadal_step& step,
+}  // namespace
+
+Status SegmentedTape::copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
+                           const Rows& rows, uint64_t& transferred) const {
+  const Tensor& t = transfer.rows;
+  const uint64_t bytes = reach(t, rows[t.row_dim]);
+  if (bytes == 0) return {};
+  transferred += bytes;
+  const Place &source = places[transfer.from], &target = places[to];
+  if (target.device->is_peer(*source.device))
+    return copy_between_peers(places, transfer, to, bytes);
+  if (bounce_.size() < bytes) bounce_.resize(bytes);
+  const std::span<std::byte> data(bounce_.data(), bytes);
+  HADAL_TRY(source.device->copy_out(data, memory_of(source, t), t.offset));
+  HADAL_TRY(source.device->sync());
+  HADAL_TRY(target.device->copy_in(memory_of(target, t), t.offset, data));
+  return target.device->copies_at_once() ? Status() : target.device->sync();
+}
+
+Status SegmentedTape::copy_between_peers(std::vector<Place>& places, const Transfer& transfer,
+                                         size_t to, uint64_t bytes) const {
+  const Tensor& t = transfer.rows;
+  const Place &source = places[transfer.from], &target = places[to];
+  events_.resize(places.size());
+  for (const size_t place : {transfer.from, to})
+    if (!events_[place]) {
+      HADAL_TRY(events_[place], places[place].device->make_event());
+    }
+  HADAL_TRY(target.device->wait_for(*source.device, events_[transfer.from]));
+  HADAL_TRY(target.device->copy_from_peer(memory_of(target, t), t.offset, memory_of(source, t),
+                                          t.offset, bytes));
+  // The source must not write there again before that.
+  return source.device->wait_for(*target.device, events_[to]);
+}
+
+Status SegmentedTape::sum(Place& place, const Tensor& x, const Rows& rows,
                           Communicator& ranks) const {
-  const uint64_t bytes = reach(x, step.rows[x.row_dim]);
+  const uint64_t bytes = reach(x, rows[x.row_dim]);
   if (bytes == 0) return {};
   if (bounce_.size() < bytes) bounce_.resize(bytes);
   const std::span<std::byte> data(bounce_.data(), bytes);
-  const DeviceMemory& memory = x.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
+  const DeviceMemory& memory = memory_of(place, x);
   HADAL_TRY(place.device->copy_out(data, memory, x.offset));
   HADAL_TRY(place.device->sync());
   HADAL_TRY(ranks.all_reduce({reinterpret_cast<float*>(bounce_.data()), bytes / sizeof(float)}));
@@ -171,17 +194,17 @@ Status SegmentedTape::sum(Place& place, const Tensor& x, const hadal_step& step,
 }
 
 Status SegmentedTape::run(std::vector<Place>& places, const std::vector<hadal_step>& steps,
-                          Communicator* ranks, uint64_t& transferred) const {
+                          const Rows& rows, Communicator* ranks, uint64_t& transferred) const {
   for (size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const hadal_step& step = steps[segment.place];
     for (const Transfer& transfer : segment.transfers)
-      HADAL_TRY(copy(places, transfer, segment.place, step, transferred));
+      HADAL_TRY(copy(places, transfer, segment.place, rows, transferred));
     const Device& device = *places[segment.place].device;
     if (segment.sums) {
       const hadal_op& op = tape.ops[segment.first];
       const Tensor& x = tape.tensors[static_cast<size_t>(op.operands[HADAL_ALL_REDUCE_X])];
-      HADAL_TRY(sum(places[segment.place], x, step, *ranks));
+      HADAL_TRY(sum(places[segment.place], x, rows, *ranks));
       continue;
     }
     if (programs_[i])

@@ -54,12 +54,13 @@ struct Transfer {
 struct Segment {
   size_t place = 0;
   uint32_t first = 0, count = 0;  ///< operators of the tape
-  bool sums = false;              ///< its one operator is an all_reduce, which the host does
+  bool sums = false;              ///< its one operator is an all_reduce that the host does
   std::vector<Transfer> transfers;
 };
 
 /// A recorded pass. Does not move once it is sealed.
 struct SegmentedTape {
+  using Rows = std::array<int64_t, HADAL_DIM_COUNT>;
   Tape tape;
   std::vector<Segment> segments;
   Holders outputs;  ///< where the newest outputs are when it has run
@@ -69,28 +70,39 @@ struct SegmentedTape {
   [[nodiscard]] bool recorded() const { return !segments.empty(); }
   void clear();
 
-  /// Queues one step. `steps`: of each place; ranks: null where the model is whole. transferred:
+  /// Queues one step. `steps`: of each place, filled up as its device asks; rows: those that count,
+  /// which are all that is copied and summed; ranks: null where the model is whole. transferred:
   /// grows by the bytes that were copied at cuts. An Error with kInterrupted if the stop flag was
   /// seen.
-  Status run(std::vector<Place>& places, const std::vector<hadal_step>& steps, Communicator* ranks,
-             uint64_t& transferred) const;
+  Status run(std::vector<Place>& places, const std::vector<hadal_step>& steps, const Rows& rows,
+             Communicator* ranks, uint64_t& transferred) const;
 
  private:
-  Status sum(Place& place, const Tensor& x, const hadal_step& step, Communicator& ranks) const;
-  Status copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
-              const hadal_step& step, uint64_t& transferred) const;
+  Status sum(Place& place, const Tensor& x, const Rows& rows, Communicator& ranks) const;
+  Status copy(std::vector<Place>& places, const Transfer& transfer, size_t to, const Rows& rows,
+              uint64_t& transferred) const;
+  /// On the queues of both, for which the host does not wait.
+  Status copy_between_peers(std::vector<Place>& places, const Transfer& transfer, size_t to,
+                            uint64_t bytes) const;
 
   std::deque<hadal_tape> heads_;  // of the segments: they stay where they are
   std::vector<DeviceProgram> programs_;
   mutable std::vector<std::byte> bounce_;
+  mutable std::vector<DeviceEvent> events_;  // of each place, made when they are first used
 };
 
 class SegmentSink final : public Sink {
  public:
-  /// outputs: of `tape`, what an earlier pass of the step left.
+  /// outputs: of `tape`, what an earlier pass of the step left. chip_sums: the ranks' devices sum
+  /// by themselves.
   SegmentSink(Placer& placer, size_t places, std::array<int64_t, HADAL_DIM_COUNT> limits,
-              SegmentedTape& tape)
-      : placer_(placer), places_(places), limits_(limits), tape_(tape), record_(tape.tape) {}
+              bool chip_sums, SegmentedTape& tape)
+      : placer_(placer),
+        places_(places),
+        limits_(limits),
+        chip_sums_(chip_sums),
+        tape_(tape),
+        record_(tape.tape) {}
   void enter(const Region& region) override { placer_.enter(region); }
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
   void release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) override;
@@ -110,6 +122,7 @@ class SegmentSink final : public Sink {
   Placer& placer_;
   size_t places_;
   std::array<int64_t, HADAL_DIM_COUNT> limits_;
+  bool chip_sums_;
   SegmentedTape& tape_;
   TapeSink record_;
   Holders scratch_;

@@ -1,6 +1,7 @@
 #include "engine/step_inputs.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/result.h"
 
@@ -59,12 +60,30 @@ void StepInputs::add_entry(int32_t token, int32_t in_prompt, int32_t in_output, 
   at<float>(layout_.entry_bias)[entries_++] = bias;
 }
 
+void StepInputs::fill_up(int64_t tokens, int64_t tail) {
+  filled_rows_ = rows;
+  filled_rows_[HADAL_DIM_T] = std::max(tokens, rows[HADAL_DIM_T]);
+  filled_rows_[HADAL_DIM_U] = std::max(tail, rows[HADAL_DIM_U]);
+  if (filled_rows_ == rows) return;
+  const auto fill = [&](const hadal_tensor& part, int byte) {
+    if (part.space != HADAL_SPACE_INPUT) return;
+    const uint64_t used = bytes_of_rows(part, rows[part.row_dim]);
+    std::memset(bytes_.data() + part.offset + used, byte,
+                bytes_of_rows(part, filled_rows_[part.row_dim]) - used);
+  };
+  for (const hadal_tensor& part : small_) fill(part, 0);
+  if (layout_.limits.extra > 0) fill(layout_.extra, 0);
+  fill(layout_.row_seq, 0xFF);  // -1
+  fill(layout_.tail_row_seq, 0xFF);
+}
+
 void StepInputs::clear() {
   // A place of a sequence that the step lacks may name an adapter that is gone.
   if (layout_.limits.adapters)
     std::fill_n(at<int32_t>(layout_.adapter), layout_.limits.sequences, -1);
   entries_ = 0;
   masked = false;
+  filled_rows_ = {};
 }
 
 std::vector<StepInputs::Range> StepInputs::changed() const {
@@ -73,8 +92,9 @@ std::vector<StepInputs::Range> StepInputs::changed() const {
     if (part.space == HADAL_SPACE_INPUT && count > 0)
       ranges.emplace_back(part.offset, part.offset + bytes_of_rows(part, count));
   };
-  for (const hadal_tensor& part : small_) add(part, rows[part.row_dim]);
-  if (layout_.limits.extra > 0) add(layout_.extra, rows[HADAL_DIM_T]);
+  const auto count = [&](uint32_t dim) { return std::max(rows[dim], filled_rows_[dim]); };
+  for (const hadal_tensor& part : small_) add(part, count(part.row_dim));
+  if (layout_.limits.extra > 0) add(layout_.extra, count(HADAL_DIM_T));
   if (masked) add(layout_.mask, rows[HADAL_DIM_R]);
   if (entries_ > 0) {  // constants: their extents are the limits
     const auto front = [&](const hadal_tensor& part) {

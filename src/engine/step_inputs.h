@@ -39,6 +39,10 @@ class StepInputs {
   /// Forgets the last step's rows, entries and masks.
   void clear();
 
+  /// Puts rows of no sequence (-1, all else 0) behind those of the step, up to so many of T and of
+  /// U, for devices that ask for certain counts (hadal_device_info.row_buckets). `rows` stays.
+  void fill_up(int64_t tokens, int64_t tail);
+
   std::array<int64_t, HADAL_DIM_COUNT> rows{1, 0, 0, 0, 0};
   bool masked = false;  ///< rows of the mask are filled
 
@@ -57,6 +61,8 @@ class StepInputs {
   std::vector<std::vector<int64_t>> filled_;           // a group and slot: entries that are not -1
   std::vector<std::pair<uint64_t, uint64_t>> tables_;  // changed bytes: begin, end
   int64_t entries_ = 0;
+  std::array<int64_t, HADAL_DIM_COUNT>
+      filled_rows_{};  // what changed() sends where it exceeds rows
 };
 
 }  // namespace hadal

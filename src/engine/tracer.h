@@ -18,23 +18,22 @@
 #include <vector>
 
 #include "engine/model_runner.h"
+#include "engine/step_sink.h"
 
 namespace hadal {
 
-class Tracer final : public Sink {
+class Tracer final : public StepSink {
  public:
   static constexpr double kAllowed = 4;
 
-  /// `chip` must be loaded, be on one device and outlive the tracer.
   /// `chip` must be loaded, be on one device, have its fused operators in parts
   /// (RunnerOptions::lower_all), and outlive the tracer.
   Tracer(const Checkpoint& checkpoint, ModelRunner& chip) : checkpoint_(checkpoint), chip_(chip) {}
 
-  /// A step begins. Its inputs are on the chip.
-  Status begin(const StepInputs& inputs, const hadal_step& step);
+  Status begin(const StepInputs& inputs, const hadal_step& step) override;
   void enter(const Region& region) override { region_ = region; }
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
-  [[nodiscard]] const Status& status() const { return status_; }
+  [[nodiscard]] const Status& status() const override { return status_; }
 
   /// Where a result lies farthest from the reference.
   struct Finding {

@@ -21,11 +21,11 @@ std::optional<Tracer::Finding> traced(const char* model, const char* chip) {
   options.lower_all = true;
   const Loaded l = load(golden(model), options);
   Tracer tracer(*l.checkpoint, l.engine->runner());
-  l.engine->runner().trace(&tracer);
+  l.engine->runner().run_by(&tracer);
   (void)run(*l.engine, {request(1, 40, 3, l.engine->spec().vocab_size)}, false);
   EXPECT_TRUE(tracer.status()) << tracer.status().error().message;
   EXPECT_GT(tracer.totals().at("matmul").operators, 0);
-  l.engine->runner().trace(nullptr);
+  l.engine->runner().run_by(nullptr);
   return tracer.first();
 }
 

@@ -279,6 +279,13 @@ Result<HeldForm> held_form(const Device& device, const WeightSource& source, Wei
       [&](const WeightForm& a, const WeightForm& b) { return size(a) < size(b); }));
 }
 
+Result<HeldForm> held_in(const Device& device, const WeightSource& source, const HeldForm& like) {
+  HeldForm form = like;
+  HADAL_TRY(form.bytes,
+            device.weight_bytes(like.as_stored ? describe(source) : described(source, like.form)));
+  return form;
+}
+
 Result<LoadedWeight> load_weight(const Device& device, const WeightSource& source,
                                  const HeldForm& form, ThreadPool* pool) {
   return form.as_stored ? load_as_stored(device, source)

@@ -34,6 +34,9 @@ struct LoadedWeight {
 /// that is no larger than the source, else the smallest. An error if it takes none.
 Result<HeldForm> held_form(const Device& device, const WeightSource& source, WeightMode mode);
 
+/// The same in the form in which another device holds it. An error if `device` does not take that.
+Result<HeldForm> held_in(const Device& device, const WeightSource& source, const HeldForm& like);
+
 /// Decodes row `row` of a piece, as stored, to out[0 … its numbers), block scales applied. False if
 /// its type holds no numbers.
 bool decode_row(const WeightSource& source, const WeightSource::Piece& piece, int64_t row,

@@ -30,6 +30,24 @@ Result<WeightLoader> WeightLoader::plan(const Device& device, std::deque<Weight>
   return WeightLoader(device, std::move(entries), false);
 }
 
+Result<WeightLoader> WeightLoader::plan_in_forms(const Device& device, std::deque<Weight>& weights,
+                                                 std::span<const HeldForm> forms) {
+  HADAL_CHECK(forms.size() == weights.size());
+  std::vector<Entry> entries;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    HADAL_TRY(const HeldForm form, held_in(device, weights[i].source, forms[i]));
+    weights[i].tensor.dtype = form.form.dtype;
+    entries.push_back({.weight = &weights[i], .form = form, .loaded = {}});
+  }
+  return WeightLoader(device, std::move(entries), false);
+}
+
+const HeldForm* WeightLoader::form_of(uint32_t number) const {
+  for (const Entry& e : entries_)
+    if (e.weight->tensor.index == number) return &e.form;
+  return nullptr;
+}
+
 WeightLoader WeightLoader::plan_one_of_several(const Device& device, std::deque<Weight>& weights,
                                                WeightMode mode) {
   std::vector<Entry> entries;

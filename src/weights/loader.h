@@ -31,6 +31,9 @@ class WeightLoader {
   static Result<WeightLoader> plan(const Device& device, std::deque<Weight>& weights,
                                    WeightMode mode);
 
+  /// The same with the form of each weight given.
+  static Result<WeightLoader> plan_in_forms(const Device& device, std::deque<Weight>& weights,
+                                            std::span<const HeldForm> forms);
   /// The same for one of several devices: the operands stay as they are (operand() gives this
   /// device's), and a weight that the device takes in no form is an error in keep().
   static WeightLoader plan_one_of_several(const Device& device, std::deque<Weight>& weights,
@@ -39,6 +42,8 @@ class WeightLoader {
   static void number(std::deque<Weight>& weights);
   /// A numbered operand as this device holds it.
   [[nodiscard]] Tensor operand(const Tensor& numbered) const;
+  /// The form of a weight, by its number; null: it is not held here.
+  [[nodiscard]] const HeldForm* form_of(uint32_t number) const;
   /// Only these weights are held from now on.
   Status keep(const std::set<uint32_t>& numbers);
 

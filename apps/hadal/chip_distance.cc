@@ -1,0 +1,332 @@
+// hadal chip distance: how far a chip, or several by placement or in ranks, is from the reference
+// over a real model, and how far it may be (contract/distance.h).
+//
+// The kit runs it as its level `real`, with --events: then it tells what it does on a pipe, in the
+// words of the kit's workers (conformance/worker.h), and prints nothing.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "engine/reference_run.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace hadal::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// What a model that knows text is given: prose, figures, code and Chinese.
+constexpr const char* kText =
+    "The sea is blue because water takes up red light more than blue light. In 1921, C. V. Raman "
+    "sailed home from Oxford and asked why; seven years later he had the answer, and in 1930 the "
+    "Nobel Prize.\n\n```python\ndef mean(values: list[float]) -> float:\n    return sum(values) / "
+    "len(values)\n```"
+    "\n\n海水为什么是蓝色的？因为水吸收红光。第一，光线进入水中；第二，红光先消失；第三，"
+    "蓝光被散射回来。\n\nA table of depths and what is left of the light there: 1 m, 45 %; 10 m, "
+    "16 %; "
+    "100 m, 1 %. Below two hundred metres it is dark, and what lives there makes its own light, if "
+    "it "
+    "needs any. Whales dive deeper than that, for squid.";
+
+struct Options {
+  ModelFlags model;
+  std::string ids;
+  int64_t positions = 48, alone = 8;
+  bool events = false;
+};
+
+/// Says on a pipe what happens, for the kit that started this program; or nothing.
+class Events {
+ public:
+  Events(bool wanted, std::string name) : wanted_(wanted), name_(std::move(name)) {}
+  /// Also a sign of life.
+  void begin(const std::string& what) { send({{"begin", name_}, {"text", what}, {"at", -1}}); }
+  void fail(const std::string& why) { send({{"fail", name_}, {"text", why}}); }
+  void counts(const Json& counts) { send({{"line", name_}, {"counts", counts}}); }
+  void done() { send({{"done", true}}); }
+
+ private:
+  void send(const Json& event) const {
+    constexpr int kPipe = 3;
+    if (!wanted_) return;
+    const std::string line = event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    for (size_t sent = 0; sent < line.size();) {
+      const ssize_t n = ::write(kPipe, line.data() + sent, line.size() - sent);
+      if (n < 0 && errno != EINTR) return;  // nobody listens any more
+      if (n > 0) sent += static_cast<size_t>(n);
+    }
+  }
+  bool wanted_;
+  std::string name_;
+};
+
+/// The tokens of kText, or of a model without a tokenizer any ones.
+Result<std::vector<TokenId>> prompt_of(const Options& o, const Checkpoint& checkpoint) {
+  std::vector<TokenId> ids;
+  if (!o.ids.empty()) {
+    HADAL_TRY(const std::vector<int64_t> given, parse_ids(o.ids));
+    ids.assign(given.begin(), given.end());
+    return ids;
+  }
+  if (!checkpoint.tokenizer().empty()) {
+    HADAL_TRY(const std::unique_ptr<Tokenizer> tokenizer,
+              Tokenizer::create(checkpoint.tokenizer(), checkpoint.path().string()));
+    const std::vector<TokenId> text =
+        tokenizer->encode(kText, {.added_tokens = false, .bos = true});
+    for (int64_t i = 0; i < o.positions; ++i)
+      ids.push_back(text[static_cast<size_t>(i) % text.size()]);
+    return ids;
+  }
+  HADAL_TRY(const int64_t vocabulary, checkpoint.config().integer("vocab_size", 1, INT32_MAX));
+  for (int64_t i = 0; i < o.positions; ++i)
+    ids.push_back(static_cast<TokenId>((i * i * 31 + i * 17 + 5) % vocabulary));
+  return ids;
+}
+
+/// The chip as it was configured, in words.
+std::string where_of(const ModelFlags& model) {
+  std::string where = model.chip;
+  if (model.device != 0) where += ":" + std::to_string(model.device);
+  if (!model.place.empty()) where += ", " + model.place;
+  if (model.ranks > 1) where += ", " + std::to_string(model.ranks) + " ranks";
+  return where;
+}
+
+/// One run, and what chose in it.
+struct Made {
+  contract::LogitRows rows;
+  ChoiceLog choices;
+};
+
+/// All runs of one model.
+class Runs {
+ public:
+  Runs(const Options& o, const Checkpoint& checkpoint, ForcedPrompt prompt, Events& events)
+      : o_(o), checkpoint_(checkpoint), prompt_(std::move(prompt)), events_(events) {}
+
+  /// As its user runs it.
+  Result<contract::LogitRows> plain(const RunnerOptions& options, const std::string& what) {
+    HADAL_TRY(const std::unique_ptr<Engine> engine, load(options, what));
+    notes = engine->runner().notes();
+    return logits(*engine, what);
+  }
+  /// Operator by operator.
+  Result<Made> by_operator(const RunnerOptions& options, const std::vector<Numerics>& classes,
+                           const ChoiceLog* followed, const std::string& what) {
+    HADAL_TRY(const std::unique_ptr<Engine> engine, load(options, what));
+    OperatorRun run(engine->runner(), classes, followed,
+                    [&](std::string_view op) { events_.begin(what + ": " + std::string(op)); });
+    engine->runner().run_by(&run);
+    Made made;
+    HADAL_TRY(made.rows, logits(*engine, what));
+    made.choices = run.choices();
+    return made;
+  }
+  std::vector<std::string> notes;  ///< of the last plain run
+
+ private:
+  Result<std::unique_ptr<Engine>> load(const RunnerOptions& options, const std::string& what) {
+    events_.begin(what + " is loaded");
+    const LoadProgress alive = [this, what](const auto&...) { events_.begin(what + " is loaded"); };
+    return Engine::load(checkpoint_, options, o_.events ? alive : progress_bar());
+  }
+  Result<contract::LogitRows> logits(Engine& engine, const std::string& what) {
+    return forced_logits(engine, prompt_, [&](int64_t positions) {
+      events_.begin(what + fmt::format(": {} positions are done", positions));
+    });
+  }
+  const Options& o_;
+  const Checkpoint& checkpoint_;
+  const ForcedPrompt prompt_;
+  Events& events_;
+};
+
+/// What is known of a model at the end.
+struct Found {
+  contract::Distance distance;
+  bool chooses = false;        ///< experts, entries or blocks
+  bool followed = false;       ///< ref took the chip's choices
+  contract::Distance own;      ///< then: of the run in which each chose for itself
+  ChoiceCounts chip, classes;  ///< choices that are not exact ref's own
+  std::vector<std::string> notes;
+  std::string why;
+};
+
+/// Two that are nearly equal are exchanged by any rounding: as often as by the classes, but for
+/// chance.
+std::string judge_choices(const ChoiceCounts& chip, const ChoiceCounts& classes) {
+  const auto expected = static_cast<double>(2 * classes.differ);
+  if (static_cast<double>(chip.differ) <= expected + 3 * std::sqrt(expected) + 3) return {};
+  return fmt::format(
+      "{} of {} choices of experts or entries are not ref's, {} in the classes that "
+      "the chip answered",
+      chip.differ, chip.rows, classes.differ);
+}
+
+/// Of a model that chooses, on one device: ref takes the chip's choices.
+Status follow_chip(Runs& runs, const RunnerOptions& options, const RunnerOptions& reference,
+                   const ModelNumerics& numerics, Found& f) {
+  f.followed = true;
+  RunnerOptions eager = options;
+  eager.eager = true;
+  HADAL_TRY(const Made chip, runs.by_operator(eager, {}, nullptr, "the chip by operator"));
+  HADAL_TRY(const Made exact,
+            runs.by_operator(reference, {}, &chip.choices, "ref with the chip's choices"));
+  RunnerOptions forms = reference;
+  forms.forms = numerics.forms;
+  HADAL_TRY(const Made classed, runs.by_operator(forms, numerics.classes, &chip.choices,
+                                                 "ref in the classes with the chip's choices"));
+  f.distance = contract::measure_distance(exact.rows, classed.rows, chip.rows);
+  HADAL_TRY(f.chip, compare_choices(exact.choices, chip.choices));
+  HADAL_TRY(f.classes, compare_choices(exact.choices, classed.choices));
+  f.why = judge_choices(f.chip, f.classes);
+  if (f.why.empty()) f.why = f.distance.why;
+  return {};
+}
+
+/// All runs, and what comes of them.
+Result<Found> compare(Runs& runs, const RunnerOptions& options, const ModelNumerics& numerics,
+                      const std::string& where) {
+  Found f;
+  // First: of several processes, all but one end with it.
+  HADAL_TRY(const contract::LogitRows found, runs.plain(options, where));
+  f.notes = runs.notes;
+  const RunnerOptions reference = reference_options(options);
+  HADAL_TRY(const Made exact, runs.by_operator(reference, {}, nullptr, "ref, exact"));
+  RunnerOptions forms = reference;
+  forms.forms = numerics.forms;
+  HADAL_TRY(const Made classed,
+            runs.by_operator(forms, numerics.classes, nullptr, "ref in the chip's classes"));
+  f.distance = contract::measure_distance(exact.rows, classed.rows, found);
+  f.why = f.distance.why;
+  f.chooses = !exact.choices.empty();
+  if (!f.chooses || f.distance.class_kl == 0) return f;
+  // Each run chooses for itself, and a token behind another choice says nothing of how exact the
+  // numbers are: the mean is judged, and all of a run whose choices are followed.
+  if (f.distance.part <= 1) f.why.clear();
+  if (!f.why.empty() || options.rank_threads > 1 || options.ranks || !options.place.empty() ||
+      options.fallback)
+    return f;
+  f.own = f.distance;
+  HADAL_TRY(follow_chip(runs, options, reference, numerics, f));
+  return f;
+}
+
+RunnerOptions chip_options(const Options& o, const Checkpoint& checkpoint, int64_t count) {
+  RunnerOptions options = o.model.runner(checkpoint, count + 1);
+  options.max_sequences = 1;
+  options.max_tokens = std::min<int64_t>(512, count);
+  options.max_logit_rows = std::min<int64_t>(64, count);
+  return options;
+}
+
+Json to_json(const Found& f) {
+  const contract::Distance& d = f.distance;
+  Json json = {{"kl", d.kl},       {"class_kl", d.class_kl}, {"part", d.part},
+               {"sigma", d.sigma}, {"beyond", d.beyond},     {"logits", d.logits},
+               {"sure", d.sure},   {"flips", d.flips},       {"positions", d.positions}};
+  if (f.followed) {
+    json["choices"] = f.chip.rows;
+    json["differ"] = f.chip.differ;
+  }
+  return json;
+}
+
+void print_found(Output& out, const Found& f, const ModelNumerics& numerics,
+                 const std::string& where, int64_t alone) {
+  const contract::Distance& d = f.distance;
+  std::string classes;
+  for (const auto& [name, count] : numerics.counts())
+    classes += (classes.empty() ? "" : ", ") + fmt::format("{} of {}", count, name);
+  out.print("{} positions on {}, the last {} one by one; operators: {}\n", d.positions, where,
+            alone, classes);
+  out.print("  mean divergence from exact ref       {:.3g}\n", d.kl);
+  out.print("  of ref in the chip's classes         {:.3g}\n", d.class_kl);
+  out.print("  part of what is allowed              {:.2f}\n", d.part);
+  if (f.followed) {
+    out.print("  choices that are not exact ref's     {} of {}, in the classes {}\n", f.chip.differ,
+              f.chip.rows, f.classes.differ);
+    out.print("  the part where each run chooses      {:.2f}\n", f.own.part);
+  }
+  out.print("  sigma of a logit in the classes      {:.3g}\n", d.sigma);
+  out.print(
+      "  logits beyond 6 sigma                {} of {} ({:.2g} %)\n", d.beyond, d.logits,
+      100.0 * static_cast<double>(d.beyond) / static_cast<double>(std::max<int64_t>(1, d.logits)));
+  out.print("  positions with a margin above that   {} of {}\n", d.sure, d.positions);
+  out.print("  other most likely tokens             {}{}\n", d.flips,
+            f.chooses && !f.followed && d.class_kl > 0 && f.why.empty()
+                ? ", which are not judged where choices are not followed"
+                : "");
+}
+
+/// What the kit is told of a model, and whether the rules are kept.
+Status measure(const Options& o, Events& events, Output& out) {
+  events.begin("the file is opened, and the chip asked");
+  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
+  ForcedPrompt prompt;
+  HADAL_TRY(prompt.ids, prompt_of(o, *checkpoint));
+  const auto count = static_cast<int64_t>(prompt.ids.size());
+  if (count == 0) return usage_error("--ids: at least one token is needed");
+  prompt.alone = std::min(o.alone, count - 1);
+  const RunnerOptions options = chip_options(o, *checkpoint, count);
+  HADAL_TRY(const ModelNumerics numerics, ask_numerics(*checkpoint, options));
+  Json line = {{"level", "real"}, {"cases", 1}, {"declined", 0}};
+  if (!numerics.declined.empty()) {
+    line["declined"] = 1;
+    line["reason"] = numerics.declined;
+    events.counts(line);
+    return o.events ? Status() : failed(numerics.declined);
+  }
+  const std::string where = where_of(o.model);
+  Runs runs(o, *checkpoint, prompt, events);
+  HADAL_TRY(const Found found, compare(runs, options, numerics, where));
+  line["worst"] = found.distance.part;
+  for (const auto& [name, operators] : numerics.counts()) line["classes"][name] = 0;
+  const std::string name = std::filesystem::path(o.model.path).filename().string();
+  line["extra"][name + " on " + where] = to_json(found);
+  events.counts(line);
+  if (!o.events) {
+    print_notes(found.notes);
+    print_found(out, found, numerics, where, prompt.alone);
+  }
+  return found.why.empty() ? Status() : failed(found.why);
+}
+
+Status run(const Options& o, Output& out) {
+  std::string name = "real " + std::filesystem::path(o.model.path).filename().string();
+  if (!o.model.place.empty()) name += ", " + o.model.place;
+  if (o.model.ranks > 1) name += ", " + std::to_string(o.model.ranks) + " ranks";
+  Events events(o.events, name);
+  Status measured = measure(o, events, out);
+  if (!o.events) return measured;
+  if (!measured) events.fail(measured.error().message);
+  events.done();
+  return {};
+}
+
+}  // namespace
+
+void add_distance(CLI::App& chip, Run& chosen) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = chip.add_subcommand(
+      "distance",
+      "how far a chip, or several, is from the reference over a real model, and how far it may be");
+  o->model.declare(*c);
+  c->add_option("--positions", o->positions, "tokens of a text that are run")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  c->add_option("--alone", o->alone, "so many of them one by one, as in decoding")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  c->add_option("--ids", o->ids, "these tokens instead, commas between; -: from standard input");
+  c->add_flag("--events", o->events)->group("");
+  c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });
+}
+
+}  // namespace hadal::app
