@@ -17,7 +17,7 @@ INSTALL := @tools/dev/install_packages.sh
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
 
 .PHONY: help run test check lint lint-tools bench compare oracle venv golden fuzz asan tsan debug clang dist format generated model \
-        abi aarch64 model-if-possible bench-peers distance peer server-checks packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle packages-aarch64 program release clean
+        abi aarch64 faults model-if-possible bench-peers distance peer server-checks packages-run packages-test packages-lint packages-clang packages-fuzz packages-oracle packages-aarch64 program release clean
 
 help:
 	@echo "make run       install what is missing, build, get the default model and ask it a question"
@@ -30,6 +30,7 @@ help:
 	@echo "make format    rewrite by clang-format and ruff                 make lint      the quick lint and clang-tidy (an hour)"
 	@echo "make generated make the generated files again, those whose generators have their packages"
 	@echo "make abi       write the dumps of the C library's interface and of the chip contract again, after something was appended"
+	@echo "make faults    the conformance kit against a chip with faults to order: a table of what caught each"
 	@echo "make asan      nearly all tests under the address and undefined-behaviour sanitizers;  make tsan   for races: hours"
 	@echo "make debug     nearly all tests of a debug build;  make clang   all tests of a build by clang"
 	@echo "make aarch64   build everything for 64-bit ARM, and a choice of tests of it under an emulator; Debian"
@@ -142,6 +143,9 @@ abi: packages-test build/build.ninja
 	@cmake --build --preset release --target libhadal chip_contract
 	@python3 tests/api/check_abi.py build/lib/libhadal.so tests/api/libhadal.abi --write
 	@python3 tests/api/check_abi.py build/tests/libchip_contract.so tests/api/chip_contract.abi --write
+
+faults: packages-test release
+	@python3 tools/check/faults.py build
 
 generated:
 	@$(firstword $(wildcard $(VENV)) python3) tools/dev/check_generated.py --write

@@ -1,13 +1,18 @@
 // The table of the chip `opencl`: the border that no exception crosses.
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 
 #include "contract/operators.h"
 #include "contract/report.h"
 #include "ops/operators.h"
+#include "program/program.h"
+#include "runtime/events.h"
 #include "runtime/memory.h"
+#include "runtime/profile.h"
 
 namespace hadal::opencl {
 namespace {
@@ -57,20 +62,31 @@ hadal_status device_open(hadal_chip* handle, int32_t index, const hadal_device_o
       return report(error, HADAL_UNSUPPORTED,
                     std::string("opencl has the kernel table \"") + kTable + "\", not \"" +
                         options.kernels + "\"");
-    if (options.option_count > 0)
-      return report(
-          error, HADAL_INVALID,
-          std::string("opencl has no options, so not \"") + options.option_names[0] + "\"");
     std::string why;
+    Options own;
+    for (uint32_t i = 0; i < options.option_count && why.empty(); ++i)
+      why = own.set(options.option_names[i], options.option_values[i]);
+    if (!why.empty()) return report(error, HADAL_INVALID, why);
     std::unique_ptr<Device> device =
-        Device::open(*chip.cl, chip.devices[static_cast<size_t>(index)], &why);
+        Device::open(*chip.cl, chip.devices[static_cast<size_t>(index)], own, &why);
     if (!device) return report(error, HADAL_DEVICE_FAILED, "opencl: " + why);
+    if (own.stats && chip.host.log)
+      device->tell = [host = chip.host](const std::string& text) {
+        host.log(host.context, HADAL_LOG_WARNING, ("opencl: " + text).c_str());
+      };
     *out = reinterpret_cast<hadal_device*>(device.release());
     return HADAL_OK;
   });
 }
 
-void device_close(hadal_device* device) { delete device_of(device); }
+void device_close(hadal_device* handle) {
+  const std::unique_ptr<Device> device(device_of(handle));
+  if (!device || !device->tell) return;
+  constexpr const char* kHow[] = {"op_run: ", "programs: "};
+  for (size_t i = 0; i < 2; ++i)
+    if (const std::string text = device->counts[i].text(); !text.empty())
+      device->tell(kHow[i] + text);
+}
 
 template <size_t N>
 void put(char (&to)[N], const std::string& from) {
@@ -87,7 +103,7 @@ hadal_status device_info(hadal_device* handle, hadal_device_info* out) {
     put(info.all_kernels, kTable);
     put(info.instruction_sets, device.version);
     info.memory_total = device.memory_total;
-    info.memory_free = device.memory_total - std::min(device.memory_total, device.allocated);
+    info.memory_free = device.memory_free();
     info.row_invariant = 1;
     info.alignment = kAlignment;
     info.kernels_version = 1;
@@ -180,6 +196,7 @@ hadal_status op_run(hadal_queue* handle, const hadal_tape* given_tape, uint32_t 
     const hadal_step step = contract::read_sized(given_step);
     Queue& queue = *queue_of(handle);
     if (const hadal_status s = check_step(tape, first, count, step, error); s != HADAL_OK) return s;
+    queue.device.counts[0].stepped();
     for (uint32_t i = 0; i < count; ++i) {
       if (step.stop && i % kOperatorsOfARun == 0) {
         if (i > 0) queue.settle();
@@ -212,6 +229,9 @@ void fill_table(hadal_chip& chip) {
   chip.weight_destroy = weight_destroy;
   chip.op_query = op_query;
   chip.op_run = op_run;
+  chip.program = &kProgramTable;
+  chip.profile = &kProfileTable;
+  chip.events = &kEventsTable;
   chip.op_support = op_support;
   chip.weight_forms = forms_of_weight;
 }

@@ -476,6 +476,54 @@ class Generation(Program):
         run = ["bench", QWEN3, "--no-peaks", "--prefill", "", "--batch", "4", "--depth", "60", "--decode", "16", "--samples", "2"]
         self.expect(MEMORY, *run, "--cache-tokens", "128")
 
+    PROFILE = ("bench", QWEN3, "--profile", "--prefill", "9", "--depth", "20", "--decode", "6", "--batch", "2", "--samples", "2")
+
+    def test_a_profile_has_the_operators_of_the_model(self) -> None:
+        lines = [json.loads(line) for line in self.expect(OK, *self.PROFILE, "--json").stdout.splitlines()]
+        self.assertEqual(
+            [(line["test"], line.get("rows"), line.get("steps")) for line in lines], [("peaks", None, None), ("pp9", 9, 3), ("tg6", 2, 7)]
+        )
+        peaks, tables = lines[0], lines[1:]
+        plan = json.loads(self.expect(OK, "plan", QWEN3, "--json").stdout)
+        layers = json.loads((Path(QWEN3) / "config.json").read_text())["num_hidden_layers"]
+        for table in tables:
+            rows = table["operators"]
+            self.assertEqual(set(rows), {name for names in plan["numerics"].values() for name in names})
+            self.assertEqual(rows["kv_write"]["calls"], 2 * layers)  # keys, values
+            for name, row in rows.items():
+                for key in ("calls", "first_us", "warm_us", "bytes", "percent"):
+                    self.assertGreater(row[key], 0, f"{name}: {key}")
+                self.assertGreaterEqual(row["launch_us"] or 0, 0)
+                if row["percent_without_launch"]:
+                    self.assertAlmostEqual(
+                        row["percent_without_launch"] / row["percent"], row["warm_us"] / (row["warm_us"] - row["launch_us"]), places=6
+                    )
+            written = rows["kv_write"]  # computes nothing
+            self.assertEqual((written["flops"], written["bound"]), (0, "memory"))
+            by_hand = 100 * written["bytes"] / (peaks["read_gb_s"] * 1e3) / written["warm_us"]
+            self.assertAlmostEqual(written["percent"] / by_hand, 1, places=6)
+            roof_us = sum(row["percent"] / 100 * row["warm_us"] for row in rows.values())
+            self.assertAlmostEqual(table["tok_s_roofline"] * roof_us / 1e6 / table["rows"], 1, places=6)
+            self.assertAlmostEqual(table["percent_of_roofline"], 100 * table["tok_s"] / table["tok_s_roofline"], places=6)
+            for key in ("calls", "warm_us", "bytes", "flops"):
+                self.assertAlmostEqual(table["all"][key] / sum(row[key] for row in rows.values()), 1, places=6)
+
+    def test_a_profile_to_read(self) -> None:
+        said = self.expect(OK, *self.PROFILE).stdout
+        for line in ("pp9, depth 0, batch 1: 3 steps of 9 rows", "tg6, depth 20, batch 2: 7 steps of 2 rows"):
+            self.assertIn(line, said)
+        self.assertRegex(said, r"(?m)^matmul +\d+( +[\d.]+){3,}")
+        self.assertEqual(len(re.findall(r"(?m)^the whole step: [\d.]+ tokens/s, the roofline allows [\d.]+ \([\d.]+ %\)", said)), 2)
+
+    def test_what_cannot_be_profiled_is_refused(self) -> None:
+        for option in (["--ranks", "2"], ["--place", "experts: cpu"], ["--fallback", "allow"]):
+            self.assertIn("looks at one device", self.expect(USAGE, *self.PROFILE, *option).stderr)
+        self.assertIn("--no-peaks", self.expect(USAGE, *self.PROFILE, "--no-peaks").stderr)
+        self.assertIn(
+            "neither a prompt nor decoding", self.expect(USAGE, "bench", QWEN3, "--profile", "--prefill", "", "--decode", "0").stderr
+        )
+        self.assertIn("at most 512 tokens", self.expect(USAGE, "bench", QWEN3, "--profile", "--prefill", "513").stderr)
+
     def test_json(self) -> None:
         found = json.loads(
             self.expect(OK, "generate", QWEN3, "--ids", self.ids, "--max-new", "5", "--greedy", "--ignore-eos", "--json").stdout
@@ -586,6 +634,15 @@ class SeveralDevices(Program):
     def test_a_tracer_follows_a_chip(self) -> None:
         said = self.expect(OK, "chip", "trace", str(GOLDEN / "llama"), "--ids", "1,2,3").stdout
         self.assertIn("no operator leaves the reference", said)
+
+    def test_the_distance_of_a_chip_and_of_several(self) -> None:
+        moe = str(GOLDEN / "deepseek-v3")
+        for words in ((), ("--ranks", "2"), ("--place", "experts: cpu#2"), ("--place", "layers 1-: cpu#2; head: cpu")):
+            said = self.expect(OK, "chip", "distance", moe, "--positions", "24", *words).stdout
+            self.assertIn("24 positions on", said, words)
+            self.assertIn("mean divergence from exact ref", said, words)
+        self.assertIn("at least one token", self.expect(2, "chip", "distance", moe, "--ids", "\n").stderr)
+        self.assertIn("expected --model FILE", hadal("chip", "test", "ref", "--level", "real").stderr)
 
 
 class Conversations(Program):

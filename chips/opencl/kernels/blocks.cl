@@ -1,4 +1,4 @@
-// Weights as the file holds them: eight numbers of a block at once. Formats as in ggml; the order of
+// Weights in blocks: eight numbers of a block at once. Formats as in ggml and in blocks of the chip's own; the order of
 // the roundings is that of src/base/quant.cc, so a number is the same on every chip.
 //
 // WEIGHT_TYPE, where it is defined, is the type of all weights of this build: the choice below is
@@ -9,6 +9,8 @@ __constant float kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
 // Twice the value of e2m1; the code of -0 gives 0.
 __constant float kE2m1Doubled[16] = {0, 1,  2,  3,  4,  6,  8,  12,
                                      0, -1, -2, -3, -4, -6, -8, -12};
+__constant float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                              -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
 float half_at(const __global uchar* p) { return vload_half(0, (const __global half*)p); }
 uint word_at(const __global uchar* p) { return as_uint(vload4(0, p)); }
@@ -103,31 +105,68 @@ int block_bytes(int type) {
     case TYPE_Q4_K: return 144;
     case TYPE_Q5_K: return 176;
     case TYPE_Q6_K: return 210;
+    case TYPE_E2M1: return 17;
+    case TYPE_E4M3_32: return 36;
+    case TYPE_E4M3_128: case TYPE_I8_128: return 132;
     default: return 136;  // IQ4_XS
   }
 }
 
-// Numbers [at, at + 8) of a weight whose rows lie side by side; of a block format `at` is a multiple
-// of 8.
-float8 weight_load8(const __global uchar* w, int type, long at) {
+// E4M3 as fp32. Built of its bits, so that a device without subnormal numbers gives the same.
+float8 e4m3(uint8 b) {
+  const uint8 body = b & 127u;
+  const float8 tiny = convert_float8(body) * 0x1p-9f;  // below 2^-6: multiples of 2^-9
+  const float8 normal = as_float8((body << 20) + (120u << 23));
+  const float8 number = select(normal, tiny, as_int8(body) < 8);
+  const uint8 bits = as_uint8(number) | (b & 128u) << 24;
+  return as_float8(select(bits, (uint8)(0x7fc00000u), as_int8(body) == 127));
+}
+
+// The chip's own blocks (runtime/weights.cc makes them): a scale in fp32, then 32 or 128 numbers of 8
+// bits; `i`: a multiple of 8.
+float8 scaled_block(const __global uchar* p, int type, int i) {
+  const float scale = *(const __global float*)p;
+  if (type == TYPE_I8_128) return convert_float8(vload8(0, (const __global char*)p + 4 + i)) * scale;
+  return e4m3(convert_uint8(vload8(0, p + 4 + i))) * scale;
+}
+
+// A scale of E8M0, then 32 numbers of four bits, two neighbours a byte.
+float8 e2m1_block(const __global uchar* p, int i) {
+  const uint e = p[0];
+  const uint scale = e == 0 ? 0x00400000u : e == 255 ? 0x7fc00000u : e << 23;
+  const uint4 both = convert_uint4(vload4(0, p + 1 + i / 2));
+  const uint8 low = (uint8)(both.s0, both.s0, both.s1, both.s1, both.s2, both.s2, both.s3, both.s3);
+  return looked_up(kE2m1, low >> (uint8)(0, 4, 0, 4, 0, 4, 0, 4) & 15u) * as_float(scale);
+}
+
+// Numbers [c, c + 8) of a row of a weight; but of a plain type `c` is a multiple of 8. What stands
+// behind the last number of a row in its block is 0.
+float8 weight_load8(const __global uchar* row, int type, int c) {
 #ifdef WEIGHT_TYPE
   type = WEIGHT_TYPE;
 #endif
-  if (type <= TYPE_BF16) return plane_load8(w, type, at);
-  const bool small = type < TYPE_Q2_K || type == TYPE_IQ4_NL || type == TYPE_MXFP4;
-  const int values = small ? 32 : 256, i = (int)(at & (values - 1));
-  const __global uchar* p = w + (at - i) / values * block_bytes(type);
+  if (type <= TYPE_BF16) return plane_load8(row, type, c);
+  const bool wide = type == TYPE_I8_128 || type == TYPE_E4M3_128;
+  const bool small = type < TYPE_Q2_K || type == TYPE_IQ4_NL || type == TYPE_MXFP4 ||
+                     type == TYPE_E4M3_32;
+  const int values = wide ? 128 : small ? 32 : 256, i = c & (values - 1);
+  const __global uchar* p = row + (long)(c / values) * block_bytes(type);
+  if (type == TYPE_E2M1) return e2m1_block(p, i);
+  if (wide || type == TYPE_E4M3_32) return scaled_block(p, type, i);
   return small ? small_block(p, type, i) : super_block(p, type, i);
 }
 
-// The last n < 8 numbers of a row: only plain types have such.
-float8 weight_load_part(const __global uchar* w, int type, long at, int n) {
-  return plane_load_part(w, type, at, n);
+// The last n < 8 numbers of a row.
+float8 weight_load_part(const __global uchar* row, int type, int c, int n) {
+#ifdef WEIGHT_TYPE
+  type = WEIGHT_TYPE;
+#endif
+  return type <= TYPE_BF16 ? plane_load_part(row, type, c, n) : weight_load8(row, type, c);
 }
 
-float weight_load(const __global uchar* w, int type, long at) {
-  if (type <= TYPE_BF16) return plane_load(w, type, at);
+float weight_load(const __global uchar* row, int type, int c) {
+  if (type <= TYPE_BF16) return plane_load(row, type, c);
   float v[8];
-  vstore8(weight_load8(w, type, at & ~7L), 0, v);
-  return v[at & 7];
+  vstore8(weight_load8(row, type, c & ~7), 0, v);
+  return v[c & 7];
 }

@@ -13,6 +13,12 @@
 #define VECTOR(T, x) __global T *x, long x##_at
 #define MATRIX(T, x) __global T *x, long x##_at, long x##_row
 #define CUBE(T, x) __global T *x, long x##_at, long x##_row, long x##_head
+// A weight: the rows [first, …) of all its matrices, counted through, that lie in one buffer, `stride`
+// bytes from row to row. Where they take several buffers, a kernel is launched for each: it is told
+// which rows are its own, and leaves the others alone.
+#define WEIGHT(w) const __global uchar *w, int w##_type, int w##_first, long w##_stride
+#define WEIGHT_ARGUMENTS(w) w, w##_type, w##_first, w##_stride
+#define WEIGHT_ROW(w, row) (w + (long)((row) - w##_first) * w##_stride)
 // `row`: elements of a block.
 #define PLANE(x)                                                                   \
   const __global uchar *x, int x##_type, int x##_blocks, int x##_slots, long x##_at, \
@@ -54,28 +60,47 @@ float8 plane_load8(const __global uchar* p, int type, long at) {
   return as_float8(convert_uint8(vload8(0, (const __global ushort*)p + at)) << 16); }
 float8 plane_load_part(const __global uchar* p, int type, long at, int n) {
   float v[8]; for (int i = 0; i < 8; ++i) v[i] = i < n ? plane_load(p, type, at + i) : 0.0f; return vload8(0, v); }
-float group_sum(float v, __local float* room) {
-  const int lid = get_local_id(0);
-  barrier(CLK_LOCAL_MEM_FENCE);
-  room[lid] = v;
-  for (int step = GROUP / 2; step > 0; step /= 2) {
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (lid < step) room[lid] += room[lid + step];
-  }
-  barrier(CLK_LOCAL_MEM_FENCE);
-  return room[0];
-}
-float group_max(float v, __local float* room) {
-  const int lid = get_local_id(0);
-  barrier(CLK_LOCAL_MEM_FENCE);
-  room[lid] = v;
-  for (int step = GROUP / 2; step > 0; step /= 2) {
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (lid < step) room[lid] = fmax(room[lid], room[lid + step]);
-  }
-  barrier(CLK_LOCAL_MEM_FENCE);
-  return room[0];
-}
+
+// The sum, or the largest, of what the items of a work-group bring: a tree in local memory. With
+// sub-groups its last steps go from item to item of each sub-group, which all make them: the same
+// tree, the same bits.
+#ifdef SUB_GROUPS_KHR
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#define OF_LANE(v, lane) sub_group_shuffle(v, lane)
+#define LANES get_sub_group_size()
+#elif defined(SUB_GROUPS_INTEL)
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#define OF_LANE(v, lane) intel_sub_group_shuffle(v, lane)
+#define LANES get_sub_group_size()
+#else
+#define LANES 1u
+#endif
+
+#ifdef OF_LANE
+#define GROUP_LANES(OP)                                                       \
+  float own = room[get_sub_group_local_id()];                                 \
+  for (uint step = LANES / 2; step > 0; step /= 2)                            \
+    own = OP(own, OF_LANE(own, (get_sub_group_local_id() + step) % LANES));   \
+  return OF_LANE(own, 0);
+#else
+#define GROUP_LANES(OP) return room[0];
+#endif
+#define GROUP_TREE(OP)                                                        \
+  const int lid = get_local_id(0);                                            \
+  barrier(CLK_LOCAL_MEM_FENCE);                                               \
+  room[lid] = v;                                                              \
+  for (uint step = GROUP / 2; step >= LANES; step /= 2) {                     \
+    barrier(CLK_LOCAL_MEM_FENCE);                                             \
+    if (lid < (int)step) room[lid] = OP(room[lid], room[lid + step]);         \
+  }                                                                           \
+  barrier(CLK_LOCAL_MEM_FENCE);                                               \
+  GROUP_LANES(OP)
+#ifndef SUM_OF_TWO  // but in a test
+#define SUM_OF_TWO(a, b) ((a) + (b))
+#endif
+float group_sum(float v, __local float* room) { GROUP_TREE(SUM_OF_TWO) }
+float group_max(float v, __local float* room) { GROUP_TREE(fmax) }
+
 float square_sum(const __global float* x, int n) {
   float8 sums = (float8)(0.0f);
   int c = get_local_id(0) * 8;

@@ -1,29 +1,14 @@
 // The operators on rows: embed, norm, rope, swiglu, add, kv_write, gather_rows, copy_blocks,
 // convert.
 
-void plane_store(__global uchar* p, int type, long at, float v) {
-  if (type == TYPE_F32) {
-    ((__global float*)p)[at] = v;
-  } else if (type == TYPE_F16) {
-    vstore_half_rte(v, at, (__global half*)p);
-  } else {
-    const uint bits = as_uint(v);
-    ((__global ushort*)p)[at] =
-        isnan(v) ? (ushort)(bits >> 16 | 64) : (ushort)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-  }
-}
-
-__kernel void embed(VECTOR(const int, token), const __global uchar* table, int type, int rows,
+// What rows [first, first + count) of the table have of it.
+__kernel void embed(VECTOR(const int, token), WEIGHT(table), int rows, int first, int count,
                     MATRIX(float, out), int n, FAULT) {
   if (FAULTED) return;
   const int c = get_global_id(0), t = get_global_id(1);
-  if (c >= n) return;
-  const int id = token[token_at + t];
-  if (id < 0 || id >= rows) {
-    FAULT_SET(EMBED_TOKEN, t, id, rows);
-    return;
-  }
-  out[out_at + t * out_row + c] = weight_load(table, type, (long)id * n + c);
+  if (c < n)
+    embed_number(token + token_at, WEIGHT_ARGUMENTS(table), rows, first, count, t, c,
+                 out + out_at + t * out_row + c, FAULT_ARGUMENTS);
 }
 
 // A work-group has a row of a head.
@@ -61,16 +46,10 @@ __kernel void rope(CUBE(float, x), VECTOR(const int, position), VECTOR(const flo
                    float amplitude, FAULT) {
   if (FAULTED) return;
   const int i = get_global_id(0) % (dims / 2), h = get_global_id(0) / (dims / 2);
-  const int t = get_global_id(1), p = position[position_at + t];
-  if (h >= heads || (p + 1) % ratio != 0) return;
-  const float angle = (float)(p + 1 - ratio) * inv_freq[inv_freq_at + i];
-  const float c = cos(angle) * amplitude;
-  const float s = (inverse ? -sin(angle) : sin(angle)) * amplitude;
-  __global float* row = x + x_at + t * x_row + h * x_head + first;
-  const int one = interleaved ? 2 * i : i, other = interleaved ? 2 * i + 1 : i + dims / 2;
-  const float a = row[one], b = row[other];
-  row[one] = a * c - b * s;
-  row[other] = a * s + b * c;
+  const int t = get_global_id(1);
+  if (h >= heads) return;
+  rope_pair(x + x_at + t * x_row + h * x_head, position[position_at + t], inv_freq[inv_freq_at + i],
+            i, first, dims, interleaved, inverse, ratio, amplitude);
 }
 
 __kernel void swiglu(MATRIX(const float, gate), MATRIX(const float, up), VECTOR(const float, weight),
@@ -78,9 +57,9 @@ __kernel void swiglu(MATRIX(const float, gate), MATRIX(const float, up), VECTOR(
   if (FAULTED) return;
   const int c = get_global_id(0), t = get_global_id(1);
   if (c >= n) return;
-  const float v =
-      gated(gate[gate_at + t * gate_row + c], up[up_at + t * up_row + c], clamp_at);
-  out[out_at + t * out_row + c] = has_weight ? v * weight[weight_at + t] : v;
+  out[out_at + t * out_row + c] =
+      swiglu_number(gate[gate_at + t * gate_row + c], up[up_at + t * up_row + c], clamp_at,
+                    has_weight, has_weight ? weight[weight_at + t] : 1.0f);
 }
 
 __kernel void add(MATRIX(float, x), MATRIX(const float, y), int n, FAULT) {
@@ -95,25 +74,10 @@ __kernel void kv_write(MATRIX(const float, x), PLANE(plane), VECTOR(const int, p
   if (FAULTED) return;
   const int c = get_global_id(0), t = get_global_id(1);
   if (c >= width) return;
-  const int p = position[position_at + t], s = row_seq[row_seq_at + t];
-  if (s < 0 || s >= sequences) {
-    FAULT_SET(KV_WRITE_ROW_SEQ, t, s, sequences);
-    return;
-  }
-  if (p < 0 || p >= (long)most * ratio) {
-    FAULT_SET(KV_WRITE_POSITION, t, p, (long)most * ratio);
-    return;
-  }
-  if (p < write_from[write_from_at + s] || (p + 1) % ratio != 0) return;
-  const int slot = p / ratio, block = table[table_at + s * table_row + slot / plane_slots];
-  if (block == -1) return;
-  if (block < 0 || block >= plane_blocks) {
-    FAULT_SET(KV_WRITE_BLOCK_TABLE, slot / plane_slots, block, plane_blocks);
-    return;
-  }
-  plane_store((__global uchar*)plane, plane_type,
-              plane_at + block * plane_row + (long)(slot % plane_slots) * width + c,
-              x[x_at + t * x_row + c]);
+  kv_write_number(x[x_at + t * x_row + c], plane, plane_type, plane_blocks, plane_slots, plane_at,
+                  plane_row, position[position_at + t], row_seq[row_seq_at + t], table + table_at,
+                  table_row, sequences, most, write_from + write_from_at, width, ratio, t, c,
+                  FAULT_ARGUMENTS);
 }
 
 __kernel void gather_rows(MATRIX(const int, x), int rows, VECTOR(const int, index), MATRIX(int, out),
@@ -121,12 +85,8 @@ __kernel void gather_rows(MATRIX(const int, x), int rows, VECTOR(const int, inde
   if (FAULTED) return;
   const int c = get_global_id(0), r = get_global_id(1);
   if (c >= n) return;
-  const int from = index[index_at + r];
-  if (from < 0 || from >= rows) {
-    FAULT_SET(GATHER_ROWS_INDEX, r, from, rows);
-    return;
-  }
-  out[out_at + r * out_row + c] = x[x_at + from * x_row + c];
+  gather_number(x + x_at + c, x_row, rows, index + index_at, r, out + out_at + r * out_row + c,
+                FAULT_ARGUMENTS);
 }
 
 // In elements of the plane: 2 or 4 bytes.

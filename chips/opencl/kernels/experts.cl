@@ -52,18 +52,18 @@ float router_run(const __local float* selection, int run, uint best) {
 }
 
 // An expert of HASH; what is no int is -1.
-int hash_number(const __global uchar* hash, int type, long at) {
-  if (type == TYPE_I32) return ((const __global int*)hash)[at];
-  if (type != TYPE_I64) return (int)weight_load(hash, type, at);
-  const long number = ((const __global long*)hash)[at];
+int hash_number(const __global uchar* row, int type, int c) {
+  if (type == TYPE_I32) return ((const __global int*)row)[c];
+  if (type != TYPE_I64) return (int)weight_load(row, type, c);
+  const long number = ((const __global long*)row)[c];
   return number < 0 || number > INT_MAX ? -1 : (int)number;
 }
 
+// With HASH: the tokens whose rows are among [first, first + count) of it.
 // `score`, `selection`: [experts]; `run_score`, `kept`: [groups]; `chosen`: [k].
 __attribute__((reqd_work_group_size(GROUP, 1, 1))) __kernel void router(
     MATRIX(const float, logits), VECTOR(const float, bias), int has_bias, VECTOR(const int, token),
-    const __global uchar* hash, int hash_type, int hash_rows, MATRIX(int, expert),
-    MATRIX(float, weight), int experts, int k, uint kind, int groups, int groups_kept,
+    WEIGHT(hash), int hash_rows, int first, int count, MATRIX(int, expert), MATRIX(float, weight), int experts, int k, uint kind, int groups, int groups_kept,
     uint group_best, int normalise, float factor, __local float* score, __local float* selection, __local float* run_score,
     __local int* kept, __local int* chosen, FAULT) {
   __local float room[GROUP];
@@ -85,8 +85,9 @@ __attribute__((reqd_work_group_size(GROUP, 1, 1))) __kernel void router(
     const int id = token[token_at + t];
     const bool known = id >= 0 && id < hash_rows;
     if (!known && lid == 0) FAULT_SET(ROUTER_TOKEN, t, id, hash_rows);
+    if (known && (id < first || id - first >= count)) k = 0;
     for (int j = lid; j < k; j += GROUP) {
-      const int e = known ? hash_number(hash, hash_type, (long)id * k + j) : 0;
+      const int e = known ? hash_number(WEIGHT_ROW(hash, id), hash_type, j) : 0;
       if (e < 0 || e >= experts) FAULT_SET(ROUTER_HASH, id * k + j, e, experts);
       chosen[j] = e < 0 || e >= experts ? 0 : e;
     }
@@ -148,16 +149,8 @@ __kernel void moe_combine(MATRIX(const float, x), VECTOR(const int, place),
   if (FAULTED) return;
   const int c = get_global_id(0), t = get_global_id(1);
   if (c >= n) return;
-  float sum = 0.0f;
-  for (int j = 0; j < fan; ++j) {
-    const int from = place[place_at + (long)t * fan + j];
-    if (from == -1) continue;
-    if (from < 0 || from >= pairs) {
-      FAULT_SET(MOE_COMBINE_PLACE, t * fan + j, from, pairs);
-      continue;
-    }
-    sum += x[x_at + from * x_row + c];
-  }
+  float sum = combine_number(x + x_at + c, x_row, place + place_at + (long)t * fan, fan, pairs, t,
+                             FAULT_ARGUMENTS);
   if (has_shared) sum += shared[shared_at + t * shared_row + c];
   if (has_add) sum += add[add_at + t * add_row + c];
   out[out_at + t * out_row + c] = sum;

@@ -140,8 +140,8 @@ uint philox(uint2 key, uint position, uint token) {
                 mul_hi(0xD2511F53u, c.x) ^ c.w ^ key.y, 0xD2511F53u * c.x);
     key += (uint2)(0x9E3779B9u, 0xBB67AE85u);
   }
-  const uint words = token & 3u;
-  return words == 0 ? c.x : words == 1 ? c.y : words == 2 ? c.z : c.w;
+  const uint2 two = token & 2u ? c.zw : c.xy;
+  return token & 1u ? two.y : two.x;
 }
 
 // -log(-log(u)), u = (x + 0.5) 2^-24. In fp32 the upper half of u is 1 minus what has 24 bits.
@@ -159,7 +159,7 @@ real gumbel(uint2 key, int position, int token) {
 int with_noise(const __global float* x, int n, float top, float min_p, Place first, Place last,
                uint2 key, int position, __local real* values, __local int* ids) {
   const int lid = get_local_id(0);
-  real largest = -INFINITY;
+  real largest = (real)-INFINITY;
   int best = INT_MAX;
   for (int i = lid; i < n; i += GROUP) {
     if (x[i] == -INFINITY || !is_kept(order_key(x[i]), i, last)) continue;

@@ -1,8 +1,6 @@
 // The streams of DeepSeek-V4 and V4.1: hc_pre, hc_post, engram_gate. A work-group has a row (of a
 // stream, in engram_gate); what all columns need is a tree over the group.
 
-#define MOST_STREAMS 16
-
 float sigmoid_of(float x) { return 1.0f / (1.0f + exp(-x)); }
 
 // comb: the softmax of each row, then columns and rows in turn are divided by their sums. `c` holds
@@ -73,16 +71,8 @@ __kernel void hc_post(CUBE(float, x), MATRIX(const float, f), MATRIX(const float
   if (FAULTED) return;
   const int c = get_global_id(0), t = get_global_id(1);
   if (c >= d) return;
-  float old[MOST_STREAMS];
-  __global float* column = x + x_at + t * x_row + c;
-  const __global float* weights = comb + comb_at + t * comb_row;
-  for (int j = 0; j < n; ++j) old[j] = column[j * x_head];
-  const float own = f[f_at + t * f_row + c];
-  for (int k = 0; k < n; ++k) {
-    float sum = 0.0f;
-    for (int j = 0; j < n; ++j) sum = fma(weights[j * comb_head + k], old[j], sum);
-    column[k * x_head] = fma(post[post_at + t * post_row + k], own, sum);
-  }
+  merge_number(x + x_at + t * x_row + c, x_head, f[f_at + t * f_row + c],
+               post + post_at + t * post_row, comb + comb_at + t * comb_row, comb_head, n);
 }
 
 // x_i <- x_i + gate_i value, gate_i by how well stream i matches key i.
@@ -108,6 +98,7 @@ __attribute__((reqd_work_group_size(GROUP, 1, 1))) __kernel void engram_gate(
                              sqrt(width));
   const float size = sqrt(fmax(fabs(r), least));
   const float gate = sigmoid_of(r < 0.0f ? -size : size);
+  barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);  // others have read what is written now
   for (int c = get_local_id(0); c < d; c += GROUP)
     row[c] = fma(gate, value[value_at + t * value_row + c], row[c]);
 }

@@ -12,13 +12,16 @@ std::string refuse_embed(const hadal_op&, const hadal_tensor* t) {
 
 hadal_status run_embed(Call& call) {
   const Operand& out = call[HADAL_EMBED_OUT];
-  return Launch(call, "dense", "embed")
-      .vector(HADAL_EMBED_TOKEN)
-      .weight(HADAL_EMBED_TABLE)
-      .number(call[HADAL_EMBED_TABLE].extents[0])
-      .matrix(HADAL_EMBED_OUT)
-      .number(out.extents[1])
-      .run_items(out.extents[1], out.extents[0]);
+  return for_parts(call, {HADAL_EMBED_TABLE}, [&](const Rows& rows) {
+    return Launch(call, "dense", "embed")
+        .vector(HADAL_EMBED_TOKEN)
+        .weight(HADAL_EMBED_TABLE, rows)
+        .number(call[HADAL_EMBED_TABLE].extents[0])
+        .rows(rows)
+        .matrix(HADAL_EMBED_OUT)
+        .number(out.extents[1])
+        .run_items(out.extents[1], out.extents[0]);
+  });
 }
 
 hadal_status run_norm(Call& call) {

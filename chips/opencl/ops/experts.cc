@@ -21,29 +21,32 @@ hadal_status run_router(Call& call) {
   const int64_t experts = call[HADAL_ROUTER_LOGITS].extents[1];
   const int64_t k = call[HADAL_ROUTER_EXPERT].extents[1];
   const Operand& hash = call[HADAL_ROUTER_HASH];
-  return Launch(call, "experts", "router")
-      .matrix(HADAL_ROUTER_LOGITS)
-      .vector(HADAL_ROUTER_BIAS)
-      .given(HADAL_ROUTER_BIAS)
-      .vector(HADAL_ROUTER_TOKEN)
-      .weight(HADAL_ROUTER_HASH)
-      .number(hash.present() ? hash.extents[0] : 0)
-      .matrix(HADAL_ROUTER_EXPERT)
-      .matrix(HADAL_ROUTER_WEIGHT)
-      .number(experts)
-      .number(k)
-      .number(a.score)
-      .number(a.groups)
-      .number(a.groups_kept)
-      .number(a.group_best)
-      .number(a.normalise)
-      .real(a.scale)
-      .local(experts)
-      .local(experts)
-      .local(a.groups)
-      .local(a.groups)
-      .local(k)
-      .run_groups(1, call[HADAL_ROUTER_LOGITS].extents[0]);
+  return for_parts(call, {HADAL_ROUTER_HASH}, [&](const Rows& rows) {
+    return Launch(call, "experts", "router")
+        .matrix(HADAL_ROUTER_LOGITS)
+        .vector(HADAL_ROUTER_BIAS)
+        .given(HADAL_ROUTER_BIAS)
+        .vector(HADAL_ROUTER_TOKEN)
+        .weight(HADAL_ROUTER_HASH, rows)
+        .number(hash.present() ? hash.extents[0] : 0)
+        .rows(rows)
+        .matrix(HADAL_ROUTER_EXPERT)
+        .matrix(HADAL_ROUTER_WEIGHT)
+        .number(experts)
+        .number(k)
+        .number(a.score)
+        .number(a.groups)
+        .number(a.groups_kept)
+        .number(a.group_best)
+        .number(a.normalise)
+        .real(a.scale)
+        .local(experts)
+        .local(experts)
+        .local(a.groups)
+        .local(a.groups)
+        .local(k)
+        .run_groups(1, call[HADAL_ROUTER_LOGITS].extents[0]);
+  });
 }
 
 // A range of experts, or all of them.

@@ -1,5 +1,8 @@
 #include "ops/launch.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "contract/operators.h"
 #include "contract/report.h"
 #include "runtime/sources.h"
@@ -9,7 +12,8 @@ namespace {
 
 int64_t bytes_of(uint32_t dtype) { return dtype == HADAL_F16 || dtype == HADAL_BF16 ? 2 : 4; }
 
-/// TYPE_… of kernels/common.cl.
+}  // namespace
+
 int64_t type_of(uint32_t dtype) {
   switch (dtype) {
     case HADAL_F16:
@@ -25,20 +29,58 @@ int64_t type_of(uint32_t dtype) {
   }
 }
 
-}  // namespace
-
-int64_t weight_type_of(uint32_t dtype) { return is_block(dtype) ? dtype : type_of(dtype); }
-
-Launch::Launch(Call& call, const char* file, const char* kernel, const std::string& variant)
-    : call_(call), cl_(call.queue->device.cl) {
-  kernel_ = call.queue->device.kernel(file, kernel, variant, &why_);
+bool next_rows(const Call& call, std::initializer_list<uint32_t> weights, Rows* rows) {
+  const int64_t first = rows->first + rows->count;
+  int64_t end = INT64_MAX;
+  for (const uint32_t operand : weights)
+    if (const Weight* w = call[operand].weight)
+      end = std::min(end, first < w->rows() ? w->end_of(w->part_of(first)) : first);
+  *rows = {first, end == INT64_MAX ? 0 : end - first};
+  return rows->count > 0;
 }
 
-void Launch::put(size_t bytes, const void* value) {
-  if (!why_.empty()) return;
-  const cl_int status = cl_.clSetKernelArg(kernel_, next_, bytes, value);
-  if (status != CL_SUCCESS) why_ = failure(("argument " + std::to_string(next_)).c_str(), status);
-  ++next_;
+Memo::~Memo() {
+  for (const std::vector<Built>& builds : launches_)
+    for (const Built& built : builds) device_.cl.clReleaseKernel(built.kernel);
+}
+
+Memo::Built* Memo::next(const char* file, const char* kernel, const std::string& variant,
+                        std::string* why) {
+  if (next_ == launches_.size()) launches_.emplace_back();
+  std::vector<Built>& builds = launches_[next_++];
+  const std::string key = kernel + variant;
+  for (Built& built : builds)
+    if (built.key == key) return &built;
+  cl_kernel made = device_.make_kernel(file, kernel, variant, why);
+  return made ? &builds.emplace_back(Built{key, made, {}}) : nullptr;
+}
+
+Launch::Launch(Call& call, const char* file, const char* kernel, const std::string& variant)
+    : call_(call), cl_(call.device->cl), name_(kernel) {
+  if (call.memo) {
+    built_ = call.memo->next(file, kernel, variant, &why_);
+    if (built_) kernel_ = built_->kernel;
+  } else {
+    kernel_ = call.device->kernel(file, kernel, variant, &why_);
+  }
+}
+
+// A handle may be that of a new memory in the place of one that is gone, so it is always set.
+void Launch::put(size_t bytes, const void* value, bool is_memory) {
+  if (!why_.empty() || !call_.queue) return;
+  const cl_uint at = next_++;
+  if (built_) {
+    if (built_->arguments.size() <= at) built_->arguments.resize(at + 1);
+    // The size alone says what a local argument is.
+    std::vector<std::byte>& last = built_->arguments[at];
+    const bool same =
+        last.size() == bytes && (!value || std::memcmp(last.data(), value, bytes) == 0);
+    if (same && !is_memory) return;
+    last.assign(bytes, std::byte{0});
+    if (value) std::memcpy(last.data(), value, bytes);
+  }
+  const cl_int status = cl_.clSetKernelArg(kernel_, at, bytes, value);
+  if (status != CL_SUCCESS) why_ = failure(("argument " + std::to_string(at)).c_str(), status);
 }
 
 void Launch::place(int64_t value) {
@@ -49,8 +91,8 @@ void Launch::place(int64_t value) {
 Launch& Launch::tensor(uint32_t operand, uint32_t strides) {
   const Operand& o = call_[operand];
   const int64_t size = bytes_of(o.dtype);
-  const cl_mem memory = o.present() ? o.memory : call_.queue->fault;
-  put(sizeof memory, &memory);
+  const cl_mem memory = o.present() ? o.memory : call_.no_memory();
+  put(sizeof memory, &memory, true);
   place(static_cast<int64_t>(o.offset) / size);
   for (uint32_t d = 0; d < strides; ++d) place(o.strides[d] / size);
   return *this;
@@ -65,8 +107,8 @@ Launch& Launch::rows_of_heads(uint32_t operand) {
 
 Launch& Launch::plane(uint32_t operand) {
   const Operand& o = call_[operand];
-  const cl_mem memory = o.present() ? o.memory : call_.queue->fault;
-  put(sizeof memory, &memory);
+  const cl_mem memory = o.present() ? o.memory : call_.no_memory();
+  put(sizeof memory, &memory, true);
   number(type_of(o.dtype)).number(o.extents[0]).number(o.extents[1]);
   place(static_cast<int64_t>(o.offset) / bytes_of(o.dtype));
   place(o.strides[0] / bytes_of(o.dtype));
@@ -74,17 +116,19 @@ Launch& Launch::plane(uint32_t operand) {
 }
 
 Launch& Launch::no_matrix() {
-  put(sizeof(cl_mem), &call_.queue->fault);
+  memory(call_.no_memory());
   place(0);
   place(0);
   return *this;
 }
 
-Launch& Launch::weight(uint32_t operand) {
-  const Operand& o = call_[operand];
-  const cl_mem memory = o.present() ? o.memory : call_.queue->fault;
-  put(sizeof memory, &memory);
-  return number(weight_type_of(o.dtype));
+Launch& Launch::weight(uint32_t operand, const Rows& rows) {
+  const Weight* w = call_[operand].weight;
+  const Weight::Part part = w ? w->parts[w->part_of(rows.first)] : Weight::Part{call_.no_memory()};
+  put(sizeof part.buffer, &part.buffer);
+  number(w ? w->type : 0).number(part.first);
+  place(w ? w->stride : 0);
+  return *this;
 }
 
 Launch& Launch::typed_matrix(uint32_t operand) {
@@ -97,8 +141,8 @@ Launch& Launch::typed_matrix(uint32_t operand) {
 }
 
 Launch& Launch::workspace_vector(int64_t at) {
-  const cl_mem memory = call_.workspace ? call_.workspace : call_.queue->fault;
-  put(sizeof memory, &memory);
+  const cl_mem memory = call_.workspace ? call_.workspace : call_.no_memory();
+  put(sizeof memory, &memory, true);
   place(at);
   return *this;
 }
@@ -125,21 +169,34 @@ Launch& Launch::local(int64_t words) {
   return *this;
 }
 
+Launch& Launch::memory(cl_mem memory) {
+  put(sizeof memory, &memory, true);
+  return *this;
+}
+
+Launch& Launch::four(const cl_int (&values)[4]) {
+  put(sizeof values, values);
+  return *this;
+}
+
 hadal_status Launch::run_groups(int64_t columns, int64_t rows) {
-  if (columns <= 0 || rows <= 0) return HADAL_OK;
-  put(sizeof(cl_mem), &call_.queue->fault);
-  const cl_int launch = call_.queue->next_launch(call_.op->id);
-  put(sizeof launch, &launch);
+  if (why_.empty() && (columns <= 0 || rows <= 0 || !call_.queue)) return HADAL_OK;
+  if (why_.empty()) {
+    memory(call_.queue->fault);
+    const cl_int launch = call_.queue->next_launch(call_.told_as);
+    put(sizeof launch, &launch);
+  }
   if (why_.empty()) {
     const size_t global[] = {static_cast<size_t>(columns) * kGroup, static_cast<size_t>(rows)};
     const size_t local[] = {kGroup, 1};
     const cl_int status = cl_.clEnqueueNDRangeKernel(call_.queue->queue, kernel_, 2, nullptr,
                                                      global, local, 0, nullptr, nullptr);
+    call_.device->counts[call_.memo ? 1 : 0].launched(name_);
     if (status == CL_SUCCESS) return HADAL_OK;
     why_ = failure("the launch", status);
   }
-  return contract::report(call_.error, HADAL_DEVICE_FAILED,
-                          std::string(contract::op_name(call_.op->id)) + ": " + why_);
+  const char* what = call_.op ? contract::op_name(call_.op->id) : name_;
+  return contract::report(call_.error, HADAL_DEVICE_FAILED, std::string(what) + ": " + why_);
 }
 
 hadal_status Launch::run_items(int64_t columns, int64_t rows) {

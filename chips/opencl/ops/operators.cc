@@ -47,29 +47,16 @@ uint64_t span_of(const Operand& o) {
   return bytes;
 }
 
-/// Fills an operand; why it cannot be used, or nothing.
-std::string bind(const hadal_op& op, uint32_t operand, const hadal_tensor& t,
-                 const hadal_step& step, Operand* to) {
-  to->dtype = t.dtype;
-  to->rank = t.rank;
-  std::copy(std::begin(t.extents), std::end(t.extents), to->extents);
-  std::copy(std::begin(t.strides), std::end(t.strides), to->strides);
+/// What changes from step to step; why it cannot be used, or nothing.
+std::string bind_step(const hadal_op& op, uint32_t operand, const hadal_tensor& t,
+                      const hadal_step& step, Operand* to) {
   const std::string name = contract::operand_name(op.id, operand);
-  if (t.space == HADAL_SPACE_WEIGHT) {
-    to->memory = weight_of(t.weight).buffer;
-    return contract::check_handle(weight_of(t.weight).desc, op, operand, t);
-  }
-  to->extents[0] = t.extents[0] * step.rows[t.row_dim];
-  to->offset = t.offset;
   const Memory* memory = memory_at(t, step);
   if (!memory) return name + " lies in a memory that the step does not bring";
   if (!memory->buffer) return name + " lies in imported memory";
   to->memory = memory->buffer;
-  // A plane's extent is a limit: the memory says how many blocks there are.
-  if (t.space == HADAL_SPACE_PLANE && t.strides[0] > 0)
-    to->extents[0] = std::min(
-        to->extents[0], static_cast<int64_t>((memory->bytes - std::min(memory->bytes, t.offset)) /
-                                             static_cast<uint64_t>(t.strides[0])));
+  to->extents[0] =
+      t.space == HADAL_SPACE_PLANE ? blocks_in(t, *memory) : t.extents[0] * step.rows[t.row_dim];
   const uint64_t span = span_of(*to);
   return span == 0 || (t.offset <= memory->bytes && span <= memory->bytes - t.offset)
              ? ""
@@ -77,6 +64,29 @@ std::string bind(const hadal_op& op, uint32_t operand, const hadal_tensor& t,
 }
 
 }  // namespace
+
+Operand operand_of(const hadal_tensor& t) {
+  Operand o;
+  o.dtype = t.dtype;
+  o.rank = t.rank;
+  std::copy(std::begin(t.extents), std::end(t.extents), o.extents);
+  std::copy(std::begin(t.strides), std::end(t.strides), o.strides);
+  if (t.space == HADAL_SPACE_WEIGHT) {
+    o.weight = &weight_of(t.weight);
+    o.memory = o.weight->parts.front().buffer;
+  } else {
+    o.offset = t.offset;
+  }
+  return o;
+}
+
+// A plane's extent is a limit: the memory says how many blocks there are.
+int64_t blocks_in(const hadal_tensor& plane, const Memory& memory) {
+  const int64_t block = plane.strides[0];
+  if (block <= 0) return plane.extents[0];
+  const uint64_t bytes = memory.bytes - std::min(memory.bytes, plane.offset);
+  return std::min(plane.extents[0], static_cast<int64_t>(bytes / static_cast<uint64_t>(block)));
+}
 
 const Operator* find_operator(uint32_t id) {
   for (const Operator* o : kOperators)
@@ -111,12 +121,19 @@ hadal_status run_operator(Queue& queue, const hadal_tape& tape, const hadal_op& 
   if (const hadal_status s = check_support(op, tensors.data(), error); s != HADAL_OK) return s;
   Call call;
   call.op = &op;
+  call.told_as = op.id;
+  call.device = &queue.device;
   call.queue = &queue;
   call.error = error;
   if (step.workspace) call.workspace = memory_of(step.workspace)->buffer;
   for (uint32_t i = 0; i < contract::operand_count(op.id); ++i) {
-    if (!contract::present(tensors[i])) continue;
-    if (const std::string why = bind(op, i, tensors[i], step, &call.operands[i]); !why.empty())
+    const hadal_tensor& t = tensors[i];
+    if (!contract::present(t)) continue;
+    call.operands[i] = operand_of(t);
+    const std::string why = t.space == HADAL_SPACE_WEIGHT
+                                ? contract::check_handle(weight_of(t.weight).desc, op, i, t)
+                                : bind_step(op, i, t, step, &call.operands[i]);
+    if (!why.empty())
       return report(error, HADAL_INVALID, std::string(contract::op_name(op.id)) + ": " + why);
   }
   return find_operator(op.id)->run(call);

@@ -29,6 +29,11 @@ const Operator* find_operator(uint32_t id);
 /// Is it taken? Handles are not looked at.
 hadal_status check_support(const hadal_op& op, const hadal_tensor* tensors, hadal_error* error);
 
+/// A tensor as an operand, but for the memory and the rows that a step brings.
+Operand operand_of(const hadal_tensor& t);
+/// How many blocks of a plane a memory holds.
+int64_t blocks_in(const hadal_tensor& plane, const Memory& memory);
+
 /// Queues one operator of a tape.
 hadal_status run_operator(Queue& queue, const hadal_tape& tape, const hadal_op& op,
                           const hadal_step& step, hadal_error* error);

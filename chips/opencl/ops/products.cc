@@ -12,62 +12,68 @@ constexpr int64_t kTileRows = 4;  ///< TILE_ROWS of the kernel
 
 /// Options of a build for weights of one type, and for steps of one row.
 std::string variant(const Operand& w, bool one_row = false) {
-  return "-DWEIGHT_TYPE=" + std::to_string(weight_type_of(w.dtype)) +
-         (one_row ? " -DTILE_ROWS=1" : "");
+  return "-DWEIGHT_TYPE=" + std::to_string(w.weight->type) + (one_row ? " -DTILE_ROWS=1" : "");
 }
 /// Weights of two types share the build that knows them all.
 std::string variant(const Operand& a, const Operand& b) {
-  return a.dtype == b.dtype ? variant(a) : "";
+  return a.weight->type == b.weight->type ? variant(a) : "";
 }
 
 hadal_status run_matmul(Call& call) {
   const Operand &x = call[HADAL_MATMUL_X], &w = call[HADAL_MATMUL_W];
-  const int64_t batch = x.rank == 3 ? x.extents[1] : 1, n = w.extents[w.rank - 2];
   const bool one = x.extents[0] == 1;
-  return Launch(call, "products", "matmul", variant(w, one))
-      .rows_of_heads(HADAL_MATMUL_X)
-      .weight(HADAL_MATMUL_W)
-      .vector(HADAL_MATMUL_BIAS)
-      .given(HADAL_MATMUL_BIAS)
-      .rows_of_heads(HADAL_MATMUL_ADD)
-      .given(HADAL_MATMUL_ADD)
-      .rows_of_heads(HADAL_MATMUL_OUT)
-      .number(x.extents[0])
-      .number(batch)
-      .number(n)
-      .number(w.extents[w.rank - 1])
-      .run_items(batch * n, one ? 1 : (x.extents[0] + kTileRows - 1) / kTileRows);
+  const int64_t tiles = one ? 1 : (x.extents[0] + kTileRows - 1) / kTileRows;
+  return for_parts(call, {HADAL_MATMUL_W}, [&](const Rows& rows) {
+    return Launch(call, "products", "matmul", variant(w, one))
+        .rows_of_heads(HADAL_MATMUL_X)
+        .weight(HADAL_MATMUL_W, rows)
+        .vector(HADAL_MATMUL_BIAS)
+        .given(HADAL_MATMUL_BIAS)
+        .rows_of_heads(HADAL_MATMUL_ADD)
+        .given(HADAL_MATMUL_ADD)
+        .rows_of_heads(HADAL_MATMUL_OUT)
+        .number(x.extents[0])
+        .rows(rows)
+        .number(w.extents[w.rank - 2])
+        .number(w.extents[w.rank - 1])
+        .run_items(rows.count, tiles);
+  });
 }
 
 hadal_status run_grouped_matmul(Call& call) {
   const Operand &x = call[HADAL_GROUPED_MATMUL_X], &w = call[HADAL_GROUPED_MATMUL_W];
   const Operand& out = call[HADAL_GROUPED_MATMUL_OUT];
-  return Launch(call, "products", "grouped_matmul", variant(w))
-      .matrix(HADAL_GROUPED_MATMUL_X)
-      .number(x.extents[0])
-      .weight(HADAL_GROUPED_MATMUL_W)
-      .vector(HADAL_GROUPED_MATMUL_OFFSET)
-      .vector(HADAL_GROUPED_MATMUL_ORDER)
-      .given(HADAL_GROUPED_MATMUL_ORDER)
-      .matrix(HADAL_GROUPED_MATMUL_OUT)
-      .number(w.extents[0])
-      .number(w.extents[1])
-      .number(w.extents[2])
-      .number(call.op->attr.experts.fan)
-      .run_items(w.extents[1], out.extents[0]);
+  return for_parts(call, {HADAL_GROUPED_MATMUL_W}, [&](const Rows& rows) {
+    return Launch(call, "products", "grouped_matmul", variant(w))
+        .matrix(HADAL_GROUPED_MATMUL_X)
+        .number(x.extents[0])
+        .weight(HADAL_GROUPED_MATMUL_W, rows)
+        .vector(HADAL_GROUPED_MATMUL_OFFSET)
+        .vector(HADAL_GROUPED_MATMUL_ORDER)
+        .given(HADAL_GROUPED_MATMUL_ORDER)
+        .matrix(HADAL_GROUPED_MATMUL_OUT)
+        .number(w.extents[0])
+        .rows(rows)
+        .number(w.extents[1])
+        .number(w.extents[2])
+        .number(call.op->attr.experts.fan)
+        .run_items(w.extents[1], out.extents[0]);
+  });
 }
 
 hadal_status run_gated_matmul(Call& call) {
   const Operand &w = call[HADAL_GATED_MATMUL_GATE], &out = call[HADAL_GATED_MATMUL_OUT];
-  return Launch(call, "products", "gated_matmul", variant(w, call[HADAL_GATED_MATMUL_UP]))
-      .matrix(HADAL_GATED_MATMUL_X)
-      .weight(HADAL_GATED_MATMUL_GATE)
-      .weight(HADAL_GATED_MATMUL_UP)
-      .matrix(HADAL_GATED_MATMUL_OUT)
-      .number(w.extents[0])
-      .number(w.extents[1])
-      .real(call.op->attr.swiglu.clamp)
-      .run_items(w.extents[0], out.extents[0]);
+  return for_parts(call, {HADAL_GATED_MATMUL_GATE, HADAL_GATED_MATMUL_UP}, [&](const Rows& rows) {
+    return Launch(call, "products", "gated_matmul", variant(w, call[HADAL_GATED_MATMUL_UP]))
+        .matrix(HADAL_GATED_MATMUL_X)
+        .weight(HADAL_GATED_MATMUL_GATE, rows)
+        .weight(HADAL_GATED_MATMUL_UP, rows)
+        .matrix(HADAL_GATED_MATMUL_OUT)
+        .rows(rows)
+        .number(w.extents[1])
+        .real(call.op->attr.swiglu.clamp)
+        .run_items(rows.count, out.extents[0]);
+  });
 }
 
 /// The workspace of moe_experts, in words: what moe_sort puts out, and a row of the hidden numbers
@@ -130,37 +136,43 @@ class Experts {
   }
 
   hadal_status enter() {
-    return Launch(call_, "products", "gated_experts",
-                  variant(call_[HADAL_MOE_EXPERTS_GATE], call_[HADAL_MOE_EXPERTS_UP]))
-        .matrix(HADAL_MOE_EXPERTS_X)
-        .weight(HADAL_MOE_EXPERTS_GATE)
-        .weight(HADAL_MOE_EXPERTS_UP)
-        .workspace_vector(work_.offset)
-        .workspace_vector(work_.order)
-        .workspace_vector(work_.row_weight)
-        .workspace_matrix(work_.hidden, width_)
-        .number(experts_)
-        .number(width_)
-        .number(n_)
-        .number(fan_)
-        .real(a_.clamp)
-        .run_items(width_, pairs_);
+    return for_parts(call_, {HADAL_MOE_EXPERTS_GATE, HADAL_MOE_EXPERTS_UP}, [&](const Rows& rows) {
+      return Launch(call_, "products", "gated_experts",
+                    variant(call_[HADAL_MOE_EXPERTS_GATE], call_[HADAL_MOE_EXPERTS_UP]))
+          .matrix(HADAL_MOE_EXPERTS_X)
+          .weight(HADAL_MOE_EXPERTS_GATE, rows)
+          .weight(HADAL_MOE_EXPERTS_UP, rows)
+          .workspace_vector(work_.offset)
+          .workspace_vector(work_.order)
+          .workspace_vector(work_.row_weight)
+          .workspace_matrix(work_.hidden, width_)
+          .number(experts_)
+          .rows(rows)
+          .number(width_)
+          .number(n_)
+          .number(fan_)
+          .real(a_.clamp)
+          .run_items(width_, pairs_);
+    });
   }
 
   hadal_status leave() {
-    return Launch(call_, "products", "grouped_matmul", variant(call_[HADAL_MOE_EXPERTS_DOWN]))
-        .workspace_matrix(work_.hidden, width_)
-        .number(pairs_)
-        .weight(HADAL_MOE_EXPERTS_DOWN)
-        .workspace_vector(work_.offset)
-        .workspace_vector(work_.order)
-        .number(0)
-        .workspace_matrix(work_.down, n_)
-        .number(experts_)
-        .number(n_)
-        .number(width_)
-        .number(1)
-        .run_items(n_, pairs_);
+    return for_parts(call_, {HADAL_MOE_EXPERTS_DOWN}, [&](const Rows& rows) {
+      return Launch(call_, "products", "grouped_matmul", variant(call_[HADAL_MOE_EXPERTS_DOWN]))
+          .workspace_matrix(work_.hidden, width_)
+          .number(pairs_)
+          .weight(HADAL_MOE_EXPERTS_DOWN, rows)
+          .workspace_vector(work_.offset)
+          .workspace_vector(work_.order)
+          .number(0)
+          .workspace_matrix(work_.down, n_)
+          .number(experts_)
+          .rows(rows)
+          .number(n_)
+          .number(width_)
+          .number(1)
+          .run_items(n_, pairs_);
+    });
   }
 
   hadal_status combine() {
@@ -192,40 +204,52 @@ hadal_status run_moe_experts(Call& call) {
   return HADAL_OK;
 }
 
-constexpr int64_t kMostRank = 4096;  ///< A x lies in local memory
-
-std::string refuse_lora_add(const hadal_op&, const hadal_tensor* t) {
-  const int64_t rank = t[HADAL_LORA_ADD_A].extents[1];
-  return rank <= kMostRank ? ""
-                           : "takes adapters of a rank of at most " + std::to_string(kMostRank) +
-                                 ", not " + std::to_string(rank);
+/// A x of every row.
+uint64_t lora_workspace(const hadal_op&, const hadal_tensor* t, const int64_t* limits) {
+  const hadal_tensor& x = t[HADAL_LORA_ADD_X];
+  return static_cast<uint64_t>(x.extents[0] * limits[x.row_dim] * t[HADAL_LORA_ADD_A].extents[1] *
+                               4);
 }
 
 hadal_status run_lora_add(Call& call) {
   const Operand &a = call[HADAL_LORA_ADD_A], &out = call[HADAL_LORA_ADD_OUT];
   const int64_t rank = a.extents[1];
-  return Launch(call, "products", "lora_add",
-                variant(call[HADAL_LORA_ADD_A], call[HADAL_LORA_ADD_B]))
-      .matrix(HADAL_LORA_ADD_X)
-      .weight(HADAL_LORA_ADD_A)
-      .weight(HADAL_LORA_ADD_B)
-      .vector(HADAL_LORA_ADD_ADAPTER)
-      .vector(HADAL_LORA_ADD_ROW_SEQ)
-      .matrix(HADAL_LORA_ADD_OUT)
-      .number(call[HADAL_LORA_ADD_ADAPTER].extents[0])
-      .number(a.extents[0])
-      .number(rank)
-      .number(out.extents[1])
-      .number(a.extents[2])
-      .local((rank + 7) / 8 * 8)
-      .run_groups(1, out.extents[0]);
+  const hadal_status status = for_parts(call, {HADAL_LORA_ADD_A}, [&](const Rows& rows) {
+    return Launch(call, "products", "lora_down", variant(a))
+        .matrix(HADAL_LORA_ADD_X)
+        .weight(HADAL_LORA_ADD_A, rows)
+        .vector(HADAL_LORA_ADD_ADAPTER)
+        .vector(HADAL_LORA_ADD_ROW_SEQ)
+        .workspace_matrix(0, rank)
+        .number(call[HADAL_LORA_ADD_ADAPTER].extents[0])
+        .number(a.extents[0])
+        .rows(rows)
+        .number(rank)
+        .number(a.extents[2])
+        .run_items(rank, out.extents[0]);
+  });
+  if (status != HADAL_OK) return status;
+  return for_parts(call, {HADAL_LORA_ADD_B}, [&](const Rows& rows) {
+    return Launch(call, "products", "lora_up", variant(call[HADAL_LORA_ADD_B]))
+        .workspace_matrix(0, rank)
+        .weight(HADAL_LORA_ADD_B, rows)
+        .vector(HADAL_LORA_ADD_ADAPTER)
+        .vector(HADAL_LORA_ADD_ROW_SEQ)
+        .matrix(HADAL_LORA_ADD_OUT)
+        .number(call[HADAL_LORA_ADD_ADAPTER].extents[0])
+        .number(a.extents[0])
+        .rows(rows)
+        .number(out.extents[1])
+        .number(rank)
+        .run_items(out.extents[1], out.extents[0]);
+  });
 }
 
 }  // namespace
 
 const Operator kGatedMatmul = {HADAL_OP_GATED_MATMUL, nullptr, nullptr, run_gated_matmul};
 const Operator kMoeExperts = {HADAL_OP_MOE_EXPERTS, nullptr, experts_workspace, run_moe_experts};
-const Operator kLoraAdd = {HADAL_OP_LORA_ADD, refuse_lora_add, nullptr, run_lora_add};
+const Operator kLoraAdd = {HADAL_OP_LORA_ADD, nullptr, lora_workspace, run_lora_add};
 const Operator kMatmul = {HADAL_OP_MATMUL, nullptr, nullptr, run_matmul};
 const Operator kGroupedMatmul = {HADAL_OP_GROUPED_MATMUL, nullptr, nullptr, run_grouped_matmul};
 

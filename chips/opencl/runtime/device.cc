@@ -2,21 +2,23 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <cstdio>
 
-#include "base/dtype.h"
 #include "contract/operators.h"
 #include "contract/report.h"
 #include "runtime/sources.h"
-#include "runtime/weights.h"
+#include "runtime/sub_groups.h"
 
 namespace hadal::opencl {
 namespace {
 
 std::string text_of(const Functions& cl, cl_device_id id, cl_device_info what) {
-  std::array<char, 256> text{};
-  cl.clGetDeviceInfo(id, what, text.size() - 1, text.data(), nullptr);
-  return text.data();
+  size_t bytes = 0;
+  if (cl.clGetDeviceInfo(id, what, 0, nullptr, &bytes) != CL_SUCCESS) return {};
+  std::string text(bytes, '\0');
+  if (cl.clGetDeviceInfo(id, what, bytes, text.data(), nullptr) != CL_SUCCESS) return {};
+  text.resize(text.find('\0') == std::string::npos ? bytes : text.find('\0'));
+  return text;
 }
 
 template <typename T>
@@ -26,40 +28,33 @@ T number_of(const Functions& cl, cl_device_id id, cl_device_info what) {
   return value;
 }
 
-std::string upper(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return text;
-}
-
-/// Numbers that kernels name: operands, sampling parameters, the size of a work-group.
-std::string definitions() {
-  std::string text = "#define GROUP " + std::to_string(kGroup) + "\n";
-  for (uint32_t id = 1; id < 64; ++id)
-    for (uint32_t i = 0; i < contract::operand_count(id); ++i)
-      text += "#define " + upper(contract::op_name(id)) + "_" +
-              upper(contract::operand_name(id, i)) + " " + std::to_string(i) + "\n";
-  for (const uint32_t dtype : kBlockTypes)
-    text += "#define TYPE_" + std::string(dtype_name(static_cast<DType>(dtype))) + " " +
-            std::to_string(dtype) + "\n";
-  constexpr std::pair<const char*, int> kParameters[] = {{"TEMPERATURE", HADAL_PARAM_TEMPERATURE},
-                                                         {"TOP_K", HADAL_PARAM_TOP_K},
-                                                         {"TOP_P", HADAL_PARAM_TOP_P},
-                                                         {"MIN_P", HADAL_PARAM_MIN_P},
-                                                         {"REPETITION", HADAL_PARAM_REPETITION},
-                                                         {"PRESENCE", HADAL_PARAM_PRESENCE},
-                                                         {"FREQUENCY", HADAL_PARAM_FREQUENCY}};
-  for (const auto& [name, number] : kParameters)
-    text += std::string("#define PARAM_") + name + " " + std::to_string(number) + "\n";
-  return text;
-}
-
-const char* source_of(const std::string& file) {
-  for (const auto& [name, text] : kSources)
-    if (name == file) return text;
-  return nullptr;
+/// The operator and operand of a fault: the kernel names its own, the launch may know better.
+std::pair<uint32_t, uint32_t> told(uint32_t launched, uint32_t found) {
+  const uint32_t op = found >> 8, operand = found & 255;
+  if (launched == HADAL_OP_MOE_EXPERTS && op == HADAL_OP_MOE_SORT)
+    return {launched, operand == HADAL_MOE_SORT_EXPERT ? uint32_t{HADAL_MOE_EXPERTS_EXPERT}
+                                                       : uint32_t{HADAL_MOE_EXPERTS_WEIGHT}};
+  return {launched != 0 ? launched : op, operand};
 }
 
 }  // namespace
+
+std::string LaunchCounts::text() const {
+  if (steps_ == 0) return {};
+  uint64_t all = 0;
+  for (const auto& [kernel, count] : counts_) all += count;
+  const auto a_step = [&](uint64_t count) {
+    std::array<char, 32> number{};
+    std::snprintf(number.data(), number.size(), "%.1f",
+                  static_cast<double>(count) / static_cast<double>(steps_));
+    return std::string(number.data());
+  };
+  std::string text = std::to_string(steps_) + " steps, " + a_step(all) + " launches a step";
+  for (const auto& [kernel, count] : counts_)
+    text += (&count == &counts_.begin()->second ? ": " : ", ") + std::string(kernel) + " " +
+            a_step(count);
+  return text;
+}
 
 std::string failure(const char* what, cl_int status) {
   return std::string(what) + " failed with OpenCL status " + code(status);
@@ -86,7 +81,8 @@ std::vector<cl_device_id> find_devices(const Functions& cl) {
   return all;
 }
 
-std::unique_ptr<Device> Device::open(const Functions& cl, cl_device_id id, std::string* why) {
+std::unique_ptr<Device> Device::open(const Functions& cl, cl_device_id id, const Options& options,
+                                     std::string* why) {
   std::unique_ptr<Device> device(new Device(cl));
   cl_int status = CL_SUCCESS;
   device->id = id;
@@ -102,6 +98,11 @@ std::unique_ptr<Device> Device::open(const Functions& cl, cl_device_id id, std::
       text_of(cl, id, CL_DEVICE_VERSION) + ", driver " + text_of(cl, id, CL_DRIVER_VERSION);
   device->memory_total = number_of<cl_ulong>(cl, id, CL_DEVICE_GLOBAL_MEM_SIZE);
   device->largest_allocation = number_of<cl_ulong>(cl, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+  const auto at_most = [](uint64_t value, int64_t asked, uint64_t unit) {
+    return asked > 0 ? std::min(value, static_cast<uint64_t>(asked) * unit) : value;
+  };
+  device->largest_allocation = at_most(device->largest_allocation, options.largest_mib, 1u << 20);
+  device->part_bytes = at_most(device->largest_allocation, options.split_kib, 1u << 10);
   device->local_memory = number_of<cl_ulong>(cl, id, CL_DEVICE_LOCAL_MEM_SIZE);
   device->units = static_cast<int32_t>(number_of<cl_uint>(cl, id, CL_DEVICE_MAX_COMPUTE_UNITS));
   if (number_of<size_t>(cl, id, CL_DEVICE_MAX_WORK_GROUP_SIZE) < kGroup ||
@@ -110,6 +111,11 @@ std::unique_ptr<Device> Device::open(const Functions& cl, cl_device_id id, std::
            " items or less than 32 KiB of local memory";
     return nullptr;
   }
+  if (options.sub_groups)
+    if (const std::string found = find_sub_groups(*device, text_of(cl, id, CL_DEVICE_EXTENSIONS),
+                                                  text_of(cl, id, CL_DEVICE_OPENCL_C_VERSION));
+        !found.empty())
+      device->build_options = found;
   return device;
 }
 
@@ -120,17 +126,50 @@ Device::~Device() {
   if (context) cl.clReleaseContext(context);
 }
 
+cl_int Device::take_workspace(uint64_t bytes) {
+  if (bytes > workspace_bytes_) {
+    if (bytes > largest_allocation || bytes > memory_free())
+      return CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    cl_int status = CL_SUCCESS;
+    cl_mem made = cl.clCreateBuffer(context, CL_MEM_READ_WRITE, bytes, nullptr, &status);
+    if (status != CL_SUCCESS) return status;
+    // OpenCL keeps the old one until the work that was queued before is done.
+    if (workspace_) cl.clReleaseMemObject(workspace_);
+    allocated += bytes - workspace_bytes_;
+    workspace_ = made;
+    workspace_bytes_ = bytes;
+  }
+  ++workspace_takers_;
+  return CL_SUCCESS;
+}
+
+void Device::let_go_of_workspace() {
+  if (--workspace_takers_ > 0 || !workspace_) return;
+  cl.clReleaseMemObject(workspace_);
+  allocated -= workspace_bytes_;
+  workspace_ = nullptr;
+  workspace_bytes_ = 0;
+}
+
+cl_mem Device::workspace_for(Queue& queue) {
+  if (workspace_user_ && workspace_user_ != &queue) cl.clFinish(workspace_user_->queue);
+  workspace_user_ = &queue;
+  return workspace_;
+}
+
 cl_program Device::program(const std::string& file, const std::string& variant, std::string* why) {
   const std::string key = file + variant;
   if (const auto at = programs_.find(key); at != programs_.end()) return at->second;
-  const std::string numbers = definitions();
-  const char* parts[] = {numbers.c_str(), source_of("common"), source_of("blocks"),
-                         source_of(file)};
+  const std::string text = program_source(file);
+  const char* source = text.c_str();
   cl_int status = CL_SUCCESS;
-  cl_program made = cl.clCreateProgramWithSource(context, 4, parts, nullptr, &status);
+  cl_program made = cl.clCreateProgramWithSource(context, 1, &source, nullptr, &status);
   if (status == CL_SUCCESS)
-    status =
-        cl.clBuildProgram(made, 1, &id, ("-cl-std=CL1.2 " + variant).c_str(), nullptr, nullptr);
+    status = cl.clBuildProgram(
+        made, 1, &id,
+        ((variant.find("-cl-std=") == std::string::npos ? build_options + " " : "") + variant)
+            .c_str(),
+        nullptr, nullptr);
   if (status == CL_SUCCESS) return programs_[key] = made;
   std::array<char, 4096> log{};
   if (made)
@@ -145,11 +184,17 @@ cl_kernel Device::kernel(const std::string& file, const std::string& kernel_name
                          const std::string& variant, std::string* why) {
   const std::string key = kernel_name + variant;
   if (const auto at = kernels_.find(key); at != kernels_.end()) return at->second;
+  cl_kernel made = make_kernel(file, kernel_name, variant, why);
+  return made ? kernels_[key] = made : nullptr;
+}
+
+cl_kernel Device::make_kernel(const std::string& file, const std::string& kernel_name,
+                              const std::string& variant, std::string* why) {
   cl_program from = program(file, variant, why);
   if (!from) return nullptr;
   cl_int status = CL_SUCCESS;
   cl_kernel made = cl.clCreateKernel(from, kernel_name.c_str(), &status);
-  if (status == CL_SUCCESS) return kernels_[key] = made;
+  if (status == CL_SUCCESS) return made;
   *why = failure(("the kernel " + kernel_name).c_str(), status);
   return nullptr;
 }
@@ -171,6 +216,7 @@ std::unique_ptr<Queue> Queue::create(Device& device, std::string* why) {
 
 Queue::~Queue() {
   if (queue) device.cl.clFinish(queue);
+  device.forget(*this);
   if (fault) device.cl.clReleaseMemObject(fault);
   if (queue) device.cl.clReleaseCommandQueue(queue);
 }
@@ -196,11 +242,12 @@ bool Queue::settle() {
   if (status != CL_SUCCESS) {
     fail(HADAL_DEVICE_FAILED, failure("waiting for the device", status));
   } else if (found[0] > 0 && static_cast<size_t>(found[0]) <= launches_.size()) {
-    const uint32_t op = launches_[static_cast<size_t>(found[0]) - 1];
+    const auto [op, operand] =
+        told(launches_[static_cast<size_t>(found[0]) - 1], static_cast<uint32_t>(found[1]));
     fail(HADAL_INVALID, std::string(contract::op_name(op)) + ": " +
-                            contract::operand_name(op, static_cast<uint32_t>(found[1])) + "[" +
-                            std::to_string(found[2]) + "] = " + std::to_string(found[3]) +
-                            " is outside [0, " + std::to_string(found[4]) + ")");
+                            contract::operand_name(op, operand) + "[" + std::to_string(found[2]) +
+                            "] = " + std::to_string(found[3]) + " is outside [0, " +
+                            std::to_string(found[4]) + ")");
   } else {
     launches_.clear();
   }

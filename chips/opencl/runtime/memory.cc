@@ -16,12 +16,19 @@ hadal_status mem_alloc(hadal_device* handle, uint64_t bytes, hadal_memory** out,
   *out = nullptr;
   return guarded(error, [&] {
     Device& device = *device_of(handle);
-    if (bytes > device.largest_allocation || bytes > device.memory_total - device.allocated)
+    if (bytes > device.largest_allocation)
       return report(error, HADAL_OUT_OF_MEMORY,
-                    device.name + " has no " + std::to_string(bytes) +
-                        " bytes left: " + std::to_string(device.memory_total - device.allocated) +
-                        ", of which one allocation takes at most " +
-                        std::to_string(device.largest_allocation));
+                    "one memory of " + device.name + " has at most " +
+                        std::to_string(device.largest_allocation) + " bytes, " +
+                        std::to_string(bytes) +
+                        " are asked for; fewer tokens a step (scratch) or a smaller context "
+                        "(planes) need less");
+    if (bytes > device.memory_total - std::min(device.memory_total, device.allocated))
+      return report(error, HADAL_OUT_OF_MEMORY,
+                    device.name + " has no " + std::to_string(bytes) + " bytes left, but " +
+                        std::to_string(device.memory_total - device.allocated) + " of " +
+                        std::to_string(device.memory_total) +
+                        "; place some layers on another device");
     auto memory = std::make_unique<Memory>();
     cl_int status = CL_SUCCESS;
     memory->device = &device;

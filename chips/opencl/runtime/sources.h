@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -10,7 +11,10 @@ namespace hadal::opencl {
 constexpr size_t kGroup = 64;  ///< work-items of every work-group
 
 using Source = std::pair<std::string_view, const char*>;
-constexpr size_t kSourceCount = 10;
+constexpr size_t kSourceCount = 14;
 extern const Source kSources[kSourceCount];
+
+/// The whole text of the program of one file, named without .cl.
+std::string program_source(std::string_view file);
 
 }  // namespace hadal::opencl
