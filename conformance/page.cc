@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "result.h"
 #include "roofline.h"
@@ -225,7 +226,7 @@ std::string versions(const Json& r) {
   row("Hadal", shown(r, "hadal"));
   row("Contract",
       fmt::format("{} (the chip speaks {})", shown(r, "contract"), shown(chip, "contract")));
-  row("File", shown(r, "file"));
+  row("File", escape(std::filesystem::path(r.value("file", "")).filename().string()));
   row("Kernels", fmt::format("{}, version {}", shown(chip, "kernels"),
                              chip.value("kernels_version", int64_t{0})));
   row("Instruction sets", shown(chip, "instruction_sets"));

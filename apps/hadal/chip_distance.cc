@@ -91,7 +91,7 @@ Result<std::vector<TokenId>> prompt_of(const Options& o, const Checkpoint& check
 
 /// The chip as it was configured, in words.
 std::string where_of(const ModelFlags& model) {
-  std::string where = model.chip;
+  std::string where = std::filesystem::path(model.chip).filename().string();
   if (model.device != 0) where += ":" + std::to_string(model.device);
   if (!model.place.empty()) where += ", " + model.place;
   if (model.ranks > 1) where += ", " + std::to_string(model.ranks) + " ranks";

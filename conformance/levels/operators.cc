@@ -87,9 +87,9 @@ class CaseCheck {
     line_.seconds += found.seconds;
     if (!found.violation.empty()) return found.violation;
     if (found.declined) return decline(found);
+    if (c_.must_fail) return check_refusal(found);
     numerics_ = found.numerics;
     line_.add_class(numerics_);
-    if (c_.must_fail) return check_refusal(found);
     if (std::string why = ask_ref(); !why.empty()) return "ref itself refuses: " + why;
     if (found.status != HADAL_OK)
       return fmt::format("status {}: {}", static_cast<int>(found.status), found.text);
