@@ -154,7 +154,8 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   clean(device->info_.all_kernels);
   clean(device->info_.instruction_sets);
   uint32_t& alignment = device->info_.alignment;
-  if (!device->copies_at_once()) alignment = std::bit_ceil(std::max(1U, alignment));  // 1.0: unsaid
+  if (!device->copies_at_once())
+    alignment = std::bit_ceil(std::clamp(alignment, 1U, 1U << 31));  // 1.0: unsaid
   if (!std::has_single_bit(alignment) || alignment > kMostAlignment)
     return failed("chip " + options.chip + ": its alignment of " + std::to_string(alignment) +
                   " bytes is no power of two up to " + std::to_string(kMostAlignment));
