@@ -85,6 +85,19 @@ void clean(char (&text)[N]) {
   blank_controls(text);
 }
 
+/// Why what a device tells of itself cannot be used; empty if it can. The alignment of a chip
+/// of 1.0, which did not say that it is a power of two, is rounded up.
+std::string settle_info(hadal_device_info& info, bool is_1_0) {
+  uint32_t& alignment = info.alignment;
+  if (is_1_0) alignment = std::bit_ceil(std::clamp(alignment, 1U, 1U << 31));
+  if (!std::has_single_bit(alignment) || alignment > kMostAlignment)
+    return "its alignment of " + std::to_string(alignment) + " bytes is no power of two up to " +
+           std::to_string(kMostAlignment);
+  uint32_t* const buckets = std::begin(info.row_buckets);
+  uint32_t* const end = std::find(buckets, std::end(info.row_buckets), 0U);
+  return std::is_sorted(buckets, end) ? "" : "its row_buckets do not ascend";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
@@ -153,16 +166,8 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
   clean(device->info_.kernels);
   clean(device->info_.all_kernels);
   clean(device->info_.instruction_sets);
-  uint32_t& alignment = device->info_.alignment;
-  if (!device->copies_at_once())
-    alignment = std::bit_ceil(std::clamp(alignment, 1U, 1U << 31));  // 1.0: unsaid
-  if (!std::has_single_bit(alignment) || alignment > kMostAlignment)
-    return failed("chip " + options.chip + ": its alignment of " + std::to_string(alignment) +
-                  " bytes is no power of two up to " + std::to_string(kMostAlignment));
-  uint32_t* const buckets = std::begin(device->info_.row_buckets);
-  uint32_t* const end = std::find(buckets, std::end(device->info_.row_buckets), 0U);
-  if (!std::is_sorted(buckets, end))
-    return failed("chip " + options.chip + ": its row_buckets do not ascend");
+  if (const std::string why = settle_info(device->info_, !device->copies_at_once()); !why.empty())
+    return failed("chip " + options.chip + ": " + why);
   const bool from_outside =
       std::find(kBuiltin.begin(), kBuiltin.end(), options.chip) == kBuiltin.end();
   if (from_outside) HADAL_TRY(self_test(*device));
