@@ -70,7 +70,7 @@ void ModelFlags::declare(CLI::App& command) {
           "--place", place,
           "what runs on other devices: \"layers 20-: cpu\", \"experts: cpu; head: cpu\". "
           "Parts: layers A-B, experts, experts of layers A-B, embedding, head, all. auto: what "
-          "the chip's memory does not hold goes to the cpu, experts first")
+          "the chip's memory does not hold goes to the cpu, experts or layers")
       ->envname("HADAL_PLACE");
   command
       .add_option("--fallback", fallback,

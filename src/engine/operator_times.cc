@@ -27,16 +27,10 @@ Status OperatorTimes::begin(const StepInputs& inputs, const hadal_step& step) {
 Result<double> OperatorTimes::timed(const hadal_op& op, std::span<const Tensor> tensors,
                                     const hadal_step& step) const {
   using Clock = std::chrono::steady_clock;
-  hadal_tape tape{};
-  tape.size = sizeof tape;
-  tape.tensor_count = static_cast<uint32_t>(tensors.size());
-  tape.op_count = 1;
-  tape.tensors = tensors.data();
-  tape.ops = &op;
-  std::copy(rows_.begin(), rows_.end(), tape.limits);
-  tape.plane_count = runner_.step_planes().count();
+  EagerSink sink(runner_.device(), step, runner_.step_planes().count());
   const auto start = Clock::now();
-  HADAL_TRY(runner_.device().run_ops(tape, 0, 1, step));
+  sink.op(op, tensors);
+  HADAL_TRY(sink.status());
   HADAL_TRY(runner_.device().sync());
   return std::chrono::duration<double>(Clock::now() - start).count();
 }

@@ -145,17 +145,15 @@ Result<const Device*> OperatorRun::device_of(const Numerics& numerics) {
 Result<std::vector<std::byte>> OperatorRun::read(const Tensor& t) const {
   const Place& place = runner_.places()[0];
   std::vector<std::byte> bytes(reach(t, step_.rows[t.row_dim]));
-  const DeviceMemory& memory = t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-  HADAL_TRY(place.device->copy_out(bytes, memory, t.offset));
+  HADAL_TRY(place.device->copy_out(bytes, memory_of(place, t), t.offset));
   HADAL_TRY(place.device->sync());
   return bytes;
 }
 
 Status OperatorRun::write(const Tensor& t, int64_t row, std::span<const std::byte> bytes) const {
   const Place& place = runner_.places()[0];
-  const DeviceMemory& memory = t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-  HADAL_TRY(
-      place.device->copy_in(memory, t.offset + static_cast<uint64_t>(row * t.strides[0]), bytes));
+  HADAL_TRY(place.device->copy_in(memory_of(place, t),
+                                  t.offset + static_cast<uint64_t>(row * t.strides[0]), bytes));
   return place.device->sync();
 }
 

@@ -138,14 +138,6 @@ Status SegmentedTape::seal(std::vector<Place>& places, const StepLayout& layout,
   return {};
 }
 
-namespace {
-
-const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
-  return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-}
-
-}  // namespace
-
 Status SegmentedTape::copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
                            const Rows& rows, uint64_t& transferred) const {
   const Tensor& t = transfer.rows;

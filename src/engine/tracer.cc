@@ -12,10 +12,6 @@ namespace {
 /// What the rounding of fp32 sums explains, by the size of a row.
 constexpr double kFp32 = 2e-5;
 
-const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
-  return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
-}
-
 /// The numbers of a row, side by side.
 template <typename T>
 std::vector<T> row_of(const Tensor& t, std::span<const std::byte> bytes, int64_t row) {

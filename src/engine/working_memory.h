@@ -2,6 +2,7 @@
 // or cuts a tape.
 #pragma once
 
+#include "engine/place.h"
 #include "hadal/chip.h"
 #include "ops/tensor.h"
 
@@ -14,6 +15,10 @@ inline bool is_working_memory(const Tensor& t) {
 inline bool is_read(hadal_role role) { return role != HADAL_ROLE_OUT; }
 inline bool is_written(hadal_role role) {
   return role == HADAL_ROLE_OUT || role == HADAL_ROLE_INOUT || role == HADAL_ROLE_OPT_INOUT;
+}
+
+inline const DeviceMemory& memory_of(const Place& place, const Tensor& t) {
+  return t.space == HADAL_SPACE_SCRATCH ? place.scratch : place.outputs;
 }
 
 /// Bytes from the first number of an operand to its last, with so many rows of its dim. Numbers in

@@ -254,23 +254,9 @@ void do_gated(const __global long* step, int t0, int rows, int c, MEMORIES) {
         gated(sum_of_8(gate[j]), sum_of_8(up[j]), REAL(0));
 }
 
-// The expert of a place: OFFSET[e] <= place < OFFSET[e + 1]; -1: none.
-int expert_at(const __global int* offset, int experts, int place) {
-  if (place < offset[0] || place >= offset[experts]) return -1;
-  int low = 0, high = experts;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (offset[middle] <= place)
-      low = middle;
-    else
-      high = middle;
-  }
-  return low;
-}
-
 // Places [p, result) of places [p, end) have the expert of p, and so share what is read of it.
 int end_of_expert(const __global int* offset, int experts, int p, int end, int* e) {
-  *e = expert_at(offset, experts, p);
+  *e = expert_of(offset, experts, p);
   return *e < 0 ? end : min(end, offset[*e + 1]);  // behind a place without expert is none with one
 }
 

@@ -47,20 +47,6 @@ __kernel void matmul(CUBE(const float, x), WEIGHT(w), VECTOR(const float, bias),
   }
 }
 
-// The expert of a place: OFFSET[e] <= place < OFFSET[e + 1]; -1: none.
-int expert_of(const __global int* offset, int experts, int place) {
-  if (place < offset[0] || place >= offset[experts]) return -1;
-  int low = 0, high = experts;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (offset[middle] <= place)
-      low = middle;
-    else
-      high = middle;
-  }
-  return low;
-}
-
 // What rows [first, first + count) of all matrices have of it, here and in the next but one.
 __kernel void grouped_matmul(MATRIX(const float, x), int x_rows, WEIGHT(w),
                              VECTOR(const int, offset), VECTOR(const int, order), int has_order,

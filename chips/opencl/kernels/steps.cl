@@ -174,3 +174,17 @@ void compress_number(PLANE(plane), const __global float* ape, int has_ape, int l
   }
   *to = value / sum;
 }
+
+// The expert of a place: OFFSET[e] <= place < OFFSET[e + 1]; -1: none.
+int expert_of(const __global int* offset, int experts, int place) {
+  if (place < offset[0] || place >= offset[experts]) return -1;
+  int low = 0, high = experts;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (offset[middle] <= place)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
