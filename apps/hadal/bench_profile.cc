@@ -11,6 +11,7 @@
 #include "contract/operators.h"
 #include "contract/roofline.h"
 #include "engine/operator_times.h"
+#include "engine/roofline.h"
 #include "hadal/version.h"
 #include "world.h"
 
@@ -83,22 +84,6 @@ struct Table {
     return sorted;
   }
 };
-
-Result<double> measure_copies(const Device& device) {
-  const std::vector<std::byte> bytes(contract::kCopyBytes, std::byte{1});
-  HADAL_TRY(const DeviceMemory from, device.allocate(bytes.size()));
-  HADAL_TRY(const DeviceMemory to, device.allocate(bytes.size()));
-  HADAL_TRY(device.copy_in(from, 0, bytes));
-  HADAL_TRY(device.sync());
-  Status status;
-  const double rate = contract::copy_rate([&] {
-    status = device.copy(to, 0, from, 0, bytes.size());
-    if (status) status = device.sync();
-    return static_cast<bool>(status);
-  });
-  if (!status) return status.error();
-  return rate;
-}
 
 struct MeasuredPeaks {
   contract::Peaks peaks;

@@ -36,10 +36,9 @@ class Group {
   bool exchange(int32_t rank, const std::byte* own, const Body& body) {
     std::unique_lock lock(mutex_);
     parts_[static_cast<size_t>(rank)] = own;
-    if (!meet(lock)) return false;
-    lock.unlock();
+    // Under the lock nobody leaves before the second meeting, and then takes its part along.
+    if (!meet(lock) || over_) return false;
     body(parts_);
-    lock.lock();
     return meet(lock);
   }
   void send(int32_t from, int32_t to, std::vector<std::byte> bytes) {

@@ -55,7 +55,7 @@ double copy_rate(const Device& d) {
       t.mem_alloc(d.device, kBytes, &to, nullptr) == HADAL_OK &&
       t.fill(d.queue, from, 0, kBytes, 1, nullptr) == HADAL_OK &&
       t.queue_sync(d.queue, nullptr) == HADAL_OK)
-    rate = contract::copy_rate([&] {
+    rate = contract::copy_rate(contract::kCopyBytes, [&] {
       return t.copy(d.queue, to, 0, from, 0, kBytes, nullptr) == HADAL_OK &&
              t.queue_sync(d.queue, nullptr) == HADAL_OK;
     });

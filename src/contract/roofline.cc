@@ -45,14 +45,14 @@ std::optional<double> without_launch(double warm, double launch) {
   return warm - launch;
 }
 
-double copy_rate(const std::function<bool()>& copy) {
+double copy_rate(uint64_t bytes, const std::function<bool()>& copy) {
   using Clock = std::chrono::steady_clock;
   double best = 0;
   for (int i = 0; i < kCopies; ++i) {
     const auto start = Clock::now();
     if (!copy()) return 0;
     const double took = std::chrono::duration<double>(Clock::now() - start).count();
-    if (i > 0 && took > 0) best = std::max(best, 2.0 * static_cast<double>(kCopyBytes) / took);
+    if (i > 0 && took > 0) best = std::max(best, 2.0 * static_cast<double>(bytes) / took);
   }
   return best;
 }

@@ -41,10 +41,11 @@ double percent_of(const Roof& roof, double seconds);
 /// times that are nearly equal says nothing.
 std::optional<double> without_launch(double warm, double launch);
 
-/// Bytes of a copy by which bandwidth is measured where a device does not measure itself.
+/// Bytes of a copy by which bandwidth is measured where a device does not measure itself, if it has
+/// room.
 constexpr uint64_t kCopyBytes = uint64_t{64} << 20;
-/// Bytes a second of such copies, each byte being read and written; 0 if one fails. `copy` returns
-/// when the copy is done.
-double copy_rate(const std::function<bool()>& copy);
+/// Bytes a second of copies of `bytes`, each byte being read and written; 0 if one fails. `copy`
+/// returns when the copy is done.
+double copy_rate(uint64_t bytes, const std::function<bool()>& copy);
 
 }  // namespace hadal::contract

@@ -55,8 +55,8 @@ TEST(Roofline, WhatIsMostlyLaunchIsNotJudgedWithoutIt) {
 
 TEST(Roofline, ACopyThatFailsHasNoRate) {
   int copies = 0;
-  EXPECT_GT(copy_rate([&] { return ++copies > 0; }), 0);
-  EXPECT_EQ(copy_rate([&] { return --copies > 3; }), 0);
+  EXPECT_GT(copy_rate(contract::kCopyBytes, [&] { return ++copies > 0; }), 0);
+  EXPECT_EQ(copy_rate(contract::kCopyBytes, [&] { return --copies > 3; }), 0);
 }
 
 }  // namespace

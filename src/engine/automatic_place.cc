@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/roofline.h"
+
 namespace hadal {
 namespace {
 
@@ -85,14 +87,7 @@ Result<double> bandwidth(const Device& device) {
     HADAL_TRY(const Device::Peaks peaks, device.measure());
     return peaks.read_bytes_per_second;
   }
-  const uint64_t bytes = std::min<uint64_t>(uint64_t{64} << 20, device.info().memory_free / 8);
-  HADAL_TRY(const DeviceMemory from, device.allocate(bytes));
-  HADAL_TRY(const DeviceMemory to, device.allocate(bytes));
-  HADAL_TRY(const double seconds, seconds_of([&]() -> Status {
-              HADAL_TRY(device.copy(to, 0, from, 0, bytes));
-              return device.sync();
-            }));
-  return 2 * static_cast<double>(bytes) / std::max(seconds, 1e-9);  // read and written
+  return measure_copies(device);
 }
 
 /// Seconds until a row of the model is in the host's memory and back.

@@ -32,6 +32,23 @@ StepCost prompt_cost(const ModelRunner& runner, double depth) {
   return runner.step_cost({1, n, 1, 1, n}, depth + n / 2.0);
 }
 
+Result<double> measure_copies(const Device& device) {
+  const std::vector<std::byte> bytes(std::min(contract::kCopyBytes, device.info().memory_free / 8),
+                                     std::byte{1});
+  HADAL_TRY(const DeviceMemory from, device.allocate(bytes.size()));
+  HADAL_TRY(const DeviceMemory to, device.allocate(bytes.size()));
+  HADAL_TRY(device.copy_in(from, 0, bytes));
+  HADAL_TRY(device.sync());
+  Status status;
+  const double rate = contract::copy_rate(bytes.size(), [&] {
+    status = device.copy(to, 0, from, 0, bytes.size());
+    if (status) status = device.sync();
+    return static_cast<bool>(status);
+  });
+  if (!status) return status.error();
+  return rate;
+}
+
 Result<std::optional<Roofline>> measure_roofline(ModelRunner& runner, double depth) {
   if (!runner.device().has_profile()) return std::optional<Roofline>();
   Roofline r;

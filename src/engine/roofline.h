@@ -21,6 +21,9 @@ struct Roofline {
 StepCost decode_cost(const ModelRunner& runner, double depth);
 StepCost prompt_cost(const ModelRunner& runner, double depth);
 
+/// Bytes a second of copies within the device, for one that does not measure itself.
+Result<double> measure_copies(const Device& device);
+
 /// Measures the chip, about a second; none where it cannot be measured. Errors: of the device.
 Result<std::optional<Roofline>> measure_roofline(ModelRunner& runner, double depth);
 
