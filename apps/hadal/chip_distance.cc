@@ -7,13 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "command.h"
-#include "engine/reference_run.h"
+#include "engine/model_distance.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace hadal::app {
@@ -98,126 +97,6 @@ std::string where_of(const ModelFlags& model) {
   return where;
 }
 
-/// One run, and what chose in it.
-struct Made {
-  contract::LogitRows rows;
-  ChoiceLog choices;
-};
-
-/// All runs of one model.
-class Runs {
- public:
-  Runs(const Options& o, const Checkpoint& checkpoint, ForcedPrompt prompt, Events& events)
-      : o_(o), checkpoint_(checkpoint), prompt_(std::move(prompt)), events_(events) {}
-
-  /// As its user runs it.
-  Result<contract::LogitRows> plain(const RunnerOptions& options, const std::string& what) {
-    HADAL_TRY(const std::unique_ptr<Engine> engine, load(options, what));
-    notes = engine->runner().notes();
-    return logits(*engine, what);
-  }
-  /// Operator by operator.
-  Result<Made> by_operator(const RunnerOptions& options, const std::vector<Numerics>& classes,
-                           const ChoiceLog* followed, const std::string& what) {
-    HADAL_TRY(const std::unique_ptr<Engine> engine, load(options, what));
-    OperatorRun run(engine->runner(), classes, followed,
-                    [&](std::string_view op) { events_.begin(what + ": " + std::string(op)); });
-    engine->runner().run_by(&run);
-    Made made;
-    HADAL_TRY(made.rows, logits(*engine, what));
-    made.choices = run.choices();
-    return made;
-  }
-  std::vector<std::string> notes;  ///< of the last plain run
-
- private:
-  Result<std::unique_ptr<Engine>> load(const RunnerOptions& options, const std::string& what) {
-    events_.begin(what + " is loaded");
-    const LoadProgress alive = [this, what](const auto&...) { events_.begin(what + " is loaded"); };
-    return Engine::load(checkpoint_, options, o_.events ? alive : progress_bar());
-  }
-  Result<contract::LogitRows> logits(Engine& engine, const std::string& what) {
-    return forced_logits(engine, prompt_, [&](int64_t positions) {
-      events_.begin(what + fmt::format(": {} positions are done", positions));
-    });
-  }
-  const Options& o_;
-  const Checkpoint& checkpoint_;
-  const ForcedPrompt prompt_;
-  Events& events_;
-};
-
-/// What is known of a model at the end.
-struct Found {
-  contract::Distance distance;
-  bool chooses = false;        ///< experts, entries or blocks
-  bool followed = false;       ///< ref took the chip's choices
-  contract::Distance own;      ///< then: of the run in which each chose for itself
-  ChoiceCounts chip, classes;  ///< choices that are not exact ref's own
-  std::vector<std::string> notes;
-  std::string why;
-};
-
-/// Two that are nearly equal are exchanged by any rounding: as often as by the classes, but for
-/// chance.
-std::string judge_choices(const ChoiceCounts& chip, const ChoiceCounts& classes) {
-  const auto expected = static_cast<double>(2 * classes.differ);
-  if (static_cast<double>(chip.differ) <= expected + 3 * std::sqrt(expected) + 3) return {};
-  return fmt::format(
-      "{} of {} choices of experts or entries are not ref's, {} in the classes that "
-      "the chip answered",
-      chip.differ, chip.rows, classes.differ);
-}
-
-/// Of a model that chooses, on one device: ref takes the chip's choices.
-Status follow_chip(Runs& runs, const RunnerOptions& options, const RunnerOptions& reference,
-                   const ModelNumerics& numerics, Found& f) {
-  f.followed = true;
-  RunnerOptions eager = options;
-  eager.eager = true;
-  HADAL_TRY(const Made chip, runs.by_operator(eager, {}, nullptr, "the chip by operator"));
-  HADAL_TRY(const Made exact,
-            runs.by_operator(reference, {}, &chip.choices, "ref with the chip's choices"));
-  RunnerOptions forms = reference;
-  forms.forms = numerics.forms;
-  HADAL_TRY(const Made classed, runs.by_operator(forms, numerics.classes, &chip.choices,
-                                                 "ref in the classes with the chip's choices"));
-  f.distance = contract::measure_distance(exact.rows, classed.rows, chip.rows);
-  HADAL_TRY(f.chip, compare_choices(exact.choices, chip.choices));
-  HADAL_TRY(f.classes, compare_choices(exact.choices, classed.choices));
-  f.why = judge_choices(f.chip, f.classes);
-  if (f.why.empty()) f.why = f.distance.why;
-  return {};
-}
-
-/// All runs, and what comes of them.
-Result<Found> compare(Runs& runs, const RunnerOptions& options, const ModelNumerics& numerics,
-                      const std::string& where) {
-  Found f;
-  // First: of several processes, all but one end with it.
-  HADAL_TRY(const contract::LogitRows found, runs.plain(options, where));
-  f.notes = runs.notes;
-  const RunnerOptions reference = reference_options(options);
-  HADAL_TRY(const Made exact, runs.by_operator(reference, {}, nullptr, "ref, exact"));
-  RunnerOptions forms = reference;
-  forms.forms = numerics.forms;
-  HADAL_TRY(const Made classed,
-            runs.by_operator(forms, numerics.classes, nullptr, "ref in the chip's classes"));
-  f.distance = contract::measure_distance(exact.rows, classed.rows, found);
-  f.why = f.distance.why;
-  f.chooses = !exact.choices.empty();
-  if (!f.chooses || f.distance.class_kl == 0) return f;
-  // Each run chooses for itself, and a token behind another choice says nothing of how exact the
-  // numbers are: the mean is judged, and all of a run whose choices are followed.
-  if (f.distance.part <= 1) f.why.clear();
-  if (!f.why.empty() || options.rank_threads > 1 || options.ranks || !options.place.empty() ||
-      options.fallback)
-    return f;
-  f.own = f.distance;
-  HADAL_TRY(follow_chip(runs, options, reference, numerics, f));
-  return f;
-}
-
 RunnerOptions chip_options(const Options& o, const Checkpoint& checkpoint, int64_t count) {
   RunnerOptions options = o.model.runner(checkpoint, count + 1);
   options.max_sequences = 1;
@@ -226,7 +105,7 @@ RunnerOptions chip_options(const Options& o, const Checkpoint& checkpoint, int64
   return options;
 }
 
-Json to_json(const Found& f) {
+Json to_json(const ModelDistance& f) {
   const contract::Distance& d = f.distance;
   Json json = {{"kl", d.kl},       {"class_kl", d.class_kl}, {"part", d.part},
                {"sigma", d.sigma}, {"beyond", d.beyond},     {"logits", d.logits},
@@ -238,8 +117,8 @@ Json to_json(const Found& f) {
   return json;
 }
 
-void print_found(Output& out, const Found& f, const ModelNumerics& numerics,
-                 const std::string& where, int64_t alone) {
+void print_distance(Output& out, const ModelDistance& f, const ModelNumerics& numerics,
+                    const std::string& where, int64_t alone) {
   const contract::Distance& d = f.distance;
   std::string classes;
   for (const auto& [name, count] : numerics.counts())
@@ -259,10 +138,7 @@ void print_found(Output& out, const Found& f, const ModelNumerics& numerics,
       "  logits beyond 6 sigma                {} of {} ({:.2g} %)\n", d.beyond, d.logits,
       100.0 * static_cast<double>(d.beyond) / static_cast<double>(std::max<int64_t>(1, d.logits)));
   out.print("  positions with a margin above that   {} of {}\n", d.sure, d.positions);
-  out.print("  other most likely tokens             {}{}\n", d.flips,
-            f.chooses && !f.followed && d.class_kl > 0 && f.why.empty()
-                ? ", which are not judged where choices are not followed"
-                : "");
+  out.print("  other most likely tokens             {}\n", d.flips);
 }
 
 /// What the kit is told of a model, and whether the rules are kept.
@@ -284,8 +160,15 @@ Status measure(const Options& o, Events& events, Output& out) {
     return o.events ? Status() : failed(numerics.declined);
   }
   const std::string where = where_of(o.model);
-  Runs runs(o, *checkpoint, prompt, events);
-  HADAL_TRY(const Found found, compare(runs, options, numerics, where));
+  HADAL_TRY(
+      const ModelDistance found,
+      measure_model(*checkpoint,
+                    {.options = options,
+                     .prompt = prompt,
+                     .where = where,
+                     .numerics = numerics,
+                     .alive = [&](const std::string& what) { events.begin(what); },
+                     .progress = [&] { return o.events ? LoadProgress() : progress_bar(); }}));
   line["worst"] = found.distance.part;
   for (const auto& [name, operators] : numerics.counts()) line["classes"][name] = 0;
   const std::string name = std::filesystem::path(o.model.path).filename().string();
@@ -293,7 +176,7 @@ Status measure(const Options& o, Events& events, Output& out) {
   events.counts(line);
   if (!o.events) {
     print_notes(found.notes);
-    print_found(out, found, numerics, where, prompt.alone);
+    print_distance(out, found, numerics, where, prompt.alone);
   }
   return found.why.empty() ? Status() : failed(found.why);
 }

@@ -299,7 +299,7 @@ Status ModelRunner::record(Pass& pass) {
   if (block.forward && &pass != &block && block.tape.recorded() && is_draft(pass))
     pass.tape.outputs = block.tape.outputs;
   SegmentSink sink(*placer_, places_.size(), layout_->limits.dims(), static_cast<bool>(comm_),
-                   pass.tape);
+                   options_.choices != nullptr, pass.tape);
   forward(pass, sink, nullptr);
   Status sealed = pass.tape.seal(places_, *layout_, scratch_bytes_);
   if (!sealed) pass.tape.clear();  // the next step tries again
@@ -475,7 +475,7 @@ Status ModelRunner::run_on_places(Pass& pass, const std::array<int64_t, HADAL_DI
     for (const int dim : {HADAL_DIM_T, HADAL_DIM_U})
       steps[i].rows[dim] =
           places_[i].device->filled_rows(steps[i].rows[dim], layout_->limits.tokens);
-  return pass.tape.run(places_, steps, rows, options_.ranks, transferred_);
+  return pass.tape.run(places_, steps, rows, options_.ranks, options_.choices, transferred_);
 }
 
 }  // namespace hadal

@@ -20,6 +20,7 @@
 #include "checkpoint/checkpoint.h"
 #include "device/device.h"
 #include "engine/block_manager.h"
+#include "engine/choices.h"
 #include "engine/placement.h"
 #include "engine/placer.h"
 #include "engine/ranks.h"
@@ -64,6 +65,7 @@ struct RunnerOptions {
   std::optional<int64_t> tail_rows;  ///< of FamilyOptions
   bool eager = false;                ///< run each operator at once instead of the tape
   bool lower_all = false;            ///< for a tracer: fused operators are spelt in parts
+  ChoiceLog* choices = nullptr;      ///< what the steps choose is noted here, on rank 0
   uint64_t alignment = 1;            ///< of offsets, at least
   /// Of a reference: weights are held in these forms, those of a chip (held_forms()).
   std::vector<HeldForm> forms = {};

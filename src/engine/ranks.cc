@@ -85,6 +85,7 @@ RankThreads::RankThreads(const Checkpoint& checkpoint, const RunnerOptions& opti
     : ranks_(std::move(ranks)) {
   RunnerOptions others = options;
   others.when_followed = {};
+  others.choices = nullptr;
   for (const auto& rank : ranks_)
     threads_.emplace_back([&checkpoint, options = others, comm = rank.get(), devices] {
       RunnerOptions own = options;

@@ -2,28 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "contract/operators.h"
 #include "engine/working_memory.h"
 
 namespace hadal {
 namespace {
-
-/// -1 stands behind the entries.
-void sort_list(std::span<int32_t> list) {
-  std::sort(list.begin(), list.end(), [](int32_t a, int32_t b) {
-    return static_cast<uint32_t>(a) < static_cast<uint32_t>(b);
-  });
-}
-
-/// Whether two rows hold other numbers, in whatever order.
-bool differ(std::span<const int32_t> a, std::span<const int32_t> b) {
-  std::vector<int32_t> x(a.begin(), a.end()), y(b.begin(), b.end());
-  std::sort(x.begin(), x.end());
-  std::sort(y.begin(), y.end());
-  return x != y;
-}
 
 /// WEIGHT of a router, as the contract defines it, for experts that are given.
 std::vector<float> expert_weights(const hadal_router_attr& attr, std::span<const float> logits,
@@ -111,29 +95,13 @@ Result<contract::LogitRows> forced_logits(Engine& engine, const ForcedPrompt& pr
   return rows;
 }
 
-Result<ChoiceCounts> compare_choices(const ChoiceLog& a, const ChoiceLog& b) {
-  ChoiceCounts counts;
-  if (a.size() != b.size()) return failed("one run chooses where the other does not");
-  for (size_t call = 0; call < a.size(); ++call) {
-    const size_t width = a[call].width;
-    if (width != b[call].width || a[call].numbers.size() != b[call].numbers.size())
-      return failed("one run chooses more than the other");
-    for (size_t at = 0; width > 0 && at < a[call].numbers.size(); at += width) {
-      ++counts.rows;
-      counts.differ += differ(std::span(a[call].numbers).subspan(at, width),
-                              std::span(b[call].numbers).subspan(at, width));
-    }
-  }
-  return counts;
-}
-
-Status OperatorRun::begin(const StepInputs&, const hadal_step& step) {
+Status ReferenceRun::begin(const StepInputs&, const hadal_step& step) {
   step_ = step;
   next_ = 0;
   return {};
 }
 
-Result<const Device*> OperatorRun::device_of(const Numerics& numerics) {
+Result<const Device*> ReferenceRun::device_of(const Numerics& numerics) {
   const std::string table = contract::reference_table(numerics.numerics, numerics.block);
   std::unique_ptr<Device>& device = devices_[table];
   if (!device) {
@@ -142,15 +110,7 @@ Result<const Device*> OperatorRun::device_of(const Numerics& numerics) {
   return device.get();
 }
 
-Result<std::vector<std::byte>> OperatorRun::read(const Tensor& t) const {
-  const Place& place = runner_.places()[0];
-  std::vector<std::byte> bytes(reach(t, step_.rows[t.row_dim]));
-  HADAL_TRY(place.device->copy_out(bytes, memory_of(place, t), t.offset));
-  HADAL_TRY(place.device->sync());
-  return bytes;
-}
-
-Status OperatorRun::write(const Tensor& t, int64_t row, std::span<const std::byte> bytes) const {
+Status ReferenceRun::write(const Tensor& t, int64_t row, std::span<const std::byte> bytes) const {
   const Place& place = runner_.places()[0];
   HADAL_TRY(place.device->copy_in(memory_of(place, t),
                                   t.offset + static_cast<uint64_t>(row * t.strides[0]), bytes));
@@ -158,13 +118,15 @@ Status OperatorRun::write(const Tensor& t, int64_t row, std::span<const std::byt
 }
 
 /// Gives a row the weights of experts that were chosen otherwise.
-Status OperatorRun::follow_router(const hadal_op& op, std::span<const Tensor> tensors, int64_t row,
-                                  std::span<const int32_t> experts) {
+Status ReferenceRun::follow_router(const hadal_op& op, std::span<const Tensor> tensors, int64_t row,
+                                   std::span<const int32_t> experts) {
   const Tensor& logits = tensors[HADAL_ROUTER_LOGITS];
-  HADAL_TRY(const std::vector<std::byte> bytes, read(logits));
   std::vector<float> numbers(static_cast<size_t>(logits.extents[1]));
-  std::memcpy(numbers.data(), bytes.data() + row * logits.strides[0],
-              numbers.size() * sizeof(float));
+  const Place& place = runner_.places()[0];
+  HADAL_TRY(place.device->copy_out(std::as_writable_bytes(std::span(numbers)),
+                                   memory_of(place, logits),
+                                   logits.offset + static_cast<uint64_t>(row * logits.strides[0])));
+  HADAL_TRY(place.device->sync());
   for (const int32_t e : experts)
     if (e < 0 || e >= logits.extents[1])
       return failed("the chip chose expert " + std::to_string(e) + " of " +
@@ -174,34 +136,27 @@ Status OperatorRun::follow_router(const hadal_op& op, std::span<const Tensor> te
 }
 
 /// Behind an operator that chooses.
-Status OperatorRun::choose(const hadal_op& op, std::span<const Tensor> tensors, uint32_t operand) {
+Status ReferenceRun::choose(const hadal_op& op, std::span<const Tensor> tensors, uint32_t operand) {
   const Tensor& list = tensors[operand];
-  HADAL_TRY(const std::vector<std::byte> bytes, read(list));
-  const auto width = static_cast<size_t>(list.extents[1]);
-  const int64_t rows = bytes.empty() ? 0 : list.extents[0] * step_.rows[list.row_dim];
+  HADAL_TRY(ChosenRows chosen,
+            read_choice(runner_.places()[0], op.id, list, step_.rows[list.row_dim]));
   const size_t call = choices_.size();
-  std::vector<int32_t>& own =
-      choices_
-          .emplace_back(ChosenRows{width, std::vector<int32_t>(static_cast<size_t>(rows) * width)})
-          .numbers;
-  if (followed_ && (call >= followed_->size() || (*followed_)[call].numbers.size() != own.size()))
+  const ChosenRows& own = choices_.emplace_back(std::move(chosen));
+  if (!followed_) return {};
+  if (call >= followed_->size() || (*followed_)[call].numbers.size() != own.numbers.size())
     return failed("the reference chooses where the chip does not");
-  for (int64_t row = 0; row < rows; ++row) {
-    const std::span mine = std::span(own).subspan(static_cast<size_t>(row) * width, width);
-    std::memcpy(mine.data(), bytes.data() + row * list.strides[0], width * sizeof(int32_t));
-    const bool router = op.id == HADAL_OP_ROUTER;
-    if (!router) sort_list(mine);
-    if (!followed_) continue;
-    const std::span other =
-        std::span((*followed_)[call].numbers).subspan(static_cast<size_t>(row) * width, width);
+  for (size_t at = 0; at < own.numbers.size(); at += own.width) {
+    const std::span mine = std::span(own.numbers).subspan(at, own.width);
+    const std::span other = std::span((*followed_)[call].numbers).subspan(at, own.width);
     if (std::equal(mine.begin(), mine.end(), other.begin())) continue;
+    const auto row = static_cast<int64_t>(at / own.width);
     HADAL_TRY(write(list, row, std::as_bytes(other)));
-    if (router) HADAL_TRY(follow_router(op, tensors, row, other));
+    if (op.id == HADAL_OP_ROUTER) HADAL_TRY(follow_router(op, tensors, row, other));
   }
   return {};
 }
 
-Status OperatorRun::run(const hadal_op& op, std::span<const Tensor> tensors) {
+Status ReferenceRun::run(const hadal_op& op, std::span<const Tensor> tensors) {
   const Device* device = &runner_.device();
   if (op.id != HADAL_OP_SAMPLE && !classes_.empty()) {
     if (next_ >= classes_.size())
@@ -212,19 +167,11 @@ Status OperatorRun::run(const hadal_op& op, std::span<const Tensor> tensors) {
   sink.op(op, tensors);
   HADAL_TRY(sink.status());
   HADAL_TRY(device->sync());  // one queue does not wait for another
-  switch (op.id) {
-    case HADAL_OP_ROUTER:
-      return choose(op, tensors, HADAL_ROUTER_EXPERT);
-    case HADAL_OP_INDEX_TOPK:
-      return choose(op, tensors, HADAL_INDEX_TOPK_LIST);
-    case HADAL_OP_INDEX_BLOCKS:
-      return choose(op, tensors, HADAL_INDEX_BLOCKS_LIST);
-    default:
-      return {};
-  }
+  const std::optional<uint32_t> chosen = chosen_operand(op.id);
+  return chosen ? choose(op, tensors, *chosen) : Status();
 }
 
-void OperatorRun::op(const hadal_op& op, std::span<const Tensor> tensors) {
+void ReferenceRun::op(const hadal_op& op, std::span<const Tensor> tensors) {
   if (alive_) alive_(contract::op_name(op.id));
   if (status_) status_ = run(op, tensors);
 }

@@ -3,7 +3,7 @@
 // the forms in which the chip holds them; and the chip, as its user configured it: on one device,
 // over several by placement, or in ranks. All over the same tokens.
 //
-// A run refuses a prompt that the model has no room for. Called by `hadal chip distance`.
+// A run refuses a prompt that the model has no room for. Called by model_distance.h.
 #pragma once
 
 #include <functional>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "contract/distance.h"
+#include "engine/choices.h"
 #include "engine/engine.h"
 #include "engine/step_sink.h"
 
@@ -49,28 +50,15 @@ using RunProgress = std::function<void(int64_t positions)>;
 Result<contract::LogitRows> forced_logits(Engine& engine, const ForcedPrompt& prompt,
                                           const RunProgress& progress);
 
-/// What the operators that choose experts, entries or blocks gave: all rows of a call, one call
-/// after the other. Lists of entries and blocks ascend, whatever the chip's order.
-struct ChosenRows {
-  size_t width = 0;  ///< numbers a row
-  std::vector<int32_t> numbers;
-};
-using ChoiceLog = std::vector<ChosenRows>;
-/// All rows, and those that hold other numbers, in whatever order.
-struct ChoiceCounts {
-  int64_t rows = 0, differ = 0;
-};
-Result<ChoiceCounts> compare_choices(const ChoiceLog& a, const ChoiceLog& b);
-
-/// Runs a step operator by operator, and notes what is chosen: on a chip; on ref; on ref in the
-/// classes that a chip answered; and with the choices of another run instead of its own.
-class OperatorRun final : public StepSink {
+/// Runs the steps of a reference operator by operator, and notes what is chosen: exactly, or in the
+/// classes that a chip answered; with its own choices, or with those of another run.
+class ReferenceRun final : public StepSink {
  public:
-  /// `runner` must be loaded, be on one device and outlive the sink. classes: of a reference that
-  /// was loaded with reference_options; none: each operator is computed as the device does.
-  /// followed: the choices that are taken; null: its own. alive: told of each operator.
-  OperatorRun(ModelRunner& runner, std::span<const Numerics> classes, const ChoiceLog* followed,
-              std::function<void(std::string_view op)> alive = {})
+  /// `runner` must have been loaded with reference_options, and outlive the sink. classes: of each
+  /// operator; none: all are exact. followed: the choices that are taken; null: its own. alive:
+  /// told of each operator.
+  ReferenceRun(ModelRunner& runner, std::span<const Numerics> classes, const ChoiceLog* followed,
+               std::function<void(std::string_view op)> alive = {})
       : runner_(runner), classes_(classes), followed_(followed), alive_(std::move(alive)) {}
   Status begin(const StepInputs& inputs, const hadal_step& step) override;
   void op(const hadal_op& op, std::span<const Tensor> tensors) override;
@@ -84,7 +72,6 @@ class OperatorRun final : public StepSink {
   Status choose(const hadal_op& op, std::span<const Tensor> tensors, uint32_t operand);
   Status follow_router(const hadal_op& op, std::span<const Tensor> tensors, int64_t row,
                        std::span<const int32_t> experts);
-  Result<std::vector<std::byte>> read(const Tensor& t) const;
   Status write(const Tensor& t, int64_t row, std::span<const std::byte> bytes) const;
 
   ModelRunner& runner_;

@@ -96,13 +96,15 @@ void SegmentSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
   std::vector<Segment>& segments = tape_.segments;
   const bool sums = op.id == HADAL_OP_ALL_REDUCE && !chip_sums_;
   if (segments.empty() || segments.back().place != place || !transfers.empty() || sums ||
-      segments.back().sums)
+      segments.back().sums || segments.back().chooses)
     segments.push_back({.place = place,
                         .first = static_cast<uint32_t>(tape_.tape.ops.size()),
                         .count = 0,
                         .sums = sums,
+                        .chooses = false,
                         .transfers = std::move(transfers)});
   ++segments.back().count;
+  segments.back().chooses = notes_choices_ && chosen_operand(op.id);
   const auto operands = placer_.operands(place, tensors, true);
   record_.op(op, std::span(operands).first(tensors.size()));
 }
@@ -185,8 +187,17 @@ Status SegmentedTape::sum(Place& place, const Tensor& x, const Rows& rows,
   return place.device->copies_at_once() ? Status() : place.device->sync();
 }
 
+Status SegmentedTape::note_choice(const Place& place, const hadal_op& op, const Rows& rows,
+                                  ChoiceLog& choices) const {
+  const Tensor& list = tape.tensors[static_cast<size_t>(op.operands[*chosen_operand(op.id)])];
+  HADAL_TRY(ChosenRows chosen, read_choice(place, op.id, list, rows[list.row_dim]));
+  choices.push_back(std::move(chosen));
+  return {};
+}
+
 Status SegmentedTape::run(std::vector<Place>& places, const std::vector<hadal_step>& steps,
-                          const Rows& rows, Communicator* ranks, uint64_t& transferred) const {
+                          const Rows& rows, Communicator* ranks, ChoiceLog* choices,
+                          uint64_t& transferred) const {
   for (size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const hadal_step& step = steps[segment.place];
@@ -203,6 +214,10 @@ Status SegmentedTape::run(std::vector<Place>& places, const std::vector<hadal_st
       HADAL_TRY(device.run_program(programs_[i], step));
     else
       HADAL_TRY(device.run_ops(heads_[i], 0, heads_[i].op_count, step));
+    if (segment.chooses) {
+      const hadal_op& last = tape.ops[segment.first + segment.count - 1];
+      HADAL_TRY(note_choice(places[segment.place], last, rows, *choices));
+    }
   }
   return {};
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "device/communicator.h"
+#include "engine/choices.h"
 #include "engine/place.h"
 #include "engine/placer.h"
 #include "ops/sink.h"
@@ -55,6 +56,7 @@ struct Segment {
   size_t place = 0;
   uint32_t first = 0, count = 0;  ///< operators of the tape
   bool sums = false;              ///< its one operator is an all_reduce that the host does
+  bool chooses = false;           ///< what its last operator chooses is noted
   std::vector<Transfer> transfers;
 };
 
@@ -71,14 +73,16 @@ struct SegmentedTape {
   void clear();
 
   /// Queues one step. `steps`: of each place, filled up as its device asks; rows: those that count,
-  /// which are all that is copied and summed; ranks: null where the model is whole. transferred:
-  /// grows by the bytes that were copied at cuts. An Error with kInterrupted if the stop flag was
-  /// seen.
+  /// which are all that is copied and summed; ranks: null where the model is whole; choices: where
+  /// those that are noted go, if any are. transferred: grows by the bytes that were copied at cuts.
+  /// An Error with kInterrupted if the stop flag was seen.
   Status run(std::vector<Place>& places, const std::vector<hadal_step>& steps, const Rows& rows,
-             Communicator* ranks, uint64_t& transferred) const;
+             Communicator* ranks, ChoiceLog* choices, uint64_t& transferred) const;
 
  private:
   Status sum(Place& place, const Tensor& x, const Rows& rows, Communicator& ranks) const;
+  Status note_choice(const Place& place, const hadal_op& op, const Rows& rows,
+                     ChoiceLog& choices) const;
   Status copy(std::vector<Place>& places, const Transfer& transfer, size_t to, const Rows& rows,
               uint64_t& transferred) const;
   /// On the queues of both, for which the host does not wait.
@@ -94,13 +98,14 @@ struct SegmentedTape {
 class SegmentSink final : public Sink {
  public:
   /// outputs: of `tape`, what an earlier pass of the step left. chip_sums: the ranks' devices sum
-  /// by themselves.
+  /// by themselves. notes_choices: a segment ends behind each operator that chooses.
   SegmentSink(Placer& placer, size_t places, std::array<int64_t, HADAL_DIM_COUNT> limits,
-              bool chip_sums, SegmentedTape& tape)
+              bool chip_sums, bool notes_choices, SegmentedTape& tape)
       : placer_(placer),
         places_(places),
         limits_(limits),
         chip_sums_(chip_sums),
+        notes_choices_(notes_choices),
         tape_(tape),
         record_(tape.tape) {}
   void enter(const Region& region) override { placer_.enter(region); }
@@ -122,7 +127,7 @@ class SegmentSink final : public Sink {
   Placer& placer_;
   size_t places_;
   std::array<int64_t, HADAL_DIM_COUNT> limits_;
-  bool chip_sums_;
+  bool chip_sums_, notes_choices_;
   SegmentedTape& tape_;
   TapeSink record_;
   Holders scratch_;
