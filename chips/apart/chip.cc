@@ -6,13 +6,16 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "base/cpu_info.h"
 #include "contract/report.h"
 #include "events.h"
+#include "hadal/chip_parts.h"
 #include "memory.h"
 #include "operators.h"
 #include "planes.h"
@@ -54,11 +57,23 @@ hadal_status check_options(const std::string& name, const char* kernels, int32_t
   return HADAL_OK;
 }
 
-/// A device that failed with the option stays-away did: it does not come back in this process.
-std::atomic<bool>& gone() {
-  static std::atomic<bool> is_gone{false};
-  return is_gone;
-}
+/// Devices that failed with the option stays-away, by its number: they do not come back in this
+/// process.
+class Gone {
+ public:
+  static bool has(int64_t number) {
+    const std::lock_guard lock(mutex_);
+    return numbers_.contains(number);
+  }
+  static void add(int64_t number) {
+    const std::lock_guard lock(mutex_);
+    numbers_.insert(number);
+  }
+
+ private:
+  static inline std::mutex mutex_;
+  static inline std::set<int64_t> numbers_;
+};
 
 /// One device of the process has done wrong by the option break-at-run: the others go on.
 std::atomic<bool>& broken() {
@@ -91,8 +106,8 @@ hadal_status take_options(Device& device, const std::string& name,
     } else if (option == "break-at-run") {
       device.runs_until_broken = value;
     } else if (option == "stays-away") {
-      if (gone()) return report(error, HADAL_DEVICE_FAILED, name + " does not answer");
-      device.stays_away = true;
+      if (Gone::has(value)) return report(error, HADAL_DEVICE_FAILED, name + " does not answer");
+      device.stays_away = value;
     } else {
       return report(error, HADAL_INVALID,
                     name +
@@ -241,20 +256,6 @@ hadal_status op_query(hadal_device* device, const hadal_op* op, const hadal_tens
                  [&] { return check_support(device_of(device)->kind, *op, tensors, error); });
 }
 
-hadal_status check_step(const hadal_tape& tape, uint32_t first, uint32_t count,
-                        const hadal_step& step, hadal_error* error) {
-  if (first > tape.op_count || count > tape.op_count - first)
-    return report(error, HADAL_INVALID,
-                  "operators " + std::to_string(first) + " + " + std::to_string(count) +
-                      " of a tape of " + std::to_string(tape.op_count));
-  for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
-    if (step.rows[dim] < 0 || step.rows[dim] > tape.limits[dim])
-      return report(error, HADAL_INVALID,
-                    "the step brings " + std::to_string(step.rows[dim]) +
-                        " rows, the tape's limit is " + std::to_string(tape.limits[dim]));
-  return HADAL_OK;
-}
-
 /// A device that asked for certain counts of rows gets them, but for operators one by one.
 hadal_status check_filled(const Device& device, const hadal_tape& tape, const hadal_step& step,
                           bool of_a_model, hadal_error* error) {
@@ -275,13 +276,13 @@ hadal_status op_run(hadal_queue* queue, const hadal_tape* given_tape, uint32_t f
   return guarded(error, [&] {
     const hadal_tape tape = contract::read_sized(given_tape);
     const hadal_step step = contract::read_sized(given_step);
-    if (const hadal_status s = check_step(tape, first, count, step, error); s != HADAL_OK) return s;
+    HADAL_OR_RETURN(hadal_check_step(&tape, first, count, &step, error));
     Device& device = queue_of(queue)->device();
     const bool of_a_model = count > 1;  // the host's self-test runs operators one by one
     if (device.runs_left == 0 && of_a_model) {
       device.has_failed = true;
       if (device.comm) leave(*device.comm);
-      if (device.stays_away) gone() = true;
+      if (device.stays_away) Gone::add(*device.stays_away);
     }
     if (device.has_failed) return report(error, HADAL_DEVICE_FAILED, kFellOff);
     if (device.runs_left > 0 && of_a_model) --device.runs_left;

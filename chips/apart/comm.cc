@@ -16,6 +16,7 @@
 
 #include "contract/report.h"
 #include "events.h"
+#include "hadal/chip_parts.h"
 #include "memory.h"
 #include "queue.h"
 
@@ -160,11 +161,7 @@ struct Part {
 };
 
 hadal_status check(const char* what, const Part& part, hadal_error* error) {
-  const uint64_t has = memory_of(part.memory)->bytes;
-  if (part.offset <= has && part.bytes <= has - part.offset) return HADAL_OK;
-  return report(error, HADAL_INVALID,
-                std::string(what) + ": bytes " + std::to_string(part.offset) + " + " +
-                    std::to_string(part.bytes) + " lie outside a memory of " + std::to_string(has));
+  return hadal_check_range(what, memory_of(part.memory)->bytes, part.offset, part.bytes, error);
 }
 
 /// Queues body(parts of all ranks, own rank, where the result goes), when every rank has come.

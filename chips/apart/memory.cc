@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "contract/report.h"
+#include "hadal/chip_parts.h"
 #include "queue.h"
 
 namespace hadal::apart {
@@ -83,10 +84,7 @@ hadal_status check_range(const char* what, hadal_memory* handle, uint64_t offset
   const Memory& m = *memory_of(handle);
   if (written && !m.owned)
     return report(error, HADAL_INVALID, std::string(what) + ": imported memory can only be read");
-  if (offset <= m.bytes && bytes <= m.bytes - offset) return HADAL_OK;
-  return report(error, HADAL_INVALID,
-                std::string(what) + ": bytes " + std::to_string(offset) + " + " +
-                    std::to_string(bytes) + " lie outside a memory of " + std::to_string(m.bytes));
+  return hadal_check_range(what, m.bytes, offset, bytes, error);
 }
 
 /// Queues `work`, which cannot fail.

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "chip.h"
@@ -21,7 +22,7 @@ struct Device {
   uint64_t memory = 0;                  ///< bytes that it has
   std::atomic<uint64_t> used{0};        ///< of them
   int64_t runs_left = -1;               ///< until it fails; -1: it does not
-  bool stays_away = false;              ///< and cannot be opened again
+  std::optional<int64_t> stays_away;    ///< and cannot be opened again by this number
   int64_t runs_until_broken = -1;       ///< until queued work is told to be wrong; -1: never
   std::vector<uint32_t> row_buckets;    ///< as in hadal_device_info
   std::shared_ptr<Comm> comm;           ///< the last that was made

@@ -9,20 +9,14 @@
 
 #include "base/dtype.h"
 #include "contract/report.h"
+#include "hadal/chip_parts.h"
 
 namespace hadal::host_chip {
 namespace {
 
-bool in_range(const Memory& m, uint64_t offset, uint64_t bytes) {
-  return offset <= m.bytes && bytes <= m.bytes - offset;
-}
-
-hadal_status out_of_range(hadal_error* error, const char* what, const Memory& m, uint64_t offset,
-                          uint64_t bytes) {
-  return contract::report(error, HADAL_INVALID,
-                          std::string(what) + ": bytes " + std::to_string(offset) + " + " +
-                              std::to_string(bytes) + " lie outside a memory of " +
-                              std::to_string(m.bytes));
+hadal_status check_range(const char* what, hadal_memory* handle, uint64_t offset, uint64_t bytes,
+                         hadal_error* error) {
+  return hadal_check_range(what, memory(handle)->bytes, offset, bytes, error);
 }
 
 hadal_status mem_alloc(hadal_device*, uint64_t bytes, hadal_memory** out, hadal_error* error) {
@@ -64,26 +58,22 @@ void* mem_host(hadal_memory* handle) { return memory(handle)->data; }
 
 hadal_status copy_in(hadal_queue*, hadal_memory* to, uint64_t offset, const void* from,
                      uint64_t bytes, hadal_error* error) {
-  if (!in_range(*memory(to), offset, bytes))
-    return out_of_range(error, "copy_in", *memory(to), offset, bytes);
+  HADAL_OR_RETURN(check_range("copy_in", to, offset, bytes, error));
   if (bytes != 0) std::memcpy(memory(to)->data + offset, from, bytes);
   return HADAL_OK;
 }
 
 hadal_status copy_out(hadal_queue*, void* to, hadal_memory* from, uint64_t offset, uint64_t bytes,
                       hadal_error* error) {
-  if (!in_range(*memory(from), offset, bytes))
-    return out_of_range(error, "copy_out", *memory(from), offset, bytes);
+  HADAL_OR_RETURN(check_range("copy_out", from, offset, bytes, error));
   if (bytes != 0) std::memcpy(to, memory(from)->data + offset, bytes);
   return HADAL_OK;
 }
 
 hadal_status copy(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memory* from,
                   uint64_t from_offset, uint64_t bytes, hadal_error* error) {
-  if (!in_range(*memory(to), to_offset, bytes))
-    return out_of_range(error, "copy", *memory(to), to_offset, bytes);
-  if (!in_range(*memory(from), from_offset, bytes))
-    return out_of_range(error, "copy", *memory(from), from_offset, bytes);
+  HADAL_OR_RETURN(check_range("copy", to, to_offset, bytes, error));
+  HADAL_OR_RETURN(check_range("copy", from, from_offset, bytes, error));
   if (bytes != 0)
     std::memmove(memory(to)->data + to_offset, memory(from)->data + from_offset, bytes);
   return HADAL_OK;
@@ -91,8 +81,7 @@ hadal_status copy(hadal_queue*, hadal_memory* to, uint64_t to_offset, hadal_memo
 
 hadal_status fill(hadal_queue*, hadal_memory* to, uint64_t offset, uint64_t bytes, uint8_t value,
                   hadal_error* error) {
-  if (!in_range(*memory(to), offset, bytes))
-    return out_of_range(error, "fill", *memory(to), offset, bytes);
+  HADAL_OR_RETURN(check_range("fill", to, offset, bytes, error));
   if (bytes != 0) std::memset(memory(to)->data + offset, value, bytes);
   return HADAL_OK;
 }

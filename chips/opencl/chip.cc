@@ -8,6 +8,7 @@
 
 #include "contract/operators.h"
 #include "contract/report.h"
+#include "hadal/chip_parts.h"
 #include "ops/operators.h"
 #include "program/program.h"
 #include "runtime/events.h"
@@ -175,27 +176,13 @@ hadal_status op_support(hadal_device* device, const hadal_op* op, const hadal_te
   return HADAL_OK;
 }
 
-hadal_status check_step(const hadal_tape& tape, uint32_t first, uint32_t count,
-                        const hadal_step& step, hadal_error* error) {
-  if (first > tape.op_count || count > tape.op_count - first)
-    return report(error, HADAL_INVALID,
-                  "operators " + std::to_string(first) + " + " + std::to_string(count) +
-                      " of a tape of " + std::to_string(tape.op_count));
-  for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
-    if (step.rows[dim] < 0 || step.rows[dim] > tape.limits[dim])
-      return report(error, HADAL_INVALID,
-                    "the step brings " + std::to_string(step.rows[dim]) +
-                        " rows, the tape's limit is " + std::to_string(tape.limits[dim]));
-  return HADAL_OK;
-}
-
 hadal_status op_run(hadal_queue* handle, const hadal_tape* given_tape, uint32_t first,
                     uint32_t count, const hadal_step* given_step, hadal_error* error) {
   return guarded(error, [&] {
     const hadal_tape tape = contract::read_sized(given_tape);
     const hadal_step step = contract::read_sized(given_step);
     Queue& queue = *queue_of(handle);
-    if (const hadal_status s = check_step(tape, first, count, step, error); s != HADAL_OK) return s;
+    HADAL_OR_RETURN(hadal_check_step(&tape, first, count, &step, error));
     queue.device.counts[0].stepped();
     for (uint32_t i = 0; i < count; ++i) {
       if (step.stop && i % kOperatorsOfARun == 0) {

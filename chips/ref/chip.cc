@@ -15,6 +15,7 @@
 #include "contract/check.h"
 #include "contract/operators.h"
 #include "contract/report.h"
+#include "hadal/chip_parts.h"
 #include "ref.h"
 
 struct hadal_device {
@@ -243,15 +244,7 @@ hadal_status run_one(const hadal_device& device, const hadal_tape& tape, const h
 
 hadal_status op_run(hadal_queue* queue, const hadal_tape* tape, uint32_t first, uint32_t count,
                     const hadal_step* step, hadal_error* error) try {
-  if (first > tape->op_count || count > tape->op_count - first)
-    return report(error, HADAL_INVALID,
-                  "operators " + std::to_string(first) + " + " + std::to_string(count) +
-                      " of a tape of " + std::to_string(tape->op_count));
-  for (int dim = HADAL_DIM_T; dim < HADAL_DIM_COUNT; ++dim)
-    if (step->rows[dim] < 0 || step->rows[dim] > tape->limits[dim])
-      return report(error, HADAL_INVALID,
-                    "the step brings " + std::to_string(step->rows[dim]) +
-                        " rows, the tape's limit is " + std::to_string(tape->limits[dim]));
+  HADAL_OR_RETURN(hadal_check_step(tape, first, count, step, error));
   for (uint32_t i = first; i < first + count; ++i) {
     if (host_chip::stop_asked(*step)) return report(error, HADAL_STOPPED, "stopped");
     if (const hadal_status status = run_one(*queue->device, *tape, tape->ops[i], *step, error);

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wno-missing-field-initializers", "-Werror")
-HEADERS = ("chip.h", "operators.h")  # chip.h and what it includes
+HEADERS = ("chip.h", "chip_parts.h", "operators.h", "operators.inc", "dtypes.inc")  # those of a chip, and what they include
 LIBRARIES = re.compile(r"^(libc|libm|ld-linux[^.]*|linux-vdso)\.so")
 
 

@@ -27,7 +27,8 @@
  *     and may be overwritten when the call returns; but the tape given to program.prepare lives,
  * and stays as it is, until the program is destroyed.
  *  2. copy_in has read its source when it returns.
- *  3. copy_out has written its target when the next queue_sync returns, not before.
+ *  3. copy_out has written its target when the next queue_sync returns; the host reads it no
+ *     sooner.
  *  4. Work of a queue is done in the order of the calls. Frees and destroys are ordered behind the
  *     work that was queued before them on any queue of the device, and have been done when
  *     queue_sync has returned for each of those; mem_free of imported memory returns when nothing
@@ -439,7 +440,7 @@ typedef enum hadal_plane_role {
   HADAL_PLANE_VALUE = 2,          /* its values */
   HADAL_PLANE_LATENT = 3,         /* MLA: latent and rotated key, of which K and V are made */
   HADAL_PLANE_WINDOW = 4,         /* keys that are values as well, of the last positions */
-  HADAL_PLANE_COMPRESSOR_ROW = 5, /* what `compress` pools */
+  HADAL_PLANE_COMPRESSOR_ROW = 5, /* what `compress` pools; always F32 */
   HADAL_PLANE_ENTRY = 6,          /* compressed keys that are values as well */
   HADAL_PLANE_INDEX_KEY = 7       /* keys by which an indexer chooses */
 } hadal_plane_role;
@@ -582,8 +583,9 @@ typedef struct hadal_chip {
                                 uint32_t piece_count, hadal_weight** out, hadal_error*);
   void (*weight_destroy)(hadal_weight*);
 
-  /* Is this operator taken with these operands (tensors[i] for operand i, absent ones
-   * HADAL_SPACE_NONE), rows at their limits? */
+  /* Is this operator taken with these operands, rows at their limits? `tensors` has
+   * HADAL_MAX_OPERANDS entries: tensors[i] for operand i; absent ones, and those behind the last,
+   * are of HADAL_SPACE_NONE. */
   hadal_status (*op_query)(hadal_device*, const hadal_op*, const hadal_tensor* tensors,
                            const int64_t* limits, uint64_t* workspace_bytes, hadal_error*);
   /* Runs ops [first, first + count) of a tape in order. May return before the work is done:
@@ -603,7 +605,7 @@ typedef struct hadal_chip {
    * embed must then read), the one that the chip likes best first.
    * *count: room in `forms`, then how many there are. The host takes a weight as it is stored if
    * weight_bytes takes that, else the first form that the user's class permits and that is no
-   * larger than the source, else the smallest. Absent: F32 is tried. */
+   * larger than the source, else the smallest, of equals the first. Absent: F32 is tried. */
   hadal_status (*weight_forms)(hadal_device*, uint32_t use, hadal_weight_form* forms,
                                uint32_t* count, hadal_error*);
   /* weight_create on a queue: the upload may go on after the call. Absent: weight_create. */

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks docs/add-a-chip.md and its translation: check_chip_page.py COMPILER [HADAL]
 
-A block of C that begins with `/* template.c */` must stand in chips/template/template.c word for word; any other begins with a name of
-its own and is compiled as C11 against include/. Both pages must have the same blocks, and the same table of operators by family. With
-the program HADAL that table must be what `hadal plan` says of the golden checkpoints.
+A block of C that begins with `/* template.c */` or `/* chip_parts.h */` must stand in that file word for word; any other begins with a
+name of its own and is compiled as C11 against include/. Both pages must have the same blocks, and the same table of operators by family.
+With the program HADAL that table must be what `hadal plan` says of the golden checkpoints.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/add-a-chip.md", "docs/add-a-chip.zh.md")
+QUOTED = {"template.c": "chips/template/template.c", "chip_parts.h": "include/hadal/chip_parts.h"}
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wno-unused-function", "-Wno-missing-field-initializers", "-Werror")
 # Columns of the table, and the golden checkpoints that they stand for.
 COLUMNS = {
@@ -58,19 +59,19 @@ def emitted(program: str, model: str) -> set[str]:
 
 def check_blocks(compiler: str) -> list[str]:
     faults = []
-    template = (ROOT / "chips/template/template.c").read_text()
+    quoted = {name: (ROOT / file).read_text() for name, file in QUOTED.items()}
     english, chinese = (blocks_of(page) for page in PAGES)
     if english != chinese:
         faults.append(f"{PAGES[1]}: its blocks of C are not those of {PAGES[0]}")
     if not english:
         faults.append(f"{PAGES[0]}: no blocks of C")
     for block in english:
-        name = re.match(r"/\* (\S+\.c) \*/\n", block)
+        name = re.match(r"/\* (\S+\.[ch]) \*/\n", block)
         if not name:
             faults.append(f"a block of C does not begin with its name: {block.splitlines()[0]}")
-        elif name.group(1) == "template.c":
-            if block[name.end() :] not in template:
-                faults.append(f"no longer stands in template.c:\n{block}")
+        elif name.group(1) in quoted:
+            if block[name.end() :] not in quoted[name.group(1)]:
+                faults.append(f"no longer stands in {name.group(1)}:\n{block}")
         else:
             with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
                 file.write(block)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 # folder: (floor, public headers it may include)
-CONTRACT = ("hadal/chip.h", "hadal/operators.h", "hadal/operators.inc", "hadal/dtypes.inc")
+CONTRACT = ("hadal/chip.h", "hadal/chip_parts.h", "hadal/operators.h", "hadal/operators.inc", "hadal/dtypes.inc")
 PUBLIC = (*CONTRACT, "hadal/comm.h", "hadal/version.h", "hadal/hadal.h", "hadal/hadal.hpp")
 FLOORS: dict[str, tuple[float, tuple[str, ...]]] = {
     "src/base": (0, (*CONTRACT, "hadal/version.h")),
@@ -42,7 +42,7 @@ SEES_ONLY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # other side 
     # two stand-ins for accelerators, for tests: they borrow operators from ref
     "chips/apart": (("src/base", "src/contract", "chips/common", "chips/ref"), CONTRACT),
     # what a chip maker copies: it may know the contract alone
-    "chips/template": ((), ("hadal/chip.h", "hadal/operators.h")),
+    "chips/template": ((), ("hadal/chip.h", "hadal/chip_parts.h", "hadal/operators.h")),
     "include": ((), PUBLIC),
 }
 # Files that only list what lies below them: no part of their folder where circles are sought.

@@ -186,6 +186,7 @@ hadal_status Launch::run_groups(int64_t columns, int64_t rows) {
     const cl_int launch = call_.queue->next_launch(call_.told_as);
     put(sizeof launch, &launch);
   }
+  hadal_status failed = HADAL_DEVICE_FAILED;
   if (why_.empty()) {
     const size_t global[] = {static_cast<size_t>(columns) * kGroup, static_cast<size_t>(rows)};
     const size_t local[] = {kGroup, 1};
@@ -194,9 +195,10 @@ hadal_status Launch::run_groups(int64_t columns, int64_t rows) {
     call_.device->counts[call_.memo ? 1 : 0].launched(name_);
     if (status == CL_SUCCESS) return HADAL_OK;
     why_ = failure("the launch", status);
+    failed = status_of(status);
   }
   const char* what = call_.op ? contract::op_name(call_.op->id) : name_;
-  return contract::report(call_.error, HADAL_DEVICE_FAILED, std::string(what) + ": " + why_);
+  return contract::report(call_.error, failed, std::string(what) + ": " + why_);
 }
 
 hadal_status Launch::run_items(int64_t columns, int64_t rows) {

@@ -123,7 +123,7 @@ hadal_status Program::upload(hadal_error* error) {
                                              plan_.data(), 0, nullptr, nullptr);
   return status == CL_SUCCESS
              ? HADAL_OK
-             : report(error, HADAL_DEVICE_FAILED, failure("copying a program's plan", status));
+             : report(error, status_of(status), failure("copying a program's plan", status));
 }
 
 // Runs without a queue, for a step of one row and one of the most: kernels are built and found.

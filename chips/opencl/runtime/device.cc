@@ -56,6 +56,12 @@ std::string LaunchCounts::text() const {
   return text;
 }
 
+hadal_status status_of(cl_int status) {
+  return status == CL_MEM_OBJECT_ALLOCATION_FAILURE || status == CL_OUT_OF_HOST_MEMORY
+             ? HADAL_OUT_OF_MEMORY
+             : HADAL_DEVICE_FAILED;
+}
+
 std::string failure(const char* what, cl_int status) {
   return std::string(what) + " failed with OpenCL status " + code(status);
 }
@@ -240,7 +246,7 @@ bool Queue::settle() {
   const cl_int status = device.cl.clEnqueueReadBuffer(queue, fault, CL_TRUE, 0, 64, found.data(), 0,
                                                       nullptr, nullptr);
   if (status != CL_SUCCESS) {
-    fail(HADAL_DEVICE_FAILED, failure("waiting for the device", status));
+    fail(status_of(status), failure("waiting for the device", status));
   } else if (found[0] > 0 && static_cast<size_t>(found[0]) <= launches_.size()) {
     const auto [op, operand] =
         told(launches_[static_cast<size_t>(found[0]) - 1], static_cast<uint32_t>(found[1]));
@@ -258,7 +264,7 @@ hadal_status Queue::sync(hadal_error* error) {
   const bool sound = settle();
   const cl_int status = device.cl.clFinish(queue);
   if (sound && status != CL_SUCCESS)
-    fail(HADAL_DEVICE_FAILED, failure("waiting for the device", status));
+    fail(status_of(status), failure("waiting for the device", status));
   if (status_ == HADAL_OK) return HADAL_OK;
   const hadal_status told = contract::report(error, status_, text_);
   status_ = HADAL_OK;

@@ -21,6 +21,8 @@ namespace hadal::opencl {
 
 /// What failed in OpenCL, as text.
 std::string failure(const char* what, cl_int status);
+/// Whether memory was short, which may show only when a buffer is first used, or the device failed.
+hadal_status status_of(cl_int status);
 
 /// The devices of all platforms that have a compiler.
 std::vector<cl_device_id> find_devices(const Functions& cl);

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "contract/report.h"
+#include "hadal/chip_parts.h"
 
 namespace hadal::opencl {
 namespace {
@@ -72,10 +73,7 @@ hadal_status check_range(const char* what, hadal_memory* handle, uint64_t offset
   const Memory& m = *memory_of(handle);
   if (written && !m.buffer)
     return report(error, HADAL_INVALID, std::string(what) + ": imported memory can only be read");
-  if (offset <= m.bytes && bytes <= m.bytes - offset) return HADAL_OK;
-  return report(error, HADAL_INVALID,
-                std::string(what) + ": bytes " + std::to_string(offset) + " + " +
-                    std::to_string(bytes) + " lie outside a memory of " + std::to_string(m.bytes));
+  return hadal_check_range(what, m.bytes, offset, bytes, error);
 }
 
 /// Runs `body`, a command of OpenCL, unless what stands before it in the queue went wrong.
@@ -86,7 +84,7 @@ hadal_status enqueue(const char* what, hadal_queue* queue, uint64_t bytes, hadal
     if (bytes == 0 || !queue_of(queue)->settle()) return HADAL_OK;
     const cl_int status = body(queue_of(queue)->device.cl, queue_of(queue)->queue);
     return status == CL_SUCCESS ? HADAL_OK
-                                : report(error, HADAL_DEVICE_FAILED, failure(what, status));
+                                : report(error, status_of(status), failure(what, status));
   });
 }
 

@@ -241,7 +241,7 @@ hadal_status add_part(Weight& w, Source& source, int64_t first, int64_t end, had
         w.device->uploads, buffer, CL_TRUE, static_cast<size_t>((at - first) * w.stride),
         static_cast<size_t>(count * w.stride), staged.data(), 0, nullptr, nullptr);
     if (status != CL_SUCCESS)
-      return report(error, HADAL_DEVICE_FAILED, failure("the upload of a weight", status));
+      return report(error, status_of(status), failure("the upload of a weight", status));
   }
   return HADAL_OK;
 }
