@@ -1,5 +1,6 @@
 // Opening the chip under test, built in or a plug-in, and closing it.
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 
@@ -48,7 +49,7 @@ hadal_status DeviceWishes::open(hadal_chip& chip, int32_t threads, hadal_device*
   options.option_count = static_cast<uint32_t>(names.size());
   options.option_names = names.data();
   options.option_values = values.data();
-  return chip.device_open(&chip, 0, &options, out, error);
+  return chip.device_open(&chip, device, &options, out, error);
 }
 
 std::string Chip::open(const std::string& name, const DeviceWishes& wishes) {
@@ -66,13 +67,17 @@ std::string Chip::open(const std::string& name, const DeviceWishes& wishes) {
   table.size = sizeof table;
   if (query(&host_, HADAL_ABI, &table) != HADAL_OK)
     return name + " does not speak version 1 of the contract: " + query_error_.text;
-  if (!table.device_count || table.device_count(&table) < 1) return name + " finds no device";
+  const int32_t count = table.device_count ? table.device_count(&table) : 0;
+  if (count < 1) return name + " finds no device";
+  index = wishes.device;
+  if (index >= count)
+    return fmt::format("{}: device {} does not exist; it has {}", name, index, count);
   hadal_error error = fresh_error();
   for (int32_t i = 0; i < 3; ++i) {
     Device& d = devices[static_cast<size_t>(i)];
     if (wishes.open(table, i + 1, &d.device, &error) != HADAL_OK ||
         table.queue_create(d.device, &d.queue, &error) != HADAL_OK)
-      return name + ": device 0 does not open: " + error.text;
+      return fmt::format("{}: device {} does not open: {}", name, index, error.text);
     d.chip = &table;
     d.threads = i + 1;
   }

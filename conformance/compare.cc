@@ -1,4 +1,5 @@
-// What changed between two results.
+// What changed between two results, and whether the second passes less: a verdict that is lost, a
+// new failure, or cases that it does not compute any more, since it declines them or was cut.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,6 +35,9 @@ std::string class_names(const Json& check) {
   return names;
 }
 
+int64_t declined(const Json& check) { return check.value("declined", int64_t{0}); }
+int64_t computed(const Json& check) { return check.value("cases", int64_t{0}) - declined(check); }
+
 /// The measurements of an operator, or an empty list.
 Json speeds_of(const Json& result, const std::string& name) {
   const Json none = Json::object();
@@ -48,6 +52,7 @@ class Comparison {
     headers();
     verdicts();
     checks();
+    coverage();
     accuracy();
     speed();
     if (lines.empty()) lines.emplace_back("nothing changed");
@@ -71,9 +76,11 @@ class Comparison {
     if (a_.contains("chip") && b_.contains("chip"))
       for (const char* key : {"name", "device", "kernels", "contract"})
         tell(key, text_of(a_["chip"], key), text_of(b_["chip"], key));
-    for (const char* key : {"seed", "quick", "levels"})
+    for (const char* key : {"seed", "quick", "light", "levels"})
       if (a_.contains(key) && b_.contains(key) && a_[key] != b_[key])
         say("{}: {} -> {}: not the same cases", key, a_[key].dump(), b_[key].dump());
+    for (const char* key : {"hadal", "contract", "seed", "quick", "light"})
+      same_cases_ = same_cases_ && a_.value(key, Json()) == b_.value(key, Json());
   }
 
   void verdicts() {
@@ -87,7 +94,11 @@ class Comparison {
       worse = worse || loss;
       say("{}: {} -> {}{}", family, before, now, loss ? "  WORSE" : "");
     }
-    for (const auto& [family, v] : was) say("{}: {} -> absent", family, text_of(v, "verdict"));
+    for (const auto& [family, v] : was) {
+      const bool loss = text_of(v, "verdict") == "pass";
+      worse = worse || loss;
+      say("{}: {} -> absent{}", family, text_of(v, "verdict"), loss ? "  WORSE" : "");
+    }
   }
 
   void checks() {
@@ -105,6 +116,23 @@ class Comparison {
     }
   }
 
+  /// Cases that the second does not compute any more. Of other cases only that there are none.
+  void coverage() {
+    const ByName now = by(b_["checks"], "name");
+    std::string gone;
+    for (const auto& [name, before] : by(a_["checks"], "name")) {
+      const int64_t x = computed(before);
+      // Speed passes nothing.
+      if (x == 0 || text_of(before, "level") == "speed") continue;
+      const auto found = now.find(name);
+      const int64_t y = found == now.end() ? 0 : computed(found->second);
+      if (y == 0) gone += (gone.empty() ? "" : ", ") + name;
+      if (y == 0 || (y < x && same_cases_)) worse = true;
+      if (y > 0 && y < x && same_cases_) say("{}: {} cases computed -> {}  WORSE", name, x, y);
+    }
+    if (!gone.empty()) say("no case computed any more: {}  WORSE", gone);
+  }
+
   /// Another class is another promise; a larger part of the bound is told where it doubled.
   void accuracy() {
     ByName was = by(a_["checks"], "name");
@@ -115,7 +143,6 @@ class Comparison {
         say("{}: classes {}-> {}", name, before, after);
       const double x = was[name].value("worst", 0.0), y = now.value("worst", 0.0);
       if (y > 2 * x && y > 0.25) say("{}: worst error {:.3f} -> {:.3f} of its bound", name, x, y);
-      const auto declined = [](const Json& c) { return c.value("declined", int64_t{0}); };
       if (declined(was[name]) != declined(now))
         say("{}: {} declined -> {}", name, declined(was[name]), declined(now));
     }
@@ -137,6 +164,7 @@ class Comparison {
   }
 
   const Json &a_, &b_;
+  bool same_cases_ = true;
 };
 
 }  // namespace

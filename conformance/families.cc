@@ -31,6 +31,15 @@ std::vector<Family> make_families() {
           {"v4.1", "DeepSeek-V4.1", with(v4, {HADAL_OP_INDEX_BLOCKS, HADAL_OP_ENGRAM_GATE})}};
 }
 
+/// The first decline of a check behind the name of that check, which a chip's own text often has,
+/// behind the chip's: "chip: name: why".
+std::string reason_of(const std::string& name, const std::string& reason) {
+  if (reason.empty()) return name;
+  const size_t at = reason.find(name + ": ");
+  const bool names_it = at == 0 || (at != std::string::npos && reason.find(' ') + 1 == at);
+  return names_it ? reason.substr(at) : name + ": " + reason;
+}
+
 /// Adds what one line means for a family.
 struct Judge {
   Json failed = Json::array(), missing = Json::array(), open = Json::array();
@@ -41,7 +50,7 @@ struct Judge {
     else if (line->failed() != 0)
       failed.push_back(fmt::format("{}: {}", name, line->failures.front()));
     else if (may_be_declined && line->declined == line->cases)
-      missing.push_back(line->reason.empty() ? name : name + ": " + line->reason);
+      missing.push_back(reason_of(name, line->reason));
   }
 };
 

@@ -73,8 +73,9 @@ struct DeviceWishes {
   std::string kernels;                        ///< the table to force, "" for the best
   uint32_t numerics = HADAL_NUMERICS_UNSAID;  ///< HADAL_NUMERICS_EXACT asks for the exact forms
   std::vector<std::string> chip_options;      ///< NAME=VALUE
+  int32_t device = 0;                         ///< its number
 
-  /// Opens the first device of a chip.
+  /// Opens that device of a chip.
   hadal_status open(hadal_chip& chip, int32_t threads, hadal_device** out,
                     hadal_error* error) const;
 };
@@ -90,6 +91,7 @@ class Chip {
   std::string open(const std::string& name, const DeviceWishes& wishes);
   [[nodiscard]] bool is_1_1() const { return (table.abi & 0xffffu) >= 1; }
 
+  int32_t index = 0;  ///< the number of the device
   hadal_chip_query_fn query = nullptr;
   hadal_chip table{};
   hadal_device_info info{};
@@ -371,7 +373,8 @@ struct RealModels {
 
 struct Options {
   std::string chip = "cpu";
-  std::string level = "all";
+  int32_t device = 0;               ///< its number
+  std::vector<std::string> levels;  ///< by name; none: all that are not to be asked for
   std::string kernels;
   std::string numerics;                   ///< "exact": the chip is asked for the exact forms
   std::vector<std::string> chip_options;  ///< NAME=VALUE
@@ -384,7 +387,7 @@ struct Options {
 
   [[nodiscard]] DeviceWishes wishes() const {
     return {kernels, numerics == "exact" ? HADAL_NUMERICS_EXACT : HADAL_NUMERICS_UNSAID,
-            chip_options};
+            chip_options, device};
   }
 };
 

@@ -2,12 +2,12 @@
 // run this program.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <sstream>
 
+#include "command.h"
 #include "contract/operators.h"
 #include "describe.h"
 #include "families.h"
@@ -18,117 +18,7 @@
 namespace hadal::conformance {
 namespace {
 
-struct Command {
-  Options options;
-  Isolation isolation;
-  std::string json, html, expect_failure;
-  CLI::Option* json_given = nullptr;
-  bool list = false, list_cases = false;
-  Unit worker;
-  int64_t worker_first = 0;
-  std::string compare[2];
-};
-
-const std::vector<std::string> kLevels = {"loads",  "operators", "errors", "queues",
-                                          "models", "real",      "speed"};
 constexpr const char* kProgram = "hadal-conformance";
-constexpr const char* kJsonToOutput = "-";
-
-std::vector<std::string> family_names() {
-  std::vector<std::string> names = {"all"};
-  for (const Family& f : families()) names.emplace_back(f.name);
-  return names;
-}
-
-/// The levels' names of old are kept.
-std::string level_name(const std::string& given) {
-  return given == "dense" ? "operators" : given == "tapes" ? "models" : given;
-}
-
-void add_options(CLI::App& app, Command& c) {
-  Options& o = c.options;
-  std::vector<std::string> levels = {"all", "dense", "tapes"};
-  levels.insert(levels.end(), kLevels.begin(), kLevels.end());
-  app.add_option("--level", o.level,
-                 "loads, operators, errors (in the data), queues, models (tiny ones), real (with "
-                 "--model), speed, or all")
-      ->check(CLI::IsMember(levels))
-      ->capture_default_str();
-  app.add_option("--for", o.family,
-                 "only what this family of models needs, and it must pass; all: every family must")
-      ->check(CLI::IsMember(family_names()));
-  app.add_option("--kernels", o.kernels,
-                 "a kernel table of the chip, by name; \"all\": one after the other");
-  app.add_option("--numerics", o.numerics,
-                 "exact: the chip is asked for the exact form of what it otherwise rounds")
-      ->check(CLI::IsMember({"exact"}));
-  app.add_option("--chip-option", o.chip_options,
-                 "NAME=VALUE, an option of the chip's own; may be given again")
-      ->allow_extra_args(false);
-  app.add_option("--op", o.op, "only this operator of the levels that go by operators");
-  app.add_option("--seed", o.seed, "another seed makes other cases")->capture_default_str();
-  app.add_flag("--quick", o.quick, "fewer cases, and an end at the first failure");
-  app.add_flag("--light", o.light, "of operators, only cases of little work: for a simulated chip");
-  c.json_given = app.add_option("--json", c.json,
-                                "write the result as JSON to this file; without a file, or for "
-                                "\"-\", to standard output")
-                     ->expected(0, 1);
-  app.add_option("--html", c.html, "write the result as a page to this file");
-  app.add_option("--timeout", c.isolation.limit_seconds,
-                 "seconds without progress after which a worker is killed")
-      ->check(CLI::Range(0.1, 86400.0))
-      ->capture_default_str();
-  app.add_flag("--in-process", c.isolation.in_process,
-               "for a debugger: run all in this process, so that a crash of the chip ends it");
-  app.add_option("--expect-failure", c.expect_failure,
-                 "for testing the kit: succeed if and only if a check of this name, or of this "
-                 "level, finds something");
-}
-
-/// Of a real model, for `hadal chip distance`. The kit itself reads no files of models.
-void add_real_options(CLI::App& app, Command& c) {
-  RealModels& real = c.options.real;
-  constexpr const char* kGroup = "Real models";
-  app.add_option("--model", real.files,
-                 "a .gguf file or a folder, run whole on the chip and on ref (may be repeated)")
-      ->allow_extra_args(false)
-      ->group(kGroup);
-  const auto pass_on = [&app, &real](const std::string& name, const char* what) {
-    app.add_option_function<std::string>(
-           name,
-           [&real, name](const std::string& value) {
-             real.words.insert(real.words.end(), {name, value});
-           },
-           what)
-        ->group(kGroup);
-  };
-  pass_on("--positions", "of that model: tokens that are run");
-  pass_on("--place", "of that model: what runs on other devices, as by hadal run");
-  pass_on("--fallback", "of that model: allow, so that the cpu computes what the chip declines");
-  pass_on("--ranks", "of that model: divided over so many devices");
-  app.add_option("--hadal", real.hadal)->group("");
-}
-
-void add_commands(CLI::App& app, Command& c, Command& test) {
-  add_options(app, c);
-  app.add_option("--chip", c.options.chip, "cpu, ref, or the path of a plug-in: ./libfoo.so")
-      ->capture_default_str();
-  app.add_flag("--list", c.list, "list the operators and the number of their cases");
-  app.add_flag("--list-cases", c.list_cases,
-               "list every case with its shapes; with --op those of one operator");
-  app.add_option("--worker", c.worker.level)->group("");
-  app.add_option("--worker-part", c.worker.part)->group("");
-  app.add_option("--worker-first", c.worker_first)->group("");
-  CLI::App* t = app.add_subcommand("test", "test a chip");
-  t->add_option("CHIP", test.options.chip, "cpu, ref, or the path of a plug-in: ./libfoo.so")
-      ->required();
-  add_options(*t, test);
-  add_real_options(*t, test);
-  CLI::App* compare = app.add_subcommand(
-      "compare", "what changed between two results; exit status 1 if the second passes less");
-  compare->add_option("A", c.compare[0], "a file of test --json")->required();
-  compare->add_option("B", c.compare[1], "another, later one")->required();
-}
 
 int list_every_case(const Options& options) {
   for (uint32_t id = 1; id < 64; ++id)
@@ -152,14 +42,18 @@ int usage(const std::string& why) {
   return 2;
 }
 
-bool needs(const Options& o, uint32_t id) {
+/// Whether --op and --for leave an operator in.
+bool asks_for(const Options& o, uint32_t id) {
   const Family* family = find_family(o.family);
-  return !family ||
-         std::find(family->needs.begin(), family->needs.end(), id) != family->needs.end();
+  const bool needed =
+      !family || std::find(family->needs.begin(), family->needs.end(), id) != family->needs.end();
+  return contract::operand_count(id) != 0 && needed &&
+         (o.op.empty() || o.op == contract::op_name(id));
 }
 
 bool wanted(const Options& o, const std::string& level) {
-  if (o.level != "all") return level_name(o.level) == level;
+  if (named(o, level)) return true;
+  if (!o.levels.empty() && !named(o, "all")) return false;
   if (!o.op.empty()) return level == "operators";
   if (level == "real") return !o.real.files.empty();
   // Speed is measured where somebody asks, and after accuracy.
@@ -171,18 +65,18 @@ std::vector<Unit> units_of(const Options& o, const std::string& level) {
   if (level == "loads" || level == "queues") units.push_back({level, ""});
   if (level == "operators" || level == "errors")
     for (uint32_t id = 1; id < 64; ++id)
-      if (contract::operand_count(id) != 0 && needs(o, id) &&
-          (o.op.empty() || o.op == contract::op_name(id)))
-        units.push_back({level, contract::op_name(id)});
+      if (asks_for(o, id)) units.push_back({level, contract::op_name(id)});
   if (level == "models")
     for (const Family& f : families())
       if (o.family.empty() || o.family == "all" || o.family == f.name)
         units.push_back({level, f.name});
   if (level == "real")
     for (const std::string& file : o.real.files) units.push_back({level, file});
-  if (level == "speed")
-    for (const std::string& part : speed_parts())
-      if (part == "peaks" || o.op.empty() || o.op == part) units.push_back({level, part});
+  if (level == "speed") {
+    units.push_back({level, kPeaks});
+    for (uint32_t id = 1; id < 64; ++id)
+      if (asks_for(o, id) && has_speed_cases(id)) units.push_back({level, contract::op_name(id)});
+  }
   return units;
 }
 
@@ -221,11 +115,18 @@ bool found_in(const Report& report, const std::string& name) {
 int exit_status(const Command& c, const Report& report, const Json& result) {
   if (!c.expect_failure.empty()) return found_in(report, level_name(c.expect_failure)) ? 0 : 1;
   if (report.failed() != 0) return 1;
-  // A level on which no verdict rests fails none.
-  if (c.options.family.empty() || c.options.level != "all") return 0;
+  if (c.options.family.empty()) return 0;
   const auto passed = [](const Json& v) { return v["verdict"] == "pass"; };
   const Json& verdicts = result["verdicts"];
   return std::all_of(verdicts.begin(), verdicts.end(), passed) ? 0 : 1;
+}
+
+/// Nobody is praised for the speed of wrong numbers.
+bool worth_measuring(const std::string& level, Report& report) {
+  if (level != "speed" || report.failed() == 0) return true;
+  report.enter(level);
+  report.note(level, "not measured, since checks before it failed");
+  return false;
 }
 
 /// Runs the wanted levels with one kernel table and prints the report.
@@ -235,44 +136,32 @@ int run_table(const Command& c, const std::string& kernels) {
   Json chip;
   if (const std::string why = ask_chip(options, c.isolation, chip); !why.empty()) return usage(why);
   Report report("", options.quick);
-  std::vector<std::string> run;
-  for (const std::string& level : kLevels) {
-    if (!wanted(options, level) || report.enough()) continue;
+  std::vector<std::string> run, refused;
+  for (const std::string& level : all_levels()) {
+    if (!wanted(options, level) || report.enough() || !worth_measuring(level, report)) continue;
     run.push_back(level);
     for (const Unit& unit : units_of(options, level))
-      if (!report.enough()) run_unit(unit, options, c.isolation, report);
+      if (!report.enough())
+        if (std::string why = run_unit(unit, options, c.isolation, report); !why.empty())
+          refused.push_back(unit.part + ": " + why);
     if (level == "errors") judge_errors(report);
   }
   const Json result = make_result(report, options, chip, run);
-  const bool to_output = c.json == kJsonToOutput;
-  if (!to_output) print_result(result);
+  if (c.json != kToOutput) print_result(result);
   for (const auto& [path, text] : {std::pair{c.json, c.json.empty() ? "" : dump(result)},
                                    std::pair{c.html, c.html.empty() ? "" : make_page(result)}})
     if (const std::string why = path.empty() ? "" : write_file(path, text); !why.empty())
       return usage(why);
+  if (!refused.empty()) return usage(refused[0]);
   return exit_status(c, report, result);
-}
-
-bool known_operator(const std::string& name) {
-  for (uint32_t id = 1; id < 64; ++id)
-    if (contract::operand_count(id) != 0 && name == contract::op_name(id)) return true;
-  return false;
 }
 
 int run(Command& c) {
   const Options& o = c.options;
-  if (c.json_given && c.json_given->count() != 0 && c.json.empty()) c.json = kJsonToOutput;
-  if (!o.op.empty() && !known_operator(o.op))
-    return usage("no operator is called \"" + o.op + "\"; see --list");
-  if (!o.real.files.empty() && o.real.hadal.empty())
-    return usage("--model: models are read by hadal: hadal chip test " + o.chip + " --model …");
-  if (o.level == "real" && o.real.files.empty())
-    return usage("--level real: no model is given; expected --model FILE");
+  if (const std::string why = check_command(c); !why.empty()) return usage(why);
   if (c.list) return list_cases(o);
   if (c.list_cases) return list_every_case(o);
   if (o.kernels != "all") return run_table(c, o.kernels);
-  if (!c.html.empty() || (!c.json.empty() && c.json != kJsonToOutput))
-    return usage("--kernels all makes a result a table; --json FILE and --html want one table");
   Json chip;
   Options any = o;
   any.kernels.clear();

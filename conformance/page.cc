@@ -70,25 +70,19 @@ std::string joined(const Json& texts) {
 
 std::string header(const Json& r) {
   const Json& chip = r["chip"];
-  size_t passed = 0, judged = 0;
-  for (const Json& v : r["verdicts"]) {
-    passed += v["verdict"] == "pass" ? 1 : 0;
-    judged += v["verdict"] == "not tested" ? 0 : 1;
-  }
   const auto failed = r["failed"].get<int64_t>();
-  return fmt::format(
-      "<h1>{}</h1>\n<p class=soft>{}</p>\n<p class=sum>{} of {} model families that were tested "
-      "pass. {}</p>\n",
-      shown(chip, "name"), shown(chip, "device"), passed, judged,
-      failed == 0 ? "No check failed."
-                  : fmt::format("<span class=FAILED>{} checks failed.</span>", failed));
+  return fmt::format("<h1>{}</h1>\n<p class=soft>{}</p>\n<p class=sum>{}. {}</p>\n",
+                     shown(chip, "name"), shown(chip, "device"), escape(summary(r)),
+                     failed == 0
+                         ? "No check failed."
+                         : fmt::format("<span class=FAILED>{} checks failed.</span>", failed));
 }
 
 std::string verdicts(const Json& r) {
   std::string rows;
   for (const Json& v : r["verdicts"]) {
     const std::string verdict = text_of(v, "verdict");
-    const char* what = verdict == "not offered"  ? "Missing:"
+    const char* what = verdict == "not offered"  ? "Missing, in the chip's words:"
                        : verdict == "FAILED"     ? "Failed:"
                        : verdict == "not tested" ? "Not run:"
                                                  : "";
@@ -179,18 +173,21 @@ std::string speed(const Json& r) {
   for (const auto& [name, all] : operators.items())
     for (const Json& m : all)
       rows += fmt::format(
-          "<tr><th scope=row>{}</th><td>{}</td><td class=n>{:.1f}</td><td class=n>{:.1f}</td><td "
-          "class=n>{:.1f}</td><td class=n>{:.0f}</td><td>{}</td></tr>\n",
-          escape(name), shown(m, "shape"), m.value("first_us", 0.0), m.value("warm_us", 0.0),
-          m.value("launch_us", 0.0), m.value("percent", 0.0), shown(m, "bound"));
+          "<tr><th scope=row>{}</th><td>{}</td><td>{}</td><td class=n>{:.1f}</td><td "
+          "class=n>{:.1f}</td><td class=n>{:.1f}</td><td class=n>{:.0f}</td><td>{}</td></tr>\n",
+          escape(name), shown(m, "shape"), shown(m, "weights"), m.value("first_us", 0.0),
+          m.value("warm_us", 0.0), m.value("launch_us", 0.0), m.value("percent", 0.0),
+          shown(m, "bound"));
   return fmt::format(
              "<h2>Speed</h2>\n<p>Against the device's own roofline, from {}: {:.1f} GB/s and "
              "{:.1f} "
-             "GFLOP/s.</p>\n",
+             "GFLOP/s in fp32, which is the line; a class of numerics with a peak of its own is "
+             "measured against that. {}</p>\n",
              shown(peaks, "from"), peaks.value("bytes_per_second", 0.0) / 1e9,
-             peaks.value("flops_per_second", 0.0) / 1e9) +
+             peaks.value("flops_per_second", 0.0) / 1e9, escape(beyond_roof(r["speed"]))) +
          roofline(r["speed"]) +
-         "<div class=wide><table><thead><tr><th>Operator<th>Shape<th class=n>First, &micro;s<th "
+         "<div class=wide><table><thead><tr><th>Operator<th>Shape<th>Weights<th class=n>First, "
+         "&micro;s<th "
          "class=n>Warm, &micro;s<th class=n>Launch, &micro;s<th class=n>% of roof<th>Bound "
          "by</tr></thead><tbody>\n" +
          rows + "</tbody></table></div>\n";

@@ -1,6 +1,8 @@
 #include "result.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +14,7 @@
 
 #include "families.h"
 #include "hadal/version.h"
+#include "roofline.h"
 #include "speed.h"
 
 namespace hadal::conformance {
@@ -104,13 +107,14 @@ void print_speed(const Json& result) {
   fmt::print("\nspeed: copies {:.1f} GB/s, products {:.1f} GFLOP/s ({})\n",
              peaks.value("bytes_per_second", 0.0) / 1e9, peaks.value("flops_per_second", 0.0) / 1e9,
              text_of(peaks, "from"));
-  fmt::print("{:<18} {:<34} {:>10} {:>10} {:>10} {:>9}\n", "", "shape", "first us", "warm us",
-             "launch us", "% of peak");
+  fmt::print("{:<18} {:<34} {:<8} {:>10} {:>10} {:>10} {:>9}\n", "", "shape", "weights", "first us",
+             "warm us", "launch us", "% of roof");
   for (const auto& [name, all] : speed["operators"].items())
     for (const Json& m : all)
-      fmt::print("{:<18} {:<34} {:>10.1f} {:>10.1f} {:>10.1f} {:>9.0f}\n", name,
-                 text_of(m, "shape"), m.value("first_us", 0.0), m.value("warm_us", 0.0),
-                 m.value("launch_us", 0.0), m.value("percent", 0.0));
+      fmt::print("{:<18} {:<34} {:<8} {:>10.1f} {:>10.1f} {:>10.1f} {:>9.0f}\n", name,
+                 text_of(m, "shape"), text_of(m, "weights"), m.value("first_us", 0.0),
+                 m.value("warm_us", 0.0), m.value("launch_us", 0.0), m.value("percent", 0.0));
+  if (const std::string why = beyond_roof(speed); !why.empty()) fmt::print("{}\n", why);
 }
 
 }  // namespace
@@ -129,6 +133,7 @@ Json make_result(const Report& report, const Options& options, const Json& chip,
             {"chip_options", options.chip_options},
             {"levels", levels},
             {"file", options.chip},
+            {"device_number", options.device},
             {"chip", chip}};
   Json verdicts = Json::array(), checks = Json::array();
   for (const Family& f : families())
@@ -140,7 +145,7 @@ Json make_result(const Report& report, const Options& options, const Json& chip,
     checks.push_back(check_of(name, l));
     if (!l.extra.is_object()) continue;
     for (const auto& [key, value] : l.extra.items()) {
-      if (key == "peaks")
+      if (key == kPeaks)
         peaks = value;
       else
         (l.level == "models" || l.level == "real" ? models : operators)[key] = value;
@@ -173,11 +178,32 @@ void print_result(const Json& r) {
     fmt::print("{:<6} {:<12}{}\n", text_of(v, "family"), text_of(v, "verdict"), why);
   }
   const auto failed = r["failed"].get<int64_t>();
-  fmt::print("{}\n", failed == 0 ? "passed" : fmt::format("FAILED: {} of the checks", failed));
+  fmt::print("{}; {}\n", summary(r),
+             failed == 0 ? "no check failed" : fmt::format("FAILED: {} of the checks", failed));
+}
+
+std::string summary(const Json& r) {
+  std::map<std::string, size_t> with;
+  for (const Json& v : r["verdicts"]) ++with[text_of(v, "verdict")];
+  std::string text =
+      fmt::format("{} of {} model families pass", with["pass"], r["verdicts"].size());
+  for (const char* verdict : {"FAILED", "not offered", "not tested"})
+    if (with[verdict] != 0) text += fmt::format(", {} {}", with[verdict], verdict);
+  return text;
 }
 
 std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string check_file(const std::string& path) {
+  if (path == "-") return {};
+  const bool there = ::access(path.c_str(), F_OK) == 0;
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (file < 0) return path + " cannot be written: " + std::strerror(errno);
+  ::close(file);
+  if (!there) ::unlink(path.c_str());
+  return {};
 }
 
 std::string write_file(const std::string& path, const std::string& text) {

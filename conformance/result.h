@@ -14,8 +14,12 @@ Json make_result(const Report& report, const Options& options, const Json& chip,
                  const std::vector<std::string>& levels);
 /// A table for a terminal.
 void print_result(const Json& result);
+/// How many families pass, and what became of the others.
+std::string summary(const Json& result);
 /// Reads a result; an error text if the file holds none.
 std::string read_result(const std::string& path, Json& out);
+/// Why a file cannot be written, or nothing; before the run that would be lost. "-" can.
+std::string check_file(const std::string& path);
 /// Writes text to a file, or to standard output for "-". Returns why not, or nothing.
 std::string write_file(const std::string& path, const std::string& text);
 std::string dump(const Json& json);

@@ -22,6 +22,41 @@ struct Axes {
   }
 };
 
+/// Where text stands: corners in the plot.
+struct Box {
+  double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+  [[nodiscard]] bool meets(const Box& b) const {
+    return x0 < b.x1 && b.x0 < x1 && y0 < b.y1 && b.y0 < y1;
+  }
+};
+
+/// Names of points, none over another or over a point. One that finds no room is left out: the
+/// table has it, and the point's title.
+class Labels {
+ public:
+  void keep_free(double x, double y) { taken_.push_back({x - 4, y - 4, x + 4, y + 4}); }
+  std::string put(double x, double y, const std::string& name) {
+    constexpr double kLetter = 6.2, kHigh = 11, kGap = 6;
+    const double width = kLetter * static_cast<double>(name.size());
+    for (const double down : {4.0, -7.0, 15.0, -18.0, 26.0, -29.0, 37.0, -40.0})
+      for (const double left : {x + kGap, x - kGap - width}) {
+        const Box box = {left, y + down - kHigh, left + width, y + down + 2};
+        const bool inside = box.x0 > kLeft && box.x1 < kWidth - kRight && box.y0 > kTop &&
+                            box.y1 < kHeight - kBottom;
+        if (!inside || std::any_of(taken_.begin(), taken_.end(),
+                                   [&](const Box& other) { return box.meets(other); }))
+          continue;
+        taken_.push_back(box);
+        return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" style=\"font-size:11px\">{}</text>\n",
+                           left, y + down, escape(name));
+      }
+    return {};
+  }
+
+ private:
+  std::vector<Box> taken_;
+};
+
 struct Point {
   std::string name, shape;
   double intensity = 0, rate = 0, percent = 0;
@@ -90,6 +125,26 @@ std::string escape(const std::string& text) {
   return out;
 }
 
+std::string beyond_roof(const Json& speed) {
+  bool memory = false, arithmetic = false;
+  for (const auto& [name, all] : speed["operators"].items())
+    for (const Json& m : all) {
+      if (!(m.value("percent", 0.0) > 100)) continue;
+      (m.value("bound", std::string()) == "memory" ? memory : arithmetic) = true;
+    }
+  std::string why;
+  if (memory)
+    why =
+        "More than 100 % of memory: operands stayed in the device's caches, which are faster than "
+        "the memory whose bandwidth is the roof, or others used that memory when it was measured.";
+  if (arithmetic)
+    why +=
+        std::string(why.empty() ? "" : " ") +
+        "More than 100 % of arithmetic: the peak was measured by a kernel that is slower, or while "
+        "others used the device.";
+  return why;
+}
+
 std::string roofline(const Json& speed) {
   const double bytes = speed["peaks"].value("bytes_per_second", 0.0),
                flops = speed["peaks"].value("flops_per_second", 0.0);
@@ -115,15 +170,17 @@ std::string roofline(const Json& speed) {
       "{:.1f},{:.1f} {:.1f},{:.1f}\"/>\n",
       axes.x(start), axes.y(start * bytes), axes.x(ridge), axes.y(flops), kWidth - kRight,
       axes.y(flops));
-  std::string last;
+  Labels labels;
   for (const Point& p : points) {
     svg += fmt::format(
         "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"#1f5fa8\" fill-opacity=\".75\"><title>"
         "{} {}: {:.0f} % of the roof</title></circle>\n",
         axes.x(p.intensity), axes.y(p.rate), escape(p.name), escape(p.shape), p.percent);
-    if (p.name != last)
-      svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"10\">{}</text>\n",
-                         axes.x(p.intensity) + 6, axes.y(p.rate) + 4, escape(p.name));
+    labels.keep_free(axes.x(p.intensity), axes.y(p.rate));
+  }
+  std::string last;
+  for (const Point& p : points) {
+    if (p.name != last) svg += labels.put(axes.x(p.intensity), axes.y(p.rate), p.name);
     last = p.name;
   }
   return svg + "</svg>\n";

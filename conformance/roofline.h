@@ -9,6 +9,8 @@ namespace hadal::conformance {
 
 /// Text for HTML and for attributes in double quotes.
 std::string escape(const std::string& text);
+/// Why something reaches more than its roof, in a line; empty: nothing does.
+std::string beyond_roof(const Json& speed);
 /// `speed`: of a result. Empty where the peaks are not known.
 std::string roofline(const Json& speed);
 

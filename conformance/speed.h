@@ -32,9 +32,9 @@ struct SpeedCase {
 std::vector<SpeedCase> speed_cases(uint32_t id, uint64_t seed);
 bool has_speed_cases(uint32_t id);
 
-/// Parts of the level, each for a worker of its own, the peaks first.
-std::vector<std::string> speed_parts();
-/// `part`: "peaks", or an operator. Measurements go into `extra` of the line "speed".
+/// The part of the level that goes before the operators, each of them for a worker of its own.
+constexpr const char* kPeaks = "peaks";
+/// `part`: kPeaks, or an operator. Measurements go into `extra` of the line "speed".
 void level_speed(Chip& chip, const std::string& part, const Options& options, Report& report);
 /// Adds to each measurement what per cent of its roof it reaches, and what bounds it.
 void rate_speed(const Json& peaks, Json& operators);

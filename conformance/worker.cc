@@ -103,8 +103,9 @@ std::string signal_text(int number) {
 }
 
 std::vector<std::string> arguments_of_hadal(const Unit& unit, const Options& o) {
-  std::vector<std::string> args = {"hadal",    "chip",   "distance", unit.part,
-                                   "--events", "--chip", o.chip};
+  std::vector<std::string> args = {"hadal",   "chip",     "distance",
+                                   unit.part, "--events", "--chip",
+                                   o.chip,    "--device", std::to_string(o.device)};
   if (!o.kernels.empty()) args.insert(args.end(), {"--kernels", o.kernels});
   if (!o.numerics.empty()) args.insert(args.end(), {"--numerics", o.numerics});
   for (const std::string& option : o.chip_options)
@@ -115,8 +116,9 @@ std::vector<std::string> arguments_of_hadal(const Unit& unit, const Options& o) 
 
 std::vector<std::string> arguments(const Unit& unit, const Options& o, int64_t first) {
   if (unit.level == kReal) return arguments_of_hadal(unit, o);
-  std::vector<std::string> args = {"hadal-conformance", "--chip", o.chip, "--seed",
-                                   std::to_string(o.seed)};
+  std::vector<std::string> args = {
+      "hadal-conformance",   "--chip", o.chip, "--device", std::to_string(o.device), "--seed",
+      std::to_string(o.seed)};
   const auto add = [&](const char* name, const std::string& value) {
     if (!value.empty()) args.insert(args.end(), {name, value});
   };
@@ -272,21 +274,22 @@ std::string ask_chip(const Options& options, const Isolation& isolation, Json& c
   return how.empty() ? "" : options.chip + " does not open and close: " + how;
 }
 
-void run_unit(const Unit& unit, const Options& options, const Isolation& isolation,
-              Report& report) {
+std::string run_unit(const Unit& unit, const Options& options, const Isolation& isolation,
+                     Report& report) {
   report.enter(unit.level);
   if (isolation.in_process && unit.level != kReal) {
     if (const std::string why = run_opened(unit, options, report, nullptr); !why.empty())
       report.fail(unit.level, why);
-    return;
+    return {};
   }
   int64_t first = 0;
   for (int start = 0; start <= kRestarts && !report.enough(); ++start) {
     Heard heard;
     const std::string how = listen(unit, options, isolation, first, report, heard);
+    if (!heard.error.empty() && unit.level == kReal) return heard.error;
     if (!heard.error.empty())
       report.fail(unit.level, "the chip does not open again: " + heard.error);
-    if (how.empty()) return;
+    if (how.empty()) return {};
     const std::string name = heard.name.empty() ? unit.level : heard.name;
     ++report.line(name).cases;
     const std::string text =
@@ -295,12 +298,13 @@ void run_unit(const Unit& unit, const Options& options, const Isolation& isolati
       report.note(name, text);  // a chip need not check indices: judge_errors
     else
       report.fail(name, text);
-    if (heard.at < first) return;  // it broke before its first case, or when all were done
+    if (heard.at < first) return {};  // it broke before its first case, or when all were done
     first = heard.at + 1;
   }
   if (!report.enough())
     report.fail(unit.level, fmt::format("{} {}: broke off {} times; what stands behind was not run",
                                         unit.level, unit.part, kRestarts + 1));
+  return {};
 }
 
 int work(const Unit& unit, const Options& options, int64_t first, int fd) {

@@ -3,10 +3,11 @@
 //
 // A worker is this program again, with a pipe on which it says what it does, a JSON object a line:
 // {"begin": line, "text": case, "at": n} before a case, {"fail"} and {"note"} at once,
-// {"line", "counts"} before the next case, {"chip"} once, {"error"} if the chip does not open, and
-// {"done"} when all is closed. A worker that says nothing for the time limit is killed; one that
-// broke off is started again behind the case that broke it, a few times. The worker of the level
-// `real` is `hadal chip distance`, which speaks the same words.
+// {"line", "counts"} before the next case, {"chip"} once, {"error"} if the chip does not open (or,
+// of the level `real`, if what was asked for cannot be), and {"done"} when all is closed. A worker
+// that says nothing for the time limit is killed; one that broke off is started again behind the
+// case that broke it, a few times. The worker of the level `real` is `hadal chip distance`, which
+// speaks the same words.
 #pragma once
 
 #include "report.h"
@@ -26,8 +27,10 @@ struct Isolation {
 
 /// Opens the chip in a worker. Returns why it does not open, or nothing and what it says of itself.
 std::string ask_chip(const Options& options, const Isolation& isolation, Json& chip);
-/// Runs a unit and adds what was found.
-void run_unit(const Unit& unit, const Options& options, const Isolation& isolation, Report& report);
+/// Runs a unit and adds what was found. Returns nothing, or of the level `real` what the user asked
+/// for that cannot be: then nothing was tested.
+std::string run_unit(const Unit& unit, const Options& options, const Isolation& isolation,
+                     Report& report);
 
 /// In the worker: runs a unit from its case `first` on, and writes events to `fd`. Returns the
 /// exit status.

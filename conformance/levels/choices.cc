@@ -17,6 +17,9 @@ constexpr double kSigmas = 6;
 constexpr double kExactPart = 0x1p-10;
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
+/// How far rounding may move the score of each candidate.
+using Reach = std::vector<double>;
+
 std::vector<int32_t> sorted(Choice choice) {
   std::sort(choice.begin(), choice.end());
   return choice;
@@ -53,43 +56,65 @@ Outcome route(const Chooser& router, const std::vector<std::vector<float>>& rows
   return run_case(c, layout, ref, 0);
 }
 
-/// Logits that speak for a choice, as far as rounding may move them: its experts higher, those that
-/// share a group with it somewhere between, and of the other groups each some higher and the rest
-/// lower, since one that is kept, and holds nothing good, keeps a better one out.
+/// What an expert's logit counts for in a choice, or a number that grows with it: with softmax,
+/// where these models have neither a bias nor groups, the logit.
+double worth(const Chooser& router, size_t expert, double logit) {
+  double score = logit;
+  if (router.op.attr.router.score == HADAL_ROUTER_SIGMOID) score = 1 / (1 + std::exp(-logit));
+  if (router.op.attr.router.score == HADAL_ROUTER_SQRT_SOFTPLUS)
+    score = std::sqrt(std::max(logit, 0.0) + std::log1p(std::exp(-std::fabs(logit))));
+  return router.bias.empty() ? score : score + double{router.bias[expert]};
+}
+
+/// The largest logit of an expert from `low` to `high` that is worth less than `limit`, or `low`.
+float below(const Chooser& router, size_t expert, double low, double high, double limit) {
+  if (worth(router, expert, high) < limit) return static_cast<float>(high);
+  for (int i = 0; i < 60; ++i) {
+    const double middle = (low + high) / 2;
+    (worth(router, expert, middle) < limit ? low : high) = middle;
+  }
+  return std::nextafter(static_cast<float>(low), -INFINITY);
+}
+
+/// Logits that speak for a choice, each moved by no more than it may: a row for each set of groups
+/// that may be the kept ones. Its experts are higher, other groups lower; and of the groups that
+/// are kept the other experts as high as they may be below all that are chosen, since what is good
+/// in a group keeps another group out. So if the choice comes out at all, one of these gives it.
 std::vector<std::vector<float>> in_favour(const Chooser& router, const std::vector<float>& logits,
-                                          const Choice& choice, double moved) {
+                                          const Choice& choice, const Reach& reach) {
   const size_t groups = std::max<size_t>(1, router.op.attr.router.groups);
   const size_t run = logits.size() / groups;
-  const auto chosen_in = [&](size_t group) {
-    return std::any_of(choice.begin(), choice.end(),
-                       [&](int32_t e) { return static_cast<size_t>(e) / run == group; });
-  };
+  size_t needed = 0;  // groups, a bit each
+  std::vector<float> row = logits;
+  double limit = INFINITY;
+  for (const int32_t e : choice) {
+    const auto expert = static_cast<size_t>(e);
+    needed |= size_t{1} << expert / run;
+    row[expert] = static_cast<float>(double{logits[expert]} + reach[expert]);
+    limit = std::min(limit, worth(router, expert, double{row[expert]}));
+  }
   std::vector<std::vector<float>> rows;
-  for (const double mates : {-1.0, 0.0, 0.5})
-    for (size_t higher = 0; higher < size_t{1} << groups; ++higher) {
-      std::vector<float> row = logits;
-      for (size_t e = 0; e < row.size(); ++e) {
-        const size_t group = e / run;
-        const double by = holds(choice, static_cast<int64_t>(e)) ? 1
-                          : chosen_in(group)                     ? mates
-                          : (higher >> group & 1) != 0           ? 1
-                                                                 : -1;
-        row[e] += static_cast<float>(by * moved);
-      }
-      rows.push_back(std::move(row));
+  for (size_t kept = 0; kept < size_t{1} << groups; ++kept) {
+    if ((kept & needed) != needed) continue;
+    for (size_t e = 0; e < row.size(); ++e) {
+      if (holds(choice, static_cast<int64_t>(e))) continue;
+      const double low = double{logits[e]} - reach[e], high = double{logits[e]} + reach[e];
+      row[e] =
+          (kept >> e / run & 1) != 0 ? below(router, e, low, high, limit) : static_cast<float>(low);
     }
+    rows.push_back(row);
+  }
   return rows;
 }
 
-/// Of one row: why nothing explains the choice, or nothing.   moved: how far two scores may move
-/// against each other
+/// Of one row: why nothing explains the choice, or nothing.
 std::string judge_router(const Chooser& router, const Candidates& exact, const Choice& choice,
-                         double moved, const Device& ref) {
+                         const Reach& reach, const Device& ref) {
   for (const int32_t e : choice)
     if (e < 0 || static_cast<size_t>(e) >= exact.scores.size()) return "no such expert";
   Layout layout;
   const Outcome outcome =
-      route(router, in_favour(router, exact.scores, choice, moved / 2), nullptr, ref, layout);
+      route(router, in_favour(router, exact.scores, choice, reach), nullptr, ref, layout);
   if (outcome.status != HADAL_OK) return "ref's router fails: " + outcome.text;
   const Bytes experts = extract(layout, outcome.images, HADAL_ROUTER_EXPERT);
   for (size_t row = 0; row * choice.size() * 4 < experts.size(); ++row) {
@@ -97,11 +122,11 @@ std::string judge_router(const Chooser& router, const Candidates& exact, const C
     std::memcpy(given.data(), experts.data() + row * choice.size() * 4, choice.size() * 4);
     if (sorted(given) == sorted(choice)) return {};
   }
-  return fmt::format("it does not come out if logits move against each other by {:.3g}", moved);
+  return fmt::format("it does not come out if each logit moves by as much as {:.3g}",
+                     *std::max_element(reach.begin(), reach.end()));
 }
 
-std::string judge_index(const Candidates& exact, const Choice& choice, double moved) {
-  double lowest = INFINITY, highest = -INFINITY;
+std::string judge_index(const Candidates& exact, const Choice& choice, const Reach& reach) {
   size_t chosen = 0, own = 0;
   int32_t last = -1;
   for (const int32_t e : choice) {
@@ -112,16 +137,23 @@ std::string judge_index(const Candidates& exact, const Choice& choice, double mo
     if (static_cast<size_t>(e) >= exact.scores.size() ||
         std::isnan(exact.scores[static_cast<size_t>(e)]))
       return fmt::format("{} cannot be seen, or is no candidate", e);
-    if (e != exact.always) lowest = std::min(lowest, double{exact.scores[static_cast<size_t>(e)]});
   }
   for (const int32_t e : exact.own) own += e >= 0;
   if (chosen != own) return fmt::format("{} are chosen, {} could be", chosen, own);
-  for (size_t e = 0; e < exact.scores.size(); ++e)
-    if (!holds(choice, static_cast<int64_t>(e)) && !std::isnan(exact.scores[e]))
-      highest = std::max(highest, double{exact.scores[e]});
-  if (highest - lowest <= moved) return {};
-  return fmt::format("one that was left out has a score larger by {:.3g}, and {:.3g} is allowed",
-                     highest - lowest, moved);
+  for (const int32_t e : choice) {
+    if (e < 0 || e == exact.always) continue;
+    const auto in = static_cast<size_t>(e);
+    for (size_t out = 0; out < exact.scores.size(); ++out) {
+      if (std::isnan(exact.scores[out]) || holds(choice, static_cast<int64_t>(out))) continue;
+      const double lead = double{exact.scores[out]} - double{exact.scores[in]};
+      if (lead > reach[in] + reach[out])
+        return fmt::format(
+            "{} was left out and has a score larger than that of {} by {:.3g}, and "
+            "{:.3g} is allowed",
+            out, in, lead, reach[in] + reach[out]);
+    }
+  }
+  return {};
 }
 
 /// Of the scores of one row or of many: what the classes moved them by, and how large they are.
@@ -136,12 +168,27 @@ struct Moves {
       ++count;
     }
   }
-  /// How far rounding may move two scores against each other.
-  [[nodiscard]] double allowed() const {
+  /// How far rounding may move a score: two of them by six standard deviations of their difference.
+  [[nodiscard]] double reach() const {
     const double n = std::max(1.0, count);
-    return std::max(kSigmas * std::sqrt(2 * squares / n), kExactPart * std::sqrt(sizes / n));
+    return std::max(kSigmas * std::sqrt(squares / n / 2), kExactPart * std::sqrt(sizes / n) / 2);
   }
 };
+
+/// Of each score of a row. Rows differ in size, and so do the candidates of one: a score of heads
+/// that all look away stays zero whatever moves, which says nothing of the others. So what the
+/// classes move all scores by counts, this row's, or this score, whichever is most.
+Reach reach_of(const Moves& all, const Candidates& exact, const Candidates* classed) {
+  Moves row;
+  if (classed) row.add(exact, *classed);
+  Reach reach(exact.scores.size(), std::max(all.reach(), row.reach()));
+  for (size_t i = 0; classed && i < reach.size() && i < classed->scores.size(); ++i)
+    if (!std::isnan(exact.scores[i]) && !std::isnan(classed->scores[i]))
+      reach[i] = std::max(
+          reach[i], kSigmas * std::fabs(double{classed->scores[i]} - double{exact.scores[i]}) /
+                        std::sqrt(2.0));
+  return reach;
+}
 
 }  // namespace
 
@@ -210,14 +257,11 @@ std::string judge_choices(const std::vector<Chooser>& choosers, const Choices& f
     }
     if (sorted(*choice) == sorted(e.own)) return;
     ++differ;
-    // Rows differ in size: what the classes move this one by counts, if it is more.
-    Moves row;
-    if (const Candidates* c = classed.find(op, static_cast<int32_t>(s), static_cast<int32_t>(p)))
-      row.add(e, *c);
-    const double moved = std::max(moves[op].allowed(), row.allowed());
+    const Reach reach =
+        reach_of(moves[op], e, classed.find(op, static_cast<int32_t>(s), static_cast<int32_t>(p)));
     const bool router = choosers[op].op.id == HADAL_OP_ROUTER;
-    const std::string broken = router ? judge_router(choosers[op], e, *choice, moved, ref)
-                                      : judge_index(e, *choice, moved);
+    const std::string broken = router ? judge_router(choosers[op], e, *choice, reach, ref)
+                                      : judge_index(e, *choice, reach);
     if (!broken.empty())
       why = fmt::format("{}: sequence {}, position {}: {} instead of {} is not explained: {}", name,
                         s, p, fmt::join(*choice, ","), fmt::join(e.own, ","), broken);

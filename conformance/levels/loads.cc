@@ -95,13 +95,14 @@ void check_devices(Chip& chip, Report& report) {
     options.threads = 2;
     hadal_device* device = nullptr;
     hadal_queue* queue = nullptr;
-    opened = t.device_open(&t, 0, &options, &device, &error) == HADAL_OK &&
+    opened = t.device_open(&t, chip.index, &options, &device, &error) == HADAL_OK &&
              t.queue_create(device, &queue, &error) == HADAL_OK;
     if (queue) t.queue_destroy(queue);
     if (device) t.device_close(device);
   }
-  report.check(kName, opened,
-               fmt::format("device 0 does not open and close 100 times: {}", error.text));
+  report.check(
+      kName, opened,
+      fmt::format("device {} does not open and close 100 times: {}", chip.index, error.text));
   hadal_device* device = nullptr;
   error = fresh_error();
   report.check(kName,
@@ -113,7 +114,7 @@ void check_devices(Chip& chip, Report& report) {
   options.threads = 1;
   options.kernels = "no such kernels";
   error = fresh_error();
-  hadal_status status = t.device_open(&t, 0, &options, &device, &error);
+  hadal_status status = t.device_open(&t, chip.index, &options, &device, &error);
   report.check(kName, status != HADAL_OK && error.text[0] != '\0',
                "a kernel table that does not exist must be refused with a text");
   if (status == HADAL_OK) t.device_close(device);
@@ -124,7 +125,7 @@ void check_devices(Chip& chip, Report& report) {
     options.option_names = &name;
     options.option_values = &value;
     error = fresh_error();
-    status = t.device_open(&t, 0, &options, &device, &error);
+    status = t.device_open(&t, chip.index, &options, &device, &error);
     report.check(kName, status == HADAL_INVALID && error.text[0] != '\0',
                  "an option that does not exist must be refused with HADAL_INVALID and a text");
     if (status == HADAL_OK) t.device_close(device);

@@ -115,9 +115,10 @@ class TypeCheck {
     const Trace trace = follow(forced, plans_.whole, RunMode::kWholeTape);
     Verdict verdict = oracle_->judge(trace);
     more_.widen(verdict, plans_.whole, RunMode::kWholeTape, 2);
-    report_.check(name_, verdict.why.empty(), type_ + ", the whole model: " + verdict.why);
+    const std::string& why = verdict.why();
+    report_.check(name_, why.empty(), type_ + ", the whole model: " + why);
     Line& line = report_.line(name_);
-    if (verdict.why.empty()) line.worst = std::max(line.worst, verdict.distance.part);
+    if (why.empty()) line.worst = std::max(line.worst, verdict.distance.part);
     if (verdict.distance.class_kl > 0) line.extra[spec_.family + " " + type_] = to_json(verdict);
     return !report_.enough();
   }
@@ -154,7 +155,7 @@ class TypeCheck {
     } else {
       Verdict verdict = oracle_->judge(found);
       more_.widen(verdict, plan, way.mode, way.threads);
-      why = verdict.why;
+      why = verdict.why();
     }
     report_.check(name_, why.empty(), what + ": " + why);
   }

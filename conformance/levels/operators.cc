@@ -366,7 +366,9 @@ class CaseCheck {
                                                whole.size() / static_cast<size_t>(part.rows) *
                                                static_cast<size_t>(part.first));
         if (!std::equal(some.begin(), some.end(), begin))
-          return fmt::format("row_invariant: {}: other bits than among {} rows", c.name, part.rows);
+          return fmt::format("row_invariant: {}: other bits than among {} rows",
+                             c.name.empty() ? std::string(contract::op_name(c.id)) : c.name,
+                             part.rows);
       }
     }
     return {};

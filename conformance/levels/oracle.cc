@@ -106,48 +106,39 @@ const Oracle::Reference& Oracle::reference(const Choices& choices) {
 
 Verdict Oracle::judge(const Trace& found) {
   Verdict v;
-  if (v.why = found.error; !v.why.empty()) return v;
+  if (v.broken = found.error; !v.broken.empty()) return v;
   const Reference& ref = reference(found.choices);
   for (const Trace* trace : {&ref.exact, &ref.classed})
-    if (v.why = trace->error; !v.why.empty()) {
-      v.why = "ref cannot follow the chip's choices: " + v.why;
+    if (!trace->error.empty()) {
+      v.broken = "ref cannot follow the chip's choices: " + trace->error;
       return v;
     }
   for (size_t s = 0; s < 2; ++s)
     if (found.rows[s].size() != ref.exact.rows[s].size()) {
-      v.why = fmt::format("{} answers of sequence {}, expected {}", found.rows[s].size(), s,
-                          ref.exact.rows[s].size());
+      v.broken = fmt::format("{} answers of sequence {}, expected {}", found.rows[s].size(), s,
+                             ref.exact.rows[s].size());
       return v;
     }
   ref.of_exact.each(
       [&](size_t, size_t, size_t, const Candidates& c) { v.choices += !c.own.empty(); });
-  v.why = judge_choices(exact_->choosers(), found.choices, ref.of_exact, ref.of_classed,
-                        ref_.device(1), v.differ);
-  v.exact = logits_of(ref.exact);
-  v.classed = logits_of(ref.classed);
-  v.found = logits_of(found);
-  v.distance = contract::measure_distance(v.exact, v.classed, v.found);
-  if (v.why.empty()) v.why = v.distance.why;
+  v.broken = judge_choices(exact_->choosers(), found.choices, ref.of_exact, ref.of_classed,
+                           ref_.device(1), v.differ);
+  v.distance =
+      contract::measure_distance(logits_of(ref.exact), logits_of(ref.classed), logits_of(found));
+  if (v.broken.empty()) v.broken = v.distance.rows;
   return v;
 }
 
 void Verdict::join(const Verdict& other) {
-  for (const auto& [to, from] :
-       {std::pair{&exact, &other.exact}, std::pair{&classed, &other.classed},
-        std::pair{&found, &other.found}})
-    to->insert(to->end(), from->begin(), from->end());
   choices += other.choices;
   differ += other.differ;
   ++models;
-  distance = contract::measure_distance(exact, classed, found);
-  // What another model finds by itself counts, but not its mean.
-  const bool broken = !other.why.empty() && other.why != other.distance.why;
-  why = broken ? other.why : distance.why;
+  distance.join(other.distance);
+  if (broken.empty()) broken = other.broken;
 }
 
 void MoreModels::widen(Verdict& verdict, const Plan& plan, RunMode mode, int32_t threads) {
-  if (verdict.why.empty() || verdict.why != verdict.distance.why || verdict.distance.part <= 1)
-    return;
+  if (!verdict.broken.empty() || verdict.distance.mean.empty()) return;
   Verdict all = verdict;
   for (size_t i = 0; i < kMore; ++i) {
     TinySpec spec = spec_;
@@ -158,8 +149,11 @@ void MoreModels::widen(Verdict& verdict, const Plan& plan, RunMode mode, int32_t
     if (oracles_.size() == i)
       oracles_.push_back(std::make_unique<Oracle>(ref_, tables_, model, spec, plan_));
     if (!oracles_[i]->error().empty()) return;
-    all.join(oracles_[i]->judge(follow(model, plan, mode)));
-    if (!all.why.empty() && all.why != all.distance.why) break;
+    Verdict other = oracles_[i]->judge(follow(model, plan, mode));
+    if (!other.broken.empty())
+      other.broken = fmt::format("the same model of seed {}: {}", spec.seed, other.broken);
+    all.join(other);
+    if (!all.broken.empty()) break;
   }
   verdict = std::move(all);
 }

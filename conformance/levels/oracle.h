@@ -7,8 +7,9 @@
 //
 // A tiny model has some thirty rows, and where a norm stretches a short vector one of them may move
 // by more than all others together, in the chip as in the classes: the two means are then one
-// number each. So where the mean alone is too far, models of other seeds join, and all rows
-// together are judged. Used by models.cc alone.
+// number each. So where nothing but the mean is too far, models of other seeds join: all rows
+// together have one mean; tokens and choices are judged in each model by itself, there too, since
+// what the classes move a logit by is another thing in other weights. Used by models.cc alone.
 #pragma once
 
 #include <deque>
@@ -45,12 +46,15 @@ class RefTables {
 
 /// What is said of a trace.
 struct Verdict {
-  contract::LogitRows exact, classed, found;
   contract::Distance distance;
   int64_t choices = 0, differ = 0;  ///< all, and those that are not exact ref's own
   int64_t models = 1;
-  std::string why;  ///< why the trace is too far from ref, or nothing
+  /// What is wrong whatever other models may say, or nothing: there is no trace, a choice is not
+  /// explained, a token is another one.
+  std::string broken;
 
+  /// Why the trace is too far from ref, or nothing.
+  [[nodiscard]] const std::string& why() const { return broken.empty() ? distance.mean : broken; }
   /// The same of another model's rows, too.
   void join(const Verdict& other);
 };

@@ -71,6 +71,9 @@ class Bench {
       why_ = fmt::format("status {}: {}", static_cast<int>(status), error_.text);
     return status == HADAL_OK;
   }
+  void fail(std::string why) {
+    if (why_.empty()) why_ = std::move(why);
+  }
   /// The first thing that failed, or nothing.
   [[nodiscard]] const std::string& why() const { return why_; }
   void forget() { why_.clear(); }
@@ -179,7 +182,8 @@ struct Sums {
   }
   void make_workspace() {
     const Support support = ask_support(bench.device_, call.ops[0], call.tensors, call.tape.limits);
-    bench.good(support.status);
+    if (support.status != HADAL_OK)
+      bench.fail("this level computes with `add`, which the chip declines: " + support.text);
     if (support.workspace_bytes != 0) call.step.workspace = bench.make(support.workspace_bytes);
   }
   hadal_status run() { return call.run(bench); }

@@ -72,6 +72,14 @@ contract::OpCost cost_of(const SpeedCase& s, const Timing& timing) {
                            rows, s.context);
 }
 
+/// The type of the matrices, "" where there is none.
+std::string weights_of(const Case& c) {
+  for (const Operand& o : c.operands)
+    if (o.present() && o.weight && o.weight->desc.rows > 1)
+      return std::string(dtype_name(static_cast<DType>(o.dtype)));
+  return {};
+}
+
 /// Runs one shape; an empty object if the chip declines it.
 Json measure(SpeedCase s, const Device& device, Report& report) {
   if (!adapt(s.c, device).empty()) return Json::object();
@@ -83,6 +91,7 @@ Json measure(SpeedCase s, const Device& device, Report& report) {
   }
   const contract::OpCost cost = cost_of(s, timing);
   return {{"shape", s.shape},
+          {"weights", weights_of(s.c)},
           {"class", contract::numerics_name(timing.numerics.kind, timing.numerics.block)},
           {"first_us", timing.first * 1e6},
           {"warm_us", median(timing.warm) * 1e6},
@@ -124,21 +133,13 @@ contract::Peaks peaks_of(const Json& peaks) {
 
 }  // namespace
 
-std::vector<std::string> speed_parts() {
-  std::vector<std::string> parts = {"peaks"};
-  for (uint32_t id = 1; id < 64; ++id)
-    if (contract::operand_count(id) != 0 && has_speed_cases(id))
-      parts.emplace_back(contract::op_name(id));
-  return parts;
-}
-
 void level_speed(Chip& chip, const std::string& part, const Options& options, Report& report) {
   if (!report.begin(kName, part)) return;
   Fast fast(chip, options);
   if (!fast.good()) return report.note(kName, fmt::format("no device: {}", fast.error.text));
-  if (part == "peaks") {
+  if (part == kPeaks) {
     Json peaks = measure_peaks(chip, fast.device, options, report);
-    report.line(kName).extra["peaks"] = std::move(peaks);
+    report.line(kName).extra[kPeaks] = std::move(peaks);
     return;
   }
   for (uint32_t id = 1; id < 64; ++id) {

@@ -93,19 +93,48 @@ std::string judge_exact(const LogitRows& exact, double deviation) {
               deviation, size);
 }
 
+/// The first rule.
+void judge_mean(Distance& d) {
+  d.mean.clear();
+  d.part = d.class_kl > 0 ? d.kl / (2 * d.class_kl) : 0;
+  if (d.class_kl > 0 && !(d.part <= 1))
+    d.mean = text(
+        "mean divergence from ref %.3g; ref in the classes that the chip answered has "
+        "%.3g, and twice that is allowed",
+        d.kl, d.class_kl);
+}
+
+/// The mean of `a`, of n numbers, and of `b`, of m.
+double mean_of(double a, int64_t n, double b, int64_t m) {
+  const auto x = static_cast<double>(n), y = static_cast<double>(m);
+  return x + y > 0 ? (a * x + b * y) / (x + y) : 0;
+}
+
 }  // namespace
+
+void Distance::join(const Distance& other) {
+  kl = mean_of(kl, positions, other.kl, other.positions);
+  class_kl = mean_of(class_kl, positions, other.class_kl, other.positions);
+  sigma = std::sqrt(mean_of(sigma * sigma, logits, other.sigma * other.sigma, other.logits));
+  positions += other.positions;
+  logits += other.logits;
+  beyond += other.beyond;
+  sure += other.sure;
+  flips += other.flips;
+  if (rows.empty()) rows = other.rows;
+  judge_mean(*this);
+}
 
 Distance measure_distance(const LogitRows& exact, const LogitRows& classed,
                           const LogitRows& found) {
   Distance d;
   for (const LogitRows* rows : {&exact, &classed, &found})
-    if (d.why = same_form(exact, *rows); !d.why.empty()) return d;
+    if (d.rows = same_form(exact, *rows); !d.rows.empty()) return d;
   d.positions = static_cast<int64_t>(exact.size());
   d.kl = mean_kl(exact, found);
   d.class_kl = mean_kl(exact, classed);
   d.sigma = deviation(exact, classed);
   const bool rounds = d.class_kl > 0;
-  if (rounds) d.part = d.kl / (2 * d.class_kl);
   for (size_t row = 0; row < exact.size(); ++row) {
     const std::vector<float>& e = exact[row];
     d.logits += static_cast<int64_t>(e.size());
@@ -118,18 +147,14 @@ Distance measure_distance(const LogitRows& exact, const LogitRows& classed,
     const double lost = static_cast<double>(e[best]) - static_cast<double>(e[chosen]);
     const double sigma = std::max(
         {d.sigma, deviation_of(exact, classed, best, chosen), deviation({e}, {classed[row]})});
-    if (d.why.empty() && rounds && lost > kSigmas * sigma)
-      d.why = text(
+    if (d.rows.empty() && rounds && lost > kSigmas * sigma)
+      d.rows = text(
           "position %zu: the most likely token is %zu, in ref %zu, by a margin of %.3g; "
           "the classes move these logits by %.3g",
           row, chosen, best, lost, sigma);
   }
-  if (!rounds) d.why = judge_exact(exact, deviation(exact, found));
-  if (rounds && !(d.part <= 1))
-    d.why = text(
-        "mean divergence from ref %.3g; ref in the classes that the chip answered has "
-        "%.3g, and twice that is allowed",
-        d.kl, d.class_kl);
+  if (!rounds) d.rows = judge_exact(exact, deviation(exact, found));
+  judge_mean(d);
   return d;
 }
 

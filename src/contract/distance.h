@@ -33,10 +33,19 @@ struct Distance {
   int64_t beyond = 0;           ///< logits that moved by more than six of them
   int64_t sure = 0;             ///< positions where exact ref's margin is larger than six of them
   int64_t flips = 0;            ///< positions with another greedy token
-  std::string why;              ///< which rule is broken, and how; empty: none
+  std::string mean;             ///< how the first rule is broken; empty: it holds
+  /// How the second is, or what is too far from ref where nothing is rounded, or why rows cannot be
+  /// compared; empty: none of them.
+  std::string rows;
+
+  [[nodiscard]] const std::string& why() const { return rows.empty() ? mean : rows; }
+  /// Adds the rows of another model. Means are then of all rows; the second rule stays that of each
+  /// model by itself, since a token's logits, and what moves them, are other ones in each.
+  void join(const Distance& other);
 };
 
-/// All three have the same number of rows and columns, and only finite numbers; else `why` says so.
+/// All three have the same number of rows and columns, and only finite numbers; else `rows` says
+/// so.
 Distance measure_distance(const LogitRows& exact, const LogitRows& classed, const LogitRows& found);
 
 }  // namespace hadal::contract
