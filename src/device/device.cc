@@ -35,6 +35,8 @@ std::string version_text(uint32_t abi) {
 std::string refusal(const std::string& chip, hadal_status answer, uint32_t abi) {
   if (answer != HADAL_OK && answer != HADAL_UNSUPPORTED)
     return "chip " + chip + ": its query failed with status " + std::to_string(answer);
+  if (answer == HADAL_OK && abi == 0)
+    return "chip " + chip + ": its query says that all is well and fills in no table (abi is 0)";
   if (answer != HADAL_OK || abi >> 16 != HADAL_ABI_MAJOR)
     return "chip " + chip + ": speaks another version of the contract than " +
            version_text(HADAL_ABI) + "; it needs to be built for this one";
@@ -130,6 +132,7 @@ Result<std::unique_ptr<Device>> Device::open(const DeviceOptions& options) {
 
   hadal_chip& chip = device->chip_;
   const int32_t count = chip.device_count(&chip);
+  if (count <= 0) return not_found("chip " + options.chip + ": it finds no device here");
   if (options.index < 0 || options.index >= count)
     return not_found("chip " + options.chip + ": device " + std::to_string(options.index) +
                      " does not exist; it has " + std::to_string(count));
@@ -307,15 +310,17 @@ OpSupport Device::query(const hadal_op& op, std::span<const hadal_tensor> tensor
                         const int64_t* limits) const {
   OpSupport support;
   hadal_error error = empty_error();
+  std::array<hadal_tensor, HADAL_MAX_OPERANDS> all{};  // those behind the last are absent
+  std::copy_n(tensors.begin(), std::min(tensors.size(), all.size()), all.begin());
   if (chip_.op_support) {
     hadal_op_answer answer = {.size = sizeof answer};
     support.supported =
-        chip_.op_support(device_, &op, tensors.data(), limits, &answer, &error) == HADAL_OK;
+        chip_.op_support(device_, &op, all.data(), limits, &answer, &error) == HADAL_OK;
     support.workspace_bytes = answer.workspace_bytes;
     support.numerics = {static_cast<hadal_numerics>(answer.numerics), answer.block};
   } else {
-    support.supported = chip_.op_query(device_, &op, tensors.data(), limits,
-                                       &support.workspace_bytes, &error) == HADAL_OK;
+    support.supported = chip_.op_query(device_, &op, all.data(), limits, &support.workspace_bytes,
+                                       &error) == HADAL_OK;
   }
   if (!support.supported)
     support.reason = error.text[0] != '\0' ? error.text : "the chip gives no reason";
@@ -363,6 +368,16 @@ Status Device::copy_from_peer(const DeviceMemory& to, uint64_t to_offset, const 
   return check(
       chip_.events->peer_copy(queue_, to.get(), to_offset, from.get(), from_offset, bytes, &error),
       error, "copy from another device");
+}
+
+HostBuffer Device::host_buffer(uint64_t bytes) const {
+  void* pinned = nullptr;
+  hadal_error error = empty_error();
+  if (chip_.events && chip_.events->pinned_alloc &&
+      chip_.events->pinned_alloc(device_, bytes, &pinned, &error) == HADAL_OK && pinned)
+    return {static_cast<std::byte*>(pinned),
+            [this](std::byte* memory) { chip_.events->pinned_free(device_, memory); }};
+  return {new std::byte[bytes], std::default_delete<std::byte[]>()};
 }
 
 Result<hadal_comm_id> Device::make_comm_id() const {

@@ -90,6 +90,9 @@ using DeviceEvent = DeviceHandle<hadal_event, handles::free>;
 /// A device's way to those of the other ranks, of a chip that has the table comm.
 using DeviceComm = DeviceHandle<hadal_comm, handles::free>;
 
+/// Host memory for copies. Must not outlive its device.
+using HostBuffer = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
+
 /// The class of numerics in which a chip computes an operator.
 struct Numerics {
   hadal_numerics numerics = HADAL_NUMERICS_UNSAID;
@@ -173,6 +176,9 @@ class Device {
   /// Queued here, from a memory of a peer.
   Status copy_from_peer(const DeviceMemory& to, uint64_t to_offset, const DeviceMemory& from,
                         uint64_t from_offset, uint64_t bytes) const;
+
+  /// From which copies are fastest: pinned, where the chip gives such memory.
+  [[nodiscard]] HostBuffer host_buffer(uint64_t bytes) const;
 
   [[nodiscard]] bool has_comm() const { return chip_.comm != nullptr; }
   /// Rank 0 makes an id, and all join by it: returns when every rank has come.

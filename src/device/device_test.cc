@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "device/plugins.h"
 
@@ -104,6 +105,7 @@ TEST(Device, WhatCannotBeUsedIsSaidInALine) {
   EXPECT_TRUE(says(refusal("table size"), "writes beyond the")) << refusal("table size");
   EXPECT_TRUE(says(refusal("info size"), "device_info writes beyond")) << refusal("info size");
   EXPECT_TRUE(says(refusal("alignment"), "alignment of 48 bytes is no power of two up to 4096"));
+  EXPECT_TRUE(says(refusal("no device"), "it finds no device here")) << refusal("no device");
   EXPECT_TRUE(says(refusal("no op_run"), "lacks the mandatory function op_run"));
   const auto device = open("plane bytes");
   ASSERT_TRUE(device);
@@ -169,11 +171,77 @@ TEST_F(Plugins, AreListedWithTheirFilesAndWhatMakesThemTrusted) {
   ASSERT_EQ(files.size(), 1U);
   EXPECT_EQ(files[0].name, "testing");
   EXPECT_EQ(files[0].file, file);
-  EXPECT_EQ(files[0].fault + files[0].command, "");
+  EXPECT_EQ(files[0].fault.why + files[0].fault.command, "");
   ASSERT_EQ(::chmod(file.c_str(), 0666), 0);
   files = plugin_files(searched());
-  EXPECT_TRUE(says(files[0].fault, "others may write to it"));
-  EXPECT_EQ(files[0].command, "chmod go-w " + file.string());
+  EXPECT_TRUE(says(files[0].fault.why, "others may write to it"));
+  EXPECT_EQ(files[0].fault.command, "chmod go-w " + file.string());
+}
+
+TEST_F(Plugins, SayWhatIsWrongWithTheirFiles) {
+  const auto fault = [&](const std::string& name) {
+    const fs::path file = folder / name;
+    const PluginFault found = plugin_fault(file);
+    const auto opened = Device::open({.chip = file.string()});
+    EXPECT_TRUE(!opened && says(opened.error().message, found.why)) << found.why;
+    return found.why + " | " + found.command;
+  };
+  const auto write = [&](const std::string& name, size_t at, const std::string& bytes) {
+    fs::copy_file(kChip, folder / name);
+    std::fstream(folder / name, std::ios::in | std::ios::out | std::ios::binary)
+        .seekp(static_cast<std::streamoff>(at))
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  };
+  fs::create_symlink("nowhere", folder / "dangling.so");
+  EXPECT_EQ(fault("dangling.so"), "it is a link to nowhere, which is not there | rm " +
+                                      (folder / "dangling.so").string());
+  fs::create_symlink("loop $.so", folder / "loop $.so");
+  EXPECT_EQ(fault("loop $.so"), "it is a link that leads back to itself | rm '" +
+                                    (folder / "loop $.so").string() + "'");
+  fs::create_directory(folder / "folder.so");
+  EXPECT_EQ(fault("folder.so"), "it is a folder; expected a shared library | ");
+  std::ofstream(folder / "empty.so").flush();
+  EXPECT_EQ(fault("empty.so"), "it is empty; expected a shared library | ");
+  std::ofstream(folder / "text.so") << "no library, but a text that is long enough";
+  EXPECT_EQ(fault("text.so"), "it is no shared library: it does not begin like one | ");
+  write("far.so", 18, std::string("\x02\x01", 2));  // loongarch
+  EXPECT_TRUE(says(fault("far.so"), "it is built for loongarch, this machine is "))
+      << fault("far.so");
+  write("narrow.so", 4, "\x01");
+  EXPECT_TRUE(says(fault("narrow.so"), " with 32 bits, this machine is ")) << fault("narrow.so");
+  write("object.so", 16, std::string("\x01\x00", 2));
+  EXPECT_TRUE(says(fault("object.so"), "as a program or an object")) << fault("object.so");
+  write("locked.so", 0, "\x7f");
+  ASSERT_EQ(::chmod((folder / "locked.so").c_str(), 0), 0);
+  if (::geteuid() != 0) {  // root reads everything
+    EXPECT_EQ(fault("locked.so"),
+              "this user may not read it | chmod a+r " + (folder / "locked.so").string());
+  }
+}
+
+TEST_F(Plugins, ALinkThatLeadsNowhereIsListedAndRefused) {
+  fs::create_symlink("nowhere", folder / "libhadal_gone.so");
+  const auto refused = Device::open({.chip = "gone", .plugin_folders = searched()});
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(says(refused.error().message, "it is a link to nowhere")) << refused.error().message;
+  EXPECT_EQ(plugin_files(searched())[0].file, folder / "libhadal_gone.so");
+}
+
+TEST_F(Plugins, FoldersThatAreNotSearchedAreNamed) {
+  std::ofstream(folder / "file").flush();
+  const std::string all =
+      "relative:" + folder.string() + ":/no/such/folder::" + (folder / "file").string();
+  const std::vector<PluginFolder> places = plugin_places(
+      [&](const char* name) { return name == std::string("HADAL_CHIPS") ? all.c_str() : nullptr; });
+  ASSERT_EQ(places.size(), 5U);  // the last one is beside the program
+  using State = PluginFolder::State;
+  const State expected[] = {State::kRelative, State::kThere, State::kAbsent, State::kNoFolder};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(places[i].state, expected[i]) << i;
+    EXPECT_TRUE(places[i].listed);
+  }
+  EXPECT_FALSE(places[4].listed);
+  EXPECT_EQ(searched_folders(places)[0], folder);
 }
 
 TEST_F(Plugins, ThatOthersMayWriteAreRefused) {

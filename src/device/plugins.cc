@@ -1,16 +1,19 @@
 #include "device/plugins.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <optional>
+#include <fstream>
+#include <map>
 #include <system_error>
 
+#include "base/child.h"
+#include "base/text.h"
 #include "device/guarded.h"
 
 namespace hadal {
@@ -22,45 +25,84 @@ constexpr const char* kPrefix = "libhadal_";
 constexpr const char* kWorldPrefix = "libhadal_comm_";
 constexpr const char* kSuffix = ".so";
 
-/// Why a plug-in must not be loaded, and the command that mends it; both empty if it may be.
-struct Distrust {
-  std::string why, command;
-};
+std::string word_of(const fs::path& file) { return shell_word(file.string()); }
 
-Distrust distrust_of(const fs::path& file) {
+using Fault = PluginFault;
+
+Fault fault_of_link(const fs::path& file) {
   struct stat info{};
-  if (::stat(file.c_str(), &info) != 0) return {};  // dlopen says why
+  if (::stat(file.c_str(), &info) == 0) return {};
+  const int error = errno;
+  std::error_code unused;
+  const fs::path target = fs::read_symlink(file, unused);
+  if (error == ELOOP) return {"it is a link that leads back to itself", "rm " + word_of(file)};
+  if (!target.empty() && (error == ENOENT || error == ENOTDIR))
+    return {"it is a link to " + target.string() + ", which is not there", "rm " + word_of(file)};
+  return {std::strerror(error), ""};
+}
+
+Fault fault_of_trust(const fs::path& file, const struct stat& info) {
   if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
     return {"others may write to it, and what it holds would run as you",
-            "chmod go-w " + file.string()};
+            "chmod go-w " + word_of(file)};
   struct stat folder{};
   const fs::path parent = file.parent_path().empty() ? fs::path(".") : file.parent_path();
   if (::stat(parent.c_str(), &folder) == 0 && (folder.st_mode & S_IWOTH) != 0 &&
       (folder.st_mode & S_ISVTX) == 0)
     return {"others may write to its folder, and what they put there would run as you",
-            "chmod o-w " + parent.string()};
+            "chmod o-w " + word_of(parent)};
   if (info.st_uid != 0 && info.st_uid != ::geteuid())
     return {"it belongs to another user, and what it holds would run as you",
-            "sudo chown root " + file.string()};
+            "sudo chown root " + word_of(file)};
+  if (::access(file.c_str(), R_OK) != 0)
+    return {"this user may not read it",
+            (info.st_uid == ::geteuid() ? "chmod a+r " : "sudo chmod a+r ") + word_of(file)};
   return {};
 }
 
-/// The same in one text.
-std::string distrusted(const fs::path& file) {
-  const Distrust distrust = distrust_of(file);
-  return distrust.why.empty() ? "" : distrust.why + "; " + distrust.command;
+/// What the first bytes of a file tell of whom it is for.
+struct ElfHeader {
+  size_t bytes = 0;  ///< that could be read
+  bool is_elf = false, is_library = false;
+  std::string machine;
+};
+
+ElfHeader header_of(const fs::path& file) {
+  unsigned char b[EI_NIDENT + 4] = {};  // then come two bytes of type and two of machine
+  std::ifstream in(file, std::ios::binary);
+  in.read(reinterpret_cast<char*>(b), sizeof b);
+  ElfHeader header{.bytes = static_cast<size_t>(in.gcount())};
+  if (header.bytes < sizeof b || std::memcmp(b, ELFMAG, SELFMAG) != 0) return header;
+  const bool big = b[EI_DATA] == ELFDATA2MSB;
+  const auto number = [&](size_t at) { return b[at + (big ? 1 : 0)] | b[at + (big ? 0 : 1)] << 8; };
+  header.is_elf = true;
+  header.is_library = number(EI_NIDENT) == ET_DYN;
+  static const std::map<int, const char*> names = {
+      {EM_386, "i386"},    {EM_X86_64, "x86_64"}, {EM_ARM, "arm"},     {EM_AARCH64, "aarch64"},
+      {EM_PPC64, "ppc64"}, {EM_S390, "s390x"},    {EM_RISCV, "riscv"}, {258, "loongarch"}};
+  const auto name = names.find(number(EI_NIDENT + 2));
+  header.machine =
+      name != names.end() ? name->second : "machine " + std::to_string(number(EI_NIDENT + 2));
+  if (b[EI_CLASS] == ELFCLASS32) header.machine += " with 32 bits";
+  if (big) header.machine += ", big-endian";
+  return header;
 }
 
-constexpr int kAnswered = 42;  ///< exit code of the child that got through
-constexpr unsigned kSecondsOfAQuery = 20;
+Fault fault_of_content(const fs::path& file) {
+  const ElfHeader its = header_of(file), ours = header_of("/proc/self/exe");
+  if (its.bytes == 0) return {"it is empty; expected a shared library", ""};
+  if (!its.is_elf) return {"it is no shared library: it does not begin like one", ""};
+  if (ours.is_elf && its.machine != ours.machine)
+    return {"it is built for " + its.machine + ", this machine is " + ours.machine, ""};
+  if (!its.is_library)
+    return {"it is built as a program or an object, not as a shared library", ""};
+  return {};
+}
 
 /// Loads the plug-in and asks it in a child process, so that a crash there is a line here: what
 /// went wrong, or an empty text.
 std::string fault_of_query(const fs::path& file) {
-  const pid_t child = ::fork();
-  if (child < 0) return {};  // it is asked here, then
-  if (child == 0) {
-    ::alarm(kSecondsOfAQuery);  // a query that hangs ends by a signal
+  const auto ask = [&file]() -> std::string {
     void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     const auto query =
         library ? reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"))
@@ -72,21 +114,18 @@ std::string fault_of_query(const fs::path& file) {
       Guarded<hadal_chip> chip;  // who writes beyond it is told so when it is opened
       query(&host, HADAL_ABI, &chip.value);
     }
-    ::_exit(kAnswered);
-  }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-    return "it does not come back within " + std::to_string(kSecondsOfAQuery) +
-           " s when it is loaded and queried; that is a fault of the plug-in: ask its maker";
-  if (WIFSIGNALED(status))
-    return std::string("it crashes when it is loaded and queried (") +
-           ::strsignal(WTERMSIG(status)) +
-           "); if the file is whole, that is a fault of the plug-in: ask its maker";
-  if (WEXITSTATUS(status) != kAnswered)
-    return "it ends the process when it is queried; that is a fault of the plug-in: ask its maker";
-  return {};
+    return {};
+  };
+  const auto said = ask_in_child(ask, "it is loaded and queried", kLoadingLimit);
+  if (said || said.error().code == ErrorCode::kBusy) return {};  // it is asked here, then
+  return said.error().message +
+         "; if the file is whole, that is a fault of the plug-in: ask its maker";
+}
+
+/// Whether a file of this name is there, be it a link that leads nowhere.
+bool has_file(const fs::path& file) {
+  std::error_code unused;
+  return fs::exists(fs::symlink_status(file, unused));
 }
 
 /// The file of the plug-in that is called so, in the first folder that has one; empty: in none.
@@ -96,17 +135,28 @@ fs::path file_in(const std::string& name, std::span<const fs::path> folders) {
   for (const fs::path& folder : folders)
     for (const std::string& stem : {name, underscored}) {
       const fs::path file = folder / (kPrefix + stem + kSuffix);
-      if (std::error_code unused; fs::exists(file, unused)) return file;
+      if (has_file(file)) return file;
     }
   return {};
+}
+
+/// A relative folder would depend on the working folder, or be it.
+PluginFolder::State state_of(const fs::path& folder) {
+  using State = PluginFolder::State;
+  if (!folder.is_absolute()) return State::kRelative;
+  std::error_code error;
+  const fs::directory_iterator unused(folder, error);
+  if (!error) return State::kThere;
+  return error == std::errc::permission_denied ? State::kLocked
+         : error == std::errc::not_a_directory ? State::kNoFolder
+                                               : State::kAbsent;
 }
 
 }  // namespace
 
 Result<fs::path> find_plugin(const std::string& name, std::span<const fs::path> searched) {
   if (name.find('/') != std::string::npos) {
-    if (std::error_code unused; !fs::exists(name, unused))
-      return not_found(name + ": no such file; expected a chip's plug-in");
+    if (!has_file(name)) return not_found(name + ": no such file; expected a chip's plug-in");
     return fs::path(name);
   }
   std::string folders;
@@ -124,32 +174,40 @@ Result<fs::path> find_plugin(const std::string& name, std::span<const fs::path> 
                                 " in " + folders + " (or HADAL_CHIPS), or is given by its path"));
 }
 
-std::vector<fs::path> plugin_folders(
+std::vector<PluginFolder> plugin_places(
     const std::function<const char*(const char* name)>& environment) {
-  const auto from_environment = [&](const char* name) -> std::optional<fs::path> {
+  const auto from_environment = [&](const char* name) {
     const char* value = environment(name);
-    if (!value || *value == '\0') return std::nullopt;
-    return fs::path(value);
+    return std::string(value ? value : "");
   };
-  std::vector<fs::path> folders;
-  if (const auto listed = from_environment("HADAL_CHIPS")) {
-    const std::string& text = listed->native();
-    for (size_t at = 0; at <= text.size();) {
-      const size_t end = std::min(text.find(':', at), text.size());
-      // An empty or relative entry would be the working folder.
-      if (const fs::path folder = text.substr(at, end - at); folder.is_absolute())
-        folders.push_back(folder);
-      at = end + 1;
-    }
+  std::vector<PluginFolder> places;
+  const std::string listed = from_environment("HADAL_CHIPS");
+  for (size_t at = 0, end = 0; at < listed.size(); at = end + 1) {
+    end = std::min(listed.find(':', at), listed.size());
+    if (end > at) places.push_back({.path = listed.substr(at, end - at), .listed = true});
   }
-  if (const auto data = from_environment("XDG_DATA_HOME"); data && data->is_absolute())
-    folders.push_back(*data / "hadal/chips");
-  else if (const auto home = from_environment("HOME"); home && home->is_absolute())
-    folders.push_back(*home / ".local/share/hadal/chips");
+  const fs::path data = from_environment("XDG_DATA_HOME"), home = from_environment("HOME");
+  if (data.is_absolute())
+    places.push_back({.path = data / "hadal/chips"});
+  else if (home.is_absolute())
+    places.push_back({.path = home / ".local/share/hadal/chips"});
   std::error_code unused;
   if (const fs::path program = fs::read_symlink("/proc/self/exe", unused); !program.empty())
-    folders.push_back(program.parent_path().parent_path() / "lib/hadal/chips");
+    places.push_back({.path = program.parent_path().parent_path() / "lib/hadal/chips"});
+  for (PluginFolder& place : places) place.state = state_of(place.path);
+  return places;
+}
+
+std::vector<fs::path> searched_folders(std::span<const PluginFolder> places) {
+  std::vector<fs::path> folders;
+  for (const PluginFolder& place : places)
+    if (place.state != PluginFolder::State::kRelative) folders.push_back(place.path);
   return folders;
+}
+
+std::vector<fs::path> plugin_folders(
+    const std::function<const char*(const char* name)>& environment) {
+  return searched_folders(plugin_places(environment));
 }
 
 std::vector<std::string> plugin_names(std::span<const fs::path> folders) {
@@ -173,19 +231,34 @@ std::vector<PluginFile> plugin_files(std::span<const fs::path> folders) {
   std::vector<PluginFile> files;
   for (const std::string& name : plugin_names(folders)) {
     const fs::path file = file_in(name, folders);
-    Distrust distrust = distrust_of(file);
-    files.push_back({name, file, std::move(distrust.why), std::move(distrust.command)});
+    files.push_back({name, file, plugin_fault(file)});
   }
   return files;
+}
+
+PluginFault plugin_fault(const fs::path& file) {
+  if (Fault fault = fault_of_link(file); !fault.why.empty()) return fault;
+  struct stat info{};
+  ::stat(file.c_str(), &info);
+  if (S_ISDIR(info.st_mode)) return {"it is a folder; expected a shared library", ""};
+  if (!S_ISREG(info.st_mode)) return {"it is no regular file; expected a shared library", ""};
+  if (Fault fault = fault_of_trust(file, info); !fault.why.empty()) return fault;
+  return fault_of_content(file);
+}
+
+Status check_plugin(const fs::path& file) {
+  const Fault fault = plugin_fault(file);
+  if (fault.why.empty()) return {};
+  return failed(file.string() + ": it is not loaded: " + fault.why +
+                (fault.command.empty() ? "" : "; " + fault.command));
 }
 
 Result<hadal_chip_query_fn> load_plugin(const std::string& name,
                                         std::span<const fs::path> folders) {
   HADAL_TRY(const fs::path file, find_plugin(name, folders));
-  if (const std::string why = distrusted(file); !why.empty())
-    return failed(file.string() + ": the chip is not loaded: " + why);
+  HADAL_TRY(check_plugin(file));
   if (const std::string why = fault_of_query(file); !why.empty())
-    return failed(file.string() + ": the chip is not loaded: " + why);
+    return failed(file.string() + ": it is not loaded: " + why);
   void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!library) return failed(file.string() + ": cannot load the chip: " + ::dlerror());
   const auto query = reinterpret_cast<hadal_chip_query_fn>(::dlsym(library, "hadal_chip_query"));
@@ -201,7 +274,7 @@ Result<hadal_world_query_fn> load_world_plugin(const std::string& name,
     file.clear();
     for (const fs::path& folder : folders) {
       const fs::path candidate = folder / (kWorldPrefix + name + kSuffix);
-      if (std::error_code unused; file.empty() && fs::exists(candidate, unused)) file = candidate;
+      if (file.empty() && has_file(candidate)) file = candidate;
       searched += (searched.empty() ? "" : ", ") + folder.string();
     }
   }
@@ -210,10 +283,9 @@ Result<hadal_world_query_fn> load_world_plugin(const std::string& name,
                      (searched.empty() ? "any folder" : searched) +
                      " (or HADAL_CHIPS); it joins the processes of a run and is built where the "
                      "library that it speaks is installed (MPI: libopenmpi-dev)");
-  if (std::error_code unused; !fs::exists(file, unused))
+  if (!has_file(file))
     return not_found(file.string() + ": no such file; expected what joins the processes of a run");
-  if (const std::string why = distrusted(file); !why.empty())
-    return failed(file.string() + ": it is not loaded: " + why);
+  HADAL_TRY(check_plugin(file));
   void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (!library) return failed(file.string() + ": cannot load it: " + ::dlerror());
   const auto query = reinterpret_cast<hadal_world_query_fn>(::dlsym(library, "hadal_world_query"));

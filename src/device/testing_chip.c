@@ -38,12 +38,13 @@ static hadal_device the_device;
 static void close_chip(hadal_chip* chip) { (void)chip; }
 static int32_t device_count(hadal_chip* chip) {
   (void)chip;
-  return 1;
+  return is("no device") ? 0 : 1;
 }
 static hadal_status device_open(hadal_chip* chip, int32_t index,
                                 const hadal_device_options* options, hadal_device** out,
                                 hadal_error* error) {
   (void)chip, (void)index;
+  if (is("crash when opened")) abort();
   for (uint32_t i = 0; i < options->option_count; ++i)
     if (strcmp(options->option_names[i], "speed") != 0)
       return fail(error, HADAL_INVALID, "there is only the option speed");

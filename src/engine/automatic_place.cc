@@ -15,6 +15,8 @@ namespace {
 /// too.
 constexpr double kUsable = 0.95;
 
+constexpr const char* kAll = "all: cpu";
+
 /// Parts of the model by layer, and what is in no layer: embedding, head and drafts.
 template <typename Number>
 struct Parts {
@@ -29,13 +31,19 @@ struct Parts {
   }
 };
 
-/// What a token reads of each part.
+/// What a token reads of each part, and the caches of the layers.
 class ReadBytes final : public Sink {
  public:
   explicit ReadBytes(const ModelRunner& runner)
-      : parts(static_cast<size_t>(runner.spec().num_hidden_layers)), runner_(runner) {}
+      : parts(static_cast<size_t>(runner.spec().num_hidden_layers)),
+        caches(parts.attention.size()),
+        together(parts.attention.size() + 1),
+        runner_(runner),
+        first_(runner.step_planes().count(), kNone) {}
   void enter(const Region& region) override { region_ = region; }
   void op(const hadal_op& op, std::span<const Tensor> tensors) override {
+    for (const Tensor& t : tensors)
+      if (t.space == HADAL_SPACE_PLANE) note_cache(t.index);
     StepCost cost;
     CostSink(runner_.device(), runner_.layout(), {1, 1, 1, 1, 1},
              static_cast<double>(runner_.context()) / 2, cost)
@@ -44,9 +52,29 @@ class ReadBytes final : public Sink {
   }
 
   Parts<double> parts;
+  std::vector<uint64_t> caches;  ///< bytes of those that each layer is the first to touch
+  uint64_t end_caches = 0;       ///< of what is in no layer
+  /// Whether a cache is touched on both sides of the border before a layer.
+  std::vector<bool> together;
 
  private:
+  static constexpr int64_t kNone = -1;
+  void note_cache(size_t plane) {
+    if (region_.layer < 0) {
+      if (first_[plane] == kNone) end_caches += runner_.plane_bytes(plane);
+      return;
+    }
+    int64_t& first = first_[plane];
+    if (first == kNone) {
+      first = region_.layer;
+      caches[static_cast<size_t>(first)] += runner_.plane_bytes(plane);
+    }
+    for (int64_t border = first + 1; border <= region_.layer; ++border)
+      together[static_cast<size_t>(border)] = true;
+  }
+
   const ModelRunner& runner_;
+  std::vector<int64_t> first_;  // layer that touches each cache
   Region region_;
 };
 
@@ -143,30 +171,38 @@ std::optional<Candidate> experts_leave(const Parts<uint64_t>& weights, const Par
       here / machine.device + away / machine.cpu + static_cast<double>(leave) * machine.round_trip};
 }
 
-/// The first layers stay, with their caches; their experts leave if there are any.
-Candidate layers_leave(const Parts<uint64_t>& weights, const Parts<double>& reads,
-                       const Machine& machine, const MemoryPlan& plan, uint64_t room) {
+/// The first layers stay, with their caches; their experts leave if there are any. None if not even
+/// one can.
+std::optional<Candidate> layers_leave(const Parts<uint64_t>& weights, const ReadBytes& read,
+                                      const Machine& machine, const MemoryPlan& plan,
+                                      uint64_t room) {
+  const Parts<double>& reads = read.parts;
   const auto layers = static_cast<int64_t>(weights.attention.size());
-  const uint64_t cache = plan.cache / static_cast<uint64_t>(layers);
   const bool experts = sum(weights.experts) > 0;
-  uint64_t used = plan.scratch + plan.step + plan.workspace + weights.ends;
+  uint64_t used = plan.scratch + plan.step + plan.workspace + weights.ends + read.end_caches;
   int64_t kept = 0;
-  while (kept < layers && used + weights.attention[static_cast<size_t>(kept)] + cache <= room)
-    used += weights.attention[static_cast<size_t>(kept++)] + cache;
+  for (int64_t i = 0; i < layers; ++i) {
+    used += weights.attention[static_cast<size_t>(i)] + read.caches[static_cast<size_t>(i)];
+    if (used > room) break;
+    // Layers that share a cache stay together.
+    if (!read.together[static_cast<size_t>(i + 1)]) kept = i + 1;
+  }
+  if (kept == 0) return std::nullopt;
   const double all = reads.ends + sum(reads.attention) + sum(reads.experts);
-  if (kept == 0) return {"all: cpu", all / machine.cpu};
   const double here = sum(reads.attention) - sum_from(reads.attention, kept);
   const auto trips = static_cast<double>(experts ? kept + 1 : 1);
-  return {
-      "layers " + std::to_string(kept) + "-: cpu; head: cpu" + (experts ? "; experts: cpu" : ""),
-      here / machine.device + (all - here) / machine.cpu + trips * machine.round_trip};
+  std::string rules = "head: cpu";
+  if (kept < layers) rules = "layers " + std::to_string(kept) + "-: cpu; " + rules;
+  if (experts) rules += "; experts: cpu";
+  return Candidate{std::move(rules),
+                   here / machine.device + (all - here) / machine.cpu + trips * machine.round_trip};
 }
 
 }  // namespace
 
 AutomaticPlace automatic_place(const ModelRunner& together) {
-  const MemoryPlan plan = together.memory_plan();
   if (together.device().info().host_memory != 0) return AutomaticPlace();
+  const MemoryPlan plan = together.memory_plans()[0];  // that of the device
   const auto room = static_cast<uint64_t>(static_cast<double>(plan.available) * kUsable);
   if (plan.needed() <= room) return AutomaticPlace();
   const Parts<uint64_t> weights = weights_of(together);
@@ -178,11 +214,12 @@ AutomaticPlace automatic_place(const ModelRunner& together) {
   const uint64_t fixed = plan.scratch + plan.step + plan.workspace + plan.cache;
   if (auto candidate = experts_leave(weights, reads.parts, machine, fixed, room))
     candidates.push_back(*std::move(candidate));
-  candidates.push_back(layers_leave(weights, reads.parts, machine, plan, room));
+  if (auto candidate = layers_leave(weights, reads, machine, plan, room))
+    candidates.push_back(*std::move(candidate));
   const double all = reads.parts.ends + sum(reads.parts.attention) + sum(reads.parts.experts);
-  candidates.push_back({"all: cpu", all / machine.cpu});
+  candidates.push_back({kAll, all / machine.cpu});
   if (!measured)
-    return AutomaticPlace{candidates[0].rules,
+    return AutomaticPlace{candidates[0].rules, candidates[0].rules == kAll,
                           "--place auto is \"" + candidates[0].rules +
                               "\": the first way in which it fits, since nothing could be "
                               "measured: " +
@@ -198,7 +235,8 @@ AutomaticPlace automatic_place(const ModelRunner& together) {
                 "the cpu %.3g; a copy between them and back takes %.3g ms)",
                 best->seconds * 1e3, together.places()[0].name.c_str(), machine.device * 1e-9,
                 machine.cpu * 1e-9, machine.round_trip * 1e3);
-  return AutomaticPlace{best->rules, "--place auto is \"" + best->rules + "\"" + text};
+  return AutomaticPlace{best->rules, best->rules == kAll,
+                        "--place auto is \"" + best->rules + "\"" + text};
 }
 
 }  // namespace hadal

@@ -18,8 +18,9 @@ namespace hadal {
 inline constexpr const char* kAutomaticPlace = "auto";
 
 struct AutomaticPlace {
-  std::string rules;   ///< of --place
-  std::string reason;  ///< a line for the user
+  std::string rules;    ///< of --place; empty: it fits where it is
+  bool leaves = false;  ///< nothing stays on the device, which need not be opened
+  std::string reason;   ///< a line for the user
 };
 
 /// Rules for a runner that was opened with everything on one device; none if it fits there, or if

@@ -83,7 +83,11 @@ TEST(Comm, WorkThatFailsEndsTheRunForAll) {
   const auto id = l.engine->add(request(1, 40, 30, l.engine->spec().vocab_size));
   Result<std::vector<TokenEvent>> events = std::vector<TokenEvent>();
   for (int step = 0; step < 100 && events; ++step) events = l.engine->step();
-  EXPECT_FALSE(events);
+  ASSERT_FALSE(events);
+  // Whichever met it, and not what the others saw of that.
+  EXPECT_TRUE(events.error().message.starts_with("rank ")) << events.error().message;
+  EXPECT_NE(events.error().message.find("broken on purpose"), std::string::npos)
+      << events.error().message;
   l.engine->cancel(*id);
 }
 

@@ -88,6 +88,7 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options)
       return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
           .count();
     };
+  if (!options_.log) options_.log = [](std::string_view) {};
 }
 
 Result<SeqId> Engine::add(Request request) {
@@ -301,7 +302,8 @@ RequestStats Engine::retire(SeqId id) {
 }
 
 void Engine::cancel(SeqId id) {
-  if (ahead_) (void)settle(runner_->sync());  // an error takes back what was ahead, no more
+  if (ahead_)  // an error takes back what was ahead, no more
+    if (const Status waited = settle(runner_->sync()); !waited) note_loss(waited.error());
   (void)retire(id);
 }
 
@@ -338,18 +340,40 @@ Status Engine::settle(Status waited) {
   return waited;
 }
 
-/// Behind a device's failure; no sequence may run.
-Status Engine::recover() {
+void Engine::note_loss(const Error& why) {
+  if (!runner_->lost() || !devices_.lost.empty()) return;
+  devices_.lost = why.message;
+  ++devices_.losses;
+}
+
+Status Engine::reopen() {
   if (!scheduler_.running().empty()) return failed("a device failed while answers were generated");
+  if (!devices_.away) options_.log("a device is lost: " + devices_.lost);
   ahead_.reset();
   builder_.lost();
   blocks_.forget();
-  return runner_->reopen(options_.log ? options_.log : [](std::string_view) {});
+  if (Status opened = runner_->reopen(options_.log); !opened) {
+    if (!devices_.away)  // told once, however often it is tried
+      options_.log("no answers can be generated: " + opened.error().message);
+    devices_.away = true;
+    devices_.lost = opened.error().message;
+    return opened;
+  }
+  devices_.away = false;
+  devices_.lost.clear();
+  ++devices_.reopened;
+  return {};
 }
 
 Result<std::vector<TokenEvent>> Engine::step() {
+  if (!devices_.lost.empty()) HADAL_TRY(reopen());
+  auto events = run_step();
+  if (!events) note_loss(events.error());
+  return events;
+}
+
+Result<std::vector<TokenEvent>> Engine::run_step() {
   std::vector<TokenEvent> events;
-  if (runner_->lost()) HADAL_TRY(recover());
   if (ahead_ && !(scheduler_.waiting().empty() && scheduler_.expired(now()).empty()))
     HADAL_TRY(settle(runner_->sync()));
   end_expired(events);

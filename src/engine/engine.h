@@ -39,12 +39,20 @@ struct EngineOptions {
   std::function<void(std::string_view line)> log = {};
 };
 
+/// How its devices fared since an engine was made.
+struct DeviceState {
+  std::string lost;   ///< why no step can be run; "": all devices are there
+  bool away = false;  ///< and they could not be opened again when it was last tried
+  int64_t losses = 0, reopened = 0;
+};
+
 /// What an engine did since it was made.
 struct EngineCounts {
   int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, new_tokens = 0;
   int64_t drafted_tokens = 0, accepted_tokens = 0;
-  int64_t fallback_operators = 0;  ///< of a step, computed by the cpu since the chip declines them
-  int64_t transferred_bytes = 0;   ///< from one device to another
+  /// Of a step, computed by the cpu since the chip declines them or is lost.
+  int64_t fallback_operators = 0;
+  int64_t transferred_bytes = 0;  ///< from one device to another
 };
 
 class Engine {
@@ -55,7 +63,7 @@ class Engine {
                                               const LoadProgress& progress = {},
                                               EngineOptions engine = {});
   /// Around a runner that is already loaded. When a device fails, step() tells so; whoever drives
-  /// the engine then cancels what runs, and the next step opens the devices again.
+  /// the engine then cancels what runs, and reopen() or the next step opens the devices again.
   explicit Engine(std::unique_ptr<ModelRunner> runner, EngineOptions options = {});
 
   [[nodiscard]] ModelRunner& runner() { return *runner_; }
@@ -83,6 +91,10 @@ class Engine {
   /// the step. A chunk of a long prompt that runs alone is queued without waiting for it: the next
   /// step is scheduled and built while the device works, and an error of both is told there.
   Result<std::vector<TokenEvent>> step();
+  /// Behind a device's failure, when nothing runs any more: opens the devices again and loads the
+  /// model anew. What waits goes on behind it. Errors: why not; another call tries again.
+  Status reopen();
+  [[nodiscard]] const DeviceState& devices() const { return devices_; }
   /// A step was queued and not waited for.
   [[nodiscard]] bool runs_ahead() const { return ahead_.has_value(); }
 
@@ -114,7 +126,8 @@ class Engine {
   void run_ahead(const ScheduledRows& part);
   /// The queue was waited for: what was queued counts for good, or not at all.
   Status settle(Status waited);
-  Status recover();
+  Result<std::vector<TokenEvent>> run_step();
+  void note_loss(const Error& why);
   SeqId enqueue(Request request, SeqId leader);
   void measure(std::span<const ScheduledRows> step, double seconds);
   RequestStats retire(SeqId id);
@@ -143,6 +156,7 @@ class Engine {
   StepTimes times_;
   Speculation speculation_;
   EngineCounts counts_;
+  DeviceState devices_;
   std::unique_ptr<Drafter> drafter_;  ///< with RunnerOptions::draft
   std::optional<Ahead> ahead_;
   int64_t next_id_ = 0;

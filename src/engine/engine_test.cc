@@ -237,6 +237,8 @@ TEST(Engine, OneNaNAmongTheLogitsIsSeen) {
   ASSERT_TRUE(got.events[0].error);
   EXPECT_NE(got.events[0].error->message.find("lm_head"), std::string::npos)
       << got.events[0].error->message;
+  // It comes out of no cache: another type of the cache is no advice.
+  EXPECT_EQ(got.events[0].error->setting, Setting::kNone);
 }
 
 TEST(Engine, ADraftLayersLastPositionHasAPlace) {

@@ -2,12 +2,33 @@
 
 #include <algorithm>
 #include <exception>
+#include <set>
 #include <utility>
 
 namespace hadal {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The last event of a request that fails.
+TokenEvent failure(Error error) {
+  return {.finish = FinishReason::kError, .stats = {}, .error = std::move(error)};
+}
+
+/// Of one that a device failed.
+TokenEvent by_the_machine(Error error) {
+  TokenEvent event = failure(std::move(error));
+  event.machine = true;
+  return event;
+}
+
+}  // namespace
 
 EngineThread::EngineThread(Engine& engine, const Limits& limits)
-    : engine_(engine), limits_(limits), thread_([this] { loop(); }) {}
+    : engine_(engine), limits_(limits), identity_(engine.runner().identity()) {
+  snapshot_.identity = identity_;
+  thread_ = std::thread([this] { loop(); });
+}
 
 EngineThread::~EngineThread() {
   {
@@ -83,7 +104,8 @@ void EngineThread::receive(const std::vector<Visit*>& visits) {
   for (Visit* visit : visits) {
     Status result;
     try {
-      result = visit->work(engine_);
+      const std::string& lost = engine_.devices().lost;
+      result = lost.empty() ? visit->work(engine_) : failed(lost);
     } catch (const std::exception& e) {
       result = failed(std::string("internal error: ") + e.what());
     }
@@ -107,7 +129,7 @@ void EngineThread::drain() {
 void EngineThread::loop() {
   const auto has_work = [&] {
     return stop_ || !submitted_.empty() || !cancelled_.empty() || !visits_.empty() ||
-           !engine_.idle();
+           !engine_.idle() || may_reopen();
   };
   while (true) {
     std::vector<Submitted> submitted;
@@ -118,7 +140,10 @@ void EngineThread::loop() {
       if (!has_work()) {
         busy_ = false;
         idle_.notify_all();
-        work_.wait(lock, has_work);
+        if (next_reopening_)
+          work_.wait_until(lock, *next_reopening_, has_work);
+        else
+          work_.wait(lock, has_work);
       }
       if (stop_) break;
       submitted.swap(submitted_);
@@ -131,10 +156,13 @@ void EngineThread::loop() {
       take(std::move(submitted));
       drop(cancelled);
       if (changed) publish();  // a step may be long, and who submits meanwhile goes by this
-      if (!engine_.idle()) step();
+      if (!engine_.devices().lost.empty())
+        reopen();
+      else if (!engine_.idle())
+        step();
     } catch (const std::exception& e) {
       // A fault of ours, or no memory: whoever waits is told, and the process lives.
-      end_all(failed(std::string("internal error: ") + e.what()));
+      end_all(failure(failed(std::string("internal error: ") + e.what())));
     }
     publish();
   }
@@ -150,11 +178,11 @@ void EngineThread::loop() {
     visits_.clear();
     visited_.notify_all();
   }
-  const Error stops{.code = ErrorCode::kInterrupted, .message = "the engine stops"};
+  const TokenEvent stops =
+      failure({.code = ErrorCode::kInterrupted, .message = "the engine stops"});
   end_all(stops);
   for (const Submitted& s : late)
-    for (int64_t i = 0; i < s.n; ++i)
-      (*s.listener)(i, {.finish = FinishReason::kError, .stats = {}, .error = stops});
+    for (int64_t i = 0; i < s.n; ++i) (*s.listener)(i, stops);
   idle_.notify_all();
 }
 
@@ -172,7 +200,7 @@ void EngineThread::take(std::vector<Submitted> submitted) {
       if (ids)
         live_[(*ids)[static_cast<size_t>(i)].value] = {s.ticket, i, s.listener};
       else
-        (*s.listener)(i, {.finish = FinishReason::kError, .stats = {}, .error = ids.error()});
+        (*s.listener)(i, failure(ids.error()));
     }
   }
 }
@@ -193,10 +221,38 @@ void EngineThread::step() {
   auto events = engine_.step();
   if (!events) {
     engine_.runner().clear_interrupt();
-    if (events.error().code != ErrorCode::kInterrupted) end_all(events.error());
+    if (events.error().code == ErrorCode::kInterrupted) return;
+    const TokenEvent last = by_the_machine(std::move(events).error());
+    // A step that fails where nothing runs would fail for ever.
+    if (end_running(last) == 0 && engine_.devices().lost.empty()) end_all(last);
     return;
   }
+  publish();  // who is told of an end finds it counted
   for (const TokenEvent& event : *events) tell(event);
+}
+
+bool EngineThread::may_reopen() const {
+  return !engine_.devices().lost.empty() && (!next_reopening_ || Clock::now() >= *next_reopening_);
+}
+
+/// A device is lost.
+void EngineThread::reopen() {
+  const TokenEvent last = by_the_machine(failed(engine_.devices().lost));
+  end_running(last);
+  if (!may_reopen()) return end_all(last);
+  const auto pause = std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(limits_.reopen_seconds));
+  next_reopening_ = Clock::now() + pause;  // also where what follows throws
+  publish();                               // the model may take minutes to load
+  if (const Status opened = engine_.reopen(); !opened) {
+    next_reopening_ = Clock::now() + pause;
+    publish();
+    end_all(by_the_machine(opened.error()));
+    if (!engine_.runner().can_reopen() && limits_.on_end) limits_.on_end(opened.error());
+    return;
+  }
+  next_reopening_.reset();
+  identity_ = engine_.runner().identity();
 }
 
 void EngineThread::tell(const TokenEvent& event) {
@@ -206,20 +262,38 @@ void EngineThread::tell(const TokenEvent& event) {
   if (event.finish != FinishReason::kNone) live_.erase(live);
 }
 
-void EngineThread::end_all(const Error& error) {
-  for (const auto& [id, live] : live_) {
+int64_t EngineThread::end(TokenEvent last, const std::function<bool(int64_t seq)>& chosen) {
+  return static_cast<int64_t>(std::erase_if(live_, [&](const auto& item) {
+    const auto& [id, live] = item;
+    if (!chosen(id)) return false;
     engine_.cancel({id});
-    (*live.listener)(live.sample,
-                     {.seq = {id}, .finish = FinishReason::kError, .stats = {}, .error = error});
-  }
-  live_.clear();
+    last.seq = {id};
+    (*live.listener)(live.sample, last);
+    return true;
+  }));
+}
+
+/// Those with rows on a device, and those that lost their place behind tokens that were told: the
+/// rest of an answer is not computed by what may be another device.
+int64_t EngineThread::end_running(const TokenEvent& last) {
+  std::set<int64_t> ids;
+  for (const auto& seq : engine_.scheduler().running()) ids.insert(seq->id.value);
+  for (const auto& seq : engine_.scheduler().waiting())
+    if (seq->generated() > 0) ids.insert(seq->id.value);
+  return end(last, [&](int64_t seq) { return ids.contains(seq); });
+}
+
+void EngineThread::end_all(const TokenEvent& last) {
+  (void)end(last, [](int64_t) { return true; });
 }
 
 void EngineThread::publish() {
   Snapshot now{.counts = engine_.counts(),
                .waiting = static_cast<int64_t>(engine_.scheduler().waiting().size()),
                .running = static_cast<int64_t>(engine_.scheduler().running().size()),
-               .preemptions = engine_.scheduler().preemptions()};
+               .preemptions = engine_.scheduler().preemptions(),
+               .devices = engine_.devices(),
+               .identity = identity_};
   const PrefixTree& tree = engine_.blocks().tree();
   for (size_t g = 0; g < tree.pools().size(); ++g) {
     const auto capacity = static_cast<double>(tree.pools()[g].capacity());

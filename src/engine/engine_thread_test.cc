@@ -5,9 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <deque>
 #include <future>
 
-#include "engine/testing.h"
+#include "engine/testing_devices.h"
 
 namespace hadal {
 namespace {
@@ -117,6 +118,31 @@ TEST(EngineThread, NoMoreWaitThanMay) {
   EXPECT_FALSE(engine.submit(request(6, 10, 2, vocab), 1, {}));
   EXPECT_LE(engine.snapshot().waiting, 3);
   for (Collector* c : {&running, &two, &one}) c->wait();
+}
+
+TEST(EngineThread, ALostDeviceEndsThoseThatRunAndTheOthersGoOn) {
+  const Loaded alone = load(golden("llama"), apart_options({}));
+  const int64_t vocab = alone.engine->spec().vocab_size;
+  const std::vector<Request> short_ones = {request(11, 10, 3, vocab), request(12, 20, 3, vocab)};
+  const Loaded l = load(golden("llama"), apart_options({{"fail-at-run", "12"}}));
+  EngineThread engine(*l.engine);  // runs four at once
+  std::deque<Collector> running, waiting;
+  for (uint32_t i = 0; i < 4; ++i)
+    ASSERT_TRUE(engine.submit(request(i, 10, 250, vocab), 1, running.emplace_back(1).listener()));
+  for (const Request& request : short_ones)
+    ASSERT_TRUE(engine.submit(request, 1, waiting.emplace_back(1).listener()));
+  for (Collector& c : running) {
+    const TokenEvent& last = c.wait()[0].events.back();
+    ASSERT_TRUE(last.error);
+    EXPECT_TRUE(last.machine);
+  }
+  for (size_t i = 0; i < short_ones.size(); ++i)
+    EXPECT_EQ(waiting[i].wait()[0].tokens, run(*alone.engine, {short_ones[i]}, false)[0].tokens);
+  engine.drain();
+  const DeviceState devices = engine.snapshot().devices;
+  EXPECT_EQ(devices.lost, "");
+  EXPECT_EQ(devices.losses, 1);
+  EXPECT_EQ(devices.reopened, 1);
 }
 
 TEST(EngineThread, TheEndOfTheThreadIsToldToAll) {

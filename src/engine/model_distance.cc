@@ -24,6 +24,7 @@ class Runs {
     if (noted) options.choices = &made.choices;
     HADAL_TRY(const std::unique_ptr<Engine> engine, load(options, what));
     notes = engine->runner().notes();
+    place = engine->runner().options().place;
     HADAL_TRY(made.rows, logits(*engine, what));
     return made;
   }
@@ -48,7 +49,9 @@ class Runs {
     made.choices = sink.choices();
     return made;
   }
-  std::vector<std::string> notes;  ///< of the last run on the chip
+  // Of the last run on the chip.
+  std::vector<std::string> notes;
+  std::string place;
 
  private:
   Result<std::unique_ptr<Engine>> load(const RunnerOptions& options, const std::string& what) {
@@ -87,15 +90,20 @@ Result<ModelDistance> measure_model(const Checkpoint& checkpoint, const Distance
   const bool once = run.options.ranks != nullptr;
   HADAL_TRY(Made chip, runs.chip(once));
   d.notes = runs.notes;
+  d.place = runs.place;
   HADAL_TRY(const Made exact, runs.reference(false, nullptr));
   HADAL_TRY(const Made classed, runs.reference(true, nullptr));
   d.distance = contract::measure_distance(exact.rows, classed.rows, chip.rows);
-  d.why = d.distance.why;
+  d.why = d.distance.why();
   if (exact.choices.empty()) return d;
   // A token behind another choice says nothing of how exact the numbers are. Where the classes
   // round nothing, choices are others only where candidates are equal but for the order of sums.
-  const bool rounds = d.distance.class_kl > 0;
-  if (rounds ? d.distance.part > 1 : d.why.empty()) return d;
+  if (d.distance.class_kl > 0) {
+    d.why = d.distance.mean;
+    if (!d.why.empty()) return d;
+  } else if (d.why.empty()) {
+    return d;
+  }
   d.own = d.distance;
   d.followed = true;
   if (!once) {
@@ -107,7 +115,7 @@ Result<ModelDistance> measure_model(const Checkpoint& checkpoint, const Distance
   HADAL_TRY(d.chip, compare_choices(exact_followed.choices, chip.choices));
   HADAL_TRY(d.classes, compare_choices(exact_followed.choices, classed_followed.choices));
   d.why = judge_choices(d.chip, d.classes);
-  if (d.why.empty()) d.why = d.distance.why;
+  if (d.why.empty()) d.why = d.distance.why();
   return d;
 }
 

@@ -24,6 +24,7 @@ struct ModelDistance {
   bool followed = false;           ///< `ref` took the chip's choices
   ChoiceCounts chip, classes;      ///< then: choices that are not exact ref's own
   std::vector<std::string> notes;  ///< of the run on the chip
+  std::string place;               ///< the rules that it was placed by, of an automatic one too
   std::string why;                 ///< which rule is broken, and how; empty: none
 };
 

@@ -6,6 +6,7 @@
 #include "base/cpu_info.h"
 #include "base/disk.h"
 #include "checkpoint/digest.h"
+#include "checkpoint/printable.h"
 #include "device/thread_group.h"
 #include "engine/automatic_place.h"
 #include "engine/request.h"
@@ -43,15 +44,28 @@ Shard shard_of(const RunnerOptions& options) {
 
 Error declined_operators(const std::string& chip,
                          const std::map<std::string, std::string>& declined) {
-  std::map<std::string, std::pair<int, std::string>> groups;
+  constexpr size_t kShapes = 60;  // bytes of an operator with its shapes
+  struct Group {
+    int more = -1;
+    std::string first, reason;
+  };
+  std::map<std::string, Group> groups;
   for (const auto& [what, why] : declined) {
-    auto& [count, reason] = groups[what.substr(0, what.find('('))];
-    if (count++ == 0) reason = what + ": " + why;
+    Group& group = groups[what.substr(0, what.find('('))];
+    if (++group.more > 0) continue;
+    group.first = printable(what, kShapes);
+    // A chip may begin with its own name and the operator's, as if nobody had said them.
+    const std::string name = what.substr(0, what.find('(')) + ": ";
+    const size_t at = why.find(name);
+    const bool said = at == 0 || (at != std::string::npos && why.find(": ") + 2 == at);
+    group.reason = said ? why.substr(at + name.size()) : why;
   }
   std::string text = "chip " + chip + " declines operators that this model needs";
   const char* separator = ": ";
   for (const auto& [op, group] : groups) {
-    text += separator + op + " (" + std::to_string(group.first) + "), the first: " + group.second;
+    text += separator + group.first;
+    if (group.more > 0) text += " and " + std::to_string(group.more) + " more";
+    text += ": " + group.reason;
     separator = "; ";
   }
   return failed(std::move(text));
@@ -68,6 +82,14 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
     if (chosen.rules.empty()) return together;
     together.reset();
     placed.place = std::move(chosen.rules);
+    if (chosen.leaves) {
+      placed.place.clear();
+      placed.device = {.chip = "cpu",
+                       .threads = options.device.threads,
+                       .exact = options.device.exact,
+                       .plugin_folders = options.device.plugin_folders,
+                       .log = options.device.log};
+    }
     HADAL_TRY(std::unique_ptr<ModelRunner> runner, open(checkpoint, placed));
     runner->place_reason_ = std::move(chosen.reason);
     return runner;
@@ -112,8 +134,15 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::open(const Checkpoint& checkpo
                              std::to_string(spec.max_position_embeddings),
                          spec.max_position_embeddings);
   r->set_drafts();
-  r->layout_ = std::make_unique<StepLayout>(r->step_limits());
-  HADAL_TRY(r->prepare());
+  const int64_t asked = options.max_tokens;
+  for (;; r->options_.max_tokens /= 2) {
+    r->layout_ = std::make_unique<StepLayout>(r->step_limits());
+    HADAL_TRY(r->prepare());
+    if (!r->step_is_too_large() || r->options_.max_tokens <= 1) break;
+  }
+  if (const int64_t used = r->options_.max_tokens; used < asked)
+    r->step_reason_ = "steps bring at most " + std::to_string(used) + " tokens: the memory for " +
+                      std::to_string(asked) + " would not be given in one piece";
   return r;
 }
 
@@ -210,7 +239,13 @@ Error ModelRunner::does_not_fit(const MemoryPlan& m) const {
                            static_cast<int64_t>(tokens));
   }
   const uint64_t rest = m.needed() - made;
-  if (made > 0 && m.available > rest)
+  const bool divided = options_.ranks != nullptr;
+  const bool as_stored = std::all_of(places_.begin(), places_.end(), [](const Place& place) {
+    return place.loader->conversions().empty();
+  });
+  if (places_.size() == 1 && !divided && device().info().host_memory == 0)
+    text += "; --place auto puts what does not fit on the cpu";
+  else if (made > 0 && m.available > rest && as_stored)
     text += "; a file quantised to at most " + gib(m.available - rest) + " of weights would fit";
   return memory_error(text);
 }
@@ -248,15 +283,23 @@ std::string FromDisk::text() const {
 }
 
 Status ModelRunner::load(const LoadProgress& progress) {
-  if (options_.check_memory) {
-    HADAL_TRY(check_memory());
-  }
-  if (!other_ranks_.empty()) {
-    RunnerOptions others = options_;
-    others.rank_threads = 1;
-    rank_threads_ = std::make_unique<RankThreads>(
-        *checkpoint_, others, std::exchange(other_ranks_, {}), device().device_count());
-  }
+  Status fits = options_.check_memory ? check_memory() : Status();
+  if (!fits && (!options_.ranks || leads())) return fits;  // nobody else was asked yet
+  if (leads()) HADAL_TRY(call_ranks());
+  return checked(load_together(std::move(fits), progress));
+}
+
+Status ModelRunner::load_together(Status fits, const LoadProgress& progress) {
+  HADAL_TRY(agree_with_ranks(std::move(fits)));
+  HADAL_TRY(compare_ranks());
+  HADAL_TRY(agree_with_ranks(load_here(progress)));
+  HADAL_TRY(join_devices());
+  HADAL_TRY(agree_with_ranks(record_all()));
+  loaded_ = true;
+  return {};
+}
+
+Status ModelRunner::load_here(const LoadProgress& progress) {
   for (Place& place : places_) {
     const Device& device = *place.device;
     HADAL_TRY(place.loader->load(checkpoint_->files(), progress));
@@ -270,17 +313,10 @@ Status ModelRunner::load(const LoadProgress& progress) {
   HADAL_TRY(banks_->load());
   for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
     Place& place = places_[placer_->plane_place(plane)];
-    HADAL_TRY(DeviceMemory memory,
-              place.device->allocate(placer_->block_bytes(plane) *
-                                     static_cast<uint64_t>(blocks_[step_planes_->group(plane)])));
+    HADAL_TRY(DeviceMemory memory, place.device->allocate(plane_bytes(plane)));
     place.plane_handles.push_back(memory.get());
     place.planes.push_back(std::move(memory));
   }
-  HADAL_TRY(join_devices());
-  HADAL_TRY(record_all());
-  HADAL_TRY(meet_ranks());
-  loaded_ = true;
-  if (options_.when_followed) options_.when_followed(follow());
   return {};
 }
 
@@ -307,7 +343,7 @@ Status ModelRunner::record(Pass& pass) {
 }
 
 Status ModelRunner::copy_blocks(std::span<const BlockCopy> copies) const {
-  if (leads()) HADAL_TRY(send_copies(*options_.ranks, copies));
+  if (leads()) HADAL_TRY(checked(send_copies(*options_.ranks, copies)));
   return checked(copy_blocks_here(copies));
 }
 
@@ -435,7 +471,7 @@ Status ModelRunner::run(Pass& pass, StepInputs& inputs, bool stoppable) {
   if (leads()) {
     const std::vector<Pass*> passes = all_passes();
     const auto number = std::find(passes.begin(), passes.end(), &pass) - passes.begin();
-    HADAL_TRY(send_step(*options_.ranks, static_cast<int32_t>(number), inputs, changed));
+    HADAL_TRY(checked(send_step(*options_.ranks, static_cast<int32_t>(number), inputs, changed)));
   }
   return checked(run_changed(pass, inputs, changed, stoppable));
 }

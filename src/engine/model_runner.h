@@ -49,11 +49,9 @@ struct RunnerOptions {
   std::string place;      ///< what is on other devices: Placement's words
   bool fallback = false;  ///< the cpu takes what the devices decline
   /// Of a model in parts, this rank's way to the others; null: it is whole. With `rank_threads`,
-  /// rank 0 of so many threads, which open() starts.
+  /// rank 0 of so many threads, which load() starts.
   Communicator* ranks = nullptr;
   int64_t rank_threads = 1;
-  /// Of rank 1 and up of processes: load() follows rank 0 and tells how that ended.
-  std::function<void(const Status& followed)> when_followed = {};
   WeightMode weights = WeightMode::kNative;
   DType kv_cache_dtype = HADAL_F16;
   int64_t context = 0;       ///< longest sequence; 0: the model's limit
@@ -134,7 +132,7 @@ class ModelRunner {
   /// What is where, a line a device, if there are several; after the load also how often a step
   /// goes from one to another.
   [[nodiscard]] std::vector<std::string> placement_text() const;
-  /// Operators of a step that their device declines, so that the cpu computes them.
+  /// Operators of a step that the cpu computes since their device declines them or is gone.
   [[nodiscard]] int64_t fallback_operators() const;
   /// Bytes that went from one device to another since the load.
   [[nodiscard]] uint64_t transferred_bytes() const { return transferred_; }
@@ -170,18 +168,21 @@ class ModelRunner {
   /// tokens before the one that is generated.
   [[nodiscard]] std::optional<FromDisk> from_disk(double context) const;
 
-  /// Hands the weights to the device, allocates, records the tape.
+  /// Hands the weights to the device, allocates, records the tape. Of rank 0, all ranks do so.
   Status load(const LoadProgress& progress = {});
 
-  /// A device failed, or was not opened again since: only reopen() may be called.
+  /// A device failed, or was not opened again since, or the run of the ranks is over: only reopen()
+  /// may be called.
   [[nodiscard]] bool lost() const;
+  /// Whether reopen() can succeed in this process: that of a model in parts cannot.
+  [[nodiscard]] bool can_reopen() const { return options_.ranks == nullptr; }
   /// Opens the devices again and loads the model anew; caches are empty, and pages, block tables
   /// and adapters in use are the caller's to forget. A device that cannot be opened is left out of
   /// the placement if the cpu may stand in (RunnerOptions::fallback); else the error says why, and
   /// another call tries again. log: told what is done, a line each.
   Status reopen(const std::function<void(std::string_view line)>& log);
 
-  /// Of rank 1 and up, once loaded: runs what rank 0 orders until that one ends.
+  /// Of rank 1 and up, once loaded: runs what rank 0 orders until that one ends the model.
   Status follow();
 
   /// The adapters by their numbers; a place may be empty.
@@ -226,6 +227,8 @@ class ModelRunner {
   /// What changes the bits of a page beside tokens, adapter and key: model, chip, kernels, types,
   /// options. Reads a part of every tensor when it is first asked.
   [[nodiscard]] const Digest& identity();
+  /// Bytes of a cache memory.
+  [[nodiscard]] uint64_t plane_bytes(size_t plane) const;
   /// Bytes of the blocks of one unit of reuse, of the groups whose bit is set.
   [[nodiscard]] uint64_t unit_bytes(uint64_t groups) const;
   /// Copies the blocks of one unit out of all planes of its groups, one after another, and back in.
@@ -268,7 +271,17 @@ class ModelRunner {
   ModelRunner() = default;
   Status check_ranks() const;
   Status join_devices();
-  Status meet_ranks();
+  struct Fact {
+    const char* name;
+    std::string value;
+  };
+  [[nodiscard]] std::vector<Fact> facts_of_rank() const;
+  Status call_ranks();
+  Status compare_ranks() const;
+  /// As it is; with ranks, an error if one of them has one.
+  Status agree_with_ranks(Status own) const;
+  Status load_together(Status fits, const LoadProgress& progress);
+  Status load_here(const LoadProgress& progress);
   /// scratch_bytes and adapters may be null; else they grow by what the pass uses.
   void forward(const Pass& pass, Sink& sink, uint64_t* scratch_bytes,
                std::set<const AdapterBank*>* adapters = nullptr) const;
@@ -282,13 +295,18 @@ class ModelRunner {
                               uint64_t* scratch_bytes,
                               std::set<const AdapterBank*>* adapters) const;
   [[nodiscard]] Error does_not_fit(const MemoryPlan& plan) const;
-  /// No cache of a layer is larger than what its device gives in one piece.
+  /// Nothing is larger than what its device gives in one piece.
   [[nodiscard]] Status check_allocations() const;
+  /// Steps of fewer rows take less in one piece.
+  [[nodiscard]] bool step_is_too_large() const;
+  [[nodiscard]] std::string memory_name(size_t place) const;
+  [[nodiscard]] int64_t ranks_in_memory(size_t place) const;
   [[nodiscard]] bool is_draft(const Pass& pass) const;
   [[nodiscard]] size_t place_of_output(const Tensor& part) const;
   [[nodiscard]] const DeviceMemory& plane_memory(size_t plane) const;
   [[nodiscard]] MemoryPlan memory_plan_of(size_t place) const;
   void set_drafts();
+  void count_replaced();
   void each_pass(const std::function<void(const Pass&)>& body) const;
   Status record(Pass& pass);
   Status record_all();
@@ -304,7 +322,8 @@ class ModelRunner {
   Status run(Pass& pass, StepInputs& inputs, bool stoppable);
   Status run_changed(Pass& pass, StepInputs& inputs, std::span<const StepInputs::Range> changed,
                      bool stoppable);
-  /// As it is; of rank 0 an error ends the run of all, who would wait for it.
+  /// As it is; of rank 0 an error ends the run of all, who would wait for it, and tells what ended
+  /// it first.
   Status checked(Status status) const;
   Status run_on_places(Pass& pass, const std::array<int64_t, HADAL_DIM_COUNT>& rows,
                        const std::byte* host_inputs, bool stoppable);
@@ -327,10 +346,15 @@ class ModelRunner {
   std::vector<int64_t> blocks_;
   std::optional<Placement> placement_;  // always there once it is open
   std::string place_reason_;            // of an automatic one
+  std::string step_reason_;             // of steps that are smaller than was asked
   std::optional<size_t> fallback_;      // the place that takes what others decline
   uint64_t scratch_bytes_ = 0;
   uint64_t transferred_ = 0;
+  // Places of devices that are gone, where the cpu stands in; why, until that was logged.
+  std::map<size_t, std::string> replaced_;
+  int64_t replaced_operators_ = 0;  // of a step, there
   bool loaded_ = false;
+  mutable bool ranks_over_ = false;  // rank 0 has ended the run
   StepSink* step_sink_ = nullptr;
   // The other ranks, if they are threads; they end before what they speak by.
   std::unique_ptr<Communicator> own_rank_;

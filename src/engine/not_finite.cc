@@ -1,5 +1,6 @@
 #include "engine/not_finite.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -72,15 +73,20 @@ void NotFiniteSink::op(const hadal_op& op, std::span<const Tensor> tensors) {
         !is_written(contract::operand_role(op.id, static_cast<uint32_t>(i))))
       continue;
     const Result<bool> finite = is_finite(t);
-    if (!finite)
+    if (!finite) {
       status_ = finite.error();
-    else if (!*finite)
+    } else if (!*finite) {
       found_ = place_ + " (" + contract::op_name(op.id) + ")";
+      reads_cache_ = std::any_of(tensors.begin(), tensors.end(), [](const Tensor& operand) {
+        return operand.space == HADAL_SPACE_PLANE;
+      });
+    }
   }
 }
 
 Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
   const std::string what = "the model's numbers are not finite any more";
+  bool may_be_cache = true;  // as long as nobody knows better
   const auto explained = [&]() -> Result<std::string> {
     // Operators of several devices or ranks run together only.
     if (places_.size() > 1 || options_.ranks) return std::string();
@@ -94,15 +100,19 @@ Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
     const Pass& pass = main_[inputs.masked ? 1 : 0];
     forward(pass, sink, nullptr);
     HADAL_TRY(sink.status());
+    if (!sink.found().empty()) may_be_cache = sink.reads_cache();
     return sink.found();
   }();
   Error error = failed(what);
   if (explained && !explained->empty()) error.message += ": they first come out of " + *explained;
-  if (options_.kv_cache_dtype == HADAL_F16) {
+  if (may_be_cache && options_.kv_cache_dtype == HADAL_F16) {
     error.message += "; f16, the type of the cache, ends at 65504, bf16 holds larger numbers";
     error.setting = Setting::kCacheBf16;
   } else {
-    error.message += "; the weights may hold such numbers themselves (inspect --deep)";
+    error.message +=
+        "; the weights may hold such numbers themselves (inspect --deep), or the chip computes "
+        "wrongly "
+        "(chip trace)";
   }
   return error;
 }

@@ -22,6 +22,8 @@ class NotFiniteSink final : public Sink {
 
   /// "layer 3 (gqa_attention)", or "" while nothing was found.
   [[nodiscard]] const std::string& found() const { return found_; }
+  /// Whether that operator reads a cache.
+  [[nodiscard]] bool reads_cache() const { return reads_cache_; }
   [[nodiscard]] const Status& status() const { return status_; }
 
  private:
@@ -34,6 +36,7 @@ class NotFiniteSink final : public Sink {
   std::map<const hadal_weight*, std::string> names_;
   std::string place_ = "the embedding";  // by the weights met so far
   std::string found_;
+  bool reads_cache_ = false;
   Status status_;
 };
 

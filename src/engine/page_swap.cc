@@ -7,11 +7,12 @@ Result<std::unique_ptr<PageSwap>> PageSwap::open(ModelRunner& runner, const Swap
   swap->log_ = options.log;
   const size_t groups = runner.spec().groups.size();
   HADAL_CHECK(groups < 64);
+  swap->identity_ = runner.identity();
   const uint64_t largest = runner.unit_bytes((uint64_t{1} << groups) - 1);
   HADAL_TRY(swap->file_, PageFile::open({.path = options.file,
                                          .max_bytes = options.max_bytes,
                                          .page_bytes = largest,
-                                         .identity = runner.identity()}));
+                                         .identity = swap->identity_}));
   if (swap->file_->was_foreign() && swap->log_)
     swap->log_(options.file.string() +
                ": held pages of another model, version or setting; it is begun anew");
@@ -23,6 +24,9 @@ void PageSwap::say_once(bool& said, const std::string& line) const {
 }
 
 void PageSwap::save(const Digest& key, const UnitBlocks& blocks) {
+  if (!is_of_runner())
+    return say_once(said_foreign_,
+                    "the cache on disk is of the device that is gone: it is left as it is");
   uint64_t mask = 0;
   for (size_t g = 0; g < blocks.size(); ++g)
     if (!blocks[g].empty()) mask |= uint64_t{1} << g;

@@ -22,7 +22,7 @@ std::optional<int64_t> number(std::string_view text) {
 
 /// What a word would have to look like.
 constexpr const char* kParts =
-    "expected layers A-B, experts, experts of layers A-B, embedding, head or all";
+    "expected layers A-B (A not above B), experts, experts of layers A-B, embedding, head or all";
 
 struct Range {
   int64_t first = 0, last = INT64_MAX;
@@ -73,6 +73,15 @@ size_t Placement::add(const DeviceName& device) {
   if (found != devices_.end()) return static_cast<size_t>(found - devices_.begin());
   devices_.push_back(device);
   return devices_.size() - 1;
+}
+
+bool Placement::drop_last_unless_named() {
+  const size_t last = devices_.size() - 1;
+  if (last == 0 || std::any_of(rules_.begin(), rules_.end(),
+                               [&](const Rule& rule) { return rule.device == last; }))
+    return false;
+  devices_.pop_back();
+  return true;
 }
 
 Result<std::vector<Placement::Rule>> Placement::parse_rule(std::string_view text) {
@@ -136,6 +145,13 @@ size_t Placement::of(const Region& region) const {
   if (region.part == Part::kExperts)
     return of({.part = region.layer < 0 ? Part::kHead : Part::kLayer, .layer = region.layer});
   return 0;
+}
+
+std::string Placement::text(const std::function<std::string(size_t device)>& name) const {
+  std::string text;
+  for (const Rule& rule : rules_)
+    text += (text.empty() ? "" : "; ") + rule.text + ": " + name(rule.device);
+  return text;
 }
 
 std::string Placement::experts_rule() const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,10 +42,14 @@ class Placement {
   size_t add(const DeviceName& device);
   /// Another device in the place of one.
   void replace(size_t device, DeviceName by) { devices_[device] = std::move(by); }
+  /// Takes the last device out again, unless a rule names it; whether it did.
+  bool drop_last_unless_named();
   /// Where the rules put a part: the number of a device.
   [[nodiscard]] size_t of(const Region& region) const;
   /// An error of code kUsage if a rule names a layer that a model of so many lacks.
   [[nodiscard]] Status check(int64_t layers) const;
+  /// The rules, with `name` of each device's number.
+  [[nodiscard]] std::string text(const std::function<std::string(size_t device)>& name) const;
   /// The first rule about experts, if there is one.
   [[nodiscard]] std::string experts_rule() const;
 

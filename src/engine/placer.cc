@@ -36,28 +36,46 @@ Status Placer::settle(const std::function<void(Sink&)>& dry_run) {
   return {};
 }
 
-void Placer::note(const hadal_op& op, std::span<const Tensor> tensors) {
-  if (!status_) return;
-  has_experts_ = has_experts_ || region_.part == Region::Part::kExperts;
-  const size_t by_rule = placement_.of(region_);
+void Placer::move_caches(std::span<const Tensor> tensors) {
+  for (const Tensor& t : tensors) {
+    if (t.space != HADAL_SPACE_PLANE || plane_fell_[t.index]) continue;
+    plane_place_[t.index] = *fallback_;
+    plane_fell_[t.index] = true;
+    moved_ = true;
+  }
+}
+
+bool Placer::gather_caches(std::span<const Tensor> tensors, size_t by_rule) {
+  bool together = true, fell = false;
+  std::optional<size_t> first;
   for (const Tensor& t : tensors) {
     if (t.space != HADAL_SPACE_PLANE) continue;
     size_t& place = plane_place_[t.index];
     if (place == kNowhere) place = by_rule;
-    if (place == wanted(tensors)) continue;
-    status_ = usage_error(std::string(contract::op_name(op.id)) + " of layer " +
-                          std::to_string(region_.layer) + " reads caches on " +
-                          places_[place].name + " and " + places_[wanted(tensors)].name +
-                          ": layers that share a cache must be on one device");
+    if (!first) first = place;
+    together = together && place == *first;
+    fell = fell || plane_fell_[t.index];
+  }
+  if (!together && fell) move_caches(tensors);
+  return together || fell;
+}
+
+void Placer::note(const hadal_op& op, std::span<const Tensor> tensors) {
+  if (!status_) return;
+  has_experts_ = has_experts_ || region_.part == Region::Part::kExperts;
+  const size_t by_rule = placement_.of(region_);
+  if (!gather_caches(tensors, by_rule)) {
+    std::set<std::string> names;
+    for (const Tensor& t : tensors)
+      if (t.space == HADAL_SPACE_PLANE) names.insert(places_[plane_place_[t.index]].name);
+    status_ =
+        usage_error(std::string(contract::op_name(op.id)) + " of layer " +
+                    std::to_string(region_.layer) + " reads caches on " + *names.begin() + " and " +
+                    *names.rbegin() + ": layers that share a cache must be on one device");
     return;
   }
   const size_t home = wanted(tensors), place = of(op, tensors);
-  if (place != home)
-    for (const Tensor& t : tensors)
-      if (t.space == HADAL_SPACE_PLANE) {
-        plane_place_[t.index] = place;
-        moved_ = true;
-      }
+  if (place != home) move_caches(tensors);
   if (place != by_rule) {
     const OpSupport support = ask(by_rule, op, tensors);
     Fallback& fallback = fallbacks_[contract::op_name(op.id)];

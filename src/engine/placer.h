@@ -34,7 +34,8 @@ class Placer {
         fallback_(fallback),
         limits_(limits),
         block_bytes_(std::move(block_bytes)),
-        plane_place_(block_bytes_[0].size(), kNowhere) {}
+        plane_place_(block_bytes_[0].size(), kNowhere),
+        plane_fell_(block_bytes_[0].size(), false) {}
 
   /// Finds the place of every cache and of what is declined: `dry_run` gives all operators of the
   /// model to a sink. An error names what cannot be placed.
@@ -73,6 +74,10 @@ class Placer {
   friend class SettlingSink;
   static constexpr size_t kNowhere = SIZE_MAX;
   void note(const hadal_op& op, std::span<const Tensor> tensors);
+  /// All caches of an operator are at one place; if one of them fell back, the others follow it.
+  bool gather_caches(std::span<const Tensor> tensors, size_t by_rule);
+  /// The caches of an operator go to the fallback.
+  void move_caches(std::span<const Tensor> tensors);
   [[nodiscard]] size_t wanted(std::span<const Tensor> tensors) const;
   [[nodiscard]] OpSupport ask(size_t place, const hadal_op& op,
                               std::span<const Tensor> tensors) const;
@@ -84,6 +89,7 @@ class Placer {
   BlockBytes block_bytes_;
   Region region_;
   std::vector<size_t> plane_place_;
+  std::vector<bool> plane_fell_;
   std::vector<uint32_t> plane_number_;
   std::vector<std::set<uint32_t>> weights_;
   std::map<uint32_t, Region> regions_;

@@ -50,7 +50,6 @@ RunnerOptions reference_options(const RunnerOptions& options) {
   reference.fallback = false;
   reference.ranks = nullptr;
   reference.rank_threads = 1;
-  reference.when_followed = {};
   reference.weights = WeightMode::kNative;
   reference.lower_all = true;
   return reference;
@@ -61,7 +60,6 @@ Result<ModelNumerics> ask_numerics(const Checkpoint& checkpoint, const RunnerOpt
   RunnerOptions asked = options;
   asked.ranks = nullptr;
   asked.rank_threads = 1;
-  asked.when_followed = {};
   asked.lower_all = true;
   HADAL_TRY(const std::unique_ptr<ModelRunner> runner, ModelRunner::open(checkpoint, asked));
   ModelNumerics numerics;

@@ -142,6 +142,8 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
   RequestStats stats;  ///< so far
   std::optional<Error> error;
+  /// A device failed or is away, not what was asked: asked again, it may succeed.
+  bool machine = false;
 };
 
 }  // namespace hadal

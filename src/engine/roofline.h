@@ -24,7 +24,8 @@ StepCost prompt_cost(const ModelRunner& runner, double depth);
 /// Bytes a second of copies within the device, for one that does not measure itself.
 Result<double> measure_copies(const Device& device);
 
-/// Measures the chip, about a second; none where it cannot be measured. Errors: of the device.
+/// Measures the chip, about a second; none where it cannot be measured, and of a model that is on
+/// several devices or in ranks. Errors: of the device.
 Result<std::optional<Roofline>> measure_roofline(ModelRunner& runner, double depth);
 
 }  // namespace hadal

@@ -70,7 +70,11 @@ Result<ModelRunner::Adapters> ModelRunner::plan_adapters(const std::vector<Named
     if (lora != declined.end())
       return failed("chip " + std::string(places_[i].device->chip_name()) +
                     " declines lora_add, which adapters need: " + lora->second);
-    if (!declined.empty()) return declined_operators(places_[i].name, declined);
+    if (declined.empty()) continue;
+    Error error = declined_operators(places_[i].name, declined);
+    if (options_.fallback) return error;
+    error.message += "; let the cpu run them (--fallback allow), or choose another chip";
+    return error;
   }
   if (const std::string name = adapters.banks->first_unused(used); !name.empty())
     return failed("an adapter targets " + name + ", which this model multiplies together with " +
@@ -89,6 +93,9 @@ void ModelRunner::use_adapters(std::vector<NamedAdapter> named, Adapters adapter
 Status ModelRunner::set_adapters(std::vector<NamedAdapter> named) {
   if (!layout_->limits.adapters)
     return usage_error("the model was opened without adapters: they need an input of their own");
+  if (lost())
+    return failed(
+        "the device is lost: the next request opens it again, adapters can be loaded after that");
   HADAL_TRY(Adapters adapters, plan_adapters(named));
   if (options_.check_memory) {
     const MemoryPlan m = memory_plan();

@@ -42,6 +42,22 @@ class AskingSink final : public Sink {
   std::array<int64_t, HADAL_DIM_COUNT> limits_;
 };
 
+/// Counts the operators that run at some of the places.
+class CountingSink final : public Sink {
+ public:
+  CountingSink(Placer& placer, const std::map<size_t, std::string>& places)
+      : placer_(placer), places_(places) {}
+  void enter(const Region& region) override { placer_.enter(region); }
+  void op(const hadal_op& op, std::span<const Tensor> tensors) override {
+    if (places_.contains(placer_.of(op, tensors))) ++count;
+  }
+  int64_t count = 0;
+
+ private:
+  Placer& placer_;
+  const std::map<size_t, std::string>& places_;
+};
+
 /// The options of a device other than the user's first: what names a kernel table or is the chip's
 /// own is the first chip's.
 DeviceOptions options_of(const DeviceName& name, const DeviceOptions& first) {
@@ -82,12 +98,13 @@ Status ModelRunner::prepare() {
 }
 
 bool ModelRunner::lost() const {
-  return !loaded_ || std::any_of(places_.begin(), places_.end(),
-                                 [](const Place& place) { return place.device->lost(); });
+  return !loaded_ || ranks_over_ ||
+         std::any_of(places_.begin(), places_.end(),
+                     [](const Place& place) { return place.device->lost(); });
 }
 
 Status ModelRunner::reopen(const std::function<void(std::string_view line)>& log) {
-  if (options_.ranks)
+  if (!can_reopen())
     return failed("a device of a model in parts failed, and the other parts with it: start again");
   loaded_ = false;
   for (Pass& pass : main_) pass.tape.clear();
@@ -101,19 +118,33 @@ Status ModelRunner::reopen(const std::function<void(std::string_view line)>& log
     const auto opened = open_places({name});
     if (opened) continue;
     if (!options_.fallback || name.chip == "cpu") return opened.error();
-    log(name.text() + " cannot be opened again, the cpu takes its part: " + opened.error().message);
     placement_->replace(i, {.chip = "cpu", .index = 0, .instance = static_cast<int32_t>(i) + 2});
+    replaced_[i] = name.text() + " cannot be opened again (" + opened.error().message + ")";
   }
   HADAL_TRY(std::vector<Place> places, open_places(placement_->devices()));
   placer_.reset();
+  identity_.reset();
   places_ = std::move(places);
   for (const Place& place : places_)
     if (place.device->alignment() > layout_->limits.alignment)
       return failed(place.name + " asks for another alignment than before");
   HADAL_TRY(prepare());
   HADAL_TRY(load());
-  log("the devices are open again, the model is loaded");
+  count_replaced();
+  bool told = false;
+  for (auto& [place, why] : replaced_)
+    if (!why.empty()) {
+      log(std::exchange(why, {}) + ": the model is loaded again, and the cpu takes its part");
+      told = true;
+    }
+  if (!told) log("the device is open again, the model is loaded");
   return {};
+}
+
+void ModelRunner::count_replaced() {
+  CountingSink sink(*placer_, replaced_);
+  dry_run(sink);
+  replaced_operators_ = sink.count;
 }
 
 Result<Placer::BlockBytes> ModelRunner::block_bytes(std::map<size_t, Error>& refused) const {
@@ -163,6 +194,12 @@ Status ModelRunner::place_model() {
   placer_ = std::make_unique<Placer>(*placement_, places_, fallback_, layout_->limits.dims(),
                                      std::move(bytes));
   HADAL_TRY(placer_->settle([&](Sink& sink) { dry_run(sink); }));
+  if (fallback_ && placer_->fallbacks().empty() && placement_->drop_last_unless_named()) {
+    fallback_.reset();  // nothing is declined: the model is on the devices that were asked for
+    placer_.reset();
+    places_.pop_back();
+    return place_model();
+  }
   if (const std::string rule = placement_->experts_rule(); !rule.empty() && !placer_->has_experts())
     return usage_error("--place: '" + rule + "': the model has no experts");
   for (size_t plane = 0; plane < step_planes_->count(); ++plane)
@@ -178,16 +215,17 @@ const DeviceMemory& ModelRunner::plane_memory(size_t plane) const {
 
 size_t ModelRunner::place_of_output(const Tensor& part) const {
   if (places_.size() == 1) return 0;
-  // The last pass of a step that writes it: drafts are where the head is.
-  const auto found = main_[0].tape.outputs.within(part.offset, part.offset + sizeof(int32_t));
+  // Every pass that writes a part writes it where the others do: not every form of sampling has all
+  // parts, and drafts are where the head is.
+  std::optional<size_t> place;
+  const auto look = [&](const Pass& pass) {
+    const auto found = pass.tape.outputs.within(part.offset, part.offset + sizeof(int32_t));
+    if (!place && !found.empty()) place = static_cast<size_t>(std::countr_zero(found[0].places));
+  };
+  for (const Pass& pass : main_) look(pass);
   for (const auto& forms : draft_)
-    for (const Pass& pass : forms)
-      if (found.empty() && pass.tape.recorded())
-        if (const auto of_draft =
-                pass.tape.outputs.within(part.offset, part.offset + sizeof(int32_t));
-            !of_draft.empty())
-          return static_cast<size_t>(std::countr_zero(of_draft[0].places));
-  return found.empty() ? 0 : static_cast<size_t>(std::countr_zero(found[0].places));
+    for (const Pass& pass : forms) look(pass);
+  return place.value_or(0);
 }
 
 std::vector<StepCost> ModelRunner::costs(std::array<int64_t, HADAL_DIM_COUNT> rows, double context,
@@ -228,21 +266,41 @@ StepCost ModelRunner::step_cost(std::array<int64_t, HADAL_DIM_COUNT> rows, doubl
   return sum;
 }
 
+uint64_t ModelRunner::plane_bytes(size_t plane) const {
+  return placer_->block_bytes(plane) * static_cast<uint64_t>(blocks_[step_planes_->group(plane)]);
+}
+
 Status ModelRunner::check_allocations() const {
-  for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
-    const Place& place = places_[placer_->plane_place(plane)];
+  const auto check = [](const Place& place, const char* what, uint64_t bytes,
+                        const char* remedy) -> Status {
     const uint64_t limit = place.device->info().largest_allocation;
-    const uint64_t bytes =
-        placer_->block_bytes(plane) * static_cast<uint64_t>(blocks_[step_planes_->group(plane)]);
-    if (limit == 0 || bytes <= limit) continue;
-    char text[200];
+    if (limit == 0 || bytes <= limit) return {};
+    char text[240];
     std::snprintf(text, sizeof text,
-                  "the cache of a layer takes %.1f MiB, the largest allocation of %s is %.1f MiB; "
-                  "a smaller context (--ctx), fewer sequences or --cache-tokens make it fit",
-                  mib(bytes), place.name.c_str(), mib(limit));
+                  "%s takes %.1f MiB, the largest allocation of %s is %.1f MiB; %s", what,
+                  mib(bytes), place.name.c_str(), mib(limit), remedy);
     return memory_error(text);
+  };
+  for (size_t plane = 0; plane < step_planes_->count(); ++plane)
+    HADAL_TRY(check(places_[placer_->plane_place(plane)], "the cache of a layer",
+                    plane_bytes(plane),
+                    "a smaller context (--ctx), fewer sequences or --cache-tokens make it fit"));
+  constexpr const char* kSmaller =
+      "a smaller context (--ctx) or fewer sequences may make it fit, --chip cpu has no such limit";
+  for (const Place& place : places_) {
+    HADAL_TRY(check(place, "the working memory of a step", scratch_bytes_, kSmaller));
+    HADAL_TRY(check(place, "the input of a step", layout_->input_bytes, kSmaller));
+    HADAL_TRY(check(place, "the output of a step", layout_->output_bytes, kSmaller));
+    HADAL_TRY(check(place, "the workspace of an operator", place.workspace_bytes, kSmaller));
   }
   return {};
+}
+
+bool ModelRunner::step_is_too_large() const {
+  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
+    const uint64_t limit = place.device->info().largest_allocation;
+    return limit > 0 && std::max(scratch_bytes_, place.workspace_bytes) > limit;
+  });
 }
 
 MemoryPlan ModelRunner::memory_plan_of(size_t i) const {
@@ -255,15 +313,13 @@ MemoryPlan ModelRunner::memory_plan_of(size_t i) const {
   const ModelSpec& spec = model_->spec();
   for (size_t plane = 0; plane < step_planes_->count(); ++plane) {
     if (placer_->plane_place(plane) != i) continue;
-    const size_t g = step_planes_->group(plane);
-    const PlaneGroup& group = spec.groups[g];
-    const uint64_t block = placer_->block_bytes(plane);
-    const uint64_t bytes = block * static_cast<uint64_t>(blocks_[g]);
-    m.cache += bytes;
+    const PlaneGroup& group = spec.groups[step_planes_->group(plane)];
+    m.cache += plane_bytes(plane);
     if (group.keep > 0)
-      m.cache_kept += bytes;
+      m.cache_kept += plane_bytes(plane);
     else
-      m.cache_per_token += block / static_cast<uint64_t>(group.block_slots * group.ratio);
+      m.cache_per_token +=
+          placer_->block_bytes(plane) / static_cast<uint64_t>(group.block_slots * group.ratio);
   }
   m.scratch = scratch_bytes_;
   m.step = 2 * layout_->input_bytes + layout_->output_bytes;
@@ -273,20 +329,40 @@ MemoryPlan ModelRunner::memory_plan_of(size_t i) const {
   return m;
 }
 
+/// Which memory it is: the host's, or a device's own, of which there may be several instances.
+std::string ModelRunner::memory_name(size_t i) const {
+  if (places_[i].device->info().host_memory != 0) return "the host";
+  const DeviceName& name = placement_->devices()[i];
+  return DeviceName{.chip = name.chip, .index = name.index}.text();
+}
+
+/// How many ranks of this process hold as much as this one in that memory.
+int64_t ModelRunner::ranks_in_memory(size_t i) const {
+  const int64_t ranks = options_.rank_threads;
+  const int32_t first = options_.device.index;
+  const bool one_device =
+      device_of_rank(first, ranks - 1, ranks, places_[i].device->device_count()) == first;
+  return places_[i].device->info().host_memory != 0 || one_device ? ranks : 1;
+}
+
 std::vector<MemoryPlan> ModelRunner::memory_plans() const {
   std::vector<MemoryPlan> plans;
-  std::optional<size_t> host;  // what shares the host's memory is one
+  std::map<std::string, size_t> known;
   for (size_t i = 0; i < places_.size(); ++i) {
     MemoryPlan plan = memory_plan_of(i);
-    const bool shares = places_[i].device->info().host_memory != 0;
-    if (shares && host) {
-      const uint64_t available = plans[*host].available;
-      plans[*host] += plan;
-      plans[*host].available = available;
-      continue;
+    const uint64_t available = plan.available;
+    const MemoryPlan one = plan;
+    for (int64_t rank = 1; rank < ranks_in_memory(i); ++rank) plan += one;
+    plan.where = one.where;
+    plan.available = available;
+    const auto [at, is_new] = known.emplace(memory_name(i), plans.size());
+    if (is_new) {
+      plans.push_back(std::move(plan));
+    } else {
+      MemoryPlan& of_memory = plans[at->second];
+      of_memory += plan;
+      of_memory.available -= available;
     }
-    if (shares) host = plans.size();
-    plans.push_back(std::move(plan));
   }
   return plans;
 }
@@ -315,6 +391,7 @@ MemoryPlan& MemoryPlan::operator+=(const MemoryPlan& other) {
 
 std::vector<std::string> ModelRunner::notes() const {
   std::vector<std::string> lines = conversions();
+  if (!step_reason_.empty()) lines.push_back(step_reason_);
   const std::vector<std::string> placed = placement_text();
   lines.insert(lines.end(), placed.begin(), placed.end());
   return lines;
@@ -354,37 +431,38 @@ Status ModelRunner::sync() const {
 }
 
 int64_t ModelRunner::fallback_operators() const {
-  int64_t count = 0;
-  if (!placer_) return count;  // a device is lost
+  if (!placer_) return 0;  // a device is lost
+  int64_t count = replaced_operators_;
   for (const auto& [name, fallback] : placer_->fallbacks()) count += fallback.count;
   return count;
 }
 
 std::vector<std::string> ModelRunner::placement_text() const {
   std::vector<std::string> lines;
+  if (options_.ranks && !loaded_)
+    lines.push_back("this is the part of rank 0 of " + std::to_string(options_.ranks->ranks()) +
+                    "; the others are about as large");
   if (options_.ranks && loaded_)
     lines.push_back(std::string("sums over the ranks are made by ") +
                     (comm_ ? "the devices" : "the host") +
                     (no_comm_.empty() ? "" : ", since " + no_comm_));
-  if (places_.size() == 1) return lines;
   if (!place_reason_.empty()) lines.push_back(place_reason_);
+  if (places_.size() == 1) return lines;
   for (size_t i = 0; i < places_.size(); ++i) {
     const MemoryPlan m = memory_plan_of(i);
     size_t caches = 0;
     for (size_t plane = 0; plane < step_planes_->count(); ++plane)
       caches += placer_->plane_place(plane) == i ? 1U : 0U;
     char text[160];
-    std::snprintf(text, sizeof text,
-                  ": %zu weights, %.1f MiB; caches of %zu layers' planes, %.1f MiB",
+    std::snprintf(text, sizeof text, ": %zu weights, %.1f MiB; %zu caches, %.1f MiB",
                   placer_->weights(i).size(), mib(m.weights), caches, mib(m.cache));
     lines.push_back(places_[i].name + text);
   }
   for (const auto& [name, fallback] : placer_->fallbacks())
     lines.push_back(std::to_string(fallback.count) + " of " + name +
                     " fall back to the cpu, since " + fallback.reason);
-  if (main_[0].tape.recorded())
-    lines.push_back("a step is cut into " + std::to_string(main_[0].tape.segments.size()) +
-                    " segments");
+  if (const size_t segments = main_[0].tape.segments.size(); segments > 1)
+    lines.push_back("a step is cut into " + std::to_string(segments) + " segments");
   return lines;
 }
 

@@ -54,8 +54,9 @@ SegmentSink::Span SegmentSink::span_of(const Tensor& t) const {
   int64_t dense = sizeof(float);
   bool is_dense = true;
   for (int d = static_cast<int>(t.rank) - 1; d >= 0; --d) {
-    is_dense = is_dense && (t.strides[d] == dense || t.extents[d] == 1);
-    dense *= t.extents[d];
+    const int64_t count = t.extents[d] * (d == 0 ? limits_[t.row_dim] : 1);
+    is_dense = is_dense && (t.strides[d] == dense || count == 1);
+    dense *= count;
   }
   return {t.offset, t.offset + reach(t, limits_[t.row_dim]), is_dense};
 }
@@ -118,6 +119,8 @@ void SegmentSink::release(uint64_t begin, uint64_t end, uint64_t ops_in_scope) {
 
 void SegmentedTape::clear() {
   events_.clear();
+  bounce_.reset();
+  bounce_bytes_ = 0;
   programs_.clear();
   heads_.clear();
   segments.clear();
@@ -140,20 +143,62 @@ Status SegmentedTape::seal(std::vector<Place>& places, const StepLayout& layout,
   return {};
 }
 
-Status SegmentedTape::copy(std::vector<Place>& places, const Transfer& transfer, size_t to,
-                           const Rows& rows, uint64_t& transferred) const {
-  const Tensor& t = transfer.rows;
-  const uint64_t bytes = reach(t, rows[t.row_dim]);
-  if (bytes == 0) return {};
-  transferred += bytes;
-  const Place &source = places[transfer.from], &target = places[to];
-  if (target.device->is_peer(*source.device))
-    return copy_between_peers(places, transfer, to, bytes);
-  if (bounce_.size() < bytes) bounce_.resize(bytes);
-  const std::span<std::byte> data(bounce_.data(), bytes);
-  HADAL_TRY(source.device->copy_out(data, memory_of(source, t), t.offset));
-  HADAL_TRY(source.device->sync());
-  HADAL_TRY(target.device->copy_in(memory_of(target, t), t.offset, data));
+std::span<std::byte> SegmentedTape::bounce(const std::vector<Place>& places, uint64_t bytes) const {
+  if (bounce_bytes_ < bytes) {
+    const auto with_events = std::find_if(places.begin(), places.end(), [](const Place& place) {
+      return place.device->has_events();
+    });
+    const Place& place = with_events == places.end() ? places[0] : *with_events;
+    bounce_ = place.device->host_buffer(bytes);
+    bounce_bytes_ = bytes;
+  }
+  return {bounce_.get(), bytes};
+}
+
+Status SegmentedTape::copy(std::vector<Place>& places, const Segment& segment, const Rows& rows,
+                           uint64_t& transferred) const {
+  const Place& target = places[segment.place];
+  const auto bytes_of = [&](const Tensor& t) { return reach(t, rows[t.row_dim]); };
+  uint64_t through_host = 0;
+  std::vector<const Transfer*> waiting;
+  for (const Transfer& transfer : segment.transfers) {
+    const uint64_t bytes = bytes_of(transfer.rows);
+    transferred += bytes;
+    if (bytes == 0) continue;
+    if (target.device->is_peer(*places[transfer.from].device)) {
+      HADAL_TRY(copy_between_peers(places, transfer, segment.place, bytes));
+      continue;
+    }
+    waiting.push_back(&transfer);
+    through_host += bytes;
+  }
+  if (waiting.empty()) return {};
+  const std::span<std::byte> data = bounce(places, through_host);
+  uint64_t at = 0;
+  Status arrived;
+  for (const Transfer* transfer : waiting) {
+    const Place& source = places[transfer->from];
+    const uint64_t bytes = bytes_of(transfer->rows);
+    if (arrived)
+      arrived = source.device->copy_out(data.subspan(at, bytes), memory_of(source, transfer->rows),
+                                        transfer->rows.offset);
+    at += bytes;
+  }
+  // One wait for each device that is left, even behind an error: what was queued is on its way.
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (std::none_of(waiting.begin(), waiting.end(),
+                     [&](const Transfer* t) { return t->from == i; }))
+      continue;
+    if (Status status = places[i].device->sync(); arrived) arrived = std::move(status);
+  }
+  HADAL_TRY(arrived);
+  at = 0;
+  for (const Transfer* transfer : waiting) {
+    const uint64_t bytes = bytes_of(transfer->rows);
+    HADAL_TRY(target.device->copy_in(memory_of(target, transfer->rows), transfer->rows.offset,
+                                     data.subspan(at, bytes)));
+    at += bytes;
+  }
   return target.device->copies_at_once() ? Status() : target.device->sync();
 }
 
@@ -173,16 +218,16 @@ Status SegmentedTape::copy_between_peers(std::vector<Place>& places, const Trans
   return source.device->wait_for(*target.device, events_[to]);
 }
 
-Status SegmentedTape::sum(Place& place, const Tensor& x, const Rows& rows,
+Status SegmentedTape::sum(std::vector<Place>& places, size_t at, const Tensor& x, const Rows& rows,
                           Communicator& ranks) const {
   const uint64_t bytes = reach(x, rows[x.row_dim]);
   if (bytes == 0) return {};
-  if (bounce_.size() < bytes) bounce_.resize(bytes);
-  const std::span<std::byte> data(bounce_.data(), bytes);
+  const std::span<std::byte> data = bounce(places, bytes);
+  const Place& place = places[at];
   const DeviceMemory& memory = memory_of(place, x);
   HADAL_TRY(place.device->copy_out(data, memory, x.offset));
   HADAL_TRY(place.device->sync());
-  HADAL_TRY(ranks.all_reduce({reinterpret_cast<float*>(bounce_.data()), bytes / sizeof(float)}));
+  HADAL_TRY(ranks.all_reduce({reinterpret_cast<float*>(data.data()), bytes / sizeof(float)}));
   HADAL_TRY(place.device->copy_in(memory, x.offset, data));
   return place.device->copies_at_once() ? Status() : place.device->sync();
 }
@@ -201,13 +246,12 @@ Status SegmentedTape::run(std::vector<Place>& places, const std::vector<hadal_st
   for (size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const hadal_step& step = steps[segment.place];
-    for (const Transfer& transfer : segment.transfers)
-      HADAL_TRY(copy(places, transfer, segment.place, rows, transferred));
+    HADAL_TRY(copy(places, segment, rows, transferred));
     const Device& device = *places[segment.place].device;
     if (segment.sums) {
       const hadal_op& op = tape.ops[segment.first];
       const Tensor& x = tape.tensors[static_cast<size_t>(op.operands[HADAL_ALL_REDUCE_X])];
-      HADAL_TRY(sum(places[segment.place], x, rows, *ranks));
+      HADAL_TRY(sum(places, segment.place, x, rows, *ranks));
       continue;
     }
     if (programs_[i])

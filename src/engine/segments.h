@@ -80,18 +80,23 @@ struct SegmentedTape {
              Communicator* ranks, ChoiceLog* choices, uint64_t& transferred) const;
 
  private:
-  Status sum(Place& place, const Tensor& x, const Rows& rows, Communicator& ranks) const;
+  Status sum(std::vector<Place>& places, size_t at, const Tensor& x, const Rows& rows,
+             Communicator& ranks) const;
   Status note_choice(const Place& place, const hadal_op& op, const Rows& rows,
                      ChoiceLog& choices) const;
-  Status copy(std::vector<Place>& places, const Transfer& transfer, size_t to, const Rows& rows,
+  /// What a segment reads and its place lacks.
+  Status copy(std::vector<Place>& places, const Segment& segment, const Rows& rows,
               uint64_t& transferred) const;
   /// On the queues of both, for which the host does not wait.
   Status copy_between_peers(std::vector<Place>& places, const Transfer& transfer, size_t to,
                             uint64_t bytes) const;
+  /// Host memory for at least so many bytes, on their way from one of the places to another.
+  std::span<std::byte> bounce(const std::vector<Place>& places, uint64_t bytes) const;
 
   std::deque<hadal_tape> heads_;  // of the segments: they stay where they are
   std::vector<DeviceProgram> programs_;
-  mutable std::vector<std::byte> bounce_;
+  mutable HostBuffer bounce_;
+  mutable uint64_t bounce_bytes_ = 0;
   mutable std::vector<DeviceEvent> events_;  // of each place, made when they are first used
 };
 

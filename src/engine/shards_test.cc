@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "device/thread_group.h"
+#include "engine/ranks.h"
 #include "engine/step_inputs.h"
 #include "engine/testing.h"
 #include "models/model.h"
@@ -410,6 +411,25 @@ TEST(Shards, AChipThatFailsEndsAllRanks) {
   ASSERT_FALSE(ended[0]);
   EXPECT_TRUE(ended[0].error().message.starts_with("rank 1 ended the run: chip 'no-such-chip'"))
       << ended[0].error().message;
+}
+
+TEST(Shards, OfSeveralRanksThatFailTheLowestSaysWhy) {
+  auto all = ThreadGroup::make(4);
+  std::vector<Status> ended(4);
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < 4; ++r)
+    threads.emplace_back([&, r] {
+      Status own = r == 1 || r == 3 ? failed("no memory at " + std::to_string(r)) : Status();
+      EXPECT_TRUE(agree(*all[r], {}));
+      ended[r] = agree(*all[r], std::move(own));
+      if (!ended[r]) all[r]->abort(ended[r].error().message);
+    });
+  for (std::thread& t : threads) t.join();
+  for (size_t r = 0; r < 4; ++r) {
+    ASSERT_FALSE(ended[r]);
+    EXPECT_EQ(ended[r].error().message,
+              r == 1 ? "no memory at 1" : "rank 1 ended the run: no memory at 1");
+  }
 }
 
 }  // namespace

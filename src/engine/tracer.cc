@@ -25,11 +25,21 @@ std::vector<T> row_of(const Tensor& t, std::span<const std::byte> bytes, int64_t
   return numbers;
 }
 
+/// Over numbers that are finite in both: what the model itself makes infinite leaves nothing.
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i)
-    sum += (double{a[i]} - double{b[i]}) * (double{a[i]} - double{b[i]});
+    if (std::isfinite(a[i]) && std::isfinite(b[i]))
+      sum += (double{a[i]} - double{b[i]}) * (double{a[i]} - double{b[i]});
   return std::sqrt(sum);
+}
+
+/// The operator with the shapes of this step: a tensor's own are of one row.
+std::string shapes_of(const hadal_op& op, std::span<const Tensor> tensors, const hadal_step& step) {
+  std::vector<Tensor> of_step(tensors.begin(), tensors.end());
+  for (Tensor& t : of_step)
+    if (t.space != HADAL_SPACE_NONE) t.extents[0] *= step.rows[t.row_dim];
+  return contract::describe(op, of_step.data());
 }
 
 /// How far the chip is off, by what its class allows, and where most.
@@ -159,11 +169,12 @@ void Tracer::judge(const hadal_op& op, std::span<const Tensor> tensors, uint32_t
                    const std::string& numerics, const Answers& answers) {
   const Tensor& t = tensors[operand];
   Total& total = totals_[contract::op_name(op.id)];
+  const std::string operands = shapes_of(op, tensors, step_);
   bool off = false;
   for (int64_t row = 0; row < t.extents[0] * step_.rows[t.row_dim]; ++row) {
     Finding finding{.operator_number = operators_,
                     .region = region_,
-                    .operands = contract::describe(op, tensors.data()),
+                    .operands = operands,
                     .numerics = numerics,
                     .step = steps_,
                     .row = row};

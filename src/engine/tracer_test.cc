@@ -41,6 +41,7 @@ TEST(Tracer, NamesTheFirstOperatorThatIsWrong) {
   ::unsetenv("HADAL_FAULT");
   ASSERT_TRUE(found);
   EXPECT_TRUE(found->operands.starts_with("router(")) << found->operands;
+  EXPECT_NE(found->operands.find(" [40, "), std::string::npos) << found->operands;  // that step's
   EXPECT_EQ(found->region.layer, 1);  // the first with experts
   EXPECT_EQ(found->step, 1);
 }

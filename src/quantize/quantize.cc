@@ -194,6 +194,20 @@ Status choose_types(const Checkpoint& source, const Options& options, Plan& plan
   return {};
 }
 
+Result<Plan> make_plan(const Checkpoint& source, const Options& options) {
+  Plan plan;
+  if (source.format() == CheckpointFormat::kSafetensors) {
+    HADAL_TRY(plan_folder(source, plan));
+  } else {
+    HADAL_TRY(copy_metadata(source, plan.header));
+    for (SourceTensor& t : gguf_tensors(source)) plan.jobs.push_back({.tensor = std::move(t)});
+  }
+  plan.header.add_u32("general.file_type", options.mix->file_type);
+  plan.header.add_u32("general.quantization_version", 2);
+  HADAL_TRY(choose_types(source, options, plan));
+  return plan;
+}
+
 /// Reads the begun file as a model and compares what it says of itself with the source.
 Status verify(const std::filesystem::path& path, Model& model) {
   HADAL_TRY(const std::unique_ptr<Checkpoint> written, Checkpoint::open(path));
@@ -228,6 +242,11 @@ Status verify(const std::filesystem::path& path, Model& model) {
 
 }  // namespace
 
+Result<uint64_t> written_bytes(const Checkpoint& source, const Options& options) {
+  HADAL_TRY(const Plan plan, make_plan(source, options));
+  return plan.header.header().size() + static_cast<uint64_t>(plan.header.data_bytes());
+}
+
 Result<Report> quantize(const Checkpoint& source, const std::filesystem::path& out,
                         const Options& options) {
   for (const MappedFile& file : source.files()) {
@@ -235,16 +254,7 @@ Result<Report> quantize(const Checkpoint& source, const std::filesystem::path& o
     if (std::filesystem::equivalent(file.path(), out, unused))
       return usage_error(fmt::format("{}: is the model itself", out.string()));
   }
-  Plan plan;
-  if (source.format() == CheckpointFormat::kSafetensors) {
-    HADAL_TRY(plan_folder(source, plan));
-  } else {
-    HADAL_TRY(copy_metadata(source, plan.header));
-    for (SourceTensor& t : gguf_tensors(source)) plan.jobs.push_back({.tensor = std::move(t)});
-  }
-  plan.header.add_u32("general.file_type", options.mix->file_type);
-  plan.header.add_u32("general.quantization_version", 2);
-  HADAL_TRY(choose_types(source, options, plan));
+  HADAL_TRY(Plan plan, make_plan(source, options));
 
   HADAL_TRY(NewFile file, NewFile::create(out, options.replace));
   const std::string header = plan.header.header();

@@ -37,6 +37,10 @@ struct Report {
   std::vector<std::string> left_out;  ///< tensors of the source that the file lacks
 };
 
+/// The bytes of the file that quantize would write, or the error by which it would refuse, as far
+/// as that shows without reading a number.
+Result<uint64_t> written_bytes(const Checkpoint& source, const Options& options);
+
 /// Errors: kUsage if `out` exists; kFailed; kInterrupted. Nothing is left of an unfinished file.
 Result<Report> quantize(const Checkpoint& source, const std::filesystem::path& out,
                         const Options& options);

@@ -70,7 +70,10 @@ WeightLoader WeightLoader::plan_one_of_several(const Device& device, std::deque<
 
 void WeightLoader::number(std::deque<Weight>& weights) {
   uint32_t next = 0;
-  for (Weight& weight : weights) weight.tensor.index = next++;
+  for (Weight& weight : weights) {
+    weight.tensor.index = next++;
+    weight.tensor.weight = nullptr;
+  }
 }
 
 Tensor WeightLoader::operand(const Tensor& numbered) const {

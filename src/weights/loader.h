@@ -38,7 +38,8 @@ class WeightLoader {
   /// device's), and a weight that the device takes in no form is an error in keep().
   static WeightLoader plan_one_of_several(const Device& device, std::deque<Weight>& weights,
                                           WeightMode mode);
-  /// Numbers the operands of a model's weights, for loaders of several devices.
+  /// Numbers the operands of a model's weights, for loaders of several devices; no device holds
+  /// them any more.
   static void number(std::deque<Weight>& weights);
   /// A numbered operand as this device holds it.
   [[nodiscard]] Tensor operand(const Tensor& numbered) const;
