@@ -136,6 +136,14 @@ typedef struct hadal_adapter_folder {
   const char* folder; /* as peft writes it */
 } hadal_adapter_folder;
 
+/* An option of a chip's own: what there is stands in the chip's documentation. */
+typedef struct hadal_chip_setting {
+  uint32_t size;
+  uint32_t reserved;
+  const char* name;
+  const char* value;
+} hadal_chip_setting;
+
 typedef struct hadal_model_options {
   uint32_t size;
   int32_t threads;  /* of the cpu chip; 0: what this process may use. All models of a process with
@@ -165,6 +173,14 @@ typedef struct hadal_model_options {
   void* log_context;
   hadal_progress_fn progress; /* NULL: nobody asks */
   void* progress_context;
+  int32_t device;    /* which of the chip's devices; 0: the first */
+  int32_t ranks;     /* so many devices of the chip, from `device` on, divide the model; 0: one */
+  const char* place; /* what is on other devices: "experts: cpu", "layers 20-: ./libhadal_X.so:1",
+                        "auto"; NULL: nothing is */
+  uint32_t fallback; /* 1: the cpu computes what the chip declines, and takes the part of a device
+                        that stays away */
+  uint32_t chip_setting_count;
+  const hadal_chip_setting* chip_settings; /* of the chip `chip` */
 } hadal_model_options;
 
 /* What a model needs, before it is loaded. */
@@ -209,7 +225,8 @@ typedef struct hadal_model_info {
   const char* tokenizer;   /* in words; "" without */
   const char* chat_format; /* "" if none is known: hadal_chat_start fails then */
   const char* chip;        /* "cpu (kernels avx2)" */
-  const char* fingerprint; /* of all that an answer's bits depend on beside its request */
+  const char* fingerprint; /* of all that an answer's bits depend on beside its request; another one
+                              since the cpu took the part of a lost device */
   int64_t vocabulary;      /* ids, rows of logits */
   int64_t model_context;   /* the model's limit */
   int64_t context;         /* the longest sequence here: prompt and answer */

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -84,10 +85,24 @@ int64_t threads_of_process() {
 }
 
 int64_t resident_bytes() {
+#ifdef HADAL_EMULATED
+  // statm is of the emulator, whose own memory grows with each model, too, where the program's does
+  // not. Of the program alone it answers the map: what may be written there is held.
+  std::ifstream file("/proc/self/maps");
+  int64_t bytes = 0;
+  for (std::string line; std::getline(file, line);) {
+    char* end = nullptr;
+    const uint64_t from = std::strtoull(line.c_str(), &end, 16);
+    const uint64_t to = std::strtoull(end + 1, &end, 16);
+    if (end[1] == 'r' && end[2] == 'w') bytes += static_cast<int64_t>(to - from);
+  }
+  return bytes;
+#else
   std::ifstream file("/proc/self/statm");
   int64_t pages = 0;
   file >> pages >> pages;
   return pages * ::sysconf(_SC_PAGESIZE);
+#endif
 }
 
 TEST(Library, AnswersTheSameFromPathDescriptorAndMemory) {
@@ -123,6 +138,44 @@ TEST(Library, AnswersTheSameFromPathDescriptorAndMemory) {
   source.has_descriptor = 1;
   source.descriptor = -1;
   EXPECT_EQ(code_of([&] { Model(source, small()); }), HADAL_CODE_FAILED);
+}
+
+TEST(Library, PutsPartsOnOtherDevicesAndRefusesThoseThatAreNotThere) {
+  const std::string file = golden("qwen3-gguf/model.gguf");
+  const auto answer = [&](const hadal_model_options& options) {
+    Model model(file, options);
+    return ids_of(model, "Hello");
+  };
+  const auto expected = answer(small());
+  hadal_model_options options = small();
+  options.place = "layers 1-: cpu:0#2; head: cpu:0#2";
+  options.fallback = 1;
+  EXPECT_EQ(answer(options), expected);
+  options = small();
+  options.ranks = 2;
+  EXPECT_EQ(answer(options).size(), expected.size());
+  const auto refused = [&](auto change, const char* said) {
+    hadal_model_options wrong = small();
+    change(wrong);
+    try {
+      (void)Model(file, wrong);
+      ADD_FAILURE() << said;
+    } catch (const std::exception& e) {
+      EXPECT_NE(std::string(e.what()).find(said), std::string::npos) << e.what();
+    }
+  };
+  auto setting = make<hadal_chip_setting>();
+  setting.name = "volume";
+  setting.value = "11";
+  refused([](auto& o) { o.device = 7; }, "device 7 does not exist");
+  refused([](auto& o) { o.device = -1; }, "device is -1");
+  refused([](auto& o) { o.place = "layers: cpu"; }, "expected layers A-B");
+  refused(
+      [&](auto& o) {
+        o.chip_settings = &setting;
+        o.chip_setting_count = 1;
+      },
+      "volume");
 }
 
 TEST(Library, ChatsWithAConversationThatIsSavedAndGoesOn) {

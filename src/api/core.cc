@@ -82,6 +82,12 @@ void Core::close() {
   session_.reset();
 }
 
+const char* Core::fingerprint() {
+  std::string now = fingerprint_of(engine_->snapshot().identity);
+  const std::scoped_lock lock(mutex_);
+  return fingerprints_.insert(std::move(now)).first->c_str();
+}
+
 void Core::look() noexcept {
   {
     const std::scoped_lock lock(mutex_);

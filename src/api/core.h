@@ -70,6 +70,8 @@ class Core : public std::enable_shared_from_this<Core> {
 
   [[nodiscard]] Session& session() { return *session_; }
   [[nodiscard]] EngineThread& engine() { return *engine_; }
+  /// That of the answers that begin now; it stays readable as long as the core.
+  const char* fingerprint();
   /// Of preparing and submitting, shared; of changing the adapters, alone.
   [[nodiscard]] std::shared_mutex& adapters() { return adapters_; }
   [[nodiscard]] bool is_teller() const { return std::this_thread::get_id() == teller_.get_id(); }
@@ -106,6 +108,7 @@ class Core : public std::enable_shared_from_this<Core> {
   std::condition_variable arrived_;
   std::vector<Item> items_;
   std::set<std::shared_ptr<AnswerState>> live_;
+  std::set<std::string> fingerprints_;  ///< that were told
   bool attention_ = false, stop_ = false;
   std::unique_ptr<EngineThread> engine_;
   std::thread teller_;
@@ -116,7 +119,7 @@ class Core : public std::enable_shared_from_this<Core> {
 // The handles.
 struct hadal_model {
   std::shared_ptr<hadal::api::Core> core;
-  std::string family, description, tokenizer, chat_format, chip, fingerprint;
+  std::string family, description, tokenizer, chat_format, chip;
 };
 
 struct hadal_answer {

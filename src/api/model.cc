@@ -60,6 +60,19 @@ Result<SessionOptions> session_options(const hadal_model_options& o) {
   s.runner.device.threads = o.threads;
   HADAL_TRY(s.runner.device.kernels, read_text(o.kernels, "kernels"));
   s.runner.device.exact = o.exact != 0;
+  HADAL_TRY(in_range(o.device, 4096, "device"));
+  s.runner.device.index = o.device;
+  HADAL_TRY(in_range(o.ranks, 64, "ranks"));
+  s.runner.rank_threads = std::max(o.ranks, 1);
+  HADAL_TRY(s.runner.place, read_text(o.place, "place"));
+  s.runner.fallback = o.fallback != 0;
+  HADAL_TRY(const std::vector<hadal_chip_setting> settings,
+            read_list(o.chip_settings, o.chip_setting_count, limit("tools"), "chip_settings"));
+  for (const hadal_chip_setting& given : settings) {
+    HADAL_TRY(std::string name, read_text(given.name, "chip_settings[].name"));
+    HADAL_TRY(std::string value, read_text(given.value, "chip_settings[].value"));
+    s.runner.device.chip_options.emplace_back(std::move(name), std::move(value));
+  }
   constexpr DType kTypes[] = {HADAL_F16, HADAL_BF16, HADAL_F32};
   s.runner.kv_cache_dtype = kTypes[o.cache_type];
   s.runner.context = o.context;
@@ -126,7 +139,6 @@ Result<std::unique_ptr<hadal_model>> open_model(const hadal_source& source,
   if (const auto format = session->chat_format()) model->chat_format = (*format)->name;
   model->chip = std::string(runner.device().chip_name()) + " (kernels " +
                 runner.device().info().kernels + ")";
-  model->fingerprint = session->fingerprint();
   model->core = std::make_shared<Core>(std::move(session), o.kv_file != nullptr);
   return model;
 }
@@ -254,7 +266,7 @@ hadal_code hadal_model_get_info(const hadal_model* model, hadal_model_info* out,
     info.tokenizer = model->tokenizer.c_str();
     info.chat_format = model->chat_format.c_str();
     info.chip = model->chip.c_str();
-    info.fingerprint = model->fingerprint.c_str();
+    info.fingerprint = model->core->fingerprint();
     info.vocabulary = session.engine().spec().vocab_size;
     info.model_context = session.engine().spec().max_position_embeddings;
     info.context = session.engine().longest();

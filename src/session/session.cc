@@ -124,7 +124,7 @@ Result<const ChatFormat*> Session::chat_format() const {
   return failed(checkpoint_->path().string() + ": has no tokenizer to be used, so no chat format");
 }
 
-std::string Session::fingerprint() { return "hadal-" + hex(engine_->runner().identity(), 8); }
+std::string fingerprint_of(const Digest& identity) { return "hadal-" + hex(identity, 8); }
 
 Result<Answer> Session::answer(PreparedRequest prepared, const OnDelta& on_delta) {
   HADAL_CHECK(prepared.answers.size() == 1);

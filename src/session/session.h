@@ -28,6 +28,11 @@ namespace hadal {
 /// Rows of logits of a step beside one for each request: for guesses that are verified.
 inline constexpr int64_t kGuessRows = 16;
 
+/// Names everything that an answer's bits depend on beside the request: the model, the chip with
+/// its kernels, types and versions. Under one fingerprint the same request has the same answer.
+/// identity: of ModelRunner, which is another one when the cpu took the part of a lost device.
+std::string fingerprint_of(const Digest& identity);
+
 struct SessionOptions {
   RunnerOptions runner;
   EngineOptions engine;
@@ -83,9 +88,6 @@ class Session {
   [[nodiscard]] std::vector<std::string> notes() const;
   /// The chat format, or why there is none.
   [[nodiscard]] Result<const ChatFormat*> chat_format() const;
-  /// Names everything that an answer's bits depend on beside the request: the model, the chip with
-  /// its kernels, types and versions. Under one fingerprint the same request has the same answer.
-  [[nodiscard]] std::string fingerprint();
 
   /// Whether a prompt and an answer of so many tokens fit. Errors: kMemory, both numbers.
   [[nodiscard]] Status check_length(int64_t prompt, int64_t answer) const;

@@ -29,7 +29,7 @@ ALLOWED = {
     "__stack_chk_fail": "of -fstack-protector-strong: a stack that was overwritten must not go on",
     "fork": "a chip's plug-in that is given by its path is asked first in a child process",
     "_exit": "ends that child",
-    "alarm": "in that child alone: a query that hangs ends it",
+    "kill": "of that child alone, where it hangs",
     "write": "files: a conversation that is saved; never a descriptor that the library did not open",
 }
 
