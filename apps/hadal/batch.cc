@@ -1,5 +1,6 @@
 // hadal batch: an OpenAI batch file through the engine, at full batch, to a file of results. A run
-// that was cut off goes on where it was: what the results hold is not asked again.
+// that was cut off goes on where it was: what the results hold is not asked again. What a lost
+// device ended is asked once more, and then left to the next run: it is no result.
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -23,6 +24,7 @@ struct Options {
 
 struct Tally {
   int64_t answered = 0, failed = 0, before = 0;
+  int64_t left = 0;  ///< by the machine, to the next run
 };
 
 /// Requests that wait for a place beside those that run, so that none is ever empty.
@@ -44,13 +46,14 @@ class Batch {
     const auto most = static_cast<size_t>(o_.serve.parallel + kAhead);
     bool more = true;
     while (!stop.set()) {
-      while (more && calls_.running() < most && !stop.set()) {
+      const bool away = engine_.snapshot().devices.away;
+      while (more && !away && calls_.running() < most && !stop.set()) {
         HADAL_TRY(std::optional<BatchItem> item, reader_.next());
         more = item.has_value();
         if (item) HADAL_TRY(take(*std::move(item)));
       }
       const auto done = calls_.next([&] { return stop.set(); });
-      if (!done && !more) break;
+      if (!done && (!more || away)) break;
       if (done) HADAL_TRY(write(*done));
     }
     HADAL_TRY(writer_.finish());
@@ -60,10 +63,22 @@ class Batch {
     if (stop.set())
       return Error{.code = ErrorCode::kInterrupted,
                    .message = "interrupted; the same command goes on where it was"};
-    return {};
+    if (tally_.left == 0 && !more) return {};
+    return failed(
+        fmt::format("requests without an answer: {}{}, since the device failed ({}); the same "
+                    "command asks them again",
+                    tally_.left, more ? " and all behind them" : "",
+                    why_.empty() ? engine_.snapshot().devices.lost : why_));
   }
 
  private:
+  /// A request that runs.
+  struct Asked {
+    std::string custom_id;
+    std::string id = {};  ///< of the response
+    Call call = {};
+    bool again = false;  ///< the machine failed it once
+  };
   static std::string request_id(int64_t line) { return "req_" + std::to_string(line); }
 
   Status take(BatchItem item) {
@@ -72,25 +87,40 @@ class Batch {
       return {};
     }
     const int64_t line = item.line;
+    Asked asked{.custom_id = item.custom_id};
     if (auto* chat = std::get_if<ChatCall>(&item.request)) {
-      ids_[line] = item.custom_id;
-      calls_.start(line, std::move(*chat), "chatcmpl-" + std::to_string(line));
+      asked.id = "chatcmpl-" + std::to_string(line);
+      asked.call = std::move(*chat);
     } else if (auto* completion = std::get_if<CompletionCall>(&item.request)) {
-      ids_[line] = item.custom_id;
-      calls_.start(line, std::move(*completion), "cmpl-" + std::to_string(line));
+      asked.id = "cmpl-" + std::to_string(line);
+      asked.call = std::move(*completion);
     } else {
       ++tally_.failed;
       return writer_.write(batch_refusal_line(item, request_id(line)));
     }
+    calls_.start(line, asked.call, asked.id);
+    asked_.emplace(line, std::move(asked));
     return {};
   }
 
   Status write(const CallRunner::Done& done) {
+    const auto found = asked_.find(done.tag);
+    Asked& asked = found->second;
+    if (!done.machine.empty()) {
+      if (!std::exchange(asked.again, true)) {
+        common(asked.call).options.priority = INT32_MIN;  // before those that wait
+        calls_.start(done.tag, asked.call, asked.id);
+        return {};
+      }
+      ++tally_.left;
+      why_ = done.machine;
+      asked_.erase(found);
+      return {};
+    }
     ++(done.status == 200 ? tally_.answered : tally_.failed);
-    const auto id = ids_.find(done.tag);
-    const Status written = writer_.write(
-        batch_response_line(done.tag, id->second, done.status, request_id(done.tag), done.body));
-    ids_.erase(id);
+    const Status written = writer_.write(batch_response_line(done.tag, asked.custom_id, done.status,
+                                                             request_id(done.tag), done.body));
+    asked_.erase(found);
     return written;
   }
 
@@ -100,13 +130,14 @@ class Batch {
     const auto per_second = [&](int64_t n) {
       return seconds > 0 ? static_cast<double>(n) / seconds : 0;
     };
-    print_note(fmt::format(
-        "[{} answered, {} failed{}; {} prompt tokens ({} from the cache), {} new tokens in {:.1f} "
-        "s: {:.1f} tokens/s of prompts, {:.1f} new tokens/s]",
-        tally_.answered, tally_.failed,
-        tally_.before > 0 ? fmt::format(", {} done before", tally_.before) : "",
-        usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, seconds,
-        per_second(usage.prompt_tokens), per_second(usage.completion_tokens)));
+    print_note(
+        fmt::format("[{} answered, {} failed{}{}; {} prompt tokens ({} from the cache), {} new "
+                    "tokens in {:.1f} s: {:.1f} tokens/s of prompts, {:.1f} new tokens/s]",
+                    tally_.answered, tally_.failed,
+                    tally_.left > 0 ? fmt::format(", {} left to the next run", tally_.left) : "",
+                    tally_.before > 0 ? fmt::format(", {} done before", tally_.before) : "",
+                    usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, seconds,
+                    per_second(usage.prompt_tokens), per_second(usage.completion_tokens)));
     const EngineCounts& c = snapshot.counts;
     if (c.drafted_tokens > 0)
       print_note(fmt::format("[{} guessed tokens were verified, {} of them right]",
@@ -119,11 +150,13 @@ class Batch {
   BatchDone done_;
   EngineThread engine_;
   CallRunner calls_;
-  std::map<int64_t, std::string> ids_;  ///< custom ids of the lines that run
+  std::map<int64_t, Asked> asked_;  ///< by line
+  std::string why_;                 ///< of the last that was left
   Tally tally_;
 };
 
 Status run(const Options& o) {
+  HADAL_TRY(o.serve.model.join());
   const std::filesystem::path out = !o.out.empty() ? std::filesystem::path(o.out)
                                     : o.file == "-"
                                         ? std::filesystem::path()

@@ -106,6 +106,17 @@ using Json = nlohmann::ordered_json;
 /// run.
 int64_t head_start(int64_t depth, int64_t batch) { return batch + 4 + depth * batch / 256; }
 
+int64_t ranks_of(const Engine& engine) {
+  const Communicator* ranks = engine.runner().options().ranks;
+  return ranks ? ranks->ranks() : 1;
+}
+
+bool on_one_device(const Engine& engine) {
+  const ModelRunner& runner = engine.runner();
+  return ranks_of(engine) == 1 && runner.options().place.empty() &&
+         runner.placer().fallbacks().empty();
+}
+
 /// Prints measurements of one engine.
 class Printer {
  public:
@@ -121,9 +132,7 @@ class Printer {
     j["test"] = m.test;
     j["model"] = o_.model.path;
     j["version"] = HADAL_VERSION;
-    j["chip"] = engine_.runner().device().chip_name();
-    j["kernels"] = engine_.runner().device().info().kernels;
-    j["threads"] = engine_.runner().device().info().threads;
+    describe_devices(j);
     j["depth"] = m.depth;
     j["batch"] = m.batch;
     j["samples"] = m.seconds.size();
@@ -132,8 +141,10 @@ class Printer {
         static_cast<double>(m.tokens) / *std::max_element(m.seconds.begin(), m.seconds.end());
     j["tok_s_max"] =
         static_cast<double>(m.tokens) / *std::min_element(m.seconds.begin(), m.seconds.end());
-    j["gb_s"] = m.cost.bytes / middle / 1e9;
-    j["gop_s"] = m.cost.flops / middle / 1e9;
+    if (ranks_of(engine_) == 1) {  // a rank knows what it moves itself
+      j["gb_s"] = m.cost.bytes / middle / 1e9;
+      j["gop_s"] = m.cost.flops / middle / 1e9;
+    }
     if (peaks_) {
       j["percent_of_read_peak"] = 100 * m.cost.bytes / middle / peaks_->read_bytes_per_second;
       j["percent_of_dot_peak"] =
@@ -147,6 +158,21 @@ class Printer {
   }
 
  private:
+  /// Where the model ran; of several devices each with its kernels.
+  void describe_devices(Json& j) const {
+    const ModelRunner& runner = engine_.runner();
+    j["chip"] = runner.device().chip_name();
+    j["device"] = o_.model.device;
+    j["kernels"] = runner.device().info().kernels;
+    j["threads"] = runner.device().info().threads;
+    j["place"] = runner.options().place;
+    j["fallback"] = o_.model.fallback;
+    j["ranks"] = ranks_of(engine_);
+    if (on_one_device(engine_)) return;
+    for (const Place& place : runner.places())
+      j["devices"].push_back({{"device", place.name}, {"kernels", place.device->info().kernels}});
+  }
+
   const Engine& engine_;
   const BenchOptions& o_;
   Output& out_;
@@ -175,7 +201,8 @@ Status measure(const BenchOptions& o, const BenchPlan& plan, const Checkpoint& c
   runner.max_sequences = runner.max_logit_rows = plan.batch;
   HADAL_TRY(const std::unique_ptr<Engine> engine, Engine::load(checkpoint, runner, progress_bar()));
   std::optional<Device::Peaks> peaks;
-  if (!o.no_peaks && engine->runner().device().has_profile()) {
+  // The peaks are of one device.
+  if (on_one_device(*engine) && !o.no_peaks && engine->runner().device().has_profile()) {
     HADAL_TRY(peaks, engine->runner().device().measure());
     out.print("{}\n", Json({{"test", "peaks"},
                             {"read_gb_s", peaks->read_bytes_per_second / 1e9},
@@ -203,6 +230,7 @@ Status measure(const BenchOptions& o, const BenchPlan& plan, const Checkpoint& c
 }
 
 Status run(const BenchOptions& o, Output& out) {
+  HADAL_TRY(o.model.join());
   HADAL_TRY(const BenchPlan plan, make_plan(o));
   if (o.profile) HADAL_TRY(check_profile(o, plan));
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());

@@ -65,9 +65,9 @@ class Bench {
   std::mt19937 random_{1};
 };
 
-/// Why such a profile cannot be made: of several devices or ranks, or of nothing.
+/// Why such a profile cannot be made: without peaks, or of nothing.
 Status check_profile(const BenchOptions& o, const BenchPlan& plan);
-/// Tables by operator, and whole steps beside their roofline.
+/// Of one device: tables by operator, and whole steps beside their roofline.
 Status profile(const BenchOptions& o, const BenchPlan& plan, const Checkpoint& checkpoint,
                Output& out);
 

@@ -13,7 +13,6 @@
 #include "engine/operator_times.h"
 #include "engine/roofline.h"
 #include "hadal/version.h"
-#include "world.h"
 
 namespace hadal::app {
 namespace {
@@ -116,9 +115,6 @@ Result<MeasuredPeaks> measure_peaks(const Device& device, const std::vector<Tabl
   found.from = "copies and the largest product of these tables";
   return found;
 }
-
-constexpr const char* kOneDevice =
-    "hadal bench --profile looks at one device: leave --place, --fallback, --ranks and mpirun out";
 
 /// Operator by operator.
 class Tables {
@@ -280,8 +276,6 @@ void print_table(Output& out, const Where& where, const Table& table) {
 }  // namespace
 
 Status check_profile(const BenchOptions& o, const BenchPlan& plan) {
-  if (o.model.ranks > 1 || !o.model.place.empty() || o.model.fallback == "allow")
-    return usage_error(kOneDevice);
   if (o.no_peaks)
     return usage_error("hadal bench --profile compares with the peaks: leave --no-peaks out");
   if (plan.prefills.empty() && (o.decode == 0 || plan.depths.empty() || plan.batches.empty()))
@@ -296,7 +290,7 @@ Status check_profile(const BenchOptions& o, const BenchPlan& plan) {
 
 Status profile(const BenchOptions& o, const BenchPlan& plan, const Checkpoint& checkpoint,
                Output& out) {
-  if (world()) return usage_error(kOneDevice);
+  HADAL_TRY(o.model.on_one_device("hadal bench --profile"));
   RunnerOptions options = o.model.runner(checkpoint, plan.context);
   options.max_sequences = options.max_logit_rows = plan.batch;
   RunnerOptions eager = options;

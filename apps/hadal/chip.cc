@@ -14,6 +14,7 @@
 #include "device/plugins.h"
 #include "engine/engine.h"
 #include "engine/tracer.h"
+#include "world.h"
 
 namespace hadal::app {
 namespace {
@@ -37,30 +38,44 @@ Result<std::string> find_kit() {
 
 /// A plug-in may be given by its name, as everywhere: the kit takes paths.
 Status find_chip(std::vector<std::string>& words) {
-  if (words.size() < 2 || words[0] != "test" || words[1].starts_with('-')) return {};
-  std::string& chip = words[1];
+  if (words.empty() || words[0].starts_with('-')) return {};
+  std::string& chip = words[0];
   const auto builtin = builtin_chips();
   if (std::find(builtin.begin(), builtin.end(), chip) != builtin.end()) return {};
   HADAL_TRY(const std::filesystem::path file, find_plugin(chip, chip_folders()));
+  HADAL_TRY(check_plugin(file));
   chip = file.string();
   return {};
 }
 
-Status run_kit(std::vector<std::string> words, Output& out) {
-  HADAL_TRY(find_chip(words));
+/// `command`: of the kit; `words`: what the user wrote behind it.
+Status run_kit(const std::string& command, std::vector<std::string> words, Output& out) {
+  std::vector<std::string> arguments = {"hadal chip", command};
+  if (command == "test") {
+    HADAL_TRY(find_chip(words));
+    // The kit runs real models by this very program.
+    std::error_code error;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+    if (!error) arguments.insert(arguments.end(), {"--hadal", self.string()});
+  }
   HADAL_TRY(std::string kit, find_kit());
   HADAL_TRY(out.flush());
-  std::vector<std::string> arguments = {"hadal chip"};
   arguments.insert(arguments.end(), words.begin(), words.end());
-  // The kit runs real models by this very program.
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (words[0] == "test" && !error) arguments.insert(arguments.end(), {"--hadal", self.string()});
   std::vector<char*> raw;
   for (std::string& a : arguments) raw.push_back(a.data());
   raw.push_back(nullptr);
   ::execv(kit.c_str(), raw.data());
   return failed(printable(kit, 200) + " does not start: " + std::strerror(errno));
+}
+
+/// A command of the kit, which reads its options itself.
+void add_kit(CLI::App& chip, Run& chosen, const std::string& name, const std::string& what) {
+  CLI::App* c = chip.add_subcommand(name, what);
+  c->set_help_flag();  // the kit has its own
+  c->prefix_command();
+  c->callback([c, name, &chosen] {
+    chosen = [name, words = c->remaining()](Output& out) { return run_kit(name, words, out); };
+  });
 }
 
 }  // namespace
@@ -97,13 +112,23 @@ void print_trace(Output& out, const Tracer& tracer) {
   out.print("worst: distance of a row from the exact result, as a part of what its class allows\n");
 }
 
+/// Runs the request; where its numbers are not finite, why.
+Status run_steps(Engine& engine, Request request) {
+  HADAL_TRY(engine.add(std::move(request)));
+  while (!engine.idle()) {
+    HADAL_TRY(const std::vector<TokenEvent> events, engine.step());
+    for (const TokenEvent& event : events)
+      if (event.error) return *event.error;
+  }
+  return {};
+}
+
 Status run_trace(const TraceOptions& o, Output& out) {
+  HADAL_TRY(o.model.join());
+  HADAL_TRY(o.model.on_one_device("hadal chip trace"));
   HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   HADAL_TRY(const std::vector<int64_t> ids, parse_ids(o.ids));
   if (ids.empty()) return usage_error("--ids: at least one token is needed");
-  if (o.model.ranks > 1 || !o.model.place.empty() || o.model.fallback == "allow")
-    return usage_error(
-        "hadal chip trace looks at one device: leave --place, --fallback and --ranks out");
   RunnerOptions options =
       o.model.runner(*checkpoint, static_cast<int64_t>(ids.size()) + o.new_tokens + 1);
   options.max_sequences = 1;
@@ -117,12 +142,12 @@ Status run_trace(const TraceOptions& o, Output& out) {
   request.prompt.assign(ids.begin(), ids.end());
   request.max_new_tokens = o.new_tokens;
   request.sampling.temperature = 0;
-  HADAL_TRY(engine->add(std::move(request)));
-  while (!engine->idle()) HADAL_TRY(engine->step());
+  const Status ran = run_steps(*engine, std::move(request));
   print_trace(out, tracer);
+  // What the chip does wrong goes before what comes of it.
   if (!tracer.first()) {
-    out.print("no operator leaves the reference\n");
-    return {};
+    if (ran) out.print("no operator leaves the reference\n");
+    return ran;
   }
   const Tracer::Finding& f = *tracer.first();
   return failed(fmt::format(
@@ -137,7 +162,7 @@ void add_trace(CLI::App& chip, Run& chosen) {
   CLI::App* c = chip.add_subcommand(
       "trace",
       "where a chip leaves the reference on a real model: the first operator, layer and row");
-  o->model.declare(*c);
+  o->model.declare(*c, ModelFlags::Devices::kOne);
   c->add_option("--ids", o->ids, "the prompt's tokens, commas between; -: from standard input")
       ->capture_default_str();
   c->add_option("-n,--max-new", o->new_tokens, "tokens that are generated behind it")
@@ -149,20 +174,24 @@ void add_trace(CLI::App& chip, Run& chosen) {
 }  // namespace
 
 void add_chip(CLI::App& app, Run& chosen) {
-  auto words = std::make_shared<std::vector<std::string>>();
   CLI::App* c = app.add_subcommand(
-      "chip",
-      "test ./libhadal_X.so: does a chip keep the contract, and how well? compare A.json B.json: "
-      "what changed between two such tests. trace MODEL: where a chip leaves the reference. "
-      "distance MODEL: how far it is from it in all (hadal chip test --help tells more)");
-  c->prefix_command();
+      "chip", "is a chip right? test, compare, trace, distance (hadal chip --help tells more)");
+  add_kit(*c, chosen, "test",
+          "./libhadal_X.so: does a chip keep the contract, how exactly does it compute, how fast, "
+          "and which models run on it (hadal chip test --help tells more)");
+  add_kit(*c, chosen, "compare",
+          "A.json B.json: what changed between two such tests; exit status 1 if the second passes "
+          "less");
   add_trace(*c, chosen);
   add_distance(*c, chosen);
-  c->callback([c, words, &chosen] {
+  c->allow_extras();  // behind its commands, which would inherit it
+  c->callback([c, &chosen] {
     if (!c->get_subcommands().empty()) return;
-    *words = c->remaining();
-    if (words->empty()) words->emplace_back("--help");
-    chosen = [words](Output& out) { return run_kit(*words, out); };
+    const std::string found = c->remaining().empty() ? "nothing" : c->remaining()[0];
+    chosen = [found](Output&) -> Status {
+      return usage_error("hadal chip: expected test, compare, trace or distance, found " +
+                         printable(found, 40) + " (hadal chip --help tells more)");
+    };
   });
 }
 

@@ -47,6 +47,8 @@ class Events {
   /// Also a sign of life.
   void begin(const std::string& what) { send({{"begin", name_}, {"text", what}, {"at", -1}}); }
   void fail(const std::string& why) { send({{"fail", name_}, {"text", why}}); }
+  /// What the user asked for cannot be: nothing was tested.
+  void refuse(const std::string& why) { send({{"error", why}}); }
   void counts(const Json& counts) { send({{"line", name_}, {"counts", counts}}); }
   void done() { send({{"done", true}}); }
 
@@ -88,11 +90,12 @@ Result<std::vector<TokenId>> prompt_of(const Options& o, const Checkpoint& check
   return ids;
 }
 
-/// The chip as it was configured, in words.
-std::string where_of(const ModelFlags& model) {
+/// The chip as it was configured, in words. `place`: the rules that it was placed by.
+std::string where_of(const ModelFlags& model, const std::string& place) {
   std::string where = std::filesystem::path(model.chip).filename().string();
   if (model.device != 0) where += ":" + std::to_string(model.device);
   if (!model.place.empty()) where += ", " + model.place;
+  if (model.place != place) where += ": " + (place.empty() ? "all of it is there" : place);
   if (model.ranks > 1) where += ", " + std::to_string(model.ranks) + " ranks";
   return where;
 }
@@ -138,20 +141,21 @@ void print_distance(Output& out, const ModelDistance& f, const ModelNumerics& nu
       "  logits beyond 6 sigma                {} of {} ({:.2g} %)\n", d.beyond, d.logits,
       100.0 * static_cast<double>(d.beyond) / static_cast<double>(std::max<int64_t>(1, d.logits)));
   out.print("  positions with a margin above that   {} of {}\n", d.sure, d.positions);
-  out.print("  other most likely tokens             {}\n", d.flips);
+  out.print("  other most likely tokens             {}{}\n", d.flips,
+            d.flips > 0 && f.why.empty() ? ", each where the margin is not above that" : "");
+  if (f.why.empty()) out.print("keeps both rules\n");
 }
 
 /// What the kit is told of a model, and whether the rules are kept.
-Status measure(const Options& o, Events& events, Output& out) {
-  events.begin("the file is opened, and the chip asked");
-  HADAL_TRY(const std::unique_ptr<Checkpoint> checkpoint, o.model.open());
+Status measure(const Options& o, const Checkpoint& checkpoint, Events& events, Output& out) {
+  events.begin("the chip is asked");
   ForcedPrompt prompt;
-  HADAL_TRY(prompt.ids, prompt_of(o, *checkpoint));
+  HADAL_TRY(prompt.ids, prompt_of(o, checkpoint));
   const auto count = static_cast<int64_t>(prompt.ids.size());
   if (count == 0) return usage_error("--ids: at least one token is needed");
   prompt.alone = std::min(o.alone, count - 1);
-  const RunnerOptions options = chip_options(o, *checkpoint, count);
-  HADAL_TRY(const ModelNumerics numerics, ask_numerics(*checkpoint, options));
+  const RunnerOptions options = chip_options(o, checkpoint, count);
+  HADAL_TRY(const ModelNumerics numerics, ask_numerics(checkpoint, options));
   Json line = {{"level", "real"}, {"cases", 1}, {"declined", 0}};
   if (!numerics.declined.empty()) {
     line["declined"] = 1;
@@ -159,16 +163,16 @@ Status measure(const Options& o, Events& events, Output& out) {
     events.counts(line);
     return o.events ? Status() : failed(numerics.declined);
   }
-  const std::string where = where_of(o.model);
   HADAL_TRY(
       const ModelDistance found,
-      measure_model(*checkpoint,
+      measure_model(checkpoint,
                     {.options = options,
                      .prompt = prompt,
-                     .where = where,
+                     .where = where_of(o.model, o.model.place),
                      .numerics = numerics,
                      .alive = [&](const std::string& what) { events.begin(what); },
                      .progress = [&] { return o.events ? LoadProgress() : progress_bar(); }}));
+  const std::string where = where_of(o.model, found.place);
   line["worst"] = found.distance.part;
   for (const auto& [name, operators] : numerics.counts()) line["classes"][name] = 0;
   const std::string name = std::filesystem::path(o.model.path).filename().string();
@@ -182,13 +186,25 @@ Status measure(const Options& o, Events& events, Output& out) {
 }
 
 Status run(const Options& o, Output& out) {
+  HADAL_TRY(o.model.join());
   std::string name = "real " + std::filesystem::path(o.model.path).filename().string();
   if (!o.model.place.empty()) name += ", " + o.model.place;
   if (o.model.ranks > 1) name += ", " + std::to_string(o.model.ranks) + " ranks";
   Events events(o.events, name);
-  Status measured = measure(o, events, out);
+  const Result<std::unique_ptr<Checkpoint>> checkpoint = o.model.open();
+  const Status measured =
+      checkpoint ? measure(o, **checkpoint, events, out) : Status(checkpoint.error());
   if (!o.events) return measured;
-  if (!measured) events.fail(measured.error().message);
+  if (!measured) {
+    // A file that is none, or a device that is not there, is no finding.
+    const ErrorCode code = measured.error().code;
+    const bool asked_wrongly =
+        !checkpoint || code == ErrorCode::kUsage || code == ErrorCode::kNotFound;
+    if (asked_wrongly)
+      events.refuse(measured.error().message);
+    else
+      events.fail(measured.error().message);
+  }
   events.done();
   return {};
 }

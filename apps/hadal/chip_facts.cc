@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "base/child.h"
 #include "base/dtype.h"
 #include "command.h"
 #include "device/device.h"
@@ -119,18 +121,18 @@ Status add_peaks(const Device& device, Json& j) {
   return {};
 }
 
-Result<std::unique_ptr<Device>> open(const std::string& chip, int32_t index) {
-  return Device::open(
-      {.chip = chip, .index = index, .plugin_folders = chip_folders(), .log = print_chip_line});
+Result<std::unique_ptr<Device>> open(const ChipQuestion& question, int32_t index) {
+  return Device::open({.chip = question.path.empty() ? question.name : question.path,
+                       .index = index,
+                       .plugin_folders = chip_folders(),
+                       .log = question.log});
 }
 
-}  // namespace
-
-Result<Json> chip_facts(const std::string& name, const std::string& path, bool measure) {
-  const std::string chip = path.empty() ? name : path;
-  HADAL_TRY(const std::unique_ptr<Device> first, open(chip, 0));
+/// Asks in this process.
+Result<Json> ask(const ChipQuestion& question) {
+  HADAL_TRY(const std::unique_ptr<Device> first, open(question, 0));
   Json j;
-  j["chip"] = name;
+  j["chip"] = question.name;
   j.update(of_device(*first));
   Json types = Json::array();
   for (const hadal_weight_form& f : first->weight_forms(HADAL_USE_MATMUL))
@@ -138,7 +140,7 @@ Result<Json> chip_facts(const std::string& name, const std::string& path, bool m
   j["weight_forms"] = types;
   j["program"] = first->has_program();
   j["runs"] = true;
-  j["path"] = path.empty() ? Json() : Json(path);
+  j["path"] = question.path.empty() ? Json() : Json(question.path);
   j["contract"] = fmt::format("{}.{}", first->contract() >> 16, first->contract() & 0xffff);
   j["events"] = first->has_events();
   j["comm"] = first->has_comm();
@@ -147,13 +149,41 @@ Result<Json> chip_facts(const std::string& name, const std::string& path, bool m
   j["matmul_forms"] = forms_of(*first);
   j["devices"] = Json::array();
   for (int32_t index = 0; index < first->device_count(); ++index) {
-    HADAL_TRY(const std::unique_ptr<Device> device, open(chip, index));
+    HADAL_TRY(const std::unique_ptr<Device> device, open(question, index));
     Json each = {{"index", index}};
     each.update(of_device(*device));
     j["devices"].push_back(std::move(each));
   }
-  if (measure && first->has_profile()) HADAL_TRY(add_peaks(*first, j));
+  if (question.measure && first->has_profile()) HADAL_TRY(add_peaks(*first, j));
   return j;
+}
+
+// A driver may compile its kernels for every device when it is first opened.
+constexpr std::chrono::seconds kOpeningLimit{60};
+
+}  // namespace
+
+Result<Json> chip_facts(const ChipQuestion& question) {
+  const auto builtin = builtin_chips();
+  if (question.path.empty() &&
+      std::find(builtin.begin(), builtin.end(), question.name) != builtin.end())
+    return ask(question);
+  const auto said = ask_in_child(
+      [&question] {
+        const Result<Json> facts = ask(question);
+        const Json j = facts ? Json{{"facts", *facts}}
+                             : Json{{"error", facts.error().message}, {"code", facts.error().code}};
+        return j.dump(-1, ' ', false, Json::error_handler_t::replace);
+      },
+      "its devices are opened and asked", kOpeningLimit);
+  if (!said) {
+    const std::string& chip = question.path.empty() ? question.name : question.path;
+    return Error{said.error().code, chip + ": " + said.error().message +
+                                        "; that is a fault of the plug-in or of its driver"};
+  }
+  Json j = Json::parse(*said);
+  if (j.contains("facts")) return std::move(j["facts"]);
+  return Error{j["code"].get<ErrorCode>(), j["error"].get<std::string>()};
 }
 
 }  // namespace hadal::app

@@ -5,11 +5,14 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "chip_facts.h"
 #include "command.h"
 #include "device/device.h"
 #include "device/plugins.h"
+#include "doctor.h"
 #include "hadal/chip.h"
 #include "hadal/version.h"
 #include "messages.h"
@@ -29,6 +32,8 @@ struct Options {
 /// A chip to be shown: one that is built in, or a plug-in.
 struct Shown {
   std::string name, path;
+  std::string command = {};           ///< that mends its file, where one does
+  std::optional<Error> unknown = {};  ///< there is no such chip
 };
 
 /// Prints chips for people.
@@ -61,33 +66,23 @@ class Printer {
                  fmt::format("{:.0f}", j["fp32_flops_per_second"].get<double>() / 1e9)}));
   }
 
-  void refused(const std::string& name, const std::string& why, const std::string& command) {
-    line(say(Message::kDoesNotRun, {name, why}));
-    if (!command.empty()) line("  " + say(Message::kMend) + command);
+  void refused(const Shown& shown, const std::string& why) {
+    const std::string name = shown.name.empty() ? "\"\"" : shown.name;
+    line(say(shown.unknown ? Message::kNotFound : Message::kDoesNotRun, {name, why}));
+    if (!shown.command.empty()) line("  " + say(Message::kMend) + shown.command);
   }
 
   /// Where plug-ins were looked for, and what was there.
-  void searched(const std::vector<std::filesystem::path>& folders) {
+  void searched(const std::vector<PluginFolder>& places) {
     line(say(Message::kFolders));
-    for (const std::filesystem::path& folder : folders) {
-      const std::vector<std::string> names = plugin_names({&folder, 1});
-      std::error_code unused;
-      const bool there = std::filesystem::is_directory(folder, unused);
-      const std::vector<std::string> where = {folder.string()};
-      line("  " + (!there          ? say(Message::kFolderAbsent, where)
-                   : names.empty() ? say(Message::kFolderEmpty, where)
-                                   : say(Message::kFolderHas,
-                                         {where[0], fmt::format("{}", fmt::join(names, ", "))})));
+    bool listed = false;
+    for (const PluginFolder& place : places) {
+      listed = listed || place.listed;
+      line("  " + (place.state == PluginFolder::State::kThere
+                       ? there(place.path)
+                       : say(message_of(place.state), {place.path.string()})));
     }
-    const char* listed = std::getenv("HADAL_CHIPS");
-    if (!listed || *listed == '\0') line("  " + say(Message::kChipsUnset));
-    const std::string all = listed ? listed : "";
-    for (size_t at = 0, end = 0; at < all.size(); at = end + 1) {
-      end = std::min(all.find(':', at), all.size());
-      const std::string entry = all.substr(at, end - at);
-      if (!entry.empty() && !entry.starts_with('/'))
-        line("  " + say(Message::kChipsIgnored, {entry}));
-    }
+    if (!listed) line("  " + say(Message::kChipsUnset));
     line(say(Message::kSeeDoctor));
   }
 
@@ -97,7 +92,12 @@ class Printer {
                                 const std::vector<std::string>& arguments = {}) const {
     return app::say(message, language_, arguments);
   }
-  void line(const std::string& text) { out_.print("{}\n", text); }
+  void line(const std::string& text) { out_.print("{}\n", one_line(text)); }
+  [[nodiscard]] std::string there(const std::filesystem::path& folder) const {
+    const std::vector<std::string> names = plugin_names({&folder, 1});
+    if (names.empty()) return say(Message::kFolderEmpty, {folder.string()});
+    return say(Message::kFolderHas, {folder.string(), fmt::format("{}", fmt::join(names, ", "))});
+  }
   void field(Message label, const std::string& value) {
     line("  " + padded(say(label), 18) + value);
   }
@@ -126,7 +126,9 @@ class Printer {
       field(Message::kWeightsTaken, fmt::format("{}: {}", numerics, fmt::join(types, " ")));
     std::vector<std::string> forms;
     for (const Json& form : j["matmul_forms"])
-      forms.push_back(fmt::format("{} ({})", text(form, "type"), text(form, "numerics")));
+      forms.push_back(text(form, "numerics") == "not said"
+                          ? text(form, "type")
+                          : fmt::format("{} ({})", text(form, "type"), text(form, "numerics")));
     field(Message::kWeightForms, fmt::format("{}", fmt::join(forms, ", ")));
   }
 
@@ -136,7 +138,11 @@ class Printer {
 
 /// Prints one chip, or why it does not run.
 Status show(const Shown& shown, const Options& o, Printer& printer, Output& out) {
-  const Result<Json> j = chip_facts(shown.name, shown.path, o.measure);
+  const Result<Json> j = shown.unknown ? Result<Json>(*shown.unknown)
+                                       : chip_facts({.name = shown.name,
+                                                     .path = shown.path,
+                                                     .measure = o.measure,
+                                                     .log = print_chip_line});
   if (j) {
     if (o.json)
       out.print("{}\n", j->dump(-1, ' ', false, Json::error_handler_t::replace));
@@ -144,45 +150,53 @@ Status show(const Shown& shown, const Options& o, Printer& printer, Output& out)
       printer.chip(*j);
     return {};
   }
-  std::string command;
-  for (const PluginFile& plugin : plugin_files(chip_folders()))
-    if (plugin.file == shown.path) command = plugin.command;
   if (o.json) {
     Json refused = {{"chip", shown.name}, {"runs", false}, {"error", j.error().message}};
     refused["path"] = shown.path.empty() ? Json() : Json(shown.path);
-    if (!command.empty()) refused["command"] = command;
+    if (!shown.command.empty()) refused["command"] = shown.command;
     out.print("{}\n", refused.dump(-1, ' ', false, Json::error_handler_t::replace));
   } else {
-    printer.refused(shown.name, j.error().message, command);
+    printer.refused(shown, j.error().message);
   }
   return j.error();
 }
 
-Status run_chips(const Options& o, Output& out) {
+/// The chips that were asked for, or all.
+std::vector<Shown> chosen_chips(const std::vector<std::string>& asked) {
   const std::vector<std::filesystem::path> folders = chip_folders();
-  std::vector<Shown> all;
-  for (const std::string_view name : builtin_chips()) all.push_back({std::string(name), ""});
-  for (const PluginFile& plugin : plugin_files(folders))
-    all.push_back({plugin.name, plugin.file.string()});
-  if (!o.chips.empty()) {
-    std::vector<Shown> asked;
-    for (const std::string& name : o.chips) {
-      Shown shown{name, name.find('/') == std::string::npos ? "" : name};
-      for (const Shown& known : all)
-        if (known.name == name) shown = known;
-      asked.push_back(std::move(shown));
-    }
-    all = std::move(asked);
+  const std::span<const std::string_view> builtin = builtin_chips();
+  std::vector<std::string> names = asked;
+  if (asked.empty()) {
+    names.assign(builtin.begin(), builtin.end());
+    for (std::string& name : plugin_names(folders)) names.push_back(std::move(name));
   }
+  std::vector<Shown> chips;
+  for (const std::string& name : names) {
+    Shown shown{.name = name};
+    if (std::find(builtin.begin(), builtin.end(), name) == builtin.end()) {
+      if (const auto file = find_plugin(name, folders); !file) {
+        shown.unknown = file.error();
+      } else {
+        shown.path = file->string();
+        shown.command = plugin_fault(*file).command;
+      }
+    }
+    chips.push_back(std::move(shown));
+  }
+  return chips;
+}
+
+Status run_chips(const Options& o, Output& out) {
   Printer printer(out,
                   choose_language(o.language, [](const char* name) { return std::getenv(name); }));
   Status status;
-  for (const Shown& shown : all) {
+  for (const Shown& shown : chosen_chips(o.chips)) {
     Status one = show(shown, o, printer, out);  // the others are shown nevertheless
     if (status && !one) status = std::move(one);
     HADAL_TRY(out.flush());
   }
-  if (o.chips.empty() && !o.json) printer.searched(folders);
+  if (o.chips.empty() && !o.json)
+    printer.searched(plugin_places([](const char* name) { return std::getenv(name); }));
   return status;
 }
 

@@ -48,44 +48,66 @@ std::string check_lora(const std::string& argument) {
   return name == kNoAdapter ? "an adapter cannot be called none" : "";
 }
 
+void declare_chip(CLI::App& command, ModelFlags& flags) {
+  command
+      .add_option("--chip", flags.chip,
+                  "cpu, ref (the slow definition), a plug-in's name or its path")
+      ->envname("HADAL_CHIP")
+      ->capture_default_str();
+  command.add_option("--device", flags.device, "which of the chip's devices (see: hadal chips)")
+      ->envname("HADAL_DEVICE")
+      ->check(CLI::Range(0, 9999))
+      ->capture_default_str();
+}
+
+void declare_place_of(CLI::App& command, ModelFlags& flags, const char* group) {
+  command
+      .add_option(
+          "--place", flags.place,
+          "what runs on other devices: \"layers 20-: cpu\", \"experts: cpu; head: cpu\". "
+          "Parts: layers A-B, experts, experts of layers A-B, embedding, head, all. auto: what "
+          "the chip's memory does not hold goes to the cpu, experts or layers")
+      ->envname("HADAL_PLACE")
+      ->group(group);
+}
+
+/// What puts parts of a model on other devices.
+void declare_devices(CLI::App& command, ModelFlags& flags, const char* group) {
+  declare_place_of(command, flags, group);
+  command
+      .add_option("--fallback", flags.fallback,
+                  "operators that the chip declines: forbid, so that the model is refused; allow, "
+                  "so that the cpu computes them")
+      ->envname("HADAL_FALLBACK")
+      ->check(CLI::IsMember({"forbid", "allow"}))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option(
+          "--ranks", flags.ranks,
+          "divide the model over so many devices of the chip, or instances of one, by heads "
+          "and experts; between processes: mpirun -n 4 hadal …")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group(group);
+}
+
 }  // namespace
 
 std::vector<std::filesystem::path> chip_folders() {
   return plugin_folders([](const char* name) { return std::getenv(name); });
 }
 
-void ModelFlags::declare(CLI::App& command) {
+void ModelFlags::declare_place(CLI::App& command) {
+  declare_chip(command, *this);
+  declare_place_of(command, *this, "Options");
+}
+
+void ModelFlags::declare(CLI::App& command, Devices devices) {
   command.add_option("MODEL", path, "a .gguf file, or a folder with config.json and *.safetensors")
       ->required();
-  command
-      .add_option("--chip", chip, "cpu, ref (the slow definition), a plug-in's name or its path")
-      ->envname("HADAL_CHIP")
-      ->capture_default_str();
-  command.add_option("--device", device, "which of the chip's devices (see: hadal chips)")
-      ->envname("HADAL_DEVICE")
-      ->check(CLI::Range(0, 9999))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--place", place,
-          "what runs on other devices: \"layers 20-: cpu\", \"experts: cpu; head: cpu\". "
-          "Parts: layers A-B, experts, experts of layers A-B, embedding, head, all. auto: what "
-          "the chip's memory does not hold goes to the cpu, experts or layers")
-      ->envname("HADAL_PLACE");
-  command
-      .add_option("--fallback", fallback,
-                  "operators that the chip declines: forbid, so that the model is refused; allow, "
-                  "so that the cpu computes them")
-      ->envname("HADAL_FALLBACK")
-      ->check(CLI::IsMember({"forbid", "allow"}))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--ranks", ranks,
-          "divide the model over so many devices of the chip, or instances of one, by heads "
-          "and experts; between processes: mpirun -n 4 hadal …")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
+  declare_chip(command, *this);
+  declare_devices(command, *this, devices == Devices::kSeveral ? "Options" : "");
   command.add_option("--kernels", kernels, "force a kernel table (see: hadal chips)")
       ->group("Advanced");
   command
@@ -130,6 +152,23 @@ void ModelFlags::declare(CLI::App& command) {
       ->check(check_lora)
       ->allow_extra_args(false);
   declare_pre_tokenizer(command, pre_tokenizer);
+}
+
+Status ModelFlags::on_one_device(const std::string& command) const {
+  std::string wrong;
+  const auto add = [&](bool asked, const std::string& words) {
+    if (asked) wrong += (wrong.empty() ? "" : ", ") + words;
+  };
+  const auto said = [](const char* option, const char* variable, const std::string& value) {
+    const char* const set = std::getenv(variable);
+    return set && value == set ? std::string("unset ") + variable
+                               : std::string("leave out ") + option;
+  };
+  add(!place.empty(), said("--place", "HADAL_PLACE", place));
+  add(fallback == "allow", said("--fallback", "HADAL_FALLBACK", fallback));
+  add(ranks > 1, "leave out --ranks");
+  add(world() != nullptr, "start it without mpirun");
+  return wrong.empty() ? Status() : usage_error(command + " looks at one device: " + wrong);
 }
 
 void ModelFlags::declare_adapter(CLI::App& command) {
@@ -185,8 +224,22 @@ std::vector<std::pair<std::string, std::string>> split_options(
 
 }  // namespace
 
-Result<std::unique_ptr<Checkpoint>> ModelFlags::open() const {
+Status ModelFlags::join() const {
   HADAL_TRY(join_others());
+  if (!world() || world()->rank() == 0) return {};
+  std::unique_ptr<Checkpoint> checkpoint;
+  RunnerOptions options;
+  follow_and_end([&]() -> Result<RankModel> {
+    if (!checkpoint) {
+      HADAL_TRY(checkpoint, Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer}));
+      options = runner(*checkpoint, 0);
+    }
+    return RankModel{checkpoint.get(), &options};
+  });
+}
+
+Result<std::unique_ptr<Checkpoint>> ModelFlags::open() const {
+  HADAL_TRY(join());
   return Checkpoint::open(path, {.pre_tokenizer = pre_tokenizer});
 }
 
@@ -204,7 +257,6 @@ RunnerOptions ModelFlags::runner(int64_t needed) const {
   o.fallback = fallback == "allow";
   o.rank_threads = ranks;
   o.ranks = world();
-  if (o.ranks && o.ranks->rank() > 0) o.when_followed = end_of_rank;
   o.weights = weights == "f32" ? WeightMode::kF32 : WeightMode::kNative;
   o.kv_cache_dtype = kv_cache_dtype == "f32"    ? HADAL_F32
                      : kv_cache_dtype == "bf16" ? HADAL_BF16

@@ -64,6 +64,9 @@ void print_chip_line(std::string_view line);
 
 /// Options of every command that runs a model.
 struct ModelFlags {
+  /// What a command looks at: then its help does not offer several devices.
+  enum class Devices { kSeveral, kOne };
+
   std::string path;
   std::string chip = "cpu";
   int32_t device = 0;  ///< which of the chip's devices
@@ -84,7 +87,12 @@ struct ModelFlags {
   double kv_file_gb = 8;
   std::optional<std::string> adapter;  ///< --adapter, where it is declared
 
-  void declare(CLI::App& command);
+  void declare(CLI::App& command, Devices devices = Devices::kSeveral);
+  /// Declares --chip, --device and --place alone.
+  void declare_place(CLI::App& command);
+  /// An error if several devices are asked for, which `command` does not look at: it names the
+  /// options, or the variables that stand for them. After join().
+  [[nodiscard]] Status on_one_device(const std::string& command) const;
   /// Declares --adapter: of a command that runs one request.
   void declare_adapter(CLI::App& command);
   /// Declares --draft: of a command that generates.
@@ -94,7 +102,10 @@ struct ModelFlags {
   /// The name of the adapter that the request uses, "" for none: the one that was named, else the
   /// only one there is.
   [[nodiscard]] Result<std::string> chosen_adapter() const;
-  /// Of a process that mpirun started, also joins the others.
+  /// Of a process that mpirun started: joins the others, and returns in rank 0 alone. To be called
+  /// before a command reads standard input, touches a file or refuses anything.
+  Status join() const;
+  /// Joins as well.
   [[nodiscard]] Result<std::unique_ptr<Checkpoint>> open() const;
   /// Runner options; `needed` is the context that the call needs, used where --ctx is not given.
   [[nodiscard]] RunnerOptions runner(int64_t needed) const;

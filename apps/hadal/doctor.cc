@@ -9,9 +9,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/printable.h"
+#include "chip_facts.h"
 #include "command.h"
-#include "device/device.h"
 
 namespace hadal::app {
 namespace {
@@ -19,27 +18,24 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string model, chip = "cpu", language;
+  ModelFlags model;
+  std::string language;
   bool json = false;
 };
 
+/// What it logs is told by `hadal chips`: here a line would stand among the findings.
 ChipFacts open_chip(const std::string& chip) {
   ChipFacts facts;
-  int32_t count = 1;
-  for (int32_t index = 0; index < count; ++index) {
-    // What it logs is told by `hadal chips`: here a line would stand among the findings.
-    const auto device =
-        Device::open({.chip = chip, .index = index, .plugin_folders = chip_folders()});
-    if (!device) {
-      facts.fault = device.error().message;
-      return facts;
-    }
-    count = (*device)->device_count();
-    const hadal_device_info& info = (*device)->info();
-    facts.kernels = info.kernels;
-    facts.instruction_sets = info.instruction_sets;
-    facts.devices.emplace_back(info.name);
+  const Result<Json> j = chip_facts({.name = chip});
+  if (!j) {
+    facts.fault = j.error().message;
+    return facts;
   }
+  facts.kernels = (*j)["kernels"].get<std::string>();
+  facts.instruction_sets = (*j)["instruction_sets"].get<std::string>();
+  for (const auto& [type, numerics] : (*j)["matmul_types"].items()) facts.stored_types.insert(type);
+  for (const Json& device : (*j)["devices"])
+    facts.devices.push_back(device["device"].get<std::string>());
   return facts;
 }
 
@@ -70,7 +66,7 @@ class Printer {
 
  private:
   [[nodiscard]] std::string label(const Finding& f) const {
-    return f.subject.empty() ? say(f.label, language_) : f.subject;
+    return f.subject.empty() ? say(f.label, language_) : one_line(f.subject);
   }
 
   void line(const Finding& f, size_t width) {
@@ -85,9 +81,10 @@ class Printer {
     std::string text = say(f.text, language_, f.arguments);
     if (f.verdict != Verdict::kOk && f.needed)
       text += " (" + say(Message::kNeeded, language_) + ")";
-    out_.print("{}{}\n", padded(label(f), width + 2), text);
+    out_.print("{}{}\n", padded(label(f), width + 2), one_line(text));
     if (f.verdict == Verdict::kOk || f.command.empty()) return;
-    out_.print("{}{}{}\n", std::string(11, ' '), say(Message::kMend, language_), f.command);
+    out_.print("{}{}{}\n", std::string(11, ' '), say(Message::kMend, language_),
+               one_line(f.command));
   }
 
   Output& out_;
@@ -111,8 +108,11 @@ Json to_json(const Findings& findings) {
 Status run(const Options& o, Output& out) {
   const Machine machine = Machine::own();
   const Findings host = check_machine(machine, open_chip("cpu"));
-  const Findings chips = check_chips(machine, chip_folders(), open_chip);
-  const Findings model = o.model.empty() ? Findings{} : check_model(o.model, o.chip);
+  const std::vector<PluginFolder> places =
+      plugin_places([](const char* name) { return std::getenv(name); });
+  const Findings chips = check_chips(machine, places, open_chip);
+  const Findings model =
+      o.model.path.empty() ? Findings{} : check_model(o.model, open_chip(o.model.chip));
   size_t needed = 0, others = 0;
   for (const Findings* part : {&host, &chips, &model}) {
     needed += count_needed(*part);
@@ -121,7 +121,7 @@ Status run(const Options& o, Output& out) {
   }
   if (o.json) {
     Json j = {{"can_run", needed == 0}, {"machine", to_json(host)}, {"chips", to_json(chips)}};
-    if (!o.model.empty()) j["model"] = to_json(model);
+    if (!o.model.path.empty()) j["model"] = to_json(model);
     out.print("{}\n", j.dump(-1, ' ', false, Json::error_handler_t::replace));
   } else {
     const Language language =
@@ -154,11 +154,9 @@ void add_doctor(CLI::App& app, Run& chosen) {
   CLI::App* c = app.add_subcommand(
       "doctor", "what this machine has and lacks for Hadal, and the command that mends it");
   c->footer("Exit codes: 0: it can run, 1: something that is needed is missing or wrong.");
-  c->add_option("MODEL", o->model,
+  c->add_option("MODEL", o->model.path,
                 "checks this model too: does it open, does it fit, what is converted");
-  c->add_option("--chip", o->chip, "the chip that the model is for")
-      ->envname("HADAL_CHIP")
-      ->capture_default_str();
+  o->model.declare_place(*c);
   declare_language(*c, o->language);
   c->add_flag("--json", o->json, "one JSON object, always in English");
   c->callback([o, &chosen] { chosen = [o](Output& out) { return run(*o, out); }; });

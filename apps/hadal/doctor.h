@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "messages.h"
 
 namespace hadal::app {
+
+struct ModelFlags;
 
 enum class Verdict : uint8_t { kOk, kMissing, kWrong };
 
@@ -34,19 +37,25 @@ using Findings = std::vector<Finding>;
 struct ChipFacts {
   std::string kernels, instruction_sets;
   std::vector<std::string> devices;
+  std::set<std::string> stored_types;  ///< of weights that it multiplies by as they are stored
   std::string fault;
 };
 
 /// Program, processor, memory and limits. `cpu`: the chip of that name.
 Findings check_machine(const Machine& machine, const ChipFacts& cpu);
 
-/// Accelerators: hardware, device nodes, runtimes, and whether Hadal has a chip for them.
-/// `searched`: where plug-ins are looked for; `open`: opens one by its path.
-Findings check_chips(const Machine& machine, std::span<const std::filesystem::path> searched,
+/// Accelerators: hardware, device nodes, runtimes, and whether Hadal has a chip for them; and what
+/// joins processes.
+/// `places`: where plug-ins are looked for; `open`: opens one by its path.
+Findings check_chips(const Machine& machine, std::span<const PluginFolder> places,
                      const std::function<ChipFacts(const std::string& chip)>& open);
 
-/// A model on a chip: does it open, what is converted, does it fit.
-Findings check_model(const std::string& path, const std::string& chip);
+/// What a folder of plug-ins is, if it is not there as it should be.
+Message message_of(PluginFolder::State state);
+
+/// A model on a chip, a device and a place: does it open, what is converted, does it fit. `chip`:
+/// what the chip says of itself.
+Findings check_model(const ModelFlags& model, const ChipFacts& chip);
 
 /// What is not ok and needed.
 size_t count_needed(const Findings& findings);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "doctor.h"
 
 namespace hadal::app {
@@ -159,7 +160,8 @@ void check_nodes(const Machine& m, const Present& here, Findings& out) {
   for (const std::string& node : here.nodes)
     if (!m.may_use(m.at("/dev") / node)) {
       out.push_back(of(maker, "nodes", Verdict::kWrong, Message::kNodesLocked, {"/dev/" + node},
-                       fmt::format("sudo usermod -aG \"$(stat -c %G /dev/{})\" \"$USER\"", node)));
+                       fmt::format("sudo usermod -aG \"$(stat -c %G {})\" \"$USER\"",
+                                   shell_word("/dev/" + node))));
       return;
     }
   out.push_back(of(maker, "nodes", Verdict::kOk, Message::kNodes,
@@ -183,8 +185,71 @@ void check_runtime(const Machine& m, const Maker& maker, Findings& out) {
                             {maker.libraries[0]}, maker.driver));
 }
 
+/// Where the loader of OpenCL looks for implementations, and which of them can be loaded.
+struct Implementations {
+  std::string where;            ///< a folder, a file, or a library
+  std::string variable;         ///< of the environment, that says so; "": it is the usual folder
+  std::string loaded, refused;  ///< their names; why the first one cannot be
+  bool any = false;
+};
+
+void add_library(const Machine& m, const std::string& from, const std::string& library,
+                 Implementations& all) {
+  all.any = true;
+  const LibraryState state = library.empty()
+                                 ? LibraryState{LibraryState::Kind::kBroken, "the file is empty"}
+                                 : m.library(library);
+  if (state.kind == LibraryState::Kind::kLoads)
+    all.loaded += (all.loaded.empty() ? "" : ", ") + from;
+  else if (all.refused.empty())
+    all.refused = fmt::format(
+        "names {}, which cannot be loaded: {}", library.empty() ? "no library" : library,
+        state.kind == LibraryState::Kind::kAbsent ? "there is no such file" : state.reason);
+}
+
+/// The rules are those of the loader ocl-icd: OCL_ICD_VENDORS is a folder, a file that ends with
+/// .icd, or a library.
+Implementations find_implementations(const Machine& m) {
+  Implementations all{.where = "/etc/OpenCL/vendors"};
+  const auto add_file = [&](const std::string& file) {
+    std::string library = m.line_of(file.c_str());
+    library.erase(library.find_last_not_of(" \t\r") + 1);
+    add_library(m, fs::path(file).filename().string(), library, all);
+  };
+  for (const char* name : {"OPENCL_VENDOR_PATH", "OCL_ICD_VENDORS"})
+    if (const std::string value = m.variable(name); !value.empty()) {
+      all.variable = name;
+      all.where = value;
+    }
+  std::error_code unused;
+  const std::string path = fs::absolute(all.where, unused).string();
+  if (all.variable == "OCL_ICD_VENDORS" && !fs::is_directory(m.at(path.c_str()), unused)) {
+    if (!all.where.ends_with(".icd"))
+      add_library(m, all.where, all.where, all);
+    else
+      add_file(all.where.find('/') == std::string::npos ? "/etc/OpenCL/vendors/" + all.where
+                                                        : path);
+    return all;
+  }
+  for (const std::string& file : m.files_in(path.c_str(), ""))
+    if (file.ends_with(".icd")) add_file(path + "/" + file);
+  return all;
+}
+
+/// The command that puts a library of Hadal's, which lies beside the program, where plug-ins are
+/// looked for; "" if it does not lie there.
+std::string install(const Machine& m, std::span<const PluginFolder> places, const char* library) {
+  const fs::path file = m.program_folder / library;
+  const auto target = std::find_if(places.begin(), places.end(),
+                                   [](const PluginFolder& place) { return !place.listed; });
+  std::error_code unused;
+  if (target == places.end() || !fs::exists(file, unused)) return {};
+  return fmt::format("install -D -m 755 {} {}", shell_word(file.string()),
+                     shell_word((target->path / library).string()));
+}
+
 /// The way over OpenCL: loader, implementations, the plug-in. `wanted`: hardware here needs it.
-void check_opencl(const Machine& m, std::span<const fs::path> searched, bool wanted,
+void check_opencl(const Machine& m, std::span<const PluginFolder> places, bool wanted,
                   const std::string& driver, Findings& out) {
   const auto add = [&](Verdict verdict, Message text, std::vector<std::string> arguments,
                        std::string command) {
@@ -195,44 +260,43 @@ void check_opencl(const Machine& m, std::span<const fs::path> searched, bool wan
                    .arguments = std::move(arguments),
                    .command = std::move(command)});
   };
-  const std::vector<std::string> vendors = m.files_in("/etc/OpenCL/vendors", "");
+  const Implementations all = find_implementations(m);
   const bool loader = m.library("libOpenCL.so.1").kind == LibraryState::Kind::kLoads;
-  if (!loader && !wanted && vendors.empty())
-    return add(Verdict::kOk, Message::kOpenclUnneeded, {}, "");
+  if (!loader && !wanted && !all.any) return add(Verdict::kOk, Message::kOpenclUnneeded, {}, "");
   if (loader)
     add(Verdict::kOk, Message::kOpenclLoader, {}, "");
   else
     add(Verdict::kMissing, Message::kOpenclLoaderNone, {},
         "sudo apt-get install ocl-icd-libopencl1");
-  if (!vendors.empty())
-    add(Verdict::kOk, Message::kOpenclIcd, {fmt::format("{}", fmt::join(vendors, ", "))}, "");
+  const std::string install_one = driver.empty() ? "sudo apt-get install pocl-opencl-icd" : driver;
+  if (!all.loaded.empty())
+    add(Verdict::kOk, Message::kOpenclIcd, {all.where, all.loaded}, "");
+  else if (!all.variable.empty())
+    add(Verdict::kWrong, Message::kOpenclVariable, {all.variable, all.where},
+        "unset " + all.variable);
+  else if (all.any)
+    add(Verdict::kWrong, Message::kOpenclIcdBroken, {all.where, all.refused}, install_one);
   else
-    add(Verdict::kMissing, Message::kOpenclIcdNone, {},
-        driver.empty() ? "sudo apt-get install pocl-opencl-icd" : driver);
-  for (const PluginFile& plugin : plugin_files(searched))
+    add(Verdict::kMissing, Message::kOpenclIcdNone, {}, install_one);
+  for (const PluginFile& plugin : plugin_files(searched_folders(places)))
     if (plugin.name == "opencl")
       return add(Verdict::kOk, Message::kOpenclPlugin, {plugin.file.string()}, "");
-  const std::string target = searched.empty()
-                                 ? "~/.local/share/hadal/chips"
-                                 : searched[searched.size() > 1 ? searched.size() - 2 : 0].string();
-  add(Verdict::kMissing, Message::kOpenclPluginNone, {},
-      fmt::format("install -D -m 755 build/bin/libhadal_opencl.so {}/libhadal_opencl.so", target));
+  add(Verdict::kMissing, Message::kOpenclPluginNone, {}, install(m, places, "libhadal_opencl.so"));
 }
 
-void check_plugins(std::span<const fs::path> searched,
+void check_plugins(std::span<const PluginFolder> places,
                    const std::function<ChipFacts(const std::string& chip)>& open, Findings& out) {
-  for (const PluginFile& plugin : plugin_files(searched)) {
+  for (const PluginFile& plugin : plugin_files(searched_folders(places))) {
     Finding f{.check = "plugin_" + plugin.name, .subject = plugin.name};
-    if (!plugin.fault.empty()) {
+    if (!plugin.fault.why.empty()) {
       f.verdict = Verdict::kWrong;
       f.text = Message::kPluginDistrusted;
-      f.arguments = {plugin.file.string(), plugin.fault};
-      f.command = plugin.command;
+      f.arguments = {plugin.file.string(), plugin.fault.why};
+      f.command = plugin.fault.command;
     } else if (const ChipFacts facts = open(plugin.file.string()); !facts.fault.empty()) {
       f.verdict = Verdict::kWrong;
       f.text = Message::kPluginFails;
       f.arguments = {facts.fault};
-      f.command = "hadal chips " + plugin.file.string();
     } else {
       f.text = Message::kPluginRuns;
       f.arguments = {fmt::to_string(facts.devices.size()),
@@ -240,17 +304,98 @@ void check_plugins(std::span<const fs::path> searched,
     }
     out.push_back(std::move(f));
   }
-  std::vector<std::string> folders;
-  for (const fs::path& folder : searched) folders.push_back(folder.string());
+}
+
+/// Only what HADAL_CHIPS names must be there: the others are where a chip may be put.
+void check_folders(std::span<const PluginFolder> places, Findings& out) {
+  using State = PluginFolder::State;
+  std::string there, all;
+  for (const PluginFolder& place : places) {
+    if (place.state == State::kThere) there += (there.empty() ? "" : ", ") + place.path.string();
+    if (place.state != State::kRelative) all += (all.empty() ? "" : ", ") + place.path.string();
+    if (place.state == State::kThere || (place.state == State::kAbsent && !place.listed)) continue;
+    const std::string word = shell_word(place.path.string());
+    out.push_back({.check = "plugin_folder",
+                   .subject = place.listed ? "HADAL_CHIPS" : "",
+                   .label = Message::kPluginFolders,
+                   .verdict = place.state == State::kAbsent ? Verdict::kMissing : Verdict::kWrong,
+                   .text = message_of(place.state),
+                   .arguments = {place.path.string()},
+                   .command = place.state == State::kLocked ? "sudo chmod a+rx " + word : ""});
+  }
   out.push_back({.check = "plugin_folders",
-                 .subject = "HADAL_CHIPS",
-                 .text = Message::kFoldersText,
-                 .arguments = {fmt::format("{}", fmt::join(folders, ", "))}});
+                 .label = Message::kPluginFolders,
+                 .text = there.empty() ? Message::kFoldersNone : Message::kFoldersText,
+                 .arguments = {there.empty() ? all : there}});
+}
+
+/// The first file of this name in the folders of PATH.
+fs::path program_in_path(const Machine& m, const std::string& name) {
+  const std::string all = m.variable("PATH");
+  for (size_t at = 0, end = 0; at < all.size(); at = end + 1) {
+    end = std::min(all.find(':', at), all.size());
+    const std::string folder = all.substr(at, end - at);
+    std::error_code unused;
+    if (folder.starts_with('/') && fs::exists(m.at(folder.c_str()) / name, unused))
+      return fs::path(folder) / name;
+  }
+  return {};
+}
+
+/// What joins processes to a run.
+Finding check_mpi(const Machine& machine, std::span<const PluginFolder> places) {
+  Finding f{.check = "mpi", .label = Message::kMpi};
+  const fs::path mpirun = program_in_path(machine, "mpirun");
+  const std::string library = "libhadal_comm_mpi.so";
+  fs::path plugin;
+  for (const fs::path& folder : searched_folders(places))
+    if (std::error_code unused; plugin.empty() && fs::exists(folder / library, unused))
+      plugin = folder / library;
+  const PluginFault fault = plugin.empty() ? PluginFault{} : plugin_fault(plugin);
+  const LibraryState state = plugin.empty() || !fault.why.empty()
+                                 ? LibraryState{LibraryState::Kind::kBroken, fault.why}
+                                 : machine.library(plugin.string());
+  if (mpirun.empty() && plugin.empty()) {
+    f.text = Message::kMpiUnneeded;
+  } else if (plugin.empty()) {
+    f.verdict = Verdict::kMissing;
+    f.text = Message::kMpiPluginNone;
+    f.arguments = {mpirun.string()};
+    f.command = install(machine, places, library.c_str());
+  } else if (state.kind != LibraryState::Kind::kLoads) {
+    f.verdict = Verdict::kWrong;
+    f.text = Message::kMpiBroken;
+    f.arguments = {plugin.string(), state.reason};
+    f.command =
+        fault.why.empty() && mpirun.empty() ? "sudo apt-get install openmpi-bin" : fault.command;
+  } else if (mpirun.empty()) {
+    f.verdict = Verdict::kMissing;
+    f.text = Message::kMpiRunNone;
+    f.arguments = {plugin.string()};
+    f.command = "sudo apt-get install openmpi-bin";
+  } else {
+    f.text = Message::kMpiText;
+    f.arguments = {mpirun.string(), plugin.string()};
+  }
+  return f;
 }
 
 }  // namespace
 
-Findings check_chips(const Machine& machine, std::span<const fs::path> searched,
+Message message_of(PluginFolder::State state) {
+  switch (state) {
+    case PluginFolder::State::kNoFolder:
+      return Message::kFolderNone;
+    case PluginFolder::State::kLocked:
+      return Message::kFolderLocked;
+    case PluginFolder::State::kRelative:
+      return Message::kFolderRelative;
+    default:
+      return Message::kFolderAbsent;
+  }
+}
+
+Findings check_chips(const Machine& machine, std::span<const PluginFolder> places,
                      const std::function<ChipFacts(const std::string& chip)>& open) {
   Findings out;
   const std::vector<Present> hardware = find_hardware(machine, out);
@@ -277,8 +422,10 @@ Findings check_chips(const Machine& machine, std::span<const fs::path> searched,
     out.push_back({.check = "accelerators",
                    .label = Message::kAccelerators,
                    .text = Message::kNoAccelerators});
-  check_opencl(machine, searched, opencl, driver, out);
-  check_plugins(searched, open, out);
+  check_opencl(machine, places, opencl, driver, out);
+  check_plugins(places, open, out);
+  check_folders(places, out);
+  out.push_back(check_mpi(machine, places));
   return out;
 }
 

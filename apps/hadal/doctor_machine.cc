@@ -6,6 +6,7 @@
 #include <ctime>
 #include <sstream>
 
+#include "base/text.h"
 #include "doctor.h"
 #include "hadal/chip.h"
 #include "hadal/version.h"
@@ -29,9 +30,10 @@ std::string lift(const Machine& m, const std::string& docker, const std::string&
     return kubernetes.empty() ? "" : "kubectl set resources deployment NAME --limits=" + kubernetes;
   std::error_code unused;
   if (std::filesystem::exists(m.at("/.dockerenv"), unused))
-    return "docker update " + docker + " " + m.line_of("/etc/hostname");
+    return "docker update " + docker + " " + shell_word(m.line_of("/etc/hostname"));
   const std::string unit = group.substr(group.rfind('/') + 1);
-  return "sudo systemctl set-property " + (unit.empty() ? "UNIT" : unit) + " " + property;
+  return "sudo systemctl set-property " + (unit.empty() ? "UNIT" : shell_word(unit)) + " " +
+         property;
 }
 
 void check_program(const Machine& m, Findings& out) {
@@ -72,7 +74,6 @@ void check_processor(const Machine& m, const ChipFacts& cpu, Findings& out) {
     f.verdict = Verdict::kWrong;
     f.text = Message::kProcessorNone;
     f.arguments = {cpu.fault};
-    f.command = "hadal chips cpu";
   } else if (!flags.empty() && !missing.empty()) {  // an x86
     f.needed = false;
     f.verdict = Verdict::kMissing;

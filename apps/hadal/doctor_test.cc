@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "hadal/version.h"
@@ -30,6 +31,8 @@ class Doctor : public ::testing::Test {
       return libraries_.contains(name) ? LibraryState{LibraryState::Kind::kLoads, {}}
                                        : LibraryState{};
     };
+    machine_.variable = [this](const std::string& name) { return variables_[name]; };
+    machine_.program_folder = root_ / "bin";
     cpu_ = {.kernels = "avx2", .instruction_sets = "avx2 fma f16c"};
     write("proc/cpuinfo",
           "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 fma f16c hypervisor\n"
@@ -50,9 +53,18 @@ class Doctor : public ::testing::Test {
     write("sys/bus/pci/devices/" + address + "/class", type + "\n");
   }
 
+  /// A file that begins like a library of this machine.
+  void plugin(const std::string& path) {
+    std::string header(64, '\0');
+    std::ifstream("/proc/self/exe", std::ios::binary)
+        .read(header.data(), static_cast<std::streamsize>(header.size()));
+    header[16] = 3, header[17] = 0;  // ET_DYN
+    write(path, header);
+  }
+
   [[nodiscard]] Findings host() const { return check_machine(machine_, cpu_); }
   [[nodiscard]] Findings chips() const {
-    return check_chips(machine_, searched_, [](const std::string& chip) {
+    return check_chips(machine_, places_, [](const std::string& chip) {
       ChipFacts facts;
       facts.devices = {"A device", "B device"};
       if (chip.find("broken") != std::string::npos) facts.fault = "it speaks version 9.0";
@@ -72,7 +84,8 @@ class Doctor : public ::testing::Test {
   Machine machine_;
   ChipFacts cpu_;
   std::set<std::string> libraries_, locked_;
-  std::vector<fs::path> searched_ = {root_ / "chips"};
+  std::map<std::string, std::string> variables_;
+  std::vector<PluginFolder> places_ = {{.path = root_ / "chips"}};
 };
 
 TEST_F(Doctor, AMachineThatIsAsItShouldBe) {
@@ -204,9 +217,72 @@ TEST_F(Doctor, TheWayOverOpencl) {
                                        Message::kOpenclPluginNone}));
   libraries_ = {"libOpenCL.so.1"};
   write("etc/OpenCL/vendors/mt.icd", "libOpenCL_MUSA.so\n");
-  write("chips/libhadal_opencl.so", "");
+  EXPECT_EQ(said(), (std::set<Message>{Message::kOpenclLoader, Message::kOpenclIcdBroken,
+                                       Message::kOpenclPluginNone}));
+  EXPECT_EQ(find(chips(), "opencl").command, "");  // it lies nowhere
+  write("bin/libhadal_opencl.so", "");
+  EXPECT_EQ(find(chips(), "opencl").command, "install -D -m 755 " +
+                                                 (root_ / "bin/libhadal_opencl.so").string() + " " +
+                                                 (root_ / "chips/libhadal_opencl.so").string());
+  libraries_.insert("libOpenCL_MUSA.so");
+  plugin("chips/libhadal_opencl.so");
   EXPECT_EQ(said(), (std::set<Message>{Message::kOpenclLoader, Message::kOpenclIcd,
                                        Message::kOpenclPlugin}));
+}
+
+TEST_F(Doctor, AVariableThatHidesTheImplementationsOfOpencl) {
+  libraries_ = {"libOpenCL.so.1", "libpocl.so.2"};
+  write("etc/OpenCL/vendors/pocl.icd", "libpocl.so.2\n");
+  write("junk/junk.icd", "no library\n");
+  fs::create_directories(root_ / "empty");
+  const auto command = [&](const std::string& value) {
+    variables_["OCL_ICD_VENDORS"] = value;
+    for (const Finding& f : chips())
+      if (f.check == "opencl" && f.verdict != Verdict::kOk && f.text != Message::kOpenclPluginNone)
+        return f.command;
+    return std::string("none");
+  };
+  EXPECT_EQ(command(""), "none");
+  for (const char* hides : {"/empty", "/junk", "/junk/junk.icd", "/no/such", "other.icd"})
+    EXPECT_EQ(command(hides), "unset OCL_ICD_VENDORS") << hides;
+  for (const char* shows : {"/etc/OpenCL/vendors", "pocl.icd", "libpocl.so.2"})
+    EXPECT_EQ(command(shows), "none") << shows;
+}
+
+TEST_F(Doctor, WhatJoinsProcesses) {
+  const auto mpi = [this] { return find(chips(), "mpi"); };
+  variables_["PATH"] = "relative:/usr/bin";
+  EXPECT_EQ(mpi().text, Message::kMpiUnneeded);
+  write("usr/bin/mpirun", "");
+  EXPECT_EQ(mpi().text, Message::kMpiPluginNone);
+  EXPECT_EQ(mpi().command, "");
+  write("bin/libhadal_comm_mpi.so", "");
+  EXPECT_TRUE(mpi().command.starts_with("install -D -m 755 "));
+  plugin("chips/libhadal_comm_mpi.so");
+  EXPECT_EQ(mpi().text, Message::kMpiBroken);
+  libraries_ = {(root_ / "chips/libhadal_comm_mpi.so").string()};
+  EXPECT_EQ(mpi().text, Message::kMpiText);
+  EXPECT_EQ(mpi().arguments[0], "/usr/bin/mpirun");
+  fs::remove(root_ / "usr/bin/mpirun");
+  EXPECT_EQ(mpi().text, Message::kMpiRunNone);
+}
+
+TEST_F(Doctor, FoldersOfHadalChipsThatAreNotThere) {
+  using State = PluginFolder::State;
+  fs::create_directories(root_ / "chips");
+  places_ = {{.path = "/no/such", .listed = true, .state = State::kAbsent},
+             {.path = "relative", .listed = true, .state = State::kRelative},
+             {.path = "/of/another user", .listed = false, .state = State::kLocked},
+             {.path = "/home/x/chips", .listed = false, .state = State::kAbsent},
+             {.path = root_ / "chips"}};
+  std::vector<Finding> said;
+  for (const Finding& f : chips())
+    if (f.check == "plugin_folder") said.push_back(f);
+  ASSERT_EQ(said.size(), 3U);  // where a chip may be put is no fault
+  EXPECT_EQ(said[0].verdict, Verdict::kMissing);
+  EXPECT_EQ(said[1].text, Message::kFolderRelative);
+  EXPECT_EQ(said[2].command, "sudo chmod a+rx '/of/another user'");
+  EXPECT_EQ(find(chips(), "plugin_folders").arguments[0], (root_ / "chips").string());
 }
 
 TEST_F(Doctor, AnAcceleratorOfAnUnknownMaker) {
@@ -220,14 +296,15 @@ TEST_F(Doctor, AnAcceleratorOfAnUnknownMaker) {
 }
 
 TEST_F(Doctor, PluginsThatRunThatFailAndThatOthersMayWrite) {
-  write("chips/libhadal_good.so", "");
-  write("chips/libhadal_broken.so", "");
-  write("chips/libhadal_open.so", "");
+  plugin("chips/libhadal_good.so");
+  plugin("chips/libhadal_broken.so");
+  plugin("chips/libhadal_open.so");
   ASSERT_EQ(::chmod((root_ / "chips/libhadal_open.so").c_str(), 0666), 0);
   const Finding good = find(chips(), "plugin_good");
   EXPECT_EQ(good.verdict, Verdict::kOk);
   EXPECT_EQ(good.arguments[1], "A device, B device");
   EXPECT_EQ(find(chips(), "plugin_broken").arguments[0], "it speaks version 9.0");
+  EXPECT_EQ(find(chips(), "plugin_broken").command, "");  // none mends it
   const Finding open = find(chips(), "plugin_open");
   EXPECT_EQ(open.verdict, Verdict::kWrong);
   EXPECT_EQ(open.command, "chmod go-w " + (root_ / "chips/libhadal_open.so").string());

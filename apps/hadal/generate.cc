@@ -41,6 +41,7 @@ void print_json(Output& out, const Options& o, const Answer& answer) {
 }
 
 Status run(const Options& o, Output& out) {
+  HADAL_TRY(o.model.join());
   if (o.ids.has_value() == o.text.has_value()) return usage_error("give either --ids or --text");
   HADAL_TRY(std::unique_ptr<Checkpoint> checkpoint, o.model.open());
   if (checkpoint->tokenizer().empty() && (o.text || !o.print_ids))
@@ -68,11 +69,14 @@ Status run(const Options& o, Output& out) {
   HADAL_TRY(PreparedRequest prepared, session->prepare_ids(prompt, wanted));
   const bool stream = !o.print_ids && !o.json;
   InterruptGuard guard(session->engine());
-  HADAL_TRY(const Answer answer,
-            session->answer(std::move(prepared), [&](const OutputDelta& delta) {
-              if (stream) out.write(delta.content);
-              return out.flush().has_value();
-            }));
+  bool begun = false;
+  auto answered = session->answer(std::move(prepared), [&](const OutputDelta& delta) {
+    begun = stream && (begun || !delta.content.empty());
+    if (stream) out.write(delta.content);
+    return out.flush().has_value();
+  });
+  if (!answered && begun) out.write("\n");  // what is said of it gets a line of its own
+  HADAL_TRY(const Answer answer, std::move(answered));
   if (o.json) {
     print_json(out, o, answer);
   } else if (o.print_ids) {

@@ -175,6 +175,7 @@ Status write_drafts(Engine& engine, const Options& o, Request request) {
 }
 
 Status run(const Options& o) {
+  HADAL_TRY(o.model.join());
   HADAL_TRY(const std::vector<int64_t> ids, parse_ids(o.ids));
   HADAL_TRY(const std::vector<int64_t> chunks, parse_numbers(o.chunk, "--chunk", 1, INT32_MAX));
   const auto n = static_cast<int64_t>(ids.size());

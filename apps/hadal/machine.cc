@@ -2,17 +2,14 @@
 
 #include <dlfcn.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <csignal>
-#include <cstring>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 
+#include "base/child.h"
 #include "base/cpu_info.h"
 
 namespace hadal::app {
@@ -20,39 +17,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kLoads = 42, kAbsent = 43, kBroken = 44;  ///< exit codes of the child
-
-/// In the child: loads the library, writes what went wrong to `report`, and ends.
-[[noreturn]] void load_and_exit(const std::string& name, int report) {
-  ::alarm(20);  // an initialiser that hangs ends by a signal
-  if (::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) ::_exit(kLoads);
-  const char* said = ::dlerror();
-  const std::string why = said ? said : "no reason is given";
-  (void)!::write(report, why.data(), why.size());
-  // What is not there begins with its own name; what lacks another library, with that one's.
-  const bool absent = why.starts_with(name + ":") && why.find("No such file") != std::string::npos;
-  ::_exit(absent ? kAbsent : kBroken);
-}
-
 LibraryState load(const std::string& name) {
-  int ends[2];
-  if (::pipe(ends) != 0) return {LibraryState::Kind::kBroken, std::strerror(errno)};
-  const pid_t child = ::fork();
-  if (child == 0) load_and_exit(name, ends[1]);
-  ::close(ends[1]);
-  std::array<char, 512> text{};
-  std::string reason;
-  for (ssize_t n = 0; child > 0 && (n = ::read(ends[0], text.data(), text.size())) > 0;)
-    reason.append(text.data(), static_cast<size_t>(n));
-  ::close(ends[0]);
-  if (child < 0) return {LibraryState::Kind::kBroken, std::strerror(errno)};
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFSIGNALED(status)) return {LibraryState::Kind::kBroken, ::strsignal(WTERMSIG(status))};
-  if (WEXITSTATUS(status) == kLoads) return {LibraryState::Kind::kLoads, {}};
-  if (WEXITSTATUS(status) == kAbsent) return {LibraryState::Kind::kAbsent, {}};
-  return {LibraryState::Kind::kBroken, reason.empty() ? "it ends the process" : reason};
+  const auto ask = [&name]() -> std::string {
+    if (::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return {};
+    const char* said = ::dlerror();
+    return said ? said : "no reason is given";
+  };
+  const Result<std::string> why = ask_in_child(ask, "it is loaded", kLoadingLimit);
+  if (!why) return {LibraryState::Kind::kBroken, why.error().message};
+  if (why->empty()) return {LibraryState::Kind::kLoads, {}};
+  // What is not there begins with its own name; what lacks another library, with that one's.
+  const bool absent =
+      why->starts_with(name + ":") && why->find("No such file") != std::string::npos;
+  if (absent) return {LibraryState::Kind::kAbsent, {}};
+  return {LibraryState::Kind::kBroken, *why};
 }
 
 uint64_t soft_limit(int resource) {
@@ -92,6 +70,12 @@ Machine Machine::own() {
   m.open_files = soft_limit(RLIMIT_NOFILE);
   m.seconds_since_1970 = std::time(nullptr);
   m.library_version = version_of_library();
+  std::error_code unused;
+  m.program_folder = fs::read_symlink("/proc/self/exe", unused).parent_path();
+  m.variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
   m.may_use = [](const fs::path& file) { return ::access(file.c_str(), R_OK | W_OK) == 0; };
   m.library = load;
   return m;

@@ -28,8 +28,10 @@ struct Machine {
   std::optional<uint64_t> threads;  ///< that its cgroup may have
   uint64_t locked_memory = kUnlimited, open_files = kUnlimited;
   int64_t seconds_since_1970 = 0;
-  std::string library_version;  ///< of the libhadal beside the program, "": there is none
+  std::string library_version;           ///< of the libhadal beside the program, "": there is none
+  std::filesystem::path program_folder;  ///< where the program lies
   std::function<bool(const std::filesystem::path& file)> may_use;
+  std::function<std::string(const char* name)> variable;  ///< of the environment, "": it is not set
   std::function<LibraryState(const std::string& name)> library;
 
   /// This process on its machine. Libraries are loaded in a child process, since a driver's may

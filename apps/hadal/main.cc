@@ -9,6 +9,7 @@
 #include "hadal/version.h"
 #include "output.h"
 #include "shrunk_file.h"
+#include "world.h"
 
 namespace hadal::app {
 namespace {
@@ -54,6 +55,7 @@ int main_guarded(int argc, char** argv) {
   if (!known) {
     const std::string given =
         first.empty() ? "no command" : "unknown command '" + printable(first, 40) + "'";
+    let_rank_0_speak();
     print_error(given + "; the commands are " + commands + " (hadal --help tells more)");
     return static_cast<int>(ErrorCode::kUsage);
   }
@@ -64,14 +66,27 @@ int main_guarded(int argc, char** argv) {
     (void)app.exit(e, text, text);
     out.write(text.str());
   } catch (const CLI::ParseError& e) {
-    const std::string command = first.starts_with('-') ? "" : first + " ";
+    std::string command;
+    const CLI::App* at = &app;
+    while (!at->get_subcommands().empty()) {
+      at = at->get_subcommands().front();
+      command += at->get_name() + " ";
+    }
+    let_rank_0_speak();
     print_error(std::string(e.what()) + " (hadal " + command + "--help tells more)");
     return static_cast<int>(ErrorCode::kUsage);
   }
   Status status = run ? run(out) : Status{};
   if (Status written = out.finish(); status) status = std::move(written);
+  if (!status) {
+    let_rank_0_speak();
+    print_error(status.error());
+  }
+  if (Status left = leave_others(); !left && status) {
+    status = std::move(left);
+    print_error(status.error());
+  }
   if (status) return 0;
-  print_error(status.error());
   return static_cast<int>(status.error().code);
 }
 

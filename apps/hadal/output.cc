@@ -120,14 +120,18 @@ Status Output::finish() {
   return flush();
 }
 
-void print_error(std::string_view message) {
+std::string one_line(std::string_view text) {
   std::string line;
-  for (const char c : visible(message))
-    if (c == '\n' || c == '\t')
+  for (const char c : visible(text))
+    if (c == '\n' || c == '\t' || c == '\r')
       append_escaped(line, {&c, 1});
     else
       line += c;
-  std::fprintf(stderr, "hadal: %s\n", line.c_str());
+  return line;
+}
+
+void print_error(std::string_view message) {
+  std::fprintf(stderr, "hadal: %s\n", one_line(message).c_str());
 }
 
 void print_error(const Error& error) {

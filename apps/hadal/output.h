@@ -34,6 +34,10 @@ class VisibleText {
   std::string held_;
 };
 
+/// The text with every control character made visible, newline and tab too: fit to be one line, on
+/// a terminal or not.
+std::string one_line(std::string_view text);
+
 /// Standard output. The first write that fails is remembered, and what is printed after it is
 /// dropped; flush says so. A command that works on after printing asks flush and ends.
 class Output {

@@ -27,6 +27,7 @@ struct Verdict {
   StepCost decode, prefill;
   FileTableTotals tables;
   std::vector<std::string> adapters;  ///< their names
+  int64_t ranks = 1;                  ///< what is said is of the first of them
   double parameters = 0, active = 0;
   std::optional<Roofline> best;
   std::optional<FromDisk> disk;
@@ -35,6 +36,7 @@ struct Verdict {
 Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
   Verdict v;
   v.memory = runner.memory_plan();
+  v.ranks = runner.spec().shard.ranks;
   v.fits = runner.check_memory().has_value();
   v.decode = decode_cost(runner, static_cast<double>(depth));
   v.prefill = prompt_cost(runner, static_cast<double>(depth));
@@ -57,6 +59,7 @@ Result<Verdict> judge(ModelRunner& runner, int64_t depth) {
 Json to_json(const Verdict& v, int64_t context) {
   Json j;
   j["fits"] = v.fits;
+  j["ranks"] = v.ranks;
   j["parameters"] = v.parameters;
   j["active_parameters"] = v.active;
   j["context"] = context;

@@ -38,6 +38,7 @@ class AnswerPrinter {
   AnswerPrinter& operator=(const AnswerPrinter&) = delete;
 
   void print(const OutputDelta& delta) {
+    begun_ = begun_ || (!delta.reasoning.empty() && !hide_) || !delta.content.empty();
     if (!delta.reasoning.empty() && !hide_) {
       switch_to(true);
       out_.write(delta.reasoning);
@@ -54,6 +55,10 @@ class AnswerPrinter {
   void end() {
     reset();
     out_.write("\n");
+  }
+  /// An answer that fails: what is said of it gets a line of its own.
+  void break_off() {
+    if (begun_) end();
   }
 
  private:
@@ -72,7 +77,7 @@ class AnswerPrinter {
   }
   Output& out_;
   bool hide_, color_;
-  bool thinking_ = false;
+  bool thinking_ = false, begun_ = false;
 };
 
 /// A conversation with one model.
@@ -193,7 +198,8 @@ class Chat {
       if (!o_.json) printer.print(delta);
       return out_.flush().has_value();
     });
-    if (answer && !o_.json) printer.end();
+    if (o_.json) return answer;
+    answer ? printer.end() : printer.break_off();
     return answer;
   }
 
@@ -272,6 +278,7 @@ Status interact(Chat& chat) {
 }
 
 Status run(const Options& o, Output& out) {
+  HADAL_TRY(o.model.join());
   HADAL_TRY(const std::optional<std::string> question, whole_question(o.prompt));
   HADAL_TRY(const std::unique_ptr<Chat> chat, Chat::open(o, out));
   const Status talked = question ? chat->ask(*question, false) : interact(*chat);

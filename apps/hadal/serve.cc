@@ -192,7 +192,8 @@ class Server {
         engine, {.waiting_requests = o_.queue > 0 ? o_.queue : 4 * o_.serve.parallel,
                  .waiting_tokens =
                      o_.queue_tokens > 0 ? o_.queue_tokens : std::max<int64_t>(2 * context, 4096),
-                 .places = o_.serve.parallel});
+                 .places = o_.serve.parallel,
+                 .on_end = [this](const Error& why) { end(why); }});
     std::unique_ptr<ScriptedSource> script;
     if (!o_.script.empty()) {
       if (!session.tokenizer()) return usage_error("--script: the model has no tokenizer");
@@ -222,6 +223,7 @@ class Server {
       wait();
       drain(service, *http);
     }
+    if (const auto why = ended()) return *why;
     return told;
   }
 
@@ -331,7 +333,19 @@ class Server {
   }
   void wait() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return stopped_; });
+    changed_.wait(lock, [this] { return stopped_ || ended_; });
+  }
+  /// No answer can be generated any more: whoever watches over the server may start it again.
+  void end(const Error& why) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!ended_) ended_ = why;
+    }
+    changed_.notify_all();
+  }
+  std::optional<Error> ended() {
+    const std::scoped_lock lock(mutex_);
+    return ended_;
   }
   void reload() {
     if (o_.keys_file.empty()) return print_note("SIGHUP: there is no file of keys to read again");
@@ -349,6 +363,7 @@ class Server {
   Service* service_ = nullptr;  ///< while it lives
   std::condition_variable changed_;
   bool stopped_ = false;
+  std::optional<Error> ended_;
   std::atomic<bool> ready_ = false;
 };
 
@@ -459,6 +474,7 @@ void add_serve(CLI::App& app, Run& chosen, std::vector<std::string> arguments) {
                 apply_settings(*c, arguments, o->config, secrets));
       if (o->serve.model.path.empty())
         return usage_error("MODEL: is missing: a GGUF file or a folder of safetensors");
+      HADAL_TRY(o->serve.model.join());
       HADAL_TRY(choose_keys(*o, origins));
       for (const SettingOrigin& origin : origins)
         print_note("setting " + origin.name + " = " + origin.value + " (" + origin.from + ")");

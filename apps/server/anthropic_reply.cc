@@ -60,7 +60,7 @@ Json input_of(const std::string& arguments) {
 class MessagesReply final : public Reply {
  public:
   MessagesReply(ReplyHead head, const ChatCall& call)
-      : head_(std::move(head)),
+      : Reply(std::move(head)),
         thoughts_(call.include_reasoning),
         one_call_(!call.options.parallel_tool_calls) {}
 
@@ -194,7 +194,6 @@ class MessagesReply final : public Reply {
     return out + close();
   }
 
-  ReplyHead head_;
   bool thoughts_, one_call_;
   // Of the stream.
   Block open_ = Block::kNone;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/limits.h"
 
@@ -53,6 +54,13 @@ ApiError api_error(const Error& error) {
   api.type = api.code = "server_error";
   api.param.clear();
   return api;
+}
+
+ApiError unavailable(std::string message) {
+  return {.status = 503,
+          .message = std::move(message),
+          .type = "server_error",
+          .code = "service_unavailable"};
 }
 
 ApiError body_too_large(int64_t bytes) {

@@ -25,6 +25,9 @@ struct ApiError {
 /// kNotFound 404, kBusy 429, kInterrupted 503, kFailed 500.
 ApiError api_error(const Error& error);
 
+/// 503: it is not the request's fault, and asked again it may succeed.
+ApiError unavailable(std::string message);
+
 /// 413, of a body whose bytes pass the table's row "body".
 ApiError body_too_large(int64_t bytes);
 

@@ -162,6 +162,8 @@ void CallDesk::begin(int64_t id) {
 /// What is new of a call goes to its client.
 void CallDesk::flush(int64_t id, Live& live) {
   live.touched = false;
+  if (!std::exchange(live.heard, true) && options_.fingerprint)
+    live.call.reply->computed_by(options_.fingerprint());
   RunningCall& call = *live.call.call;
   if (call.error()) {
     fail(live, *call.error());
@@ -244,7 +246,8 @@ void CallDesk::send(Live& live, std::string bytes) {
 }
 
 void CallDesk::fail(Live& live, const Error& error) {
-  const ApiError api = api_error(error);
+  const ApiError api =
+      live.call.call->failed_by_machine() ? unavailable(error.message) : api_error(error);
   HttpExchange& exchange = *live.call.exchange;
   if (live.head_sent) {
     exchange.send(live.call.reply->fail(api));

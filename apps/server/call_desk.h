@@ -58,6 +58,8 @@ class CallDesk {
     double ping_seconds = 10;  ///< of silence on a stream, behind which it says that it lives
     /// Seconds after which somebody whom the source refused may try again.
     std::function<int64_t()> retry_after;
+    /// Of the answers that begin now (Session); empty: none is told.
+    std::function<std::string()> fingerprint;
   };
   /// The source must outlive the desk.
   CallDesk(TokenSource& source, Options options);
@@ -95,7 +97,8 @@ class CallDesk {
     bool head_sent = false;  ///< of a stream
     bool begun = false;      ///< its first bytes were written
     bool touched = false;
-    bool over = false;  ///< it was told that it is
+    bool heard = false;  ///< of it anything was
+    bool over = false;   ///< it was told that it is
     Clock::time_point last_sent;
     std::optional<Clock::time_point> first_token, last_token;
     int64_t tokens = 0;  ///< told so far

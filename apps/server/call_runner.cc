@@ -15,10 +15,8 @@ CallRunner::~CallRunner() {
 }
 
 Status CallRunner::begin(int64_t tag, Call call, std::string id) {
-  ReplyHead head{.id = std::move(id),
-                 .created = static_cast<int64_t>(std::time(nullptr)),
-                 .model = model_,
-                 .fingerprint = session_.fingerprint()};
+  ReplyHead head{
+      .id = std::move(id), .created = static_cast<int64_t>(std::time(nullptr)), .model = model_};
   const std::string& named = common(call).model;
   if (!named.empty() && session_.engine().runner().adapter_number(named)) head.model = named;
   Running running;
@@ -52,11 +50,15 @@ void CallRunner::fail(int64_t tag, const Error& error) {
 void CallRunner::handle(const Event& event) {
   const auto found = running_.find(event.tag);
   if (found == running_.end()) return;  // it is over
+  if (!std::exchange(found->second.heard, true))
+    found->second.reply->computed_by(fingerprint_of(engine_.snapshot().identity));
   RunningCall& call = *found->second.call;
   call.push(event.from, event.event);
   (void)call.take_news();  // the whole is asked for at the end
   if (!call.over()) return;
-  if (call.error()) {
+  if (call.failed_by_machine()) {
+    done_.push_back({.tag = event.tag, .status = 503, .machine = call.error()->message});
+  } else if (call.error()) {
     fail(event.tag, *call.error());
   } else {
     const UsageCounts usage = call.usage();

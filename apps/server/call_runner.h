@@ -27,6 +27,8 @@ class CallRunner {
     int64_t tag = 0;
     int status = 200;
     std::string body;
+    /// Why there is no answer where the machine failed, not what was asked; else "".
+    std::string machine = {};
   };
   /// `model`: the name in responses. Session and thread must outlive the runner.
   CallRunner(Session& session, EngineThread& engine, std::string model)
@@ -48,6 +50,7 @@ class CallRunner {
   struct Running {
     std::unique_ptr<RunningCall> call;
     std::unique_ptr<Reply> reply;
+    bool heard = false;  ///< of it anything was
   };
   struct Event {
     int64_t tag = 0;

@@ -160,8 +160,15 @@ void Metrics::write_own(std::string& out, const Now& now) const {
          real(e.counts.accepted_tokens));
   const HttpCounts& h = now.http;
   single(out, "hadal_fallback_operators", "gauge",
-         "Operators of a step that the cpu computes, since the chip declines them.",
+         "Operators of a step that the cpu computes, since the chip declines them or is lost.",
          real(e.counts.fallback_operators));
+  single(out, "hadal_device_up", "gauge", "1: all devices are there; 0: one is lost.",
+         e.devices.lost.empty() ? 1 : 0);
+  single(out, "hadal_device_lost_total", "counter", "Times that a device was lost.",
+         real(e.devices.losses));
+  single(out, "hadal_device_reopened_total", "counter",
+         "Times that lost devices were opened again, or the cpu took their part.",
+         real(e.devices.reopened));
   single(out, "hadal_transferred_bytes_total", "counter",
          "Bytes that went from one device to another.", real(e.counts.transferred_bytes));
   single(out, "hadal_connections_open", "gauge", "Connections.", real(h.connections_open));

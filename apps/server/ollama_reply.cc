@@ -63,7 +63,7 @@ Json logprobs_json(const std::vector<ScoredToken>& thought, const std::vector<Sc
 class OllamaReply final : public Reply {
  public:
   OllamaReply(ReplyHead head, const OllamaCall& call, OllamaClock clock)
-      : head_(std::move(head)),
+      : Reply(std::move(head)),
         generates_(call.generates),
         logprobs_(common(call.call).options.logprobs),
         clock_(complete(std::move(clock))),
@@ -152,7 +152,6 @@ class OllamaReply final : public Reply {
     json["eval_duration"] = now - first;
   }
 
-  ReplyHead head_;
   bool generates_, logprobs_;
   OllamaClock clock_;
   int64_t start_;

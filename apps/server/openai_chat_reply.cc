@@ -11,7 +11,7 @@ namespace {
 class ChatReply final : public Reply {
  public:
   ChatReply(ReplyHead head, const ChatCall& call)
-      : head_(std::move(head)),
+      : Reply(std::move(head)),
         reasoning_(call.include_reasoning),
         logprobs_(call.options.logprobs),
         usage_chunk_(call.include_usage) {}
@@ -152,7 +152,6 @@ class ChatReply final : public Reply {
                           {"tool_calls", Json::array({std::move(entry)})}});
   }
 
-  ReplyHead head_;
   bool reasoning_, logprobs_, usage_chunk_;
   /// Of the answers that were begun: the number shown of each call that was begun.
   std::map<int64_t, std::map<size_t, size_t>> calls_;

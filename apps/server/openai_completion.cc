@@ -99,7 +99,7 @@ Status check_choices(Fields& fields, const CompletionCall& call) {
 class CompletionReply final : public Reply {
  public:
   CompletionReply(ReplyHead head, const CompletionCall& call)
-      : head_(std::move(head)),
+      : Reply(std::move(head)),
         logprobs_(call.options.logprobs),
         usage_chunk_(call.include_usage) {}
 
@@ -172,7 +172,6 @@ class CompletionReply final : public Reply {
     return server_sent_event("", json_text(json));
   }
 
-  ReplyHead head_;
   bool logprobs_, usage_chunk_;
   std::map<int64_t, int64_t> offsets_;  ///< characters so far, by choice
 };

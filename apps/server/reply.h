@@ -68,7 +68,13 @@ struct ChoiceDelta {
 
 class Reply {
  public:
+  explicit Reply(ReplyHead head) : head_(std::move(head)) {}
+  Reply(const Reply&) = delete;
+  Reply& operator=(const Reply&) = delete;
   virtual ~Reply() = default;
+
+  /// Before anything of it is written: it may have waited while the devices became others.
+  void computed_by(std::string fingerprint) { head_.fingerprint = std::move(fingerprint); }
 
   /// The body of the whole response.
   virtual std::string whole(const std::vector<Choice>& choices, const UsageCounts& usage) = 0;
@@ -87,6 +93,9 @@ class Reply {
   /// Says that the server lives, while nothing else is said.
   [[nodiscard]] virtual std::string ping() const { return ": keep-alive\n\n"; }
   [[nodiscard]] virtual std::string_view stream_type() const { return "text/event-stream"; }
+
+ protected:
+  ReplyHead head_;
 };
 
 /// "event: NAME\ndata: JSON\n\n", without the first line where the name is empty.

@@ -116,7 +116,7 @@ std::string_view error_code(const ApiError& error) {
 class ResponsesReply final : public Reply {
  public:
   ResponsesReply(ReplyHead head, const ResponsesCall& call, ResponseSink store)
-      : head_(std::move(head)),
+      : Reply(std::move(head)),
         echo_(call.echo),
         logprobs_(call.options.logprobs),
         one_call_(!call.options.parallel_tool_calls) {
@@ -152,7 +152,6 @@ class ResponsesReply final : public Reply {
   }
   void keep(const Json& response);
 
-  ReplyHead head_;
   Json echo_;
   bool logprobs_, one_call_;
   ResponseSink store_;           ///< empty: nothing is to be stored

@@ -137,6 +137,7 @@ void RunningCall::push(Origin from, const TokenEvent& event) {
   if (answer.over()) text.append(answer.finish());
   if (answer.error()) {
     error_ = answer.error();
+    machine_ = event.machine;
     news_.clear();
     cancel();
     return;

@@ -57,6 +57,8 @@ class RunningCall {
   std::vector<News> take_news();
   [[nodiscard]] bool over() const { return error_ || left_ == 0; }
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }
+  /// The error is the machine's (TokenEvent::machine), not the request's.
+  [[nodiscard]] bool failed_by_machine() const { return machine_; }
   /// So far; each prompt counts once, from its first event on. Before take_choices().
   [[nodiscard]] UsageCounts usage() const;
   /// All answers; once, when it is over without an error.
@@ -85,6 +87,7 @@ class RunningCall {
   int64_t left_ = 0;     ///< answers that are not over
   std::vector<News> news_;
   std::optional<Error> error_;
+  bool machine_ = false;
   TokenSource* source_ = nullptr;
 };
 

@@ -121,13 +121,6 @@ std::string logged(const ApiError& error) {
   return error.code + (error.param.empty() ? "" : " at " + error.param);
 }
 
-ApiError unavailable(std::string message) {
-  return {.status = 503,
-          .message = std::move(message),
-          .type = "server_error",
-          .code = "service_unavailable"};
-}
-
 }  // namespace
 
 Service::Service(ServiceOptions options)
@@ -156,7 +149,6 @@ void Service::serve(Backend backend) {
   backend_ = std::move(backend);
   card_ = describe_model(*backend_.session, options_.model_name);
   card_.aliases = options_.aliases;
-  fingerprint_ = backend_.session->fingerprint();
   const ModelRunner& runner = backend_.session->engine().runner();
   Metrics::About about{.version = HADAL_VERSION,
                        .model = card_.name,
@@ -171,8 +163,11 @@ void Service::serve(Backend backend) {
     }
   metrics_ = std::make_unique<Metrics>(std::move(about));
   desk_ = std::make_unique<CallDesk>(
-      *backend_.source, CallDesk::Options{.ping_seconds = options_.ping_seconds,
-                                          .retry_after = [this] { return retry_after(); }});
+      *backend_.source,
+      CallDesk::Options{
+          .ping_seconds = options_.ping_seconds,
+          .retry_after = [this] { return retry_after(); },
+          .fingerprint = [this] { return fingerprint_of(backend_.snapshot().identity); }});
   loaded_ = true;
 }
 
@@ -184,6 +179,7 @@ int64_t Service::open_calls() const { return preparing_ + (loaded_ ? desk_->open
 /// Seconds until about one of those that wait has its turn.
 int64_t Service::retry_after() const {
   const EngineThread::Snapshot now = backend_.snapshot();
+  if (!now.devices.lost.empty()) return std::llround(EngineThread::kReopenSeconds);
   const double rounds = static_cast<double>(now.waiting + backend_.slots) /
                         static_cast<double>(std::max<int64_t>(backend_.slots, 1));
   return std::clamp<int64_t>(std::llround(std::ceil(rounds * call_seconds_ / 2)), 1, 60);
@@ -274,18 +270,29 @@ void Service::handle(std::shared_ptr<HttpExchange> exchange) {
   answer_error(asked, no_route(match));
 }
 
+/// Whether the process lives, the model can answer, a new call would be taken.
+void Service::answer_health(Asked& asked) {
+  const Endpoint asks = asked.route->endpoint;
+  Json body = {{"status", "ok"}};
+  const std::string lost = ready_ ? backend_.snapshot().devices.lost : "";
+  if (asks == Endpoint::kAlive) {
+    // Nothing more is asked.
+  } else if (!ready_) {
+    body["status"] = "loading model";
+  } else if (asks == Endpoint::kReady && draining_) {
+    body["status"] = "draining";
+  } else if (!lost.empty()) {
+    body = {{"status", "a device is lost"}, {"reason", lost}};
+  }
+  answer(asked, body["status"] == "ok" ? 200 : 503, std::string(kJson), json_text(body));
+}
+
 void Service::dispatch(Asked asked) {
-  const auto plain = [&](bool well, const char* words) {
-    answer(asked, well ? 200 : 503, std::string(kJson),
-           "{\"status\":\"" + std::string(words) + "\"}");
-  };
   switch (asked.route->endpoint) {
     case Endpoint::kAlive:
-      return plain(true, "ok");
     case Endpoint::kHealth:
-      return plain(ready_, ready_ ? "ok" : "loading model");
     case Endpoint::kReady:
-      return plain(ready_ && !draining_, !ready_ ? "loading model" : draining_ ? "draining" : "ok");
+      return answer_health(asked);
     case Endpoint::kDocs:
       return answer(asked, 200, "text/html; charset=utf-8", docs_page());
     case Endpoint::kOpenApi:
@@ -403,8 +410,7 @@ Status Service::prepare_call(Asked& asked, const Api& api) {
   const bool stream = common.stream;
   ReplyHead head{.id = std::string(api.id_prefix) + random_id(),
                  .created = static_cast<int64_t>(std::time(nullptr)),
-                 .model = asked.model,
-                 .fingerprint = fingerprint_};
+                 .model = asked.model};
   if (auto ready = read->at_once(head)) {
     answer(asked, 200, std::string(kJson), *std::move(ready));
     return {};

@@ -97,6 +97,7 @@ class Service {
   using Body = std::string;
 
   void dispatch(Asked asked);
+  void answer_health(Asked& asked);
   void prepare(Asked& asked);
   bool admit(Asked& asked);
   Status prepare_call(Asked& asked, const Api& api);
@@ -129,7 +130,6 @@ class Service {
   ModelCard card_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallDesk> desk_;
-  std::string fingerprint_;
   std::atomic<bool> loaded_ = false, ready_ = false, draining_ = false, closing_ = false;
   std::atomic<int64_t> preparing_ = 0;
   std::atomic<double> call_seconds_ = 1;  ///< about what a call takes, for Retry-After
