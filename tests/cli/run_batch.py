@@ -7,6 +7,7 @@ run_batch.py BINARY [unittest options]        standard library only
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 MODEL = str(GOLDEN / "qwen3")
 BINARY = ""
+PLUGIN = os.environ.get("HADAL_TEST_PLUGIN", "")  # libhadal_apart_half.so, whose options lose the device
 
 
 def line(custom_id: str, url: str, **body: Any) -> str:
@@ -185,6 +187,25 @@ class Batch(unittest.TestCase):
         third = self.batch(salted, "--kv-file", pages, out="salted.jsonl")["long"]["response"]["body"]
         self.assertEqual(third["choices"], first["choices"])
         self.assertEqual(third["usage"]["prompt_cache_hit_tokens"], 0)
+
+    @unittest.skipUnless(PLUGIN, "HADAL_TEST_PLUGIN is not set")
+    def test_a_lost_device_is_not_the_requests_fault(self) -> None:
+        def choices(results: dict[str, Any]) -> dict[str, Any]:
+            return {name: result["response"]["body"]["choices"] for name, result in results.items()}
+
+        lines = [completion(f"r{i}", "abc", max_tokens=8, seed=i, ignore_eos=True) for i in range(20)]
+        chip = ("--chip", PLUGIN, "--parallel", "2", "--no-prompt-lookup")
+        whole = choices(self.batch(lines, *chip, out="whole.jsonl"))
+        self.assertEqual(choices(self.batch(lines, *chip, "--chip-option", "fail-at-run=30", out="lost.jsonl")), whole)
+        self.assertIn("20 answered, 0 failed;", self.stderr)
+        self.assertIn("a device is lost", self.stderr)
+        # what is left where it stays away is no result: a run with a good device has all the rest
+        some = self.batch(lines, *chip, "--chip-option", "fail-at-run=30", "--chip-option", "stays-away=1", code=1)
+        self.assertGreater(len(some), 0)
+        self.assertLess(len(some), 20)
+        self.assertRegex(self.stderr, r"requests without an answer: \d+ and all behind them, since .*does not answer")
+        self.assertEqual(choices(self.batch(lines, *chip)), whole)
+        self.assertIn(f"{20 - len(some)} answered, 0 failed, {len(some)} done before", self.stderr)
 
     def test_refuses_what_is_no_batch(self) -> None:
         self.batch(REQUESTS[:1])

@@ -28,6 +28,7 @@ sys.path.insert(0, str(TESTS))
 import npy  # noqa: E402
 
 BINARY = ""
+PLUGIN = os.environ.get("HADAL_TEST_PLUGIN", "")  # libhadal_apart_half.so, whose options lose the device
 OK, FAILED, USAGE, MEMORY, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
 QWEN3, QWEN3_GGUF = str(GOLDEN / "qwen3"), str(GOLDEN / "qwen3-gguf" / "model.gguf")
 LEFT_OUT = "left out"  # instead of a value: the key is not there
@@ -125,10 +126,13 @@ class HelpAndVersion(Program):
             self.assertIn(english, said(command, "--lang", "en", LANG="zh_CN.UTF-8"))
             self.assertTrue(said(command, "--json", LANG="zh_CN.UTF-8").isascii())
 
-    def test_chips_name_a_plugin_that_others_may_write_and_the_command(self) -> None:
+    def plugin_folder(self) -> Path:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
-        folder = Path(scratch.name)
+        return Path(scratch.name)
+
+    def test_chips_name_a_plugin_that_others_may_write_and_the_command(self) -> None:
+        folder = self.plugin_folder()
         file = folder / "libhadal_mine.so"
         file.write_bytes(b"")
         file.chmod(0o666)
@@ -137,10 +141,55 @@ class HelpAndVersion(Program):
         self.assertEqual(done.returncode, FAILED)
         self.assertIn(f"to mend it: chmod go-w {file}", done.stdout)
         self.assertIn(f"{folder}: mine", done.stdout)
-        self.assertIn('HADAL_CHIPS names "relative"', done.stdout)
+        self.assertIn("relative: no absolute path", done.stdout)
         done = hadal("doctor", env=environment)
         self.assertEqual(done.returncode, OK)  # cpu runs without it
         self.assertIn(f"to mend it: chmod go-w {file}", done.stdout)
+        self.assertRegex(done.stdout, r"wrong +HADAL_CHIPS +relative: no absolute path")
+
+    def test_names_of_plugins_harm_no_terminal_and_no_shell(self) -> None:
+        folder = self.plugin_folder()
+        file = folder / "libhadal_na me;$(touch x)\x1b[31m\n.so"
+        file.write_bytes(b"")
+        file.chmod(0o666)
+        environment = {"HADAL_CHIPS": str(folder), "LC_ALL": "C"}
+        for command in (("chips",), ("doctor",), ("doctor", "--lang", "zh")):
+            said = hadal(*command, env=environment).stdout
+            self.assertNotIn("\x1b", said)
+            self.assertIn(r"na me;$(touch x)\x1b[31m\x0a", said)
+        chips = [json.loads(line) for line in hadal("chips", "--json", env=environment).stdout.splitlines()]
+        mine = next(c for c in chips if c["chip"].startswith("na me"))
+        subprocess.run(["bash", "-c", mine["command"]], check=True, cwd=folder)
+        self.assertEqual(file.stat().st_mode & 0o777, 0o644)
+        self.assertEqual([f.name for f in folder.iterdir()], [file.name])  # the command did this alone
+
+    def test_chips_that_are_not_there(self) -> None:
+        for name in ("nosuch", "./no/such.so", ""):
+            done = hadal("chips", "--lang", "en", name, "cpu")
+            self.assertNotEqual(done.returncode, OK)
+            self.assertRegex(done.stdout, r"^\S+: not found \(")
+            self.assertIn("kernel table", done.stdout)  # of the other one
+        self.assertNotIn("does not run", done.stdout)
+
+    def test_a_driver_that_crashes_ends_nobody_else(self) -> None:
+        folder = self.plugin_folder()
+        shutil.copy(Path(BINARY).parent / "testing_chip.so", folder / "libhadal_testing.so")
+        environment = {"HADAL_CHIPS": str(folder), "HADAL_TESTING_CHIP": "crash when opened", "LC_ALL": "C"}
+        crashes = "it crashes when its devices are opened and asked (Aborted)"
+        done = hadal("chips", env=environment)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertRegex(done.stdout, "(?s)" + re.escape(crashes) + ".*Plug-ins .* were looked for")
+        chip = json.loads(hadal("chips", "testing", "--json", env=environment).stdout)
+        self.assertFalse(chip["runs"])
+        self.assertIn(crashes, chip["error"])
+        done = hadal("doctor", env=environment)
+        self.assertEqual(done.returncode, OK)
+        self.assertRegex(done.stdout, r"wrong +testing +.*" + re.escape(crashes))
+        done = hadal("doctor", QWEN3, "--chip", "testing", "--json", env=environment)
+        self.assertEqual(done.returncode, FAILED)
+        model = json.loads(done.stdout)["model"]
+        self.assertIn(crashes, model[-1]["text"])
+        self.assertEqual(model[-1]["command"], f"hadal plan {QWEN3} --chip cpu")
 
     def test_doctor_of_a_model(self) -> None:
         said = json.loads(self.expect(OK, "doctor", QWEN3, "--chip", "cpu", "--json").stdout)
@@ -154,6 +203,26 @@ class HelpAndVersion(Program):
         self.assertEqual(absent.returncode, FAILED)
         self.assertFalse(json.loads(absent.stdout)["can_run"])
         self.assertEqual(json.loads(absent.stdout)["model"][0]["verdict"], "missing")
+
+    def test_what_the_doctor_proposes_for_a_model_runs(self) -> None:
+        folder = self.plugin_folder() / "a model;"
+        shutil.copytree(GOLDEN / "deepseek-v3", folder)
+        environment = os.environ | {"HADAL_TESTING_CHIP": "", "PATH": f"{Path(BINARY).resolve().parent}:{os.environ['PATH']}"}
+        template, testing = (str(Path(BINARY).resolve().parent / name) for name in ("libhadal_template.so", "testing_chip.so"))
+        for chip, device, proposed in (
+            (template, "0", f"--chip {template} --fallback allow"),  # it takes the operators of dense models alone
+            (testing, "0", "--chip cpu"),  # it has no memory
+            ("nosuch", "0", "--chip cpu"),
+            ("cpu", "7", "--chip cpu"),
+        ):
+            done = hadal("doctor", str(folder), "--chip", chip, "--device", device, "--json", env=environment)
+            self.assertEqual(done.returncode, FAILED, done.stderr)
+            command = json.loads(done.stdout)["model"][-1]["command"]
+            self.assertEqual(command, f"hadal plan '{folder}' {proposed}")
+            if chip == template:
+                self.assertEqual(done.stderr.count("router"), 1)  # each operator is named once
+            ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
+            self.assertEqual(ran.returncode, OK, ran.stderr)
 
 
 class ExitCodes(Program):
@@ -616,6 +685,18 @@ class SeveralDevices(Program):
     def test_ranks_say_the_same(self) -> None:
         self.assertEqual(self.tokens("--weights", "f32"), self.tokens("--weights", "f32", "--ranks", "2"))
 
+    @unittest.skipUnless(PLUGIN, "HADAL_TEST_PLUGIN is not set")
+    def test_what_is_said_of_a_broken_answer_has_its_own_line(self) -> None:
+        lost = ("--chip", PLUGIN, "--chip-option", "fail-at-run=8", "--greedy", "--max-new", "60")
+        for command in (
+            ("run", QWEN3, "How deep is it?", "--chat-format", "deepseek-v3"),
+            ("generate", QWEN3, "--ids", "1,2,3", "--ignore-eos"),
+        ):
+            done = hadal(*command, *lost)
+            self.assertEqual(done.returncode, FAILED, done.stderr)
+            self.assertRegex(done.stdout, r"[^\n]\n$")
+            self.assertRegex(done.stderr, r"(?m)^hadal: .*fell off the bus")
+
     def test_what_cannot_be_is_refused_in_words(self) -> None:
         model = str(GOLDEN / "llama")
         for words, said in (
@@ -635,12 +716,53 @@ class SeveralDevices(Program):
         said = self.expect(OK, "chip", "trace", str(GOLDEN / "llama"), "--ids", "1,2,3").stdout
         self.assertIn("no operator leaves the reference", said)
 
+    @OWN_CHIP  # others may refuse such a weight at once
+    def test_a_tracer_blames_no_chip_for_a_models_numbers(self) -> None:
+        def spoil(tensors: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+            at = tensors["lm_head.weight"]["data_offsets"][0]
+            return tensors, data[:at] + b"\xc0\x7f" + data[at + 2 :]  # NaN in BF16
+
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "llama"
+            shutil.copytree(GOLDEN / "llama", copy)
+            rewrite_tensors(copy, spoil)
+            done = hadal("chip", "trace", str(copy), "--ids", "1,2,3")
+            self.assertEqual(done.returncode, FAILED)
+            self.assertIn("not finite any more: they first come out of lm_head", done.stderr)
+            self.assertNotIn("f16", done.stderr)
+
+    def test_a_tracer_looks_at_one_device(self) -> None:
+        trace = ("chip", "trace", str(GOLDEN / "llama"), "--ids", "1,2,3")
+        self.assertNotIn("--place", self.expect(OK, "chip", "trace", "--help").stdout)
+        self.assertIn("leave out --place, leave out --ranks", self.expect(USAGE, *trace, "--place", "head: cpu", "--ranks", "2").stderr)
+        done = hadal(*trace, env={"HADAL_PLACE": "head: cpu"})
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn("looks at one device: unset HADAL_PLACE", done.stderr)
+
+    @OWN_CHIP
+    def test_a_bench_says_what_is_where(self) -> None:
+        run = ("bench", QWEN3, "--prefill", "9", "--decode", "0", "--samples", "1")
+        alone = json.loads(self.expect(OK, *run).stdout.splitlines()[-1])
+        self.assertEqual((alone["device"], alone["place"], alone["fallback"], alone["ranks"]), (0, "", "forbid", 1))
+        placed = [json.loads(line) for line in self.expect(OK, *run, "--place", "layers 1-: ref").stdout.splitlines()]
+        self.assertEqual([line["test"] for line in placed], ["pp9"], "the peaks of one device say nothing of two")
+        self.assertEqual(placed[0]["place"], "layers 1-: ref")
+        self.assertEqual([d["device"] for d in placed[0]["devices"]][-1], "ref:0")
+        ranks = json.loads(self.expect(OK, *run, "--ranks", "2").stdout.splitlines()[-1])
+        self.assertEqual(ranks["ranks"], 2)
+        self.assertNotIn("gb_s", ranks)
+        for line in (placed[0], ranks):
+            self.assertFalse([key for key in line if key.startswith("percent")])
+
     def test_the_distance_of_a_chip_and_of_several(self) -> None:
         moe = str(GOLDEN / "deepseek-v3")
         for words in ((), ("--ranks", "2"), ("--place", "experts: cpu#2"), ("--place", "layers 1-: cpu#2; head: cpu")):
             said = self.expect(OK, "chip", "distance", moe, "--positions", "24", *words).stdout
             self.assertIn("24 positions on", said, words)
             self.assertIn("mean divergence from exact ref", said, words)
+            self.assertTrue(said.endswith("keeps both rules\n"), words)
+        said = self.expect(OK, "chip", "distance", str(GOLDEN / "llama"), "--positions", "4", "--place", "auto").stdout
+        self.assertRegex(said, r"4 positions on \S+, auto: (all of it is there|[a-z]+.*: )")
         self.assertIn("at least one token", self.expect(2, "chip", "distance", moe, "--ids", "\n").stderr)
 
 
@@ -876,6 +998,11 @@ class Text(Program):
             done = hadal("plan", str(copy), "--chip", "ref", "--weights", "f32")
             self.assertEqual(done.returncode, MEMORY)
             self.assertRegex(done.stderr, r"needs .* GiB of memory \(weights .* GiB, cache")
+            # one that would convert every smaller type back: no command mends that
+            template = str(Path(BINARY).resolve().parent / "libhadal_template.so")
+            found = json.loads(hadal("doctor", str(copy), "--chip", template, "--json").stdout)["model"][-1]
+            self.assertEqual((found["check"], found["verdict"]), ("model_memory", "wrong"))
+            self.assertNotIn("command", found)
 
     def test_inspect_fails_behind_its_page_without_the_tokenizer_that_is_needed(self) -> None:
         for family, broken, said in (
