@@ -106,17 +106,6 @@ using Json = nlohmann::ordered_json;
 /// run.
 int64_t head_start(int64_t depth, int64_t batch) { return batch + 4 + depth * batch / 256; }
 
-int64_t ranks_of(const Engine& engine) {
-  const Communicator* ranks = engine.runner().options().ranks;
-  return ranks ? ranks->ranks() : 1;
-}
-
-bool on_one_device(const Engine& engine) {
-  const ModelRunner& runner = engine.runner();
-  return ranks_of(engine) == 1 && runner.options().place.empty() &&
-         runner.placer().fallbacks().empty();
-}
-
 /// Prints measurements of one engine.
 class Printer {
  public:
@@ -141,7 +130,7 @@ class Printer {
         static_cast<double>(m.tokens) / *std::max_element(m.seconds.begin(), m.seconds.end());
     j["tok_s_max"] =
         static_cast<double>(m.tokens) / *std::min_element(m.seconds.begin(), m.seconds.end());
-    if (ranks_of(engine_) == 1) {  // a rank knows what it moves itself
+    if (engine_.spec().shard.ranks == 1) {  // a rank knows what it moves itself
       j["gb_s"] = m.cost.bytes / middle / 1e9;
       j["gop_s"] = m.cost.flops / middle / 1e9;
     }
@@ -167,8 +156,8 @@ class Printer {
     j["threads"] = runner.device().info().threads;
     j["place"] = runner.options().place;
     j["fallback"] = o_.model.fallback;
-    j["ranks"] = ranks_of(engine_);
-    if (on_one_device(engine_)) return;
+    j["ranks"] = engine_.spec().shard.ranks;
+    if (runner.on_one_device()) return;
     for (const Place& place : runner.places())
       j["devices"].push_back({{"device", place.name}, {"kernels", place.device->info().kernels}});
   }
@@ -202,7 +191,7 @@ Status measure(const BenchOptions& o, const BenchPlan& plan, const Checkpoint& c
   HADAL_TRY(const std::unique_ptr<Engine> engine, Engine::load(checkpoint, runner, progress_bar()));
   std::optional<Device::Peaks> peaks;
   // The peaks are of one device.
-  if (on_one_device(*engine) && !o.no_peaks && engine->runner().device().has_profile()) {
+  if (engine->runner().on_one_device() && !o.no_peaks && engine->runner().device().has_profile()) {
     HADAL_TRY(peaks, engine->runner().device().measure());
     out.print("{}\n", Json({{"test", "peaks"},
                             {"read_gb_s", peaks->read_bytes_per_second / 1e9},

@@ -90,10 +90,11 @@ void CallDesk::break_off(Live& live, const std::string& why) noexcept {
     live.call.exchange->abort();
   }
   try {
-    over(live, {.status = 500, .end = {}, .error = {}, .usage = {}});
+    count(live, {.status = 500, .end = {}, .error = {}, .usage = {}});
   } catch (const std::exception&) {
-    // It is counted as over; what could not be told is not told.
+    // It is counted; what could not be told is not told.
   }
+  over(live);
 }
 
 template <typename Work>
@@ -173,7 +174,7 @@ void CallDesk::flush(int64_t id, Live& live) {
   std::vector<RunningCall::News> news = call.take_news();
   measure(live);
   if (!call.over()) {
-    if (live.call.stream) stream(live, news);
+    if (live.call.stream) send(live, streamed(live, news));
     return;
   }
   if (!live.call.slow_end) {
@@ -197,15 +198,16 @@ void CallDesk::flush(int64_t id, Live& live) {
 void CallDesk::end(Live& live, const std::vector<RunningCall::News>& news) {
   RunningCall& call = *live.call.call;
   const UsageCounts usage = call.usage();
-  CallRecord record{.end = std::string(name_of(call.end_of(0).end)), .error = {}, .usage = usage};
+  std::string last =
+      live.call.stream ? streamed(live, news) : live.call.reply->whole(call.take_choices(), usage);
+  count(live, {.end = std::string(name_of(call.end_of(0).end)), .error = {}, .usage = usage});
   if (live.call.stream) {
-    stream(live, news);
+    send(live, std::move(last));
     live.call.exchange->finish();
   } else {
-    live.call.exchange->respond(200, "application/json", live.call.headers,
-                                live.call.reply->whole(call.take_choices(), usage));
+    live.call.exchange->respond(200, "application/json", live.call.headers, std::move(last));
   }
-  over(live, std::move(record));
+  over(live);
 }
 
 void CallDesk::measure(Live& live) {
@@ -219,7 +221,7 @@ void CallDesk::measure(Live& live) {
   live.tokens = tokens;
 }
 
-void CallDesk::stream(Live& live, const std::vector<RunningCall::News>& news) {
+std::string CallDesk::streamed(Live& live, const std::vector<RunningCall::News>& news) {
   RunningCall& call = *live.call.call;
   Reply& reply = *live.call.reply;
   std::string bytes;
@@ -234,7 +236,7 @@ void CallDesk::stream(Live& live, const std::vector<RunningCall::News>& news) {
     bytes += reply.end(call.end_of(piece.choice), last ? &usage : nullptr);
     if (last) bytes += reply.finish(usage);
   }
-  send(live, std::move(bytes));
+  return bytes;
 }
 
 void CallDesk::send(Live& live, std::string bytes) {
@@ -249,6 +251,9 @@ void CallDesk::fail(Live& live, const Error& error) {
   const ApiError api =
       live.call.call->failed_by_machine() ? unavailable(error.message) : api_error(error);
   HttpExchange& exchange = *live.call.exchange;
+  count(live, {.status = api.status,
+               .end = api.code,
+               .error = api.status < 500 ? api.code : error.message});
   if (live.head_sent) {
     exchange.send(live.call.reply->fail(api));
     exchange.finish();
@@ -258,18 +263,12 @@ void CallDesk::fail(Live& live, const Error& error) {
       headers.emplace_back("retry-after", std::to_string(options_.retry_after()));
     exchange.respond(api.status, "application/json", std::move(headers), live.call.error_body(api));
   }
-  over(live, {.status = api.status,
-              .end = api.code,
-              .error = api.status < 500 ? api.code : error.message});
+  over(live);
 }
 
-/// Once for each call, whatever happens to it.
-void CallDesk::over(Live& live, CallRecord record) {
-  if (std::exchange(live.over, true)) return;
-  {
-    const std::scoped_lock lock(inbox_->mutex);
-    --inbox_->open;
-  }
+/// Once for each call, before its last byte is sent: who has the answer finds it counted.
+void CallDesk::count(Live& live, CallRecord record) {
+  if (std::exchange(live.counted, true)) return;
   const auto now = Clock::now();
   record.seconds = seconds_between(live.call.arrived, now);
   if (live.first_token)
@@ -277,6 +276,13 @@ void CallDesk::over(Live& live, CallRecord record) {
   if (record.usage.prompt_tokens == 0) record.usage = live.call.call->usage();
   if (live.call.slot) live.call.slot->charge(record.usage.completion_tokens);
   if (live.call.on_over) live.call.on_over(record);
+}
+
+/// Once for each call, behind its last byte, whatever happens to it.
+void CallDesk::over(Live& live) {
+  if (std::exchange(live.over, true)) return;
+  const std::scoped_lock lock(inbox_->mutex);
+  --inbox_->open;
 }
 
 void CallDesk::ping() {
@@ -296,7 +302,8 @@ void CallDesk::leave(int64_t id) {
   const auto live = live_.find(id);
   if (live == live_.end()) return;
   live->second.call.call->cancel();
-  over(live->second, {.status = 499, .end = "gone"});
+  count(live->second, {.status = 499, .end = "gone"});
+  over(live->second);
   live_.erase(live);
 }
 

@@ -97,8 +97,9 @@ class CallDesk {
     bool head_sent = false;  ///< of a stream
     bool begun = false;      ///< its first bytes were written
     bool touched = false;
-    bool heard = false;  ///< of it anything was
-    bool over = false;   ///< it was told that it is
+    bool heard = false;    ///< of it anything was
+    bool counted = false;  ///< DeskCall::on_over was told
+    bool over = false;
     Clock::time_point last_sent;
     std::optional<Clock::time_point> first_token, last_token;
     int64_t tokens = 0;  ///< told so far
@@ -113,11 +114,13 @@ class CallDesk {
   void begin(int64_t id);
   void flush(int64_t id, Live& live);
   void end(Live& live, const std::vector<RunningCall::News>& news);
-  void stream(Live& live, const std::vector<RunningCall::News>& news);
+  /// What a stream says of the news.
+  std::string streamed(Live& live, const std::vector<RunningCall::News>& news);
   void measure(Live& live);
   void send(Live& live, std::string bytes);
   void fail(Live& live, const Error& error);
-  void over(Live& live, CallRecord record);
+  void count(Live& live, CallRecord record);
+  void over(Live& live);
   void ping();
   void leave(int64_t id);
 

@@ -239,11 +239,10 @@ Error ModelRunner::does_not_fit(const MemoryPlan& m) const {
                            static_cast<int64_t>(tokens));
   }
   const uint64_t rest = m.needed() - made;
-  const bool divided = options_.ranks != nullptr;
   const bool as_stored = std::all_of(places_.begin(), places_.end(), [](const Place& place) {
     return place.loader->conversions().empty();
   });
-  if (places_.size() == 1 && !divided && device().info().host_memory == 0)
+  if (on_one_device() && device().info().host_memory == 0)
     text += "; --place auto puts what does not fit on the cpu";
   else if (made > 0 && m.available > rest && as_stored)
     text += "; a file quantised to at most " + gib(m.available - rest) + " of weights would fit";

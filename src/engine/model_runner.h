@@ -126,6 +126,10 @@ class ModelRunner {
   /// A step on a place, for whoever runs operators one by one.
   [[nodiscard]] hadal_step make_step(const Place& place,
                                      const std::array<int64_t, HADAL_DIM_COUNT>& rows);
+  /// Neither is it placed on several, nor is it one rank's part.
+  [[nodiscard]] bool on_one_device() const {
+    return places_.size() == 1 && spec().shard.ranks == 1;
+  }
   /// Of all devices.
   [[nodiscard]] bool row_invariant() const;
   [[nodiscard]] bool copies_at_once() const;

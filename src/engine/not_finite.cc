@@ -111,8 +111,7 @@ Error ModelRunner::explain_not_finite(const StepInputs& inputs) {
   } else {
     error.message +=
         "; the weights may hold such numbers themselves (inspect --deep), or the chip computes "
-        "wrongly "
-        "(chip trace)";
+        "wrongly (chip trace)";
   }
   return error;
 }

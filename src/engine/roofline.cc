@@ -50,8 +50,7 @@ Result<double> measure_copies(const Device& device) {
 }
 
 Result<std::optional<Roofline>> measure_roofline(ModelRunner& runner, double depth) {
-  const bool divided = runner.places().size() > 1 || runner.spec().shard.ranks > 1;
-  if (divided || !runner.device().has_profile()) return std::optional<Roofline>();
+  if (!runner.on_one_device() || !runner.device().has_profile()) return std::optional<Roofline>();
   Roofline r;
   HADAL_TRY(r.peaks, runner.device().measure());
   const bool quantised =
